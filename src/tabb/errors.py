@@ -1,0 +1,29 @@
+"""Errors that tabb raises on purpose.
+
+Each message is one line that says what is wrong, where, and how to mend it. The command line prints
+that line alone and ends with `exit_code`; anything else that escapes is a defect of tabb.
+"""
+
+
+class TabbError(Exception):
+    """Base of all errors that tabb raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(TabbError):
+    """A name, an option or a combination of options that cannot work."""
+
+    exit_code = 2
+
+
+class DataError(TabbError):
+    """Data that cannot be used: the message names file, key and row."""
+
+    exit_code = 3
+
+
+class RunError(TabbError):
+    """A run folder, checkpoint or policy file that cannot be read, written or continued."""
+
+    exit_code = 4

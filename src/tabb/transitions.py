@@ -1,0 +1,61 @@
+"""Transitions: the one pytree that every part of tabb passes on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+Rows = Any  # an index: integer array, boolean array or slice
+
+
+class Transitions(eqx.Module):
+    """Logged transitions (s, a, r, s', d) of one domain, one row each, in the order they were logged.
+
+    Fields hold NumPy or JAX arrays, float32 and contiguous:
+
+    - `observation`: s, shape [N, S], in the units of the file (never normalised).
+    - `action`: a, shape [N, A], inside [-1, 1].
+    - `reward`: r, shape [N].
+    - `next_observation`: s', shape [N, S]. Where `terminal` is 1 it may be unknown (the D4RL layout does not
+      store it) and then equals `observation`: finite, but nothing may be learned from it.
+    - `terminal`: d, shape [N], 1 where the task itself ended (no value after it), else 0. A truncation
+      (time limit, cut file) is never a terminal.
+    - `episode`: shape [N], int32, the number of the row's episode; rows of one episode are adjacent.
+
+    A row whose next observation is unknown and that is not terminal does not exist here: the doors of
+    `tabb.data` drop such rows and count them.
+    """
+
+    observation: Float[Array | np.ndarray, "n s"]
+    action: Float[Array | np.ndarray, "n a"]
+    reward: Float[Array | np.ndarray, " n"]
+    next_observation: Float[Array | np.ndarray, "n s"]
+    terminal: Float[Array | np.ndarray, " n"]
+    episode: Int[Array | np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return self.observation.shape[0]
+
+    def __getitem__(self, rows: Rows) -> Transitions:
+        """The given rows: an index array (also traced), a boolean mask or a slice."""
+        return jax.tree.map(lambda column: column[rows], self)
+
+    @property
+    def observation_size(self) -> int:
+        return self.observation.shape[-1]
+
+    @property
+    def action_size(self) -> int:
+        return self.action.shape[-1]
+
+
+def concatenate(first: Transitions, second: Transitions) -> Transitions:
+    """`first` followed by `second` (medium followed by expert, say); episodes are renumbered to stay distinct."""
+    shift = int(np.max(first.episode)) + 1 if len(first) else 0
+    moved = dataclasses.replace(second, episode=np.asarray(second.episode) + np.int32(shift))
+    return jax.tree.map(lambda a, b: np.concatenate([np.asarray(a), np.asarray(b)]), first, moved)
