@@ -1,0 +1,88 @@
+"""What a learner sees: the two domains on the device, and the batch drawn from them at each update."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from tabb.errors import UsageError
+from tabb.networks import Normaliser
+from tabb.transitions import Transitions
+
+NORMALISATIONS = ("none", "pooled")
+
+
+class Domains(NamedTuple):
+    """Source and target data with *normalised* observations, and the normaliser that made them so."""
+
+    source: Transitions
+    target: Transitions
+    normaliser: Normaliser
+
+
+class Sizes(NamedTuple):
+    """Widths that networks need: of an observation and of an action."""
+
+    observation: int
+    action: int
+
+
+def fit_normaliser(source: Transitions, target: Transitions, kind: str) -> Normaliser:
+    """The normaliser for `kind`.
+
+    - "none": identity.
+    - "pooled": mean and standard deviation over both data sets, where each *domain* counts half: batches hold
+      both in equal shares, whatever the sizes of the files.
+
+    A constant column (Ant's contact forces) gets scale 1 rather than a division by nearly zero.
+    """
+    size = source.observation_size
+    if kind == "none":
+        return Normaliser(jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32))
+    if kind != "pooled":
+        raise UsageError(f"normalise={kind!r} is unknown: use one of {', '.join(NORMALISATIONS)}")
+    both = [np.asarray(domain.observation, np.float64) for domain in (source, target)]
+    mean = sum(x.mean(axis=0) for x in both) / 2
+    variance = sum(((x - mean) ** 2).mean(axis=0) for x in both) / 2
+    scale = np.sqrt(variance)
+    scale = np.where(scale < 1e-6, 1.0, scale + 1e-3)
+    return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
+
+
+def make_domains(source: Transitions, target: Transitions, normalise: str = "pooled") -> Domains:
+    """Both data sets on the device with normalised observations."""
+    normaliser = fit_normaliser(source, target, normalise)
+
+    def place(data: Transitions) -> Transitions:
+        data = jax.tree.map(jnp.asarray, data)
+        return dataclasses.replace(
+            data,
+            observation=normaliser(data.observation),
+            next_observation=normaliser(data.next_observation),
+        )
+
+    return Domains(place(source), place(target), normaliser)
+
+
+class Batch(eqx.Module):
+    """Rows of one update: `source_rows` source rows first, then the target rows; B rows in all.
+
+    `columns` holds what a rule prepared for each source row (predictions, scores): leading axis `source_rows`.
+    """
+
+    observation: Float[Array, "b s"]
+    action: Float[Array, "b a"]
+    reward: Float[Array, " b"]
+    next_observation: Float[Array, "b s"]
+    terminal: Float[Array, " b"]
+    columns: dict[str, Array]
+    source_rows: int = eqx.field(static=True)
+
+    def __len__(self) -> int:
+        return self.observation.shape[0]

@@ -1,0 +1,88 @@
+"""Networks as plain pytrees: multilayer perceptrons, twin critics and the normaliser.
+
+All functions take a batch on the leading axes and features on the last one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "elu": jax.nn.elu}
+
+
+class MLP(eqx.Module):
+    """Multilayer perceptron: linear layers with an activation between them, none after the last.
+
+    `weights[i]` has shape [in, out] and `biases[i]` shape [out], so a batch is multiplied from the left
+    (x @ W + b) without a transpose.
+    """
+
+    weights: tuple[Float[Array, "in out"], ...]
+    biases: tuple[Float[Array, " out"], ...]
+    activation: str = eqx.field(static=True, default="relu")
+
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
+        activate = ACTIVATIONS[self.activation]
+        last = len(self.weights) - 1
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = x @ weight + bias
+            if i < last:
+                x = activate(x)
+        return x
+
+
+def mlp(key: PRNGKeyArray, sizes: Sequence[int], activation: str = "relu") -> MLP:
+    """A fresh MLP with layer sizes `sizes` = (in, hidden, ..., out).
+
+    Weights and biases are uniform in +-1/sqrt(in) of their layer: the initialisation that the field's
+    PyTorch code gets by default (baselines of ODRL), so that results are comparable.
+    """
+    weights, biases = [], []
+    for layer, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        bound = 1.0 / math.sqrt(n_in)
+        weight_key, bias_key = jax.random.split(jax.random.fold_in(key, layer))
+        weights.append(jax.random.uniform(weight_key, (n_in, n_out), minval=-bound, maxval=bound))
+        biases.append(jax.random.uniform(bias_key, (n_out,), minval=-bound, maxval=bound))
+    return MLP(tuple(weights), tuple(biases), activation)
+
+
+class Twin(eqx.Module):
+    """Two critics of the same shape with separate weights; calling it gives both values, shape [2, *batch]."""
+
+    first: MLP
+    second: MLP
+
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "2 *batch"]:
+        return jnp.stack([self.first(x)[..., 0], self.second(x)[..., 0]])
+
+
+def twin(key: PRNGKeyArray, sizes: Sequence[int]) -> Twin:
+    """Two fresh MLPs of the same sizes."""
+    first, second = jax.random.split(key)
+    return Twin(mlp(first, sizes), mlp(second, sizes))
+
+
+class Normaliser(eqx.Module):
+    """Standardises observations: (observation - mean) / scale. It lives inside every policy."""
+
+    mean: Float[Array, " s"]
+    scale: Float[Array, " s"]
+
+    def __call__(self, observation: Float[Array, "*batch s"]) -> Float[Array, "*batch s"]:
+        return (observation - self.mean) / self.scale
+
+
+def moving_average(slow: eqx.Module, fast: eqx.Module, rate: float) -> eqx.Module:
+    """Slow copy after one step: slow + rate (fast - slow), leaf by leaf (Polyak averaging)."""
+    return jax.tree.map(lambda s, f: s + rate * (f - s), slow, fast)
+
+
+def avg_l1_norm(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """x / mean |x| over the last axis (SALE, Fujimoto et al. 2023): keeps latents at scale 1, prevents collapse."""
+    return x / jnp.maximum(jnp.mean(jnp.abs(x), axis=-1, keepdims=True), 1e-8)
