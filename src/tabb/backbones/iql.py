@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
 from tabb.networks import MLP, Twin, mlp, moving_average, twin
 from tabb.rules.rule import Metrics, Models, Rule
@@ -36,13 +37,6 @@ class State(NamedTuple):
 def expectile_loss(error: Float[Array, " b"], expectile: float) -> Float[Array, " b"]:
     """|λ - 1{u < 0}| u²: asymmetric square, λ > 0.5 leans to the upper end (IQL, equation 5)."""
     return jnp.where(error < 0, 1.0 - expectile, expectile) * error**2
-
-
-def bellman_backup(
-    reward: Float[Array, " b"], terminal: Float[Array, " b"], next_value: Float[Array, " b"], discount: float
-) -> Float[Array, " b"]:
-    """r + γ (1 - d) V(s')."""
-    return reward + discount * (1.0 - terminal) * next_value
 
 
 def advantage_weight(

@@ -1,0 +1,279 @@
+"""The target-domain predictor of TABB: next state, reward and terminal that the *target* domain would give.
+
+Two spaces: `latent` (shared encoders f: s -> z_s and g: (z_s, a) -> z_sa, trained by prediction alone, no
+reinforcement learning gradient) and `raw` (normalised observations). Both have a source head, fitted on the large
+data, and an ensemble of K target heads, fitted on the small data. A head's output is
+(change of state / `change_scale`, reward / `reward_scale`, logit of terminal).
+
+Two forms: `direct`, in which target heads predict the outcome itself, and `residual`, in which they predict what
+the source head misses on target rows, so that errors common to both domains cancel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from tabb.batch import Domains, Sizes
+from tabb.networks import MLP, avg_l1_norm, mlp, moving_average
+from tabb.transitions import Transitions
+
+CALLS = 20
+"""compiled calls that the fit is cut into, so that progress shows and Ctrl-C is heard"""
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictorConfig:
+    """How the target-domain predictor is built and fitted."""
+
+    space: Literal["raw", "latent"] = "raw"
+    """where V and the predictor live: normalised observations, or the shared latent space z_s"""
+    form: Literal["residual", "direct"] = "residual"
+    """whether target heads correct the source head or predict on their own"""
+    heads: int = 5
+    """K, the number of target heads; their spread estimates the predictor's error"""
+    updates: int = 5_000
+    """updates of the fit, before the policy's training begins"""
+    batch_size: int = 256
+    """rows of each domain per update; each head draws its own"""
+    learning_rate: float = 1e-3
+    """AdamW's rate, falling to 0 as a cosine"""
+    weight_decay: float = 1e-3
+    """AdamW's decay of the heads' and encoders' weights"""
+    input_noise: float = 0.1
+    """standard deviation of the noise on normalised states and actions that target heads are fitted with"""
+    latent_size: int = 64
+    """width of z_s and z_sa (space latent)"""
+    hidden: int = 256
+    """width of the two hidden layers of encoders and source head; target heads have half"""
+    slow_rate: float = 0.005
+    """rate of the slow encoder, which V and the targets of prediction use (space latent)"""
+
+
+class Encoders(eqx.Module):
+    """f: s -> z_s with AvgL1Norm, and g: (z_s, a) -> z_sa (SALE, Fujimoto et al. 2023)."""
+
+    state: MLP
+    state_action: MLP
+
+    def encode(self, observation: Float[Array, "*b s"]) -> Float[Array, "*b z"]:
+        return avg_l1_norm(self.state(observation))
+
+    def encode_action(self, latent: Float[Array, "*b z"], action: Float[Array, "*b a"]) -> Float[Array, "*b z"]:
+        return self.state_action(jnp.concatenate([latent, action], axis=-1))
+
+
+class Outcome(NamedTuple):
+    """What a step leads to: next state x' in the predictor's space, reward, probability of terminal."""
+
+    following: Float[Array, "*b x"]
+    reward: Float[Array, "*b"]
+    terminal: Float[Array, "*b"]
+
+
+class Predictor(eqx.Module):
+    """Encoders (None in raw space), source head, and K stacked target heads."""
+
+    encoders: Encoders | None
+    source_head: MLP
+    target_heads: MLP
+    change_scale: Float[Array, " x"]
+    reward_scale: Float[Array, ""]
+    form: str = eqx.field(static=True)
+
+    def encode(self, observation: Float[Array, "*b s"]) -> Float[Array, "*b x"]:
+        """The state in the predictor's space: z_s, or the observation itself."""
+        return observation if self.encoders is None else self.encoders.encode(observation)
+
+    def trunk(self, x: Float[Array, "*b x"], action: Float[Array, "*b a"]) -> Float[Array, "*b u"]:
+        """What the heads see: z_sa, or [s, a]."""
+        if self.encoders is None:
+            return jnp.concatenate([x, action], axis=-1)
+        return self.encoders.encode_action(x, action)
+
+    def outcomes(
+        self,
+        x: Float[Array, "b x"],
+        action: Float[Array, "b a"],
+        reward: Float[Array, " b"],
+        following: Float[Array, "b x"],
+        terminal: Float[Array, " b"],
+    ) -> Outcome:
+        """The K predicted target-domain outcomes of source rows, leading axes [b, K].
+
+        `direct` uses (x, action) alone. `residual` shifts the row's own outcome by the learned difference of
+        the domains: x' + δ, r + δ_r, d + δ_d; a terminal row has no own x', there the source head stands in.
+        """
+        trunk = self.trunk(x, action)
+        heads = jax.vmap(lambda head: head(trunk), out_axes=1)(self.target_heads)
+        change, gain, logit = split(heads)
+        x = x[:, None, :]
+        if self.form == "direct":
+            return Outcome(
+                x + self.change_scale * change, self.reward_scale * gain, jax.nn.sigmoid(logit)
+            )
+        base_change, _, base_logit = split(self.source_head(trunk)[:, None, :])
+        own = jnp.where(terminal[:, None, None] > 0, x + self.change_scale * base_change, following[:, None, :])
+        shift = jax.nn.sigmoid(base_logit + logit) - jax.nn.sigmoid(base_logit)
+        return Outcome(
+            own + self.change_scale * change,
+            reward[:, None] + self.reward_scale * gain,
+            jnp.clip(terminal[:, None] + shift, 0.0, 1.0),
+        )
+
+
+def split(output: Float[Array, "*b o"]) -> tuple[Array, Array, Array]:
+    """A head's output as (change, reward, terminal logit)."""
+    return output[..., :-2], output[..., -2], output[..., -1]
+
+
+def init_predictor(config: PredictorConfig, domains: Domains, key: PRNGKeyArray) -> Predictor:
+    """A fresh predictor; scales come from the data (spread of the changes and of the rewards)."""
+    sizes = Sizes(domains.source.observation_size, domains.source.action_size)
+    encoder_key, action_key, source_key, target_key = jax.random.split(key, 4)
+    wide = (config.hidden, config.hidden)
+    if config.space == "latent":
+        z = config.latent_size
+        encoders = Encoders(
+            mlp(encoder_key, (sizes.observation, *wide, z), "elu"),
+            mlp(action_key, (z + sizes.action, *wide, z), "elu"),
+        )
+        x_size, trunk_size = z, z
+        change_scale = jnp.ones(z, jnp.float32)
+        head_hidden: tuple[int, ...] = (config.hidden // 2,)
+    else:
+        encoders = None
+        x_size, trunk_size = sizes.observation, sizes.observation + sizes.action
+        change = domains.source.next_observation - domains.source.observation
+        alive = 1.0 - domains.source.terminal
+        spread = jnp.sqrt(jnp.sum(change**2 * alive[:, None], axis=0) / jnp.sum(alive))
+        # A constant column (Ant's contact forces) has no spread to divide by.
+        change_scale = jnp.where(spread < 1e-6, 1.0, spread)
+        head_hidden = (config.hidden // 2, config.hidden // 2)
+    reward_scale = jnp.maximum(jnp.std(domains.source.reward), 1e-6)
+    source_hidden = wide if config.space == "raw" else head_hidden
+    heads = jax.vmap(lambda k: mlp(k, (trunk_size, *head_hidden, x_size + 2)))(
+        jax.random.split(target_key, config.heads)
+    )
+    if config.form == "residual":
+        # The last layer starts at zero: before it has learned otherwise, the target domain equals the source.
+        heads = eqx.tree_at(
+            lambda h: (h.weights[-1], h.biases[-1]),
+            heads,
+            (jnp.zeros_like(heads.weights[-1]), jnp.zeros_like(heads.biases[-1])),
+        )
+    source_head = mlp(source_key, (trunk_size, *source_hidden, x_size + 2))
+    return Predictor(encoders, source_head, heads, change_scale, reward_scale, config.form)
+
+
+def outcome_loss(
+    output: Float[Array, "b o"],
+    change: Float[Array, "b x"],
+    reward: Float[Array, " b"],
+    terminal: Float[Array, " b"],
+) -> Float[Array, ""]:
+    """Squared error of change and reward plus cross-entropy of terminal; a terminal row has no next state to fit."""
+    predicted_change, predicted_reward, logit = split(output)
+    alive = 1.0 - terminal
+    state_loss = jnp.sum(alive * jnp.mean((predicted_change - change) ** 2, axis=-1)) / jnp.maximum(jnp.sum(alive), 1.0)
+    reward_loss = jnp.mean((predicted_reward - reward) ** 2)
+    terminal_loss = jnp.mean(optax.sigmoid_binary_cross_entropy(logit, terminal))
+    return state_loss + reward_loss + terminal_loss
+
+
+def loss(
+    predictor: Predictor,
+    slow: Predictor,
+    source: Transitions,
+    target: Transitions,
+    noise: tuple[Float[Array, "k b s"], Float[Array, "k b a"]],
+) -> Float[Array, ""]:
+    """Prediction loss of both domains; `target` has leading axes [K, b], one batch for each head.
+
+    The source head and the encoders learn from the source batch; target heads from theirs, in `residual` form on
+    top of the source head's answer, through which no gradient flows back.
+    """
+
+    def goals(data: Transitions) -> tuple[Array, Array]:
+        x, following = slow.encode(data.observation), slow.encode(data.next_observation)
+        return jax.lax.stop_gradient((following - x) / predictor.change_scale), data.reward / predictor.reward_scale
+
+    change, gain = goals(source)
+    trunk = predictor.trunk(predictor.encode(source.observation), source.action)
+    source_loss = outcome_loss(predictor.source_head(trunk), change, gain, source.terminal)
+
+    def head_loss(head: MLP, data: Transitions, state_noise: Array, action_noise: Array) -> Array:
+        change, gain = goals(data)
+        noisy = predictor.trunk(
+            predictor.encode(data.observation + state_noise), data.action + action_noise
+        )
+        output = head(noisy)
+        if predictor.form == "residual":
+            clean = predictor.trunk(predictor.encode(data.observation), data.action)
+            output = output + jax.lax.stop_gradient(predictor.source_head(clean))
+        return outcome_loss(output, change, gain, data.terminal)
+
+    target_losses = jax.vmap(head_loss)(predictor.target_heads, target, *noise)
+    return source_loss + jnp.sum(target_losses)
+
+
+def fit_predictor(
+    config: PredictorConfig, domains: Domains, key: PRNGKeyArray, report: Callable[[str, float], None]
+) -> Predictor:
+    """Fit encoders, source head and target heads together; deterministic in `key`."""
+    init_key, draw_key = jax.random.split(key)
+    predictor = init_predictor(config, domains, init_key)
+    optimiser = optax.adamw(
+        optax.cosine_decay_schedule(config.learning_rate, config.updates), weight_decay=config.weight_decay
+    )
+    trainable, _ = eqx.partition(predictor, trained(predictor))
+    carry = (predictor, jax.tree.map(jnp.copy, predictor), optimiser.init(trainable))
+    call = -(-config.updates // CALLS)
+    for first in range(0, config.updates, call):
+        report("predictor", first / config.updates)
+        carry = _fit_updates(
+            config, domains.source, domains.target, draw_key, carry, first, min(first + call, config.updates)
+        )
+        jax.block_until_ready(carry)
+    report("predictor", 1.0)
+    predictor, slow, _ = carry
+    # The slow encoders are the ones that the heads learned to predict, hence those that V sees.
+    return eqx.tree_at(lambda p: p.encoders, predictor, slow.encoders, is_leaf=lambda leaf: leaf is None)
+
+
+def trained(predictor: Predictor) -> Predictor:
+    """Mask of the leaves that the fit changes: all but the scales."""
+    mask = jax.tree.map(lambda _: True, predictor)
+    return eqx.tree_at(lambda p: (p.change_scale, p.reward_scale), mask, (False, False))
+
+
+@eqx.filter_jit
+def _fit_updates(config, source, target, key, carry, first, last):  # type: ignore[no-untyped-def]
+    optimiser = optax.adamw(
+        optax.cosine_decay_schedule(config.learning_rate, config.updates), weight_decay=config.weight_decay
+    )
+    heads, rows = config.heads, config.batch_size
+
+    def body(number, carry):  # type: ignore[no-untyped-def]
+        predictor, slow, optimiser_state = carry
+        keys = jax.random.split(jax.random.fold_in(key, number), 4)
+        source_rows = source[jax.random.randint(keys[0], (rows,), 0, len(source))]
+        target_rows = target[jax.random.randint(keys[1], (heads, rows), 0, len(target))]
+        noise = (
+            config.input_noise * jax.random.normal(keys[2], target_rows.observation.shape),
+            config.input_noise * jax.random.normal(keys[3], target_rows.action.shape),
+        )
+        learned, fixed = eqx.partition(predictor, trained(predictor))
+        gradient = jax.grad(lambda p: loss(eqx.combine(p, fixed), slow, source_rows, target_rows, noise))(learned)
+        step, optimiser_state = optimiser.update(gradient, optimiser_state, learned)
+        predictor = eqx.combine(optax.apply_updates(learned, step), fixed)
+        return predictor, moving_average(slow, predictor, config.slow_rate), optimiser_state
+
+    return jax.lax.fori_loop(first, last, body, carry)
