@@ -1,0 +1,41 @@
+"""Environments by name: `make`, and the ids `tabb/<task>-v0` for `gymnasium.make`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+
+from tabb.environments.engine import Engine
+from tabb.environments.tasks import TASKS, Task, get_task
+
+
+def make(
+    task: str | Task, engine: Engine = "legacy", render_mode: str | None = None, **options: Any
+) -> gymnasium.Env[Any, Any]:
+    """The environment of a task, cut after `task.max_episode_steps` steps (a truncation).
+
+    `engine` is `legacy`, the physics of the D4RL, ODRL and OTDF data, or `native`, that of the installed
+    MuJoCo. Further `options` concern rendering: width, height, camera_name, ...
+
+    Raises:
+        UsageError: unknown task, engine or option.
+        TabbError: the installed Gymnasium has other model files than the benchmarks.
+    """
+    register()
+    name = f"tabb/{get_task(task).name}-v0"
+    # The checker that Gymnasium adds by default costs more than a step; tests run it on every task.
+    return gymnasium.make(name, engine=engine, render_mode=render_mode, disable_env_checker=True, **options)
+
+
+def register() -> None:
+    """Register every task with Gymnasium as `tabb/<task>-v0`; doing so again changes nothing."""
+    for task in TASKS.values():
+        name = f"tabb/{task.name}-v0"
+        if name not in gymnasium.registry:
+            gymnasium.register(
+                name,
+                entry_point="tabb.environments.robots:make_robot",
+                max_episode_steps=task.max_episode_steps,
+                kwargs={"task": task.name},
+            )
