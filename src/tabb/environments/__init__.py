@@ -1,0 +1,29 @@
+"""Robots under dynamics shifts: tasks with reference returns, environments on two engines, rollouts.
+
+Importing this registers every task with Gymnasium as `tabb/<task>-v0`. MuJoCo is imported only when the
+first environment is made.
+"""
+
+from tabb.environments.engine import ENGINES, Engine
+from tabb.environments.registration import make, register
+from tabb.environments.rollout import Act, Episodes, Rows, rollout
+from tabb.environments.simulate import Steps, one_step
+from tabb.environments.tasks import TASKS, Task, get_task
+
+__all__ = [
+    "ENGINES",
+    "TASKS",
+    "Act",
+    "Engine",
+    "Episodes",
+    "Rows",
+    "Steps",
+    "Task",
+    "get_task",
+    "make",
+    "one_step",
+    "register",
+    "rollout",
+]
+
+register()

@@ -21,7 +21,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from tabb.environments.shifts import SHIFTS, Edit, edits_of
+from tabb.environments.edits import Edit
+from tabb.environments.shifts import edits_of
 from tabb.errors import TabbError, UsageError
 
 Engine = Literal["legacy", "native"]
@@ -112,7 +113,8 @@ def _check(robot: str, edit: Edit) -> None:
         what = " ".join(part for part in (edit.element, edit.name, edit.attribute) if part)
         raise TabbError(
             f"{ASSETS[robot]} of Gymnasium {version('gymnasium')} is not the file that tabb's shifts are made"
-            f" for: {what} is {list(np.round(found, 10).tolist())}, not {list(edit.base)}; use Gymnasium 1.2 to 1.4"
+            f" for: {what} is {list(np.round(found, 10).tolist())}, not {list(edit.base)};"
+            " use Gymnasium 1.2 to 1.4"
         )
 
 
@@ -206,6 +208,3 @@ def _use_larger_margin(spec: Any) -> None:
     if (major, minor) >= (3, 5):
         for geom in spec.geoms:
             geom.margin = geom.margin / 2
-
-
-assert ASSETS.keys() == SHIFTS.keys()

@@ -40,6 +40,8 @@ else:
 class _Robot(_Base):
     """What the four share; stands before Gymnasium's class among the bases."""
 
+    _healthy_reward: float
+    _ctrl_cost_weight: float
     _hidden_positions = 1
     """Root positions left out of the observation: x, for the ant also y."""
     _velocity_clip = float(mujoco.mjMAXVAL)
@@ -52,7 +54,7 @@ class _Robot(_Base):
         self.engine = engine
         super().__init__(xml_file=ASSETS[self.task.robot], render_mode=render_mode, **options)  # type: ignore[call-arg]
         # Copies and unpickled environments are built from our arguments, not from those of the base class.
-        EzPickle.__init__(self, task, engine, render_mode, **options)
+        EzPickle.__init__(self, task, engine, render_mode, **options)  # type: ignore[arg-type]
         self.observation_space = self._bounds()
 
     def _initialize_simulation(self) -> tuple[Any, Any]:

@@ -1,45 +1,37 @@
-"""The dynamics shifts of the ODRL and OTDF benchmarks, as edits of Gymnasium's own model files.
+"""The dynamics shifts of the ODRL and OTDF benchmarks, as a table of edits of Gymnasium's own model files.
 
-A shift is a named change of a robot's physics and a level is its strength. `edits_of` turns a triple
-(robot, shift, level) into a list of `Edit`, each of which names one attribute of one element of the model
-file together with the value that the unshifted file must hold there. `tabb.environments.engine` applies
-them. Nothing here imports MuJoCo.
-
-Lengths are in metres and positions in the frame of the element's own body. Angles are in the unit of the
-file: radians for halfcheetah, degrees for the other three.
+A shift is a named change of a robot's physics and a level is its strength. `edits_of` turns (robot, shift,
+level) into edits, which `tabb.environments.engine` applies. Nothing here imports MuJoCo.
 
 Sources: ODRL (Lyu et al., 2024, github.com/OffDynamicsRL/off-dynamics-rl) and OTDF (Lyu et al., 2025,
 github.com/dmksjfl/OTDF). The shifts of OTDF have one strength and no level, except its gravity, which is
-ODRL's gravity 0.5.
+ODRL's gravity 0.5. ODRL's are named after the part they change, OTDF's are `kinematic` and `morph`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tabb.environments.edits import (
+    Edit,
+    ant_ankles,
+    ant_legs,
+    cheetah_morph,
+    cheetah_thighs,
+    cheetah_torso,
+    friction,
+    gravity,
+    hopper_foot,
+    hopper_friction,
+    limits,
+    torso,
+    walker_legs,
+    walker_morph,
+    with_radius,
+)
 from tabb.errors import UsageError
-
-Vector = tuple[float, ...]
-Axis3 = tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """One attribute of one element of a model file, before and after the shift."""
-
-    element: str
-    """"option", "geom", "joint" or "body"; names repeat across these kinds."""
-    name: str | None
-    """Name of the element in the file; None for the global options."""
-    attribute: str
-    """"gravity", "friction" (sliding, torsional, rolling), "fromto" (both ends of a capsule), "radius",
-    "half_length", "pos" or "range"."""
-    base: Vector
-    """What the unshifted file holds; anything else there is an error."""
-    value: Vector
-    """What the shifted model holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,182 +42,6 @@ class Shift:
     edits: Callable[[Any], list[Edit]]
     suites: tuple[str, ...] = ("odrl",)
 
-
-# --- Pieces that edits are made of ---
-
-
-def _times(base: Iterable[float], factor: float) -> Vector:
-    # Rounded so that 0.1 x 9.81 is the 0.981 of the published model.
-    return tuple(round(factor * entry, 10) for entry in base)
-
-
-def _gravity(factor: float) -> list[Edit]:
-    base = (0.0, 0.0, -9.81)
-    return [Edit("option", None, "gravity", base, _times(base, factor))]
-
-
-def _friction(base: Axis3, names: str, **exceptions: Axis3) -> Callable[[float], list[Edit]]:
-    """All three coefficients of every geom (`names`, floor included) times the level."""
-    bases = {name: exceptions.get(name, base) for name in names.split()}
-    return lambda factor: [
-        Edit("geom", name, "friction", value, _times(value, factor)) for name, value in bases.items()
-    ]
-
-
-def _hopper_friction(factor: float) -> list[Edit]:
-    """Sliding friction of the body alone. A contact takes the larger coefficient of its two geoms and the
-    floor keeps 1, so levels 0.1 and 0.5 are the same physics: a property of the benchmark."""
-    sliding = {"torso_geom": 0.9, "thigh_geom": 0.9, "leg_geom": 0.9, "foot_geom": 2.0}
-    rest = (0.005, 0.0001)
-    return [
-        Edit("geom", name, "friction", (base, *rest), (*_times([base], factor), *rest))
-        for name, base in sliding.items()
-    ]
-
-
-def _limits(**ranges: tuple[float, float]) -> Callable[[float], list[Edit]]:
-    """Both limits of each named joint times the level (a limit of zero stays)."""
-    return lambda factor: [
-        Edit("joint", name, "range", base, _times(base, factor)) for name, base in ranges.items()
-    ]
-
-
-def _capsule(name: str, base: Vector, value: Vector) -> Edit:
-    return Edit("geom", name, "fromto", base, value)
-
-
-def _radius(name: str, base: float, value: float) -> Edit:
-    return Edit("geom", name, "radius", (base,), (value,))
-
-
-def _moved(element: str, name: str, base: Axis3, value: Axis3) -> Edit:
-    return Edit(element, name, "pos", base, value)
-
-
-# --- Hopper and walker2d ---
-
-
-def _hopper_foot(factor: float) -> list[Edit]:
-    """The foot shrinks towards the ankle, which sits at x = -0.13."""
-    ends = tuple(round(-0.13 + factor * reach, 10) for reach in (-0.13, 0.26))
-    return [
-        _capsule("foot_geom", (-0.26, 0, 0.1, 0.13, 0, 0.1), (ends[0], 0, 0.1, ends[1], 0, 0.1)),
-        _radius("foot_geom", 0.06, _times([0.06], factor)[0]),
-    ]
-
-
-def _torso(size: tuple[float, float]) -> list[Edit]:
-    """The torso grows upwards to height `size[0]` and gets the radius `size[1]`."""
-    top, radius = size
-    return [
-        _capsule("torso_geom", (0, 0, 0.2, 0, 0, -0.2), (0, 0, top, 0, 0, -0.2)),
-        _radius("torso_geom", 0.05, radius),
-    ]
-
-
-def _walker_legs(knee: float, sides: Iterable[str] = ("", "_left"), ankle: float = -0.25) -> list[Edit]:
-    """The knee moves to height `knee` of the shin's frame, where the thigh begins at 0.7."""
-    edits: list[Edit] = []
-    for side in sides:
-        thigh = round(knee - 0.7, 10)
-        edits += [
-            _capsule(f"thigh{side}_geom", (0, 0, 0, 0, 0, -0.45), (0, 0, 0, 0, 0, thigh)),
-            _capsule(f"leg{side}_geom", (0, 0, 0.25, 0, 0, -0.25), (0, 0, knee, 0, 0, ankle)),
-            _moved("joint", f"leg{side}_joint", (0, 0, 0.25), (0, 0, knee)),
-        ]
-    return edits
-
-
-def _walker_morph(_: None) -> list[Edit]:
-    """OTDF: the right thigh almost vanishes, the shin grows and the right foot sits 0.2 m higher."""
-    return [
-        *_walker_legs(0.695, sides=[""], ankle=-0.05),
-        _capsule("foot_geom", (-0.2, 0, 0.1, 0, 0, 0.1), (-0.2, 0, 0.3, 0, 0, 0.3)),
-        _moved("joint", "foot_joint", (-0.2, 0, 0.1), (-0.2, 0, 0.3)),
-    ]
-
-
-# --- Halfcheetah ---
-
-# Ends of the base capsules, which the file gives by centre, angle and length: centre -+ half length x axis.
-_THIGHS_AND_SHINS = {
-    "bthigh": (0.01128060581, 0, -0.01530968177, 0.1887193942, 0, -0.2446903182),
-    "bshin": (-0.005539138827, 0, -0.00351483765, -0.2744608612, 0, -0.1364851623),
-    "fthigh": (-0.003914941667, 0, -0.004580049103, -0.1360850583, 0, -0.2354199509),
-    "fshin": (0.00514789782, 0, -0.00251442482, 0.1248521022, 0, -0.1774855752),
-}
-_NEXT_BODY = {  # the body that hangs on each segment, and its origin in the base model
-    "bthigh": ("bshin", (0.16, 0, -0.25)),
-    "bshin": ("bfoot", (-0.28, 0, -0.14)),
-    "fthigh": ("fshin", (-0.14, 0, -0.24)),
-    "fshin": ("ffoot", (0.13, 0, -0.18)),
-}
-
-
-def _cheetah_legs(tips: Mapping[str, tuple[float, float]]) -> list[Edit]:
-    """Each segment runs from its joint to `tips` (x, z), where the next body hangs."""
-    edits: list[Edit] = []
-    for name, (x, z) in tips.items():
-        edits.append(_capsule(name, _THIGHS_AND_SHINS[name], (0, 0, 0, x, 0, z)))
-        child, origin = _NEXT_BODY[name]
-        edits.append(_moved("body", child, origin, (x, 0, z)))
-    return edits
-
-
-def _cheetah_thighs(tips: tuple[tuple[float, float], tuple[float, float]]) -> list[Edit]:
-    """Thighs of the given tips; the shins are shortened alike at every level."""
-    back, front = tips
-    return _cheetah_legs({"bthigh": back, "bshin": (-0.13, -0.15), "fthigh": front, "fshin": (0.11, -0.13)})
-
-
-def _cheetah_torso(half: float) -> list[Edit]:
-    return [
-        _capsule("torso", (-0.5, 0, 0, 0.5, 0, 0), (-half, 0, 0, half, 0, 0)),
-        _moved("geom", "head", (0.6, 0, 0.1), (round(half + 0.1, 10), 0, 0.1)),
-        _moved("body", "bthigh", (-0.5, 0, 0), (-half, 0, 0)),
-        _moved("body", "fthigh", (0.5, 0, 0), (half, 0, 0)),
-    ]
-
-
-def _cheetah_morph(_: None) -> list[Edit]:
-    """OTDF: thighs of almost no length, shorter shins, a shorter back foot."""
-    tips = {
-        "bthigh": (-0.0001, -0.0001),
-        "bshin": (-0.13, -0.15),
-        "fthigh": (0.0001, 0.0001),
-        "fshin": (0.01, -0.16),
-    }
-    return [*_cheetah_legs(tips), Edit("geom", "bfoot", "half_length", (0.094,), (0.07,))]
-
-
-# --- Ant ---
-
-
-def _ant_legs(*names: str) -> Callable[[float], list[Edit]]:
-    """The outer segment of the named legs ends at `reach` along x and y instead of 0.4."""
-    signs = {"left": (1, 1), "right": (-1, 1), "third": (-1, -1), "fourth": (1, -1)}
-
-    def edits(reach: float) -> list[Edit]:
-        return [
-            _capsule(
-                f"{name}_ankle_geom",
-                (0, 0, 0, 0.4 * signs[name][0], 0.4 * signs[name][1], 0),
-                (0, 0, 0, reach * signs[name][0], reach * signs[name][1], 0),
-            )
-            for name in names
-        ]
-
-    return edits
-
-
-def _ant_ankles(outer: float) -> list[Edit]:
-    """The limit at 30 degrees stays, the outer one moves in from 70; two ankles are mirrored."""
-    up, down = ((30.0, 70.0), (30.0, outer)), ((-70.0, -30.0), (-outer, -30.0))
-    ranges = {"ankle_1": up, "ankle_2": down, "ankle_3": down, "ankle_4": up}
-    return [Edit("joint", name, "range", base, value) for name, (base, value) in ranges.items()]
-
-
-# --- The table ---
 
 _FACTORS: dict[str | None, float] = {"0.1": 0.1, "0.5": 0.5, "2.0": 2.0, "5.0": 5.0}
 _JOINTS: dict[str | None, float] = {"easy": 0.8, "medium": 0.5, "hard": 0.2}
@@ -239,12 +55,10 @@ def _otdf(edits: Callable[[Any], list[Edit]], parameter: Any = None) -> Shift:
     return Shift({None: parameter}, edits, suites=("otdf",))
 
 
-_GRAVITY = Shift(_FACTORS, _gravity)
-_TORSO = Shift(_three((0.28, 0.075), (0.44, 0.1), (0.6, 0.125)), _torso)
+_GRAVITY = Shift(_FACTORS, gravity)
+_TORSO = Shift(_three((0.28, 0.075), (0.44, 0.1), (0.6, 0.125)), torso)
 
-_WALKER_GEOMS = (
-    "floor torso_geom thigh_geom leg_geom foot_geom thigh_left_geom leg_left_geom foot_left_geom"
-)
+_WALKER_GEOMS = "floor torso_geom thigh_geom leg_geom foot_geom thigh_left_geom leg_left_geom foot_left_geom"
 _ANT_GEOMS = (
     "floor torso_geom aux_1_geom left_leg_geom left_ankle_geom aux_2_geom right_leg_geom right_ankle_geom"
     " aux_3_geom back_leg_geom third_ankle_geom aux_4_geom rightback_leg_geom fourth_ankle_geom"
@@ -254,60 +68,60 @@ _HIPS = {f"hip_{leg}": (-30.0, 30.0) for leg in (1, 2, 3, 4)}
 SHIFTS: Mapping[str, Mapping[str, Shift]] = {
     "hopper": {
         "gravity": _GRAVITY,
-        "friction": Shift(_FACTORS, _hopper_friction),
-        "kinematic-footjnt": Shift(_JOINTS, _limits(foot_joint=(-45, 45))),
-        "kinematic-legjnt": Shift(_JOINTS, _limits(leg_joint=(-150, 0))),
-        "morph-foot": Shift(_three(0.8, 0.6, 0.4), _hopper_foot),
+        "friction": Shift(_FACTORS, hopper_friction),
+        "kinematic-footjnt": Shift(_JOINTS, limits(foot_joint=(-45, 45))),
+        "kinematic-legjnt": Shift(_JOINTS, limits(leg_joint=(-150, 0))),
+        "morph-foot": Shift(_three(0.8, 0.6, 0.4), hopper_foot),
         "morph-torso": _TORSO,
         "kinematic": _otdf(
-            lambda _: _limits(thigh_joint=(-150, 0))(0.001) + _limits(foot_joint=(-45, 45))(0.4)
+            lambda _: limits(thigh_joint=(-150, 0))(0.001) + limits(foot_joint=(-45, 45))(0.4)
         ),
         "morph": _otdf(
-            lambda _: [_radius("torso_geom", 0.05, 0.125), _radius("thigh_geom", 0.05, 0.04)]
+            lambda _: [with_radius("torso_geom", 0.05, 0.125), with_radius("thigh_geom", 0.05, 0.04)]
         ),
     },
     "halfcheetah": {
         "gravity": _GRAVITY,
         "friction": Shift(
             _FACTORS,
-            _friction((0.4, 0.1, 0.1), "floor torso head bthigh bshin bfoot fthigh fshin ffoot"),
+            friction((0.4, 0.1, 0.1), "floor torso head bthigh bshin bfoot fthigh fshin ffoot"),
         ),
-        "kinematic-footjnt": Shift(_JOINTS, _limits(bfoot=(-0.4, 0.785), ffoot=(-0.5, 0.5))),
-        "kinematic-thighjnt": Shift(_JOINTS, _limits(bthigh=(-0.52, 1.05), fthigh=(-1.0, 0.7))),
+        "kinematic-footjnt": Shift(_JOINTS, limits(bfoot=(-0.4, 0.785), ffoot=(-0.5, 0.5))),
+        "kinematic-thighjnt": Shift(_JOINTS, limits(bthigh=(-0.52, 1.05), fthigh=(-1.0, 0.7))),
         "morph-thigh": Shift(
             _three(
                 ((0.11, -0.11), (-0.09, -0.1)),
                 ((0.08, -0.08), (-0.07, -0.08)),
                 ((0.02, -0.02), (-0.04, -0.05)),
             ),
-            _cheetah_thighs,
+            cheetah_thighs,
         ),
-        "morph-torso": Shift(_three(0.4, 0.25, 0.1), _cheetah_torso),
-        "kinematic": _otdf(_limits(bthigh=(-0.52, 1.05)), 0.01),
-        "morph": _otdf(_cheetah_morph),
+        "morph-torso": Shift(_three(0.4, 0.25, 0.1), cheetah_torso),
+        "kinematic": _otdf(limits(bthigh=(-0.52, 1.05)), 0.01),
+        "morph": _otdf(cheetah_morph),
     },
     "walker2d": {
         "gravity": _GRAVITY,
         "friction": Shift(
             _FACTORS,
-            _friction((0.9, 0.1, 0.1), _WALKER_GEOMS, floor=(0.7, 0.1, 0.1), foot_left_geom=(1.9, 0.1, 0.1)),
+            friction((0.9, 0.1, 0.1), _WALKER_GEOMS, floor=(0.7, 0.1, 0.1), foot_left_geom=(1.9, 0.1, 0.1)),
         ),
-        "kinematic-footjnt": Shift(_JOINTS, _limits(foot_joint=(-45, 45), foot_left_joint=(-45, 45))),
-        "kinematic-thighjnt": Shift(_JOINTS, _limits(thigh_joint=(-150, 0), thigh_left_joint=(-150, 0))),
-        "morph-leg": Shift(_three(0.15, 0.0, -0.15), _walker_legs),
+        "kinematic-footjnt": Shift(_JOINTS, limits(foot_joint=(-45, 45), foot_left_joint=(-45, 45))),
+        "kinematic-thighjnt": Shift(_JOINTS, limits(thigh_joint=(-150, 0), thigh_left_joint=(-150, 0))),
+        "morph-leg": Shift(_three(0.15, 0.0, -0.15), walker_legs),
         "morph-torso": _TORSO,
-        "kinematic": _otdf(_limits(foot_joint=(-45, 45)), 0.01),
-        "morph": _otdf(_walker_morph),
+        "kinematic": _otdf(limits(foot_joint=(-45, 45)), 0.01),
+        "morph": _otdf(walker_morph),
     },
     "ant": {
         "gravity": _GRAVITY,
-        "friction": Shift(_FACTORS, _friction((1.0, 0.5, 0.5), _ANT_GEOMS)),
-        "kinematic-anklejnt": Shift(_three(62.0, 50.0, 38.0), _ant_ankles),
-        "kinematic-hipjnt": Shift(_JOINTS, _limits(**_HIPS)),
-        "morph-alllegs": Shift(_three(0.32, 0.2, 0.08), _ant_legs("left", "right", "third", "fourth")),
-        "morph-halflegs": Shift(_three(0.32, 0.2, 0.08), _ant_legs("left", "right")),
-        "kinematic": _otdf(_limits(hip_1=(-30, 30), hip_2=(-30, 30)), 0.01),
-        "morph": _otdf(_ant_legs("left", "right"), 0.1),
+        "friction": Shift(_FACTORS, friction((1.0, 0.5, 0.5), _ANT_GEOMS)),
+        "kinematic-anklejnt": Shift(_three(62.0, 50.0, 38.0), ant_ankles),
+        "kinematic-hipjnt": Shift(_JOINTS, limits(**_HIPS)),
+        "morph-alllegs": Shift(_three(0.32, 0.2, 0.08), ant_legs("left", "right", "third", "fourth")),
+        "morph-halflegs": Shift(_three(0.32, 0.2, 0.08), ant_legs("left", "right")),
+        "kinematic": _otdf(limits(hip_1=(-30, 30), hip_2=(-30, 30)), 0.01),
+        "morph": _otdf(ant_legs("left", "right"), 0.1),
     },
 }
 """Every shift by robot and name. Reference scores stand in `tabb.environments.tasks`."""

@@ -48,7 +48,9 @@ def one_step(
     observations = _rows("observations", observations, task.observation_size)
     actions = _rows("actions", actions, task.action_size)
     if len(observations) != len(actions):
-        raise UsageError(f"{len(observations)} observations but {len(actions)} actions: give one of each per row")
+        raise UsageError(
+            f"{len(observations)} observations but {len(actions)} actions: give one of each per row"
+        )
 
     env: Any = make_robot(task, engine)
     steps = Steps(np.empty(observations.shape), np.empty(len(actions)), np.empty(len(actions), bool))

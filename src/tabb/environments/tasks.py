@@ -35,7 +35,7 @@ class Task:
     shift: str | None
     """A name of `tabb.environments.shifts.SHIFTS[robot]`, None for the unshifted robot."""
     level: str | None
-    """`easy`, `medium`, `hard`, or a factor (`0.1`, `0.5`, `2.0`, `5.0`); None where a shift has one strength."""
+    """`easy`, `medium`, `hard` or a factor (`0.1` to `5.0`); None where a shift has one strength."""
     suites: tuple[str, ...]
     """Benchmarks the task belongs to, of `d4rl`, `odrl` and `otdf`."""
     random_return: float

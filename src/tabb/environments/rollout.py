@@ -1,0 +1,254 @@
+"""Run a policy for some episodes at once: evaluation, and collection of data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from tabb.environments.engine import Engine
+from tabb.environments.tasks import Task, get_task
+from tabb.errors import RunError, UsageError
+
+Act = Callable[[NDArray[np.float32], np.random.Generator], Any]
+"""(observations [B, S], generator) -> actions [B, A], for the B episodes still running, in episode order."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Transitions of a rollout, float32, one row per step, episode after episode.
+
+    In every last row of an episode exactly one of `terminal` and `timeout` is 1. Where `timeout` is 1 the
+    next observation is known nevertheless, and the value after it is not zero.
+    """
+
+    observation: NDArray[np.float32]
+    """Shape [N, S]."""
+    action: NDArray[np.float32]
+    """Shape [N, A], as applied: clipped to the bounds of the action space."""
+    reward: NDArray[np.float32]
+    """Shape [N]."""
+    next_observation: NDArray[np.float32]
+    """Shape [N, S]."""
+    terminal: NDArray[np.float32]
+    """Shape [N]: 1 where the task itself ended."""
+    timeout: NDArray[np.float32]
+    """Shape [N]: 1 where the episode was cut: by the time limit, or because enough rows were there."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What a rollout saw, one entry per episode."""
+
+    task: Task | None
+    """None where the environment came from a factory."""
+    returns: NDArray[np.float64]
+    """Undiscounted sum of rewards, shape [E]."""
+    lengths: NDArray[np.int64]
+    """Steps, shape [E]."""
+    terminal: NDArray[np.bool_]
+    """The task ended, shape [E]."""
+    truncated: NDArray[np.bool_]
+    """The episode was cut, shape [E]; never together with `terminal`."""
+    rows: Rows | None = None
+    """All transitions, where they were asked for."""
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Normalised score of each episode, shape [E].
+
+        Raises:
+            UsageError: the environment came from a factory, so there are no reference returns.
+        """
+        if self.task is None:
+            raise UsageError("no normalised scores: the environment is not a task of tabb")
+        return self.task.normalised_score(self.returns)
+
+
+def rollout(
+    act: Act,
+    task: str | Task | None,
+    episodes: int = 10,
+    seed: int = 0,
+    *,
+    engine: Engine = "legacy",
+    max_steps: int | None = None,
+    record: bool = False,
+    rows: int | None = None,
+    env_factory: Callable[[], gymnasium.Env[Any, Any]] | None = None,
+) -> Episodes:
+    """Run `episodes` episodes of `task`, all at once, with actions from `act`.
+
+    Episode k begins with `reset(seed=seed + k)` whatever the number of episodes, so a policy that treats
+    rows alike and draws nothing gets the same episode k in every rollout. `act` is called once per step;
+    its generator is seeded with `seed`. Actions outside the action space ([-1, 1] for tasks) are clipped.
+
+    Args:
+        act: the policy, see `Act`.
+        task: a task or its name; None with `env_factory`.
+        max_steps: cut episodes after so many steps; the task's own limit (1000) if None.
+        record: keep every transition in `rows`.
+        rows: collect exactly so many transitions instead, from as many episodes as that takes, of which at
+            most `episodes` run at once; the last row is marked a timeout if it does not end its episode.
+        env_factory: makes the environment instead: flat Box observations and bounded Box actions. Its own
+            terminations and truncations count.
+
+    Raises:
+        UsageError: unknown task or engine, spaces that do not fit, numbers below 1.
+        RunError: `act` returned a wrong shape or a value that is not finite.
+    """
+    if (task is None) == (env_factory is None):
+        raise UsageError("give a task or an env_factory: one of the two, and not both")
+    for name, number in (("episodes", episodes), ("max_steps", max_steps), ("rows", rows)):
+        if number is not None and number < 1:
+            raise UsageError(f"{name} is {number}: it must be at least 1")
+    found = None if task is None else get_task(task)
+    limit = min(max_steps or math.inf, found.max_episode_steps if found else math.inf)
+    generator = np.random.default_rng(seed)
+    envs: list[Any] = []
+
+    def run(first: int, count: int) -> _Batch:
+        while len(envs) < count:
+            envs.append(_bare_env(found, engine) if found else _checked(env_factory()))  # type: ignore[misc]
+        return _run_batch(act, envs[:count], seed + first, generator, limit, record or rows is not None)
+
+    try:
+        if rows is None:
+            batch = run(0, episodes)
+        else:
+            batch = run(0, _episodes_for(rows, limit, episodes))
+            while (missing := rows - int(batch.lengths.sum())) > 0:
+                batch = batch.then(run(len(batch.lengths), _episodes_for(missing, limit, episodes)))
+            batch = batch.cut(rows)
+    finally:
+        for env in envs:
+            env.close()
+    return Episodes(found, batch.returns(), batch.lengths, batch.terminal, ~batch.terminal, batch.rows())
+
+
+def _episodes_for(rows: int, limit: float, most: int) -> int:
+    """The fewest episodes that can hold so many rows, so that few steps are run in vain."""
+    return min(most, max(1, math.ceil(rows / limit)))
+
+
+def _bare_env(task: Task, engine: Engine) -> Any:
+    """The robot without wrappers: their checks cost as much as a step, and we count the steps ourselves."""
+    from tabb.environments.robots import make_robot
+
+    return make_robot(task, engine)
+
+
+def _checked(env: Any) -> Any:
+    spaces = gymnasium.spaces
+    flat = isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1
+    box = isinstance(env.action_space, spaces.Box) and len(env.action_space.shape) == 1
+    if not (flat and box and np.isfinite([env.action_space.low, env.action_space.high]).all()):
+        raise UsageError(
+            "env_factory must make an environment of flat Box observations and bounded flat Box actions, not "
+            f"{env.observation_space} and {env.action_space}"
+        )
+    return env
+
+
+# --- The loop ---
+
+
+@dataclass
+class _Batch:
+    """Finished episodes, in the order of their seeds."""
+
+    rewards: list[list[float]]
+    terminal: NDArray[np.bool_]
+    steps: list[tuple[list[Any], list[Any]]] | None
+    """Per episode its T + 1 observations and T actions; None where they were not recorded."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.array([len(rewards) for rewards in self.rewards], np.int64)
+
+    def returns(self) -> NDArray[np.float64]:
+        return np.array([math.fsum(rewards) for rewards in self.rewards])
+
+    def then(self, other: _Batch) -> _Batch:
+        steps = None if self.steps is None or other.steps is None else self.steps + other.steps
+        return _Batch(self.rewards + other.rewards, np.append(self.terminal, other.terminal), steps)
+
+    def cut(self, rows: int) -> _Batch:
+        """The first `rows` rows; the last episode is not terminal if any of it was cut off."""
+        assert self.steps is not None
+        ends = np.cumsum(self.lengths)
+        last = int(np.searchsorted(ends, rows))  # the episode that holds the last row
+        excess = int(ends[last]) - rows
+        rewards, terminal = self.rewards[: last + 1], self.terminal[: last + 1].copy()
+        steps = self.steps[: last + 1]
+        if excess:
+            observations, actions = steps[last]
+            rewards[last], terminal[last] = rewards[last][:-excess], False
+            steps[last] = (observations[:-excess], actions[:-excess])
+        return _Batch(rewards, terminal, steps)
+
+    def rows(self) -> Rows | None:
+        if self.steps is None:
+            return None
+        ends = np.zeros(int(self.lengths.sum()), np.float32)
+        terminal, timeout = ends, ends.copy()
+        last = np.cumsum(self.lengths) - 1
+        terminal[last] = self.terminal
+        timeout[last] = ~self.terminal
+        return Rows(
+            observation=np.concatenate([seen[:-1] for seen, _ in self.steps]),
+            action=np.concatenate([done for _, done in self.steps]),
+            reward=np.concatenate(self.rewards).astype(np.float32),
+            next_observation=np.concatenate([seen[1:] for seen, _ in self.steps]),
+            terminal=terminal,
+            timeout=timeout,
+        )
+
+
+def _run_batch(
+    act: Act, envs: list[Any], seed: int, generator: np.random.Generator, limit: float, record: bool
+) -> _Batch:
+    """One episode in each of `envs`, in lockstep; `seed` is that of the first."""
+    observations = np.stack([env.reset(seed=seed + k)[0] for k, env in enumerate(envs)]).astype(np.float32)
+    low, high = envs[0].action_space.low, envs[0].action_space.high
+    rewards: list[list[float]] = [[] for _ in envs]
+    terminal = np.zeros(len(envs), bool)
+    steps: list[tuple[list[Any], list[Any]]] = [([row], []) for row in observations.copy()]
+    alive = list(range(len(envs)))
+
+    step = 0
+    while alive:
+        step += 1
+        actions = _clipped(act(observations, generator), len(alive), low, high, step)
+        running: list[int] = []
+        for row, k in enumerate(alive):
+            observation, reward, ended, truncated, _ = envs[k].step(actions[row])
+            observations[row] = observation
+            rewards[k].append(float(reward))
+            terminal[k] = ended
+            if not (ended or truncated or step >= limit):
+                running.append(row)
+        if record:
+            for k, seen, done in zip(alive, observations.copy(), actions, strict=True):
+                steps[k][0].append(seen)
+                steps[k][1].append(done)
+        if len(running) < len(alive):
+            observations, alive = observations[running], [alive[row] for row in running]
+    return _Batch(rewards, terminal, steps if record else None)
+
+
+def _clipped(actions: Any, rows: int, low: Any, high: Any, step: int) -> NDArray[np.float32]:
+    """The policy's actions as a new float32 array [rows, A] inside the bounds."""
+    array = np.asarray(actions, np.float32)
+    if array.shape != (rows, len(low)):
+        raise RunError(
+            f"the policy returned actions of shape {array.shape} at step {step}: expected {(rows, len(low))}"
+        )
+    if not np.isfinite(array).all():
+        raise RunError(f"the policy returned an action that is not finite at step {step}")
+    return np.clip(array, low, high)
