@@ -1,0 +1,204 @@
+"""The door for a user's own data: arrays in, `Transitions` out. Every file door ends here too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tabb.data import checks
+from tabb.data.boundaries import boundaries
+from tabb.data.report import FIRST_ROWS, Loaded, Report
+from tabb.transitions import Transitions
+
+REQUIRED = ("observations", "actions", "rewards")
+OPTIONAL = ("next_observations", "terminals", "timeouts", "episodes")
+
+NOT_STORED = "end of an episode without a next observation"
+LEAKED = "the next observation is another episode's first"
+
+
+def from_arrays(
+    observations: Any,
+    actions: Any,
+    rewards: Any,
+    next_observations: Any = None,
+    terminals: Any = None,
+    timeouts: Any = None,
+    *,
+    episodes: Any = None,
+    name: str = "arrays",
+) -> Transitions:
+    """Transitions from logged steps, one row per step, in the order they were taken.
+
+    - `observations` [N, S], `actions` [N, A] inside [-1, 1], `rewards` [N] or [N, 1]: any numeric type.
+    - `next_observations` [N, S]: leave it out if it is just the next row.
+    - `terminals`, `timeouts` [N] or [N, 1]: booleans or 0 and 1; the task itself ended after this row, or the
+      episode was cut after it. A row marked as both is terminal.
+    - `episodes` [N]: the number of each row's episode, where no flag marks truncations.
+
+    One rule (`tabb.data.boundaries`) finds the ends of episodes and drops the rows whose next observation is
+    unknown; terminal rows stay. A truncated row stays, with d = 0, where its next observation is stored.
+    Use `inspect_arrays` to see what was dropped. Raises `DataError` (one line, with `name`, key and row) for
+    shapes, types or values that cannot be used, and where no row is left.
+    """
+    return inspect_arrays(
+        observations, actions, rewards, next_observations, terminals, timeouts, episodes=episodes, name=name
+    ).transitions
+
+
+def inspect_arrays(
+    observations: Any,
+    actions: Any,
+    rewards: Any,
+    next_observations: Any = None,
+    terminals: Any = None,
+    timeouts: Any = None,
+    *,
+    episodes: Any = None,
+    name: str = "arrays",
+) -> Loaded:
+    """As `from_arrays`, with the report of what was found, kept and dropped."""
+    columns = {
+        "observations": observations,
+        "actions": actions,
+        "rewards": rewards,
+        "next_observations": next_observations,
+        "terminals": terminals,
+        "timeouts": timeouts,
+        "episodes": episodes,
+    }
+    given = {key: value for key, value in columns.items() if value is not None or key in REQUIRED}
+    return build(given, name=name, layout="arrays")
+
+
+def build(raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, Any] | None = None) -> Loaded:
+    """Check the columns `raw` (keys as in `from_arrays`), find the episodes, drop rows with nowhere to go."""
+    columns = _checked(raw, name)
+    observations, terminals = columns["observations"], columns["terminals"]
+    timeouts = columns.get("timeouts")
+    found = boundaries(
+        observations, terminals, columns.get("next_observations"), timeouts, columns.get("episodes")
+    )
+    drop = found.unknown & ~terminals
+    keep = ~drop
+    if not keep.any():
+        checks.fail(
+            name,
+            "observations",
+            f"no row of {len(keep)} has a next observation; give episodes of two steps or more",
+        )
+    started = np.cumsum(found.end) - found.end
+    _, numbers = np.unique(started[keep], return_inverse=True)  # an episode may have lost its only row
+    pick = slice(None) if keep.all() else keep
+    transitions = Transitions(
+        observation=observations[pick],
+        action=columns["actions"][pick],
+        reward=columns["rewards"][pick],
+        next_observation=found.next_observations[pick],
+        terminal=terminals[pick].astype(np.float32),
+        episode=numbers.astype(np.int32),
+    )
+
+    stored = "next_observations" in columns
+    crossing = drop & (found.leaked if stored else found.reset)
+    reasons = {LEAKED: np.flatnonzero(crossing), NOT_STORED: np.flatnonzero(drop & ~crossing)}
+    reasons = {reason: rows for reason, rows in reasons.items() if rows.size}
+    ends = np.flatnonzero(found.end)
+    report = Report(
+        name=name,
+        layout=layout,
+        rows=len(observations),
+        kept=len(transitions),
+        dropped={reason: int(rows.size) for reason, rows in reasons.items()},
+        dropped_rows={reason: tuple(rows[:FIRST_ROWS].tolist()) for reason, rows in reasons.items()},
+        wrong_next=tuple(np.flatnonzero(found.leaked).tolist()) if stored else (),
+        episode_ends=tuple(ends.tolist()),
+        returns=_returns(columns["rewards"], ends),
+        unfinished=(len(ends) - 1,) if _last_unfinished(ends, terminals, timeouts) else (),
+        terminals=int(terminals.sum()),
+        truncations=int((~terminals[ends]).sum()),
+        clipped=_clipped(observations),
+        provenance=dict(provenance or {}),
+        notes=tuple(_notes(columns, ends, int(found.reset.sum()))),
+    )
+    return Loaded(transitions, report)
+
+
+def _checked(raw: dict[str, Any], name: str) -> dict[str, np.ndarray]:
+    """The columns of `raw` with their final types, of one length; no terminals given means none happened."""
+    columns = {
+        "observations": checks.matrix(raw["observations"], name, "observations"),
+        "actions": checks.matrix(raw["actions"], name, "actions"),
+        "rewards": checks.real(raw["rewards"], name, "rewards"),
+    }
+    if "next_observations" in raw:
+        columns["next_observations"] = checks.matrix(raw["next_observations"], name, "next_observations")
+    for key in ("terminals", "timeouts"):
+        if key in raw:
+            columns[key] = checks.flag(raw[key], name, key)
+    if "episodes" in raw:
+        columns["episodes"] = checks.episode_numbers(raw["episodes"], name, "episodes")
+    columns.setdefault("terminals", np.zeros(len(columns["observations"]), bool))
+    checks.same_length(columns, name)
+    sizes = (
+        columns["observations"].shape[1],
+        columns.get("next_observations", columns["observations"]).shape[1],
+    )
+    if sizes[0] != sizes[1]:
+        checks.fail(
+            name,
+            "next_observations",
+            f"has {sizes[1]} columns but observations has {sizes[0]}; make them equal",
+        )
+    columns["actions"] = checks.actions_in_range(columns["actions"], name)
+    return columns
+
+
+def _returns(rewards: np.ndarray, ends: np.ndarray) -> tuple[float, ...]:
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    return tuple(np.add.reduceat(rewards.astype(np.float64), starts).tolist())
+
+
+def _last_unfinished(ends: np.ndarray, terminals: np.ndarray, timeouts: np.ndarray | None) -> bool:
+    """Whether the end of the file cut the last episode.
+
+    It did if the episode has no end of its own and is shorter than the time limit seen in the others. With no
+    other truncated episode to compare with, its `timeouts` flag decides.
+    """
+    if terminals[-1]:
+        return False
+    lengths = np.diff(ends, prepend=-1)
+    others = lengths[:-1][~terminals[ends[:-1]]]
+    if others.size:
+        return bool(lengths[-1] < others.max())
+    return timeouts is None or not bool(timeouts[-1])
+
+
+def _clipped(observations: np.ndarray) -> tuple[float, float] | None:
+    """Entries sharing exactly the largest magnitude are clipped, unless nearly every row has one (a code)."""
+    limit = max(float(observations.max()), -float(observations.min()))
+    at_limit = np.abs(observations) == limit
+    share = float(at_limit.any(axis=1).mean())
+    return (limit, share) if limit > 0 and at_limit.sum() > 2 and share < 0.9 else None
+
+
+def _notes(columns: dict[str, np.ndarray], ends: np.ndarray, resets: int) -> list[str]:
+    notes = []
+    terminals, timeouts = columns["terminals"], columns.get("timeouts")
+    both = 0 if timeouts is None else int((terminals & timeouts).sum())
+    if both:
+        notes.append(f"{both} rows are marked both terminal and timeout; they count as terminal")
+        if timeouts is not None and both == int(timeouts.sum()):
+            notes.append(
+                "every timeout is also terminal: check that `terminals` does not hold Gym's old `done`"
+            )
+    if resets:
+        notes.append(
+            f"{resets} ends of episodes are stated nowhere and were found by their jump to a first state"
+        )
+    if "episodes" not in columns and "next_observations" not in columns and timeouts is None:
+        notes.append(
+            "neither timeouts, episodes nor next_observations: truncations were looked for, not stated"
+        )
+    return notes

@@ -1,0 +1,146 @@
+"""Where episodes end, and which next observations can be trusted: one rule for every file, source or target.
+
+A row ends an episode if it is terminal, if the data say so (`timeouts`, `episodes`), if it is the last, if
+its stored next observation is not the next row's observation, or, in data that do not state their ends, if
+its step to the next row is a reset: see `resets`. Its next observation is unknown if none is stored, or if
+the stored one is the first observation of another episode (made by shifting `observations` by one row).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+FALL = 3.0
+"""A reset brings the state at least this many times closer to a known first state of an episode."""
+
+SURPRISE = 30.0
+"""A reset's pair (s, s') is at least this many times as far from the usual pairs as the median pair."""
+
+_NEAR = 0.05  # in column scales: closer than this to a first state counts as this close
+_STARTS = 64  # known first states compared with; more make a wide reset distribution no clearer
+_PAIRS = 20_000  # pairs that the usual step is measured on
+_CHUNK = 65_536
+
+
+class Boundaries(NamedTuple):
+    """The outcome for a file of N rows, S observation entries."""
+
+    end: np.ndarray  # bool [N]: the row is the last of its episode
+    next_observations: np.ndarray  # float32 [N, S]: equal to the observation where it is unknown
+    unknown: np.ndarray  # bool [N]: the next observation is not known
+    leaked: np.ndarray  # bool [N]: unknown, and what the file has there is (or may be) another episode's
+    reset: np.ndarray  # bool [N]: the end is stated nowhere; `resets` found it
+
+
+def boundaries(
+    observations: np.ndarray,
+    terminals: np.ndarray,
+    next_observations: np.ndarray | None = None,
+    timeouts: np.ndarray | None = None,
+    episodes: np.ndarray | None = None,
+) -> Boundaries:
+    """Apply the rule of this module. Observations [N, S] float32, flags [N] bool, episode numbers [N]."""
+    rows = len(observations)
+    following = np.concatenate([observations[1:], observations[-1:]])
+    continues = (
+        np.ones(rows, bool) if next_observations is None else (next_observations == following).all(axis=1)
+    )
+    continues[-1] = False
+
+    end = terminals.copy()
+    end[-1] = True
+    if timeouts is not None:
+        end |= timeouts
+    if episodes is not None:
+        end[:-1] |= episodes[1:] != episodes[:-1]
+    else:
+        end |= ~continues
+    stated = episodes is not None or (timeouts is not None and bool(timeouts.any()))
+    reset = np.zeros(rows, bool) if stated else resets(observations, end)
+    end |= reset
+
+    leaked = continues & end
+    if next_observations is None:
+        return Boundaries(end, np.where(end[:, None], observations, following), end, leaked, reset)
+
+    unknown = leaked & ~terminals
+    # Whoever shifts `observations` to make `next_observations` has nothing for the last row but itself or row
+    # 0.
+    last = next_observations[-1]
+    if not terminals[-1] and ((last == observations[-1]).all() or (last == observations[0]).all()):
+        unknown[-1] = True
+    # One next observation that crosses an end shows that the array was shifted: then terminal rows cross too,
+    # also where a row is missing after them and no comparison can tell.
+    if leaked.any():
+        unknown |= terminals
+        leaked = leaked | terminals
+    mended = (
+        np.where(unknown[:, None], observations, next_observations) if unknown.any() else next_observations
+    )
+    return Boundaries(end, mended, unknown, leaked, reset)
+
+
+def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Rows (bool [N]) after which the next row starts another episode although nothing in the data says so.
+
+    `end` marks the ends known so far; row 0 and the rows after them are known first states. The step from row
+    i to row i + 1 is a reset if both hold:
+
+    1. It falls onto a first state: with D(s) the distance to the nearest known first state (root mean square
+       over columns, in units of each column's standard deviation, at least 0.3 of the median one so that a
+       locked joint's tiny range does not count), D(s_i) >= 3 (D(s_i+1) + 0.05).
+    2. No dynamics of this file make it: the Mahalanobis distance squared of the pair (s_i, s_i+1) from the
+       file's usual pairs (worst 1 % left out of their mean and covariance) is at least 30 times the median
+       one.
+
+    Neither alone suffices: a robot slowly returns to where it started, and contacts make surprising steps.
+    Files with fewer than ten rows per column of the pair are too short to tell and give none. First states
+    drawn from all over the state space cannot be found either: state the ends with `timeouts` or `episodes`.
+    """
+    found = np.zeros(len(observations), bool)
+    deviation = observations.std(axis=0, dtype=np.float64)
+    varies = deviation > 1e-6 * np.maximum(1, np.abs(observations).max(axis=0))
+    columns = int(varies.sum())
+    inner = np.flatnonzero(~end)
+    if (
+        columns == 0 or len(inner) < 20 * columns or len(inner) * 2 < len(end)
+    ):  # too short, or rows are shuffled
+        return found
+    scale = np.maximum(deviation[varies], 0.3 * np.median(deviation[varies]))
+    centre = observations[0, varies].astype(np.float64)
+
+    def scaled(index: np.ndarray) -> np.ndarray:
+        return (observations[index][:, varies] - centre) / scale
+
+    starts = np.concatenate([[0], np.flatnonzero(end[:-1]) + 1])
+    chosen = scaled(starts[np.linspace(0, len(starts) - 1, min(_STARTS, len(starts))).astype(int)])
+    distance = np.empty(len(observations))
+    for begin in range(0, len(observations), _CHUNK):
+        part = scaled(np.arange(begin, min(begin + _CHUNK, len(observations))))
+        square = (part**2).sum(axis=1)[:, None] - 2 * part @ chosen.T + (chosen**2).sum(axis=1)
+        distance[begin : begin + _CHUNK] = np.sqrt(np.maximum(square.min(axis=1), 0) / columns)
+    falls = inner[distance[inner] >= FALL * (distance[inner + 1] + _NEAR)]
+    if falls.size == 0:
+        return found
+
+    usual = inner[:: len(inner) // _PAIRS + 1]
+    surprise = _surprise(
+        np.hstack([scaled(usual), scaled(usual + 1)]), np.hstack([scaled(falls), scaled(falls + 1)])
+    )
+    found[falls[surprise >= SURPRISE]] = True
+    return found
+
+
+def _surprise(usual: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Squared Mahalanobis distance of rows `asked` [m, k] from rows `usual` [n, k], in units of its
+    median."""
+    kept = usual
+    for _ in range(3):  # the odd pairs that are sought must not widen the measure of the usual ones
+        mean = kept.mean(axis=0)
+        values, vectors = np.linalg.eigh(np.cov(kept.T))
+        whiten = vectors / np.sqrt(np.maximum(values, 1e-7))
+        square = (((usual - mean) @ whiten) ** 2).sum(axis=1)
+        kept = usual[square <= np.quantile(square, 0.99)]
+    return (((asked - mean) @ whiten) ** 2).sum(axis=1) / np.median(square)

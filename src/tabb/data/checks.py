@@ -1,0 +1,144 @@
+"""Checks of raw columns: what comes in is any array, what goes out is numeric, finite and of one length."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+
+from tabb.errors import DataError
+
+ACTION_TOLERANCE = 1e-6
+
+
+def fail(name: str, key: str, problem: str) -> NoReturn:
+    """Raise the one-line `DataError` "name: key: problem"."""
+    raise DataError(one_line(f"{name}: {key}: {problem}"))
+
+
+def one_line(text: str) -> str:
+    """`text` with its line breaks and repeated blanks made single blanks: messages are one line, always."""
+    return " ".join(text.split())
+
+
+def number(value: Any, name: str, key: str) -> np.ndarray:
+    """`value` as an array of booleans, integers or floats; objects, text and complex numbers are errors."""
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:  # a ragged list
+        fail(name, key, f"is not an array of numbers ({error}); give one array with a row per step")
+    if array.dtype.kind not in "biuf":
+        fail(name, key, f"holds {array.dtype} values, not numbers; store it as float32")
+    return array
+
+
+def matrix(value: Any, name: str, key: str) -> np.ndarray:
+    """A float32 matrix [N, K] without NaN or infinity."""
+    array = number(value, name, key)
+    if array.ndim != 2:
+        fail(name, key, f"has shape {array.shape}; give (rows, size), one row per step")
+    if array.shape[1] == 0:
+        fail(name, key, f"has shape {array.shape}: no columns; give (rows, size) with size at least 1")
+    return _finite(array, name, key)
+
+
+def column(value: Any, name: str, key: str) -> np.ndarray:
+    """A vector [N] of the type it came in; shape (N, 1) is squeezed."""
+    array = number(value, name, key)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        fail(name, key, f"has shape {array.shape}; give (rows,) or (rows, 1)")
+    return array
+
+
+def real(value: Any, name: str, key: str) -> np.ndarray:
+    """A float32 vector [N] without NaN or infinity."""
+    return _finite(column(value, name, key), name, key)
+
+
+def flag(value: Any, name: str, key: str) -> np.ndarray:
+    """A boolean vector [N] from booleans or the numbers 0 and 1."""
+    array = column(value, name, key)
+    if array.dtype != bool:
+        bad = np.flatnonzero((array != 0) & (array != 1))  # NaN differs from both
+        if bad.size:
+            row = int(bad[0])
+            fail(
+                name,
+                key,
+                f"row {row} is {array[row]}, neither 0 nor 1; mark only the rows that end an episode",
+            )
+    return array.astype(bool)
+
+
+def episode_numbers(value: Any, name: str, key: str) -> np.ndarray:
+    """An integer vector [N] whose equal values are adjacent."""
+    array = column(value, name, key)
+    if array.dtype.kind == "f":
+        bad = np.flatnonzero(array != np.floor(array))
+        if bad.size:
+            fail(
+                name,
+                key,
+                f"row {int(bad[0])} is {array[bad[0]]}; give the integer number of the row's episode",
+            )
+    if array.size:
+        starts = np.flatnonzero(np.concatenate([[True], array[1:] != array[:-1]]))
+        _, first = np.unique(array[starts], return_index=True)
+        again = np.setdiff1d(np.arange(starts.size), first)
+        if again.size:
+            row = int(starts[again[0]])
+            fail(
+                name,
+                key,
+                f"row {row} goes back to episode {array[row]}; sort the rows so that episodes are adjacent",
+            )
+    return array
+
+
+def same_length(columns: dict[str, np.ndarray], name: str) -> None:
+    """All columns have as many rows as the first one, and at least one."""
+    first, rows = next((key, len(array)) for key, array in columns.items())
+    if rows == 0:
+        fail(name, first, "has no rows; give at least two steps of an episode")
+    for key, array in columns.items():
+        if len(array) != rows:
+            fail(
+                name,
+                key,
+                f"has {len(array)} rows but {first} has {rows}; every key needs one row per step",
+            )
+
+
+def actions_in_range(actions: np.ndarray, name: str, key: str = "actions") -> np.ndarray:
+    """`actions` when all lie in [-1, 1]; those beyond by rounding alone (1e-6) are brought back."""
+    low, high = float(actions.min()), float(actions.max())
+    if low >= -1 and high <= 1:
+        return actions
+    bound = np.float32(1 + ACTION_TOLERANCE)
+    if low < -bound or high > bound:
+        row, at = (int(i) for i in np.argwhere(np.abs(actions) > bound)[0])
+        fail(
+            name,
+            key,
+            f"row {row}, column {at} is {actions[row, at]:.6g}, outside [-1, 1] "
+            f"(the file spans [{low:.6g}, {high:.6g}]); "
+            "rescale as 2 * (action - low) / (high - low) - 1 with the bounds of the action space",
+        )
+    return np.clip(actions, -1, 1)
+
+
+def _finite(array: np.ndarray, name: str, key: str) -> np.ndarray:
+    """`array` as contiguous float32; the first value that is not finite there is an error."""
+    with np.errstate(over="ignore"):
+        result = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(result).all():
+        at = np.argwhere(~np.isfinite(result))[0]
+        where = f"row {at[0]}" if result.ndim == 1 else f"row {at[0]}, column {at[1]}"
+        fail(
+            name,
+            key,
+            f"{where} is {array[tuple(at)]}, not a finite float32; leave the row's episode out or mend it",
+        )
+    return result

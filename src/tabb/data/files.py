@@ -1,0 +1,68 @@
+"""`load` and `read`: any supported file, or several as one data set."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabb.data import storage
+from tabb.data.checks import one_line
+from tabb.data.hdf5 import load_hdf5
+from tabb.data.npz import load_npz
+from tabb.data.report import Loaded, join
+from tabb.errors import DataError
+from tabb.transitions import Transitions, concatenate
+
+PathLike = str | Path
+
+
+def load(path: PathLike | Sequence[PathLike]) -> Transitions:
+    """The transitions of a file, HDF5 (D4RL, ODRL, OTDF) or npz, told apart by content.
+
+    Several files, as a list or as "a.hdf5+b.hdf5", are joined in this order into one data set (medium_expert
+    is medium followed by expert). Raises `DataError` (one line) for files that are missing, damaged or do not
+    match.
+    """
+    return read(path).transitions
+
+
+def read(path: PathLike | Sequence[PathLike]) -> Loaded:
+    """As `load`, with the report of what was found, kept and dropped."""
+    paths = split(path)
+    if not paths:
+        raise DataError("no file given; name at least one")
+    parts = [(load_hdf5 if storage.kind(one) == "hdf5" else load_npz)(one) for one in paths]
+    first = parts[0]
+    for part in parts[1:]:
+        for size in ("observation_size", "action_size"):
+            here, there = getattr(first.transitions, size), getattr(part.transitions, size)
+            if here != there:
+                raise DataError(
+                    one_line(
+                        f"{part.report.name}: {size} is {there} but {here} in {first.report.name}; "
+                        "join only files of one robot"
+                    )
+                )
+        # A file without the attribute is another physics too, as far as anyone can tell.
+        if part.report.engine != first.report.engine:
+            raise DataError(
+                one_line(
+                    f"{part.report.name}: engine is {part.report.engine or 'not stated'} but "
+                    f"{first.report.engine or 'not stated'} in {first.report.name}; "
+                    "join only files of one engine"
+                )
+            )
+    transitions = functools.reduce(concatenate, (part.transitions for part in parts))
+    return Loaded(transitions, join([part.report for part in parts]))
+
+
+def split(path: PathLike | Sequence[PathLike]) -> list[Path]:
+    """The paths named: a list, one path, or several with `+` between (unless a file has that very name)."""
+    if isinstance(path, str):
+        if "+" in path and not Path(path).exists():
+            return [Path(part.strip()) for part in path.split("+") if part.strip()]
+        return [Path(path)]
+    if isinstance(path, Path):
+        return [path]
+    return [one for part in path for one in split(part)]

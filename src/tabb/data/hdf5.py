@@ -1,0 +1,155 @@
+"""HDF5 files as D4RL lays them out (`timeouts`, no next observations) and as ODRL and OTDF do (the
+reverse)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tabb.data import checks, storage
+from tabb.data.arrays import OPTIONAL, REQUIRED, build
+from tabb.data.report import Loaded
+from tabb.errors import DataError, TabbError
+
+DIGEST = "content_sha256"
+"""Attribute that `write_hdf5` adds: the digest of the columns, checked by `load_hdf5`."""
+
+# A damaged header can claim any size. No common compression beats 1:1032 (deflate) by much.
+_LARGEST_RATIO = 2_000
+_ALWAYS_FINE = 1 << 26
+
+
+def load_hdf5(path: str | Path) -> Loaded:
+    """Transitions and report of one file; the rule for ends and dropped rows is that of `from_arrays`.
+
+    Read are `observations`, `actions`, `rewards`, `terminals` (all four needed), `next_observations`,
+    `timeouts`, `episodes` and the file's attributes; `infos`, `metadata` and others are ignored. Nothing is
+    unpickled. Raises `DataError` (one line) naming file, key and row.
+    """
+    path = Path(path)
+    if storage.kind(path) != "hdf5":
+        raise DataError(checks.one_line(f"{path}: is not HDF5; use tabb.data.load, which reads npz too"))
+    try:
+        columns, provenance = _read(path)
+    except TabbError:
+        raise
+    except Exception as error:  # h5py has a dozen ways to say that bytes make no sense
+        reason = checks.one_line(str(error)) or type(error).__name__
+        raise DataError(
+            checks.one_line(
+                f"{path}: cannot be read as HDF5, damaged or cut ({reason[:200]}); fetch or write it again"
+            )
+        ) from None
+    stated = provenance.pop(DIGEST, None)
+    if stated is not None and stated != storage.digest(columns):
+        raise DataError(
+            checks.one_line(f"{path}: content differs from its {DIGEST}; fetch or write it again")
+        )
+    layout = "odrl" if "next_observations" in columns and "timeouts" not in columns else "d4rl"
+    return build(columns, name=str(path), layout=layout, provenance=provenance)
+
+
+def write_hdf5(
+    path: str | Path, arrays: Mapping[str, Any], provenance: Mapping[str, Any] | None = None
+) -> None:
+    """Write steps (keys as in `from_arrays`; `terminals` needed) in the D4RL layout, all at once or not at
+    all.
+
+    Columns are compressed (gzip, shuffled), `provenance` becomes attributes (JSON where not text or number).
+    Raises `DataError` if the arrays could not be read back by `load_hdf5`, `RunError` if the file cannot be
+    written.
+    """
+    path = Path(path)
+    columns = _columns_to_write(arrays, str(path))
+    # HDF5 reports a full disk late and badly, so the file is made in memory and its bytes are written
+    # plainly. Version 1.10 of the format puts checksums on its metadata.
+    with h5py.File("memory", "w", driver="core", backing_store=False, libver=("v110", "latest")) as file:
+        for key, array in columns.items():
+            file.create_dataset(key, data=array, compression="gzip", compression_opts=4, shuffle=True)
+        for key, value in (provenance or {}).items():
+            file.attrs[key] = value if isinstance(value, str | int | float) else json.dumps(value)
+        file.attrs[DIGEST] = storage.digest(columns)
+        file.flush()
+        image = file.id.get_file_image()
+    with storage.atomic(path) as part:
+        part.write_bytes(image)
+
+
+def _columns_to_write(arrays: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
+    """The arrays with the types they are stored in, after a trial of what a reader will make of them."""
+    unknown = sorted(set(arrays) - {*REQUIRED, *OPTIONAL})
+    if unknown:
+        checks.fail(
+            name, unknown[0], f"is not a column of this layout; use {', '.join((*REQUIRED, *OPTIONAL))}"
+        )
+    _need(list(arrays), name)
+    build(dict(arrays), name=name, layout="d4rl")
+    columns = {}
+    for key in arrays:
+        if key in ("terminals", "timeouts"):
+            columns[key] = checks.flag(arrays[key], name, key)
+        elif key == "episodes":
+            columns[key] = checks.episode_numbers(arrays[key], name, key).astype(np.int64)
+        else:
+            columns[key] = np.ascontiguousarray(
+                checks.column(arrays[key], name, key) if key == "rewards" else arrays[key], dtype=np.float32
+            )
+    return columns
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    limit = max(_ALWAYS_FINE, _LARGEST_RATIO * os.path.getsize(path))
+    columns = {}
+    with h5py.File(path, "r", locking=False) as file:  # files are replaced whole, and many shares cannot lock
+        _need(list(file), str(path))
+        for key in (*REQUIRED, *OPTIONAL):
+            if key not in file:
+                continue
+            item = file[key]
+            if not isinstance(item, h5py.Dataset):
+                checks.fail(str(path), key, "is a group; a dataset of this name is needed at the top level")
+            if item.shape is None or item.dtype.kind not in "biuf":
+                checks.fail(str(path), key, f"holds {item.dtype} values, not numbers; store it as float32")
+            if item.nbytes > limit:
+                checks.fail(
+                    str(path),
+                    key,
+                    f"claims {item.nbytes:,} bytes, more than the file can hold: it is damaged",
+                )
+            try:
+                columns[key] = item[()]
+            except Exception as error:  # as above; here the key is known
+                reason = checks.one_line(str(error)) or type(error).__name__
+                checks.fail(
+                    str(path), key, f"cannot be read, damaged or cut ({reason[:200]}); fetch the file again"
+                )
+        provenance = {key: _plain(file.attrs[key]) for key in file.attrs if _readable(file, key)}
+    return columns, provenance
+
+
+def _need(there: list[str], name: str) -> None:
+    missing = [key for key in (*REQUIRED, "terminals") if key not in there]
+    if missing:
+        has = ", ".join(sorted(there)) or "none"
+        checks.fail(name, ", ".join(missing), f"missing; the keys there are: {has}")
+
+
+def _readable(file: h5py.File, key: str) -> bool:
+    """Attributes of exotic types say nothing that is needed; they must not keep the data from being read."""
+    try:
+        return isinstance(_plain(file.attrs[key]), str | int | float | list)
+    except Exception:
+        return False
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as a Python text, number or list."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

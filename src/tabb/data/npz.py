@@ -1,0 +1,125 @@
+"""`.npz` files: a user's own columns (keys as in `from_arrays`), or `Transitions` as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tabb.data import checks, storage
+from tabb.data.arrays import OPTIONAL, REQUIRED, build
+from tabb.data.report import Loaded, Report
+from tabb.errors import DataError, TabbError
+from tabb.transitions import Transitions
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Transitions))
+
+
+def load_npz(path: str | Path) -> Loaded:
+    """Transitions and report of one file, of either kind:
+
+    - columns: `observations`, `actions`, `rewards` and, where known, `next_observations`, `terminals`,
+      `timeouts`, `episodes`: treated as `from_arrays` does;
+    - a file of `save_npz` (`observation`, `action`, ...): its rows are checked and taken as they are.
+
+    Nothing is unpickled. Raises `DataError` (one line) naming file, key and row.
+    """
+    path = Path(path)
+    if storage.kind(path) != "zip":
+        raise DataError(checks.one_line(f"{path}: is not npz; use tabb.data.load, which reads HDF5 too"))
+    try:
+        columns = _read(path)
+    except TabbError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise a dozen types on damaged bytes
+        reason = checks.one_line(str(error)) or type(error).__name__
+        raise DataError(
+            checks.one_line(
+                f"{path}: cannot be read as npz, damaged or cut ({reason[:200]}); fetch or write it again"
+            )
+        ) from None
+    if "observation" in columns:
+        return _saved(columns, str(path))
+    return build(columns, name=str(path), layout="npz")
+
+
+def save_npz(path: str | Path, transitions: Transitions) -> None:
+    """Write `transitions`, all at once or not at all; `load` gives them back bit for bit.
+
+    Raises `RunError` (one line) if the file cannot be written.
+    """
+    path = Path(path)
+    columns: dict[str, Any] = {field: np.asarray(getattr(transitions, field)) for field in FIELDS}
+    with storage.atomic(path) as part, open(part, "wb") as file:
+        np.savez_compressed(file, **columns)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        names = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        wanted = FIELDS if "observation" in names else (*REQUIRED, *OPTIONAL)
+        needed = FIELDS if "observation" in names else REQUIRED
+        missing = [key for key in needed if key not in names]
+        if missing:
+            has = ", ".join(sorted(names)) or "none"
+            checks.fail(str(path), ", ".join(missing), f"missing; the keys there are: {has}")
+        size = os.path.getsize(path)
+        for key in wanted:
+            if key in names and names[key].file_size > max(1 << 26, 2_000 * size):
+                checks.fail(
+                    str(path), key, f"claims {names[key].file_size:,} bytes, more than the file can hold"
+                )
+    columns = {}
+    with np.load(path, allow_pickle=False) as file:
+        for key in wanted:
+            if key not in names:
+                continue
+            try:
+                columns[key] = file[key]
+            except Exception as error:  # as above; here the key is known
+                reason = checks.one_line(str(error)) or type(error).__name__
+                pickled = "object" in reason.lower()
+                advice = "store it as float32" if pickled else "fetch or write the file again"
+                checks.fail(str(path), key, f"cannot be read ({reason[:200]}); {advice}")
+    return columns
+
+
+def _saved(columns: dict[str, np.ndarray], name: str) -> Loaded:
+    """The rows of `save_npz`, checked; ends of episodes are where the number changes."""
+    transitions = Transitions(
+        observation=checks.matrix(columns["observation"], name, "observation"),
+        action=checks.actions_in_range(checks.matrix(columns["action"], name, "action"), name, "action"),
+        reward=checks.real(columns["reward"], name, "reward"),
+        next_observation=checks.matrix(columns["next_observation"], name, "next_observation"),
+        terminal=checks.flag(columns["terminal"], name, "terminal").astype(np.float32),
+        episode=checks.episode_numbers(columns["episode"], name, "episode").astype(np.int32),
+    )
+    checks.same_length({key: np.asarray(getattr(transitions, key)) for key in FIELDS}, name)
+    if transitions.next_observation.shape != transitions.observation.shape:
+        checks.fail(name, "next_observation", "has another size than observation; write the file again")
+    number = np.asarray(transitions.episode)
+    ends = np.flatnonzero(np.append(number[1:] != number[:-1], True))
+    returns = np.add.reduceat(np.asarray(transitions.reward, np.float64), np.append(0, ends[:-1] + 1))
+    ended = np.asarray(transitions.terminal)[ends] == 1
+    return Loaded(
+        transitions,
+        Report(
+            name=name,
+            layout="npz",
+            rows=len(transitions),
+            kept=len(transitions),
+            dropped={},
+            dropped_rows={},
+            wrong_next=(),
+            episode_ends=tuple(ends.tolist()),
+            returns=tuple(returns.tolist()),
+            unfinished=(),
+            terminals=int(ended.sum()),
+            truncations=int((~ended).sum()),
+            notes=("rows that were dropped when these transitions were first read are in no return",),
+        ),
+    )

@@ -1,0 +1,185 @@
+"""What a door of `tabb.data` found in a file: rows kept and dropped, episodes, returns, origin."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tabb.transitions import Transitions
+
+FIRST_ROWS = 10
+"""A report lists at most this many row numbers of each kind."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The audit of one file (or of several read as one). Row numbers are those of the file, from 0."""
+
+    name: str
+    """Path of the file, or the name given with the arrays."""
+    layout: str
+    """`d4rl` (no next observations), `odrl` (next observations stored, no timeouts), `npz` or `arrays`."""
+    rows: int
+    """Rows in the file."""
+    kept: int
+    """Rows in the `Transitions`."""
+    dropped: dict[str, int]
+    """Reason -> number of rows dropped for it."""
+    dropped_rows: dict[str, tuple[int, ...]]
+    """Reason -> the first few of these rows."""
+    wrong_next: tuple[int, ...]
+    """All rows whose stored next observation is, or cannot be told from, another episode's first one. The
+    terminal ones among them are kept, with the next observation set to the observation."""
+    episode_ends: tuple[int, ...]
+    """Last row of each episode."""
+    returns: tuple[float, ...]
+    """Undiscounted return of each episode over all its rows in the file."""
+    unfinished: tuple[int, ...]
+    """Episodes that the end of the file (probably) cut: their lengths and returns say nothing."""
+    terminals: int
+    """Episodes that ended in a terminal row."""
+    truncations: int
+    """Episodes that ended otherwise, the unfinished ones included."""
+    clipped: tuple[float, float] | None = None
+    """(limit, share of rows) where observations are visibly clipped at +-limit; None where they are not."""
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Attributes of the file: `engine`, `env_id`, ..."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know, one line each."""
+
+    @property
+    def episodes(self) -> int:
+        """Number of episodes in the file."""
+        return len(self.episode_ends)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Rows of each episode."""
+        return tuple(np.diff(self.episode_ends, prepend=-1).tolist())
+
+    @property
+    def mean_return(self) -> float | None:
+        """Mean return of the finished episodes; None if none finished."""
+        finished = np.delete(np.asarray(self.returns), list(self.unfinished))
+        return float(finished.mean()) if finished.size else None
+
+    @property
+    def engine(self) -> str | None:
+        """The physics the data come from, `legacy` or `native`; None if the file does not say."""
+        engine = self.provenance.get("engine")
+        return None if engine is None else str(engine)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON types."""
+        plain = dataclasses.asdict(self)
+        plain |= {"episodes": self.episodes, "lengths": list(self.lengths), "mean_return": self.mean_return}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+    def __str__(self) -> str:
+        lengths = self.lengths
+        lines = [
+            f"{self.name} ({self.layout})",
+            f"  rows       {self.rows:,} in the file, {self.kept:,} kept",
+        ]
+        for reason, count in self.dropped.items():
+            listed = ", ".join(str(row) for row in self.dropped_rows[reason])
+            more = ", ..." if count > len(self.dropped_rows[reason]) else ""
+            lines.append(f"  dropped    {count:,}: {reason} (row {listed}{more})")
+        lines.append(
+            f"  episodes   {self.episodes:,}: {self.terminals:,} terminal, {self.truncations:,} truncated; "
+            f"{min(lengths):,} to {max(lengths):,} rows"
+            + (f", {len(self.unfinished)} cut by the end of the file" if self.unfinished else "")
+        )
+        if self.mean_return is not None:
+            lines.append(f"  return     {self.mean_return:.1f}, mean over finished episodes")
+        if self.clipped:
+            lines.append(
+                f"  clipped    {self.clipped[1]:.1%} of rows have an observation at +-{self.clipped[0]:g}"
+            )
+        if self.wrong_next:
+            lines.append(
+                f"  wrong next {len(self.wrong_next):,} rows store a next observation of another episode"
+            )
+        if self.provenance:
+            known = (f"{key}={_short(value)}" for key, value in self.provenance.items())
+            lines.append(f"  origin     {', '.join(known)}")
+        lines += [f"  note       {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+class Loaded(NamedTuple):
+    """Transitions and the report of how they came out of their file."""
+
+    transitions: Transitions
+    report: Report
+
+
+def join(reports: list[Report]) -> Report:
+    """One report for files read one after the other as one data set; rows are numbered through."""
+    first = reports[0]
+    if len(reports) == 1:
+        return first
+    starts = np.cumsum([0] + [report.rows for report in reports])[:-1].tolist()
+    before = np.cumsum([0] + [report.episodes for report in reports])[:-1].tolist()
+    reasons = list(dict.fromkeys(reason for report in reports for reason in report.dropped))
+    shares = [report.clipped for report in reports]
+    limits = {clip[0] for clip in shares if clip}
+    share = sum(report.rows * clip[1] for report, clip in zip(reports, shares, strict=True) if clip)
+    rows = sum(report.rows for report in reports)
+    return Report(
+        name="+".join(report.name for report in reports),
+        layout=first.layout if len({report.layout for report in reports}) == 1 else "mixed",
+        rows=rows,
+        kept=sum(report.kept for report in reports),
+        dropped={reason: sum(report.dropped.get(reason, 0) for report in reports) for reason in reasons},
+        dropped_rows={
+            reason: tuple(
+                row + start
+                for report, start in zip(reports, starts, strict=True)
+                for row in report.dropped_rows.get(reason, ())
+            )[:FIRST_ROWS]
+            for reason in reasons
+        },
+        wrong_next=tuple(
+            row + s for report, s in zip(reports, starts, strict=True) for row in report.wrong_next
+        ),
+        episode_ends=tuple(
+            row + s for report, s in zip(reports, starts, strict=True) for row in report.episode_ends
+        ),
+        returns=tuple(value for report in reports for value in report.returns),
+        unfinished=tuple(e + s for report, s in zip(reports, before, strict=True) for e in report.unfinished),
+        terminals=sum(report.terminals for report in reports),
+        truncations=sum(report.truncations for report in reports),
+        clipped=(limits.pop(), share / rows) if len(limits) == 1 else None,
+        provenance={
+            key: value
+            for key, value in first.provenance.items()
+            if all(report.provenance.get(key) == value for report in reports[1:])
+        },
+        notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+    )
+
+
+def describe(transitions: Transitions) -> dict[str, dict[str, list[float]]]:
+    """Minimum, maximum, mean and standard deviation of each entry of observation, action and reward.
+
+    Returns {"observation": {"min": [S values], "max": [...], "mean": [...], "std": [...]}, "action": ...,
+    "reward": ...}.
+    """
+    table = {}
+    for key in ("observation", "action", "reward"):
+        values = np.asarray(getattr(transitions, key)).reshape(len(transitions), -1)
+        table[key] = {
+            "min": values.min(axis=0).tolist(),
+            "max": values.max(axis=0).tolist(),
+            "mean": values.mean(axis=0, dtype=np.float64).tolist(),
+            "std": values.std(axis=0, dtype=np.float64).tolist(),
+        }
+    return table
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."

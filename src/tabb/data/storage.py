@@ -1,0 +1,91 @@
+"""Bytes in and out: opening a file with one-line errors, writing one so that it is whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tabb.data.checks import one_line
+from tabb.errors import DataError, RunError
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
+
+
+def kind(path: Path) -> str:
+    """`hdf5` or `zip` by the first bytes, whatever the file is called; `DataError` for any other content."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4096)
+    except FileNotFoundError:
+        raise DataError(one_line(f"{path}: no such file; check the path, or see `tabb data list`")) from None
+    except IsADirectoryError:
+        raise DataError(one_line(f"{path}: is a folder; name a file in it")) from None
+    except PermissionError:
+        raise DataError(one_line(f"{path}: no permission to read it; change its mode or copy it")) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise DataError(one_line(f"{path}: cannot be opened ({error})")) from None
+    if not head:
+        raise DataError(one_line(f"{path}: is empty (0 bytes); fetch or write it again"))
+    # HDF5 allows a block of the user's own in front: the signature is then at 512, 1024, 2048, ...
+    if any(head.startswith(HDF5_SIGNATURE, at) for at in (0, 512, 1024, 2048)):
+        return "hdf5"
+    if head.startswith(ZIP_SIGNATURES):
+        return "zip"
+    if head.startswith(b"version https://git-lfs"):
+        raise DataError(one_line(f"{path}: is a Git LFS pointer, not the data; run `git lfs pull`"))
+    raise DataError(
+        one_line(
+            f"{path}: is neither HDF5 nor npz (it starts with {head[:8]!r}); give a D4RL, ODRL or npz file"
+        )
+    )
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its name once the block has ended well; else nothing stays.
+
+    Raises `RunError` (one line) where the folder is missing, may not be written, or the disk is full.
+    """
+    part: Path | None = None
+    try:
+        handle, text = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(text)
+        yield part
+        mask = os.umask(0)
+        os.umask(mask)
+        part.chmod(0o666 & ~mask)  # mkstemp makes files private; a data set is an ordinary file
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        part = None
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise RunError(
+            one_line(f"{path}: cannot be written ({reason}); free space or choose another folder")
+        ) from None
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def digest(columns: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over names, types, shapes and values: HDF5 itself notices damage to compressed rows only."""
+    result = hashlib.sha256()
+    for key in sorted(columns):
+        array = np.ascontiguousarray(columns[key])
+        result.update(f"{key} {array.dtype.str} {array.shape};".encode())
+        result.update(array.data.cast("B") if array.size else b"")
+    return result.hexdigest()
