@@ -170,18 +170,21 @@ def _compile_with_cylinders(spec: Any) -> Any:
     radius r and half length h + r/2. Good for its masses and inertias only."""
     import mujoco
 
-    resolved = spec.compile()  # gives each capsule's centre, orientation and half length
     copy = spec.copy()
     for geom in copy.geoms:
         if geom.type != mujoco.mjtGeom.mjGEOM_CAPSULE:
             continue
-        known = resolved.geom(geom.name)
-        radius, half_length = known.size[:2]
         geom.type = mujoco.mjtGeom.mjGEOM_CYLINDER
-        geom.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
-        geom.fromto = [math.nan] * 6
-        geom.pos, geom.quat = known.pos, known.quat
-        geom.size = [radius, half_length + radius / 2, 0]
+        radius, half_length, _ = geom.size
+        if np.isnan(geom.fromto[0]):
+            geom.size = [radius, half_length + radius / 2, 0]
+        else:
+            # Longer between its ends, not resolved to a centre and a quaternion: the ant's rollouts are
+            # chaotic, and the source data replay only if the inertial frames agree to the last bit.
+            start, end = geom.fromto[:3], geom.fromto[3:]
+            axis = (end - start) / np.linalg.norm(end - start)
+            centre, reach = (start + end) / 2, np.linalg.norm(end - start) / 2 + radius / 2
+            geom.fromto = [*(centre - axis * reach), *(centre + axis * reach)]
     return copy.compile()
 
 
