@@ -71,6 +71,12 @@ def test_a_seed_decides_everything():
     assert not np.array_equal(first.returns, other.returns)
 
 
+def test_a_policy_may_keep_what_it_was_shown():
+    kept = []
+    result = rollout(lambda o, rng: kept.append(o) or gait(o, rng), "hopper", 1, max_steps=9, record=True)
+    np.testing.assert_array_equal(np.concatenate(kept), result.rows.observation)
+
+
 def test_limits_truncate_and_are_no_terminals():
     full = rollout(still, "halfcheetah", 1, record=True)
     assert (full.lengths[0], full.terminal[0], full.truncated[0]) == (1000, False, True)

@@ -3,6 +3,8 @@
 import copy
 import os
 import pickle
+import subprocess
+import sys
 import warnings
 
 import gymnasium
@@ -49,6 +51,12 @@ def test_tasks_are_registered_once_with_gymnasium():
     assert vector.reset(seed=0)[0].shape == (2, 111)
     env.close()
     vector.close()
+
+
+def test_gymnasium_can_import_the_module_by_itself():
+    code = "import gymnasium; print(gymnasium.make('tabb.environments:tabb/hopper-morph-v0').unwrapped.task.name)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "hopper-morph"
 
 
 def test_the_time_limit_truncates():

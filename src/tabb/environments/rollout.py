@@ -195,8 +195,7 @@ class _Batch:
     def rows(self) -> Rows | None:
         if self.steps is None:
             return None
-        ends = np.zeros(int(self.lengths.sum()), np.float32)
-        terminal, timeout = ends, ends.copy()
+        terminal, timeout = np.zeros((2, int(self.lengths.sum())), np.float32)
         last = np.cumsum(self.lengths) - 1
         terminal[last] = self.terminal
         timeout[last] = ~self.terminal
@@ -218,13 +217,14 @@ def _run_batch(
     low, high = envs[0].action_space.low, envs[0].action_space.high
     rewards: list[list[float]] = [[] for _ in envs]
     terminal = np.zeros(len(envs), bool)
-    steps: list[tuple[list[Any], list[Any]]] = [([row], []) for row in observations.copy()]
+    steps: list[tuple[list[Any], list[Any]]] = [([row], []) for row in observations]
     alive = list(range(len(envs)))
 
     step = 0
     while alive:
         step += 1
         actions = _clipped(act(observations, generator), len(alive), low, high, step)
+        observations = np.empty_like(observations)  # a policy may keep what it was shown
         running: list[int] = []
         for row, k in enumerate(alive):
             observation, reward, ended, truncated, _ = envs[k].step(actions[row])
@@ -234,7 +234,7 @@ def _run_batch(
             if not (ended or truncated or step >= limit):
                 running.append(row)
         if record:
-            for k, seen, done in zip(alive, observations.copy(), actions, strict=True):
+            for k, seen, done in zip(alive, observations, actions, strict=True):
                 steps[k][0].append(seen)
                 steps[k][1].append(done)
         if len(running) < len(alive):
