@@ -54,7 +54,8 @@ def test_tasks_are_registered_once_with_gymnasium():
 
 
 def test_gymnasium_can_import_the_module_by_itself():
-    code = "import gymnasium; print(gymnasium.make('tabb.environments:tabb/hopper-morph-v0').unwrapped.task.name)"
+    make = "gymnasium.make('tabb.environments:tabb/hopper-morph-v0')"
+    code = f"import gymnasium; print({make}.unwrapped.task.name)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "hopper-morph"
 
