@@ -1,21 +1,28 @@
 """Files and arrays in, audited `Transitions` out; where named data sets are; checks between two domains."""
 
 from tabb.data.arrays import from_arrays, inspect_arrays
+from tabb.data.catalogue import Entry, available, find, resolve
+from tabb.data.domains import check_domains
 from tabb.data.files import load, read
 from tabb.data.hdf5 import load_hdf5, write_hdf5
 from tabb.data.npz import load_npz, save_npz
 from tabb.data.report import Loaded, Report, describe
 
 __all__ = [
+    "Entry",
     "Loaded",
     "Report",
+    "available",
+    "check_domains",
     "describe",
+    "find",
     "from_arrays",
     "inspect_arrays",
     "load",
     "load_hdf5",
     "load_npz",
     "read",
+    "resolve",
     "save_npz",
     "write_hdf5",
 ]

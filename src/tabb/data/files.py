@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def read(path: PathLike | Sequence[PathLike]) -> Loaded:
 def split(path: PathLike | Sequence[PathLike]) -> list[Path]:
     """The paths named: a list, one path, or several with `+` between (unless a file has that very name)."""
     if isinstance(path, str):
-        if "+" in path and not Path(path).exists():
+        if "+" in path and not os.path.exists(path):
             return [Path(part.strip()) for part in path.split("+") if part.strip()]
         return [Path(path)]
     if isinstance(path, Path):

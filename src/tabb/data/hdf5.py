@@ -73,12 +73,21 @@ def write_hdf5(
         for key, array in columns.items():
             file.create_dataset(key, data=array, compression="gzip", compression_opts=4, shuffle=True)
         for key, value in (provenance or {}).items():
-            file.attrs[key] = value if isinstance(value, str | int | float) else json.dumps(value)
-        file.attrs[DIGEST] = storage.digest(columns)
+            _write_attribute(file, key, value)
+        _write_attribute(file, DIGEST, storage.digest(columns))
         file.flush()
         image = file.id.get_file_image()
     with storage.atomic(path) as part:
         part.write_bytes(image)
+
+
+def _write_attribute(file: h5py.File, key: str, value: Any) -> None:
+    """Texts have a fixed length: a damaged heap of variable ones makes HDF5 2.0 loop forever or crash."""
+    if isinstance(value, int | float):
+        file.attrs[key] = value
+        return
+    text = (value if isinstance(value, str) else json.dumps(value)).encode()
+    file.attrs.create(key, np.bytes_(text), dtype=h5py.string_dtype("utf-8", max(1, len(text))))
 
 
 def _columns_to_write(arrays: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
@@ -109,9 +118,14 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     with h5py.File(path, "r", locking=False) as file:  # files are replaced whole, and many shares cannot lock
         _need(list(file), str(path))
         for key in (*REQUIRED, *OPTIONAL):
-            if key not in file:
+            if key not in list(file):
                 continue
-            item = file[key]
+            try:
+                item = file[key]
+            except KeyError:
+                checks.fail(
+                    str(path), key, "is a link to nothing or a damaged entry; fetch or write the file again"
+                )
             if not isinstance(item, h5py.Dataset):
                 checks.fail(str(path), key, "is a group; a dataset of this name is needed at the top level")
             if item.shape is None or item.dtype.kind not in "biuf":

@@ -67,6 +67,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         if missing:
             has = ", ".join(sorted(names)) or "none"
             checks.fail(str(path), ", ".join(missing), f"missing; the keys there are: {has}")
+        for info in names.values():
+            archive.open(info).close()  # a key renamed by damage must not pass for one that was never there
         size = os.path.getsize(path)
         for key in wanted:
             if key in names and names[key].file_size > max(1 << 26, 2_000 * size):

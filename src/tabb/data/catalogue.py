@@ -1,0 +1,159 @@
+"""Where named data sets are: the folder `$TABB_DATA`, and the small samples inside the package.
+
+`$TABB_DATA/source/<robot>_<quality>.hdf5` holds source data and `$TABB_DATA/target/<task>_<quality>.hdf5`
+target data, the task's dashes written as underscores: `hopper-gravity-0.5` ->
+`hopper_gravity_0.5_medium.hdf5`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from tabb.data.checks import one_line
+from tabb.errors import DataError, UsageError
+
+Domain = Literal["source", "target"]
+
+VARIABLE = "TABB_DATA"
+QUALITIES = ("medium", "medium_replay", "medium_expert", "expert")
+BUNDLED = "bundled"
+"""The quality that names the sample inside the package."""
+
+_BUNDLED_FOLDER = Path(__file__).parent / "bundled"
+_BUNDLED_QUALITY = "medium"
+_SUFFIXES = (".hdf5", ".h5", ".npz")
+
+
+class Entry(NamedTuple):
+    """One data set at hand."""
+
+    domain: Domain
+    task: str
+    """Robot for source data (`hopper`), task for target data (`hopper-gravity-0.5`)."""
+    quality: str
+    path: Path
+    bytes: int
+
+
+def available() -> list[Entry]:
+    """Every data set of `$TABB_DATA` and of the package, sorted by domain, task and quality.
+
+    Tells domains by folder, and inside the package by task. Files named otherwise are not listed. Raises
+    `UsageError` (one line) if `TABB_DATA` is set to something that is not a folder that can be read.
+    """
+    entries = []
+    root = _root()
+    domains: tuple[Domain, ...] = ("source", "target")
+    for domain in domains:
+        if root is not None:
+            entries += [_entry(path, domain, None) for path in _files(root / domain)]
+    for path in _files(_BUNDLED_FOLDER):
+        name = path.stem.removesuffix(f"_{_BUNDLED_QUALITY}")
+        entries.append(_entry(path, "target" if "_" in name else "source", BUNDLED))
+    return sorted((entry for entry in entries if entry is not None), key=lambda entry: entry[:3])
+
+
+def find(task: str, quality: str, domain: Domain) -> list[Path]:
+    """Files of a named data set: one, or for a source of `medium_expert` quality the medium and the expert
+    file.
+
+    `task` may be a robot for source data; of a task name the robot is what stands before the first dash.
+    Raises `UsageError` for a quality or domain that does not exist and `DataError` for files that are not
+    there, both in one line that says where was looked, what there is, and how to set `TABB_DATA`.
+    """
+    if domain not in ("source", "target"):
+        raise UsageError(one_line(f"domain {domain!r} is unknown; use source or target"))
+    if quality not in (*QUALITIES, BUNDLED):
+        raise UsageError(
+            one_line(f"quality {quality!r} is unknown; use one of {', '.join((*QUALITIES, BUNDLED))}")
+        )
+    name = (task.split("-")[0] if domain == "source" else task).replace("-", "_")
+    if quality == BUNDLED:
+        path = _BUNDLED_FOLDER / f"{name}_{_BUNDLED_QUALITY}.hdf5"
+        return [path] if path.is_file() else _missing(f"no bundled {domain} data for {task}", domain)
+    root = _root()
+    wanted = f"{name}_{quality}.hdf5"
+    if root is None:
+        return _missing(f"{domain} data {wanted} of {task} cannot be looked for", domain)
+    folder = root / domain
+    if (folder / wanted).is_file():
+        return [folder / wanted]
+    if domain == "source" and quality == "medium_expert":
+        both = [folder / f"{name}_medium.hdf5", folder / f"{name}_expert.hdf5"]
+        if all(path.is_file() for path in both):
+            return both
+        wanted = " and ".join(path.name for path in both if not path.is_file())
+    return _missing(f"no {wanted} in {folder}", domain)
+
+
+def resolve(spec: str | Path, task: str, domain: Domain) -> list[Path]:
+    """The files that `spec` names: an existing path, several joined with `+`, or a quality as in `find`.
+
+    Raises as `find` does; also `DataError` for a path that does not exist.
+    """
+    text = str(spec)
+    if text in (*QUALITIES, BUNDLED):
+        return find(task, text, domain)
+    if text.strip() and os.path.exists(text):  # Path.exists raises on names that are too long
+        return [Path(text)]
+    parts = [Path(part.strip()) for part in text.split("+")]
+    absent = [part for part in parts if str(part) == "." or not os.path.exists(part)]
+    if not absent:
+        return parts
+    if absent[0].suffix or len(absent[0].parts) > 1:
+        raise DataError(one_line(f"{absent[0]}: no such file; give a path, or one of {_names()}"))
+    raise UsageError(
+        one_line(f"{domain} data {text!r} is neither a file nor a quality; give a path, or one of {_names()}")
+    )
+
+
+def _root() -> Path | None:
+    """The folder `$TABB_DATA`; None where the variable is unset or empty."""
+    value = os.environ.get(VARIABLE, "")
+    if not value:
+        return None
+    root = Path(value).expanduser()
+    if not root.is_dir():
+        raise UsageError(
+            one_line(f"{VARIABLE}={value} is not a folder; set it to the one that holds source/ and target/")
+        )
+    return root
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.is_file()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UsageError(
+            one_line(f"{folder}: cannot be listed ({error.strerror}); change its mode")
+        ) from None
+
+
+def _entry(path: Path, domain: Domain, quality: str | None) -> Entry | None:
+    # The longest quality first: hopper_medium_expert is not the expert data of a robot "hopper_medium".
+    for suffix in sorted(QUALITIES, key=len, reverse=True):
+        name = path.stem.removesuffix(f"_{suffix}")
+        if name and name != path.stem:
+            return Entry(domain, name.replace("_", "-"), quality or suffix, path, path.stat().st_size)
+    return None
+
+
+def _names() -> str:
+    return ", ".join((*QUALITIES, BUNDLED))
+
+
+def _missing(problem: str, domain: Domain) -> list[Path]:
+    """Raise the `DataError` that tells what there is instead, and how to make more known."""
+    there = sorted({f"{entry.task} {entry.quality}" for entry in available() if entry.domain == domain})
+    listed = ", ".join(there[:20]) + (f" and {len(there) - 20} more" if len(there) > 20 else "")
+    value = os.environ.get(VARIABLE)
+    advice = (
+        f"{VARIABLE} is {value}; put the file there or give a path"
+        if value
+        else f"{VARIABLE} is not set: export {VARIABLE}=<folder with source/ and target/>, or give a path"
+    )
+    raise DataError(one_line(f"{problem}; {domain} data at hand: {listed or 'none'}; {advice}"))

@@ -1,0 +1,70 @@
+"""Whether two data sets can be the two domains of one transfer problem."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tabb.data.checks import one_line
+from tabb.data.report import Report
+from tabb.errors import DataError
+from tabb.transitions import Transitions
+
+ACTION_RATIO = 5.0
+"""The largest actions of public source and target files differ by a factor of 1.04 at most; five can only be
+another scale or a policy that hardly moves, and no one can tell which from the data: a warning."""
+
+
+def check_domains(
+    source: Transitions,
+    target: Transitions,
+    source_report: Report | None = None,
+    target_report: Report | None = None,
+) -> list[str]:
+    """Check that `source` and `target` fit together; returns warnings, one line each.
+
+    Raises `DataError` (one line) if observation or action sizes differ, if both reports state an engine and
+    the two differ, or if both sides hold the same rows. Warned of are actions of very different range and a
+    target larger than the source.
+    """
+    source_name = source_report.name if source_report else "source"
+    target_name = target_report.name if target_report else "target"
+    names = (
+        f"source {source_name} and target {target_name}"
+        if source_report and target_report
+        else "source and target"
+    )
+    for size in ("observation_size", "action_size"):
+        here, there = getattr(source, size), getattr(target, size)
+        if here != there:
+            raise DataError(
+                one_line(f"{names}: {size} is {here} and {there}; both must be data of the same robot")
+            )
+    engines = [report.engine if report else None for report in (source_report, target_report)]
+    if engines[0] and engines[1] and engines[0] != engines[1]:
+        raise DataError(
+            one_line(
+                f"{names}: engine is {engines[0]} and {engines[1]}; engines differ as much as a shift does, "
+                "so take both domains from one"
+            )
+        )
+    if len(source) == len(target) and all(
+        np.array_equal(getattr(source, key), getattr(target, key))
+        for key in ("observation", "action", "reward")
+    ):
+        raise DataError(
+            one_line(f"{names}: hold the same {len(source):,} rows; give the target domain's own data")
+        )
+
+    warnings = []
+    ranges = [float(np.abs(np.asarray(side.action)).max()) for side in (source, target)]
+    low, high = sorted(ranges)
+    if high > ACTION_RATIO * low:
+        warnings.append(
+            f"actions reach {ranges[0]:.3g} in the source and {ranges[1]:.3g} in the target; "
+            "scale both by the bounds of the same action space"
+        )
+    if len(target) > len(source):
+        warnings.append(
+            f"the target has more rows ({len(target):,}) than the source ({len(source):,}); are they swapped?"
+        )
+    return [one_line(warning) for warning in warnings]

@@ -1,0 +1,257 @@
+"""The one rule for ends of episodes and unknown next observations, on arrays to follow by eye."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tabb.data import check_domains, describe, from_arrays, inspect_arrays
+from tabb.data.boundaries import resets
+from tabb.errors import DataError
+
+
+def count(rows):
+    """Observations 0, 1, 2, ...: a row's value is its number."""
+    return np.arange(rows, dtype=np.float32)[:, None]
+
+
+def arrays(rows, next_observations=None, terminals=(), timeouts=None, episodes=None):
+    def flags(at):
+        return np.isin(np.arange(rows), at)
+
+    return inspect_arrays(
+        count(rows),
+        np.zeros((rows, 1)),
+        np.arange(rows),
+        next_observations,
+        flags(terminals),
+        None if timeouts is None else flags(timeouts),
+        episodes=episodes,
+    )
+
+
+def test_next_row_is_next_observation_and_last_row_is_dropped():
+    transitions, report = arrays(5)
+    assert transitions.observation[:, 0].tolist() == [0, 1, 2, 3]
+    assert transitions.next_observation[:, 0].tolist() == [1, 2, 3, 4]
+    assert transitions.terminal.tolist() == [0, 0, 0, 0]
+    assert (report.rows, report.kept, sum(report.dropped.values())) == (5, 4, 1)
+    assert report.unfinished == (0,)
+    assert report.returns == (10.0,)  # also the dropped row was lived through
+
+
+def test_terminal_rows_stay_and_truncations_go_and_never_become_terminals():
+    transitions, report = arrays(9, terminals=[2], timeouts=[5, 8])
+    assert transitions.observation[:, 0].tolist() == [0, 1, 2, 3, 4, 6, 7]
+    assert transitions.next_observation[:, 0].tolist() == [1, 2, 2, 4, 5, 7, 8]
+    assert transitions.terminal.tolist() == [0, 0, 1, 0, 0, 0, 0]
+    assert transitions.episode.tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert report.episode_ends == (2, 5, 8)
+    assert report.lengths == (3, 3, 3)
+    assert (report.terminals, report.truncations, report.unfinished) == (1, 2, ())
+    assert list(report.dropped_rows.values()) == [(5, 8)]
+
+
+def test_terminal_last_row_stays():
+    transitions, report = arrays(4, terminals=[3])
+    assert len(transitions) == 4
+    assert report.dropped == {}
+
+
+def test_both_flags_count_as_terminal_and_are_noted():
+    transitions, report = arrays(6, terminals=[2], timeouts=[2, 5])
+    assert transitions.terminal.tolist() == [0, 0, 1, 0, 0]
+    assert report.truncations == 1
+    assert any("both terminal and timeout" in note for note in report.notes)
+    assert not any("old `done`" in note for note in report.notes)
+    assert any("old `done`" in note for note in arrays(6, terminals=[2, 5], timeouts=[2]).report.notes)
+
+
+def test_stored_next_observation_at_a_time_limit_is_kept():
+    following = count(6) + 1
+    following[2] = 2.5  # not row 3: the true state at the limit
+    transitions, report = arrays(6, following)
+    assert transitions.next_observation[:, 0].tolist() == [1, 2, 2.5, 4, 5, 6]
+    assert transitions.terminal.sum() == 0
+    assert transitions.episode.tolist() == [0, 0, 0, 1, 1, 1]
+    assert report.dropped == {}
+    assert report.wrong_next == ()
+    assert report.episode_ends == (2, 5)
+
+
+def test_stored_next_observation_after_a_terminal_is_kept_if_true():
+    following = count(6) + 1
+    following[2] = 2.5
+    assert arrays(6, following, terminals=[2]).transitions.next_observation[2] == 2.5
+
+
+def test_shifted_next_observations_are_unknown_at_every_terminal():
+    following = count(7) + 1
+    following[4] = 77  # a row was left out after this terminal: no comparison tells
+    transitions, report = arrays(7, following, terminals=[2, 4])
+    assert transitions.next_observation[:, 0].tolist() == [1, 2, 2, 4, 4, 6, 7]
+    assert report.wrong_next == (2, 4)
+    assert report.dropped == {}
+
+
+def test_timeout_with_stored_next_observation():
+    following = count(8) + 1
+    following[2] = 2.5
+    transitions, report = arrays(8, following, timeouts=[2, 5])
+    assert transitions.observation[:, 0].tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        6,
+        7,
+    ]  # row 5 stores row 6, the next episode
+    assert transitions.episode.tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert report.wrong_next == (5,)
+
+
+@pytest.mark.parametrize("filler", [5, 0])
+def test_last_row_of_a_shifted_array_is_dropped(filler):
+    following = np.append(count(6)[1:], [[filler]], axis=0)
+    assert len(arrays(6, following).transitions) == 5
+
+
+def test_episode_numbers_mark_ends():
+    transitions, report = arrays(6, episodes=[7, 7, 7, 3, 3, 3])
+    assert transitions.episode.tolist() == [0, 0, 1, 1]
+    assert report.episode_ends == (2, 5)
+
+
+def test_episode_of_one_dropped_row_leaves_no_gap_in_the_numbers():
+    transitions, report = arrays(6, episodes=[0, 0, 0, 1, 2, 2])
+    assert transitions.episode.tolist() == [0, 0, 1]
+    assert report.episodes == 3
+
+
+def test_shuffled_rows_are_all_kept():
+    order = np.random.default_rng(0).permutation(400)
+    transitions = from_arrays(count(400)[order], np.zeros((400, 1)), np.zeros(400), count(400)[order] + 1)
+    assert len(transitions) == 400
+
+
+def test_types_shapes_and_rounding():
+    transitions = from_arrays(
+        [[0, 1], [2, 3], [4, 5]], [[1 + 5e-7], [-1], [0]], [[1], [2], [3]], terminals=[[0.0], [0.0], [1.0]]
+    )
+    for field in ("observation", "action", "reward", "next_observation", "terminal"):
+        column = getattr(transitions, field)
+        assert column.dtype == np.float32
+        assert column.flags.c_contiguous
+    assert transitions.episode.dtype == np.int32
+    assert transitions.reward.shape == (3,)
+    assert transitions.action.max() == 1
+
+
+def test_input_is_left_alone(steps):
+    given = steps()
+    before = {key: value.copy() for key, value in given.items()}
+    transitions = from_arrays(**given)
+    transitions.observation[:] = 0
+    assert all(np.array_equal(given[key], before[key]) for key in ("actions", "rewards"))
+
+
+def wanderer(episodes, length, seed=0, noise=0.01):
+    """A pushed oscillator: first states near 0, no end marked. Returns observations [N, 4], true ends."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(episodes):
+        state = rng.normal(0, noise, 4)
+        for step in range(length):
+            rows.append(state)
+            force = 2.0 if step % 200 < 100 else -2.0
+            speed = state[2:] + 0.05 * (force - state[:2]) + rng.normal(0, 0.02, 2)
+            state = np.concatenate([state[:2] + 0.05 * speed, speed])
+    return np.float32(rows), np.arange(1, episodes + 1) * length - 1
+
+
+def test_unmarked_resets_are_found():
+    observations, ends = wanderer(8, 333)
+    end = np.zeros(len(observations), bool)
+    end[-1] = True
+    assert np.flatnonzero(resets(observations, end)).tolist() == ends[:-1].tolist()
+    _, report = inspect_arrays(observations, observations[:, :2] * 0, observations[:, 0])
+    assert report.episode_ends == tuple(ends)
+    assert report.dropped == {
+        "the next observation is another episode's first": 7,
+        "end of an episode without a next observation": 1,
+    }
+
+
+def test_stated_ends_are_believed():
+    observations, ends = wanderer(4, 333)
+    timeouts = np.zeros(len(observations), bool)
+    timeouts[ends[1::2]] = True
+    _, report = inspect_arrays(observations, observations[:, :2] * 0, observations[:, 0], timeouts=timeouts)
+    assert report.episode_ends == tuple(ends[1::2])
+
+
+def test_one_long_episode_has_no_reset():
+    observations, _ = wanderer(1, 5000)
+    end = np.zeros(5000, bool)
+    end[-1] = True
+    assert not resets(observations, end).any()
+
+
+def test_report_reads_and_serialises(steps):
+    _, report = inspect_arrays(**steps() | {"timeouts": np.arange(12) % 4 == 3}, name="mine")
+    text = str(report)
+    assert text.startswith("mine (arrays)")
+    assert "3 truncated" in text
+    assert json.loads(json.dumps(report.to_dict()))["lengths"] == [4, 4, 4]
+
+
+def test_describe(steps):
+    transitions = from_arrays(**steps())
+    table = describe(transitions)
+    assert np.allclose(table["observation"]["mean"], transitions.observation.mean(0), atol=1e-6)
+    assert len(table["action"]["min"]) == 2
+
+
+def test_million_rows():
+    rows = 1_000_000
+    rng = np.random.default_rng(0)
+    observations = rng.normal(size=(rows, 11)).astype(np.float32)
+    timeouts = np.arange(rows) % 1000 == 999
+    transitions = from_arrays(observations, observations[:, :3] * 0, observations[:, 0], timeouts=timeouts)
+    assert len(transitions) == rows - 1000
+    assert transitions.episode[-1] == 999
+
+
+class TestDomains:
+    def side(self, steps, seed, scale=1.0, observations=3):
+        columns = steps(40 + seed, seed)
+        columns["actions"] = columns["actions"] * np.float32(scale)
+        columns["observations"] = columns["observations"][:, :observations]
+        return inspect_arrays(**columns, name=f"side{seed}")
+
+    def test_good_pair(self, steps):
+        assert check_domains(self.side(steps, 1)[0], self.side(steps, 0)[0]) == []
+
+    def test_sizes(self, steps):
+        source, target = self.side(steps, 1), self.side(steps, 0, observations=2)
+        with pytest.raises(DataError, match=r"side1.*observation_size is 3 and 2"):
+            check_domains(source[0], target[0], source[1], target[1])
+
+    def test_same_rows(self, steps):
+        with pytest.raises(DataError, match="same 39 rows"):
+            check_domains(self.side(steps, 0)[0], self.side(steps, 0)[0])
+
+    def test_engines(self, steps):
+        source, target = self.side(steps, 1), self.side(steps, 0)
+        source.report.provenance["engine"] = "legacy"
+        assert check_domains(source[0], target[0], source[1], target[1]) == []
+        target.report.provenance["engine"] = "native"
+        with pytest.raises(DataError, match="engine is legacy and native"):
+            check_domains(source[0], target[0], source[1], target[1])
+
+    def test_action_ranges_and_swapped_sides(self, steps):
+        (warning,) = check_domains(self.side(steps, 1)[0], self.side(steps, 0, 0.01)[0])
+        assert "actions reach" in warning
+        (warning,) = check_domains(self.side(steps, 0)[0], self.side(steps, 1)[0])
+        assert "swapped" in warning
