@@ -42,7 +42,7 @@ class PredictorConfig:
     updates: int = 5_000
     """updates of the fit, before the policy's training begins"""
     batch_size: int = 256
-    """rows of each domain per update; each head draws its own"""
+    """rows of each domain per update"""
     learning_rate: float = 1e-3
     """AdamW's rate, falling to 0 as a cosine"""
     weight_decay: float = 1e-3
@@ -79,11 +79,14 @@ class Outcome(NamedTuple):
 
 
 class Predictor(eqx.Module):
-    """Encoders (None in raw space), source head, and K stacked target heads."""
+    """Encoders (None in raw space), source head, and K target heads.
+
+    The heads are separate networks, not one stacked: XLA's batched matrix product is many times slower on a CPU.
+    """
 
     encoders: Encoders | None
     source_head: MLP
-    target_heads: MLP
+    target_heads: tuple[MLP, ...]
     change_scale: Float[Array, " x"]
     reward_scale: Float[Array, ""]
     form: str = eqx.field(static=True)
@@ -112,8 +115,7 @@ class Predictor(eqx.Module):
         the domains: x' + δ, r + δ_r, d + δ_d; a terminal row has no own x', there the source head stands in.
         """
         trunk = self.trunk(x, action)
-        heads = jax.vmap(lambda head: head(trunk), out_axes=1)(self.target_heads)
-        change, gain, logit = split(heads)
+        change, gain, logit = split(jnp.stack([head(trunk) for head in self.target_heads], axis=1))
         x = x[:, None, :]
         if self.form == "direct":
             return Outcome(
@@ -159,15 +161,13 @@ def init_predictor(config: PredictorConfig, domains: Domains, key: PRNGKeyArray)
         head_hidden = (config.hidden // 2, config.hidden // 2)
     reward_scale = jnp.maximum(jnp.std(domains.source.reward), 1e-6)
     source_hidden = wide if config.space == "raw" else head_hidden
-    heads = jax.vmap(lambda k: mlp(k, (trunk_size, *head_hidden, x_size + 2)))(
-        jax.random.split(target_key, config.heads)
+    heads = tuple(
+        mlp(k, (trunk_size, *head_hidden, x_size + 2)) for k in jax.random.split(target_key, config.heads)
     )
     if config.form == "residual":
         # The last layer starts at zero: before it has learned otherwise, the target domain equals the source.
-        heads = eqx.tree_at(
-            lambda h: (h.weights[-1], h.biases[-1]),
-            heads,
-            (jnp.zeros_like(heads.weights[-1]), jnp.zeros_like(heads.biases[-1])),
+        heads = tuple(
+            eqx.tree_at(lambda h: (h.weights[-1], h.biases[-1]), head, replace_fn=jnp.zeros_like) for head in heads
         )
     source_head = mlp(source_key, (trunk_size, *source_hidden, x_size + 2))
     return Predictor(encoders, source_head, heads, change_scale, reward_scale, config.form)
@@ -178,50 +178,54 @@ def outcome_loss(
     change: Float[Array, "b x"],
     reward: Float[Array, " b"],
     terminal: Float[Array, " b"],
+    weight: Float[Array, " b"],
 ) -> Float[Array, ""]:
-    """Squared error of change and reward plus cross-entropy of terminal; a terminal row has no next state to fit."""
+    """Squared error of change and reward plus cross-entropy of terminal, rows weighted by `weight`.
+
+    A terminal row has no next state to fit: it teaches reward and terminal only.
+    """
     predicted_change, predicted_reward, logit = split(output)
-    alive = 1.0 - terminal
-    state_loss = jnp.sum(alive * jnp.mean((predicted_change - change) ** 2, axis=-1)) / jnp.maximum(jnp.sum(alive), 1.0)
-    reward_loss = jnp.mean((predicted_reward - reward) ** 2)
-    terminal_loss = jnp.mean(optax.sigmoid_binary_cross_entropy(logit, terminal))
-    return state_loss + reward_loss + terminal_loss
+    state_loss = (1.0 - terminal) * jnp.mean((predicted_change - change) ** 2, axis=-1)
+    reward_loss = (predicted_reward - reward) ** 2
+    terminal_loss = optax.sigmoid_binary_cross_entropy(logit, terminal)
+    return jnp.mean(weight * (state_loss + reward_loss + terminal_loss))
 
 
-def loss(
+def prediction_loss(
     predictor: Predictor,
     slow: Predictor,
     source: Transitions,
     target: Transitions,
-    noise: tuple[Float[Array, "k b s"], Float[Array, "k b a"]],
+    noise: tuple[Float[Array, "b s"], Float[Array, "b a"]],
+    weights: Float[Array, "b k"],
 ) -> Float[Array, ""]:
-    """Prediction loss of both domains; `target` has leading axes [K, b], one batch for each head.
+    """Prediction loss of both domains, each head on its own domain's batch.
 
-    The source head and the encoders learn from the source batch; target heads from theirs, in `residual` form on
-    top of the source head's answer, through which no gradient flows back.
+    Head k sees target row i with weight `weights[i, k]`: the Bayesian bootstrap, so that heads disagree where
+    few rows decide. In `residual` form a target head adds to the source head's answer, through which no gradient
+    flows back.
     """
 
     def goals(data: Transitions) -> tuple[Array, Array]:
         x, following = slow.encode(data.observation), slow.encode(data.next_observation)
-        return jax.lax.stop_gradient((following - x) / predictor.change_scale), data.reward / predictor.reward_scale
+        change = jax.lax.stop_gradient((following - x) / predictor.change_scale)
+        return change, data.reward / predictor.reward_scale
 
     change, gain = goals(source)
     trunk = predictor.trunk(predictor.encode(source.observation), source.action)
-    source_loss = outcome_loss(predictor.source_head(trunk), change, gain, source.terminal)
+    source_loss = outcome_loss(predictor.source_head(trunk), change, gain, source.terminal, jnp.ones(len(source)))
 
-    def head_loss(head: MLP, data: Transitions, state_noise: Array, action_noise: Array) -> Array:
-        change, gain = goals(data)
-        noisy = predictor.trunk(
-            predictor.encode(data.observation + state_noise), data.action + action_noise
-        )
-        output = head(noisy)
-        if predictor.form == "residual":
-            clean = predictor.trunk(predictor.encode(data.observation), data.action)
-            output = output + jax.lax.stop_gradient(predictor.source_head(clean))
-        return outcome_loss(output, change, gain, data.terminal)
-
-    target_losses = jax.vmap(head_loss)(predictor.target_heads, target, *noise)
-    return source_loss + jnp.sum(target_losses)
+    change, gain = goals(target)
+    noisy = predictor.trunk(predictor.encode(target.observation + noise[0]), target.action + noise[1])
+    base = jnp.zeros(())
+    if predictor.form == "residual":
+        clean = predictor.trunk(predictor.encode(target.observation), target.action)
+        base = jax.lax.stop_gradient(predictor.source_head(clean))
+    target_losses = [
+        outcome_loss(base + head(noisy), change, gain, target.terminal, weights[:, k])
+        for k, head in enumerate(predictor.target_heads)
+    ]
+    return source_loss + sum(target_losses)
 
 
 def fit_predictor(
@@ -238,9 +242,9 @@ def fit_predictor(
     call = -(-config.updates // CALLS)
     for first in range(0, config.updates, call):
         report("predictor", first / config.updates)
-        carry = _fit_updates(
-            config, domains.source, domains.target, draw_key, carry, first, min(first + call, config.updates)
-        )
+        # Bounds as arrays: as Python numbers they would be compiled in, once for each call.
+        bounds = jnp.asarray([first, min(first + call, config.updates)], jnp.int32)
+        carry = _fit_updates(config, domains.source, domains.target, draw_key, carry, bounds)
         jax.block_until_ready(carry)
     report("predictor", 1.0)
     predictor, slow, _ = carry
@@ -255,25 +259,29 @@ def trained(predictor: Predictor) -> Predictor:
 
 
 @eqx.filter_jit
-def _fit_updates(config, source, target, key, carry, first, last):  # type: ignore[no-untyped-def]
+def _fit_updates(config, source, target, key, carry, bounds):  # type: ignore[no-untyped-def]
     optimiser = optax.adamw(
         optax.cosine_decay_schedule(config.learning_rate, config.updates), weight_decay=config.weight_decay
     )
-    heads, rows = config.heads, config.batch_size
+    rows = config.batch_size
+    weights = jax.random.exponential(jax.random.fold_in(key, config.updates), (len(target), config.heads))
 
     def body(number, carry):  # type: ignore[no-untyped-def]
         predictor, slow, optimiser_state = carry
         keys = jax.random.split(jax.random.fold_in(key, number), 4)
         source_rows = source[jax.random.randint(keys[0], (rows,), 0, len(source))]
-        target_rows = target[jax.random.randint(keys[1], (heads, rows), 0, len(target))]
+        drawn = jax.random.randint(keys[1], (rows,), 0, len(target))
+        target_rows = target[drawn]
         noise = (
             config.input_noise * jax.random.normal(keys[2], target_rows.observation.shape),
             config.input_noise * jax.random.normal(keys[3], target_rows.action.shape),
         )
         learned, fixed = eqx.partition(predictor, trained(predictor))
-        gradient = jax.grad(lambda p: loss(eqx.combine(p, fixed), slow, source_rows, target_rows, noise))(learned)
+        gradient = jax.grad(lambda p: prediction_loss(eqx.combine(p, fixed), slow, source_rows, target_rows, noise, weights[drawn]))(
+            learned
+        )
         step, optimiser_state = optimiser.update(gradient, optimiser_state, learned)
         predictor = eqx.combine(optax.apply_updates(learned, step), fixed)
         return predictor, moving_average(slow, predictor, config.slow_rate), optimiser_state
 
-    return jax.lax.fori_loop(first, last, body, carry)
+    return jax.lax.fori_loop(bounds[0], bounds[1], body, carry)
