@@ -10,6 +10,10 @@ class TabbError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str) -> None:
+        # One line, whatever file names or library messages went into it.
+        super().__init__(" ".join(message.split()))
+
 
 class UsageError(TabbError):
     """A name, an option or a combination of options that cannot work."""
@@ -27,3 +31,9 @@ class RunError(TabbError):
     """A run folder, checkpoint or policy file that cannot be read, written or continued."""
 
     exit_code = 4
+
+
+class Stopped(RunError):
+    """The user stopped a run (Ctrl-C or SIGTERM); what was done is saved and the message says how to go on."""
+
+    exit_code = 130

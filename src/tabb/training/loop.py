@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -36,13 +37,6 @@ class Learner:
         return self.backbone.update(self.rule, models, self.updates, state, batch)
 
 
-class Packed(NamedTuple):
-    """One domain as a single matrix [N, width], so that drawing rows is one gather; `layout` splits rows again."""
-
-    matrix: Float[Array, "n width"]
-    layout: Layout
-
-
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -51,57 +45,83 @@ class Layout:
     columns: tuple[tuple[str, tuple[int, ...]], ...]
 
 
+class Packed(NamedTuple):
+    """Columns side by side in one matrix [N, width], so that drawing rows is one gather."""
+
+    matrix: Float[Array, "n width"]
+    layout: Layout
+
+    def rows(self, numbers: Int[Array, " b"]) -> dict[str, Array]:
+        """The given rows, split into their columns again."""
+        drawn = self.matrix[numbers]
+        columns, at = {}, 0
+        for name, shape in self.layout.columns:
+            width = math.prod(shape)
+            columns[name] = drawn[:, at : at + width].reshape(len(numbers), *shape)
+            at += width
+        return columns
+
+
+def pack(columns: dict[str, Array]) -> Packed | None:
+    """Columns of equal length as one matrix; None if there are none."""
+    if not columns:
+        return None
+    layout = Layout(tuple((name, column.shape[1:]) for name, column in columns.items()))
+    flat = [jnp.asarray(column, jnp.float32).reshape(len(column), -1) for column in columns.values()]
+    return Packed(jnp.concatenate(flat, axis=1), layout)
+
+
+class Data(NamedTuple):
+    """All rows that batches are drawn from, on the device."""
+
+    source: Packed | None
+    """None where the rule draws no source rows."""
+    target: Packed
+    columns: Packed | None
+    """What the rule prepared for each source row."""
+
+
 FIELDS = ("observation", "action", "reward", "next_observation", "terminal")
 
 
-def pack(data: Transitions, columns: dict[str, Array]) -> Packed:
-    """Transitions and the rule's columns side by side."""
-    named = {name: jnp.asarray(getattr(data, name)) for name in FIELDS} | columns
-    rows = len(data)
-    matrix = jnp.concatenate([column.reshape(rows, -1) for column in named.values()], axis=1)
-    layout = Layout(tuple((name, column.shape[1:]) for name, column in named.items()))
-    return Packed(matrix.astype(jnp.float32), layout)
+def pack_data(domains: Domains, columns: dict[str, Array]) -> Data:
+    """Both domains and the rule's columns, packed."""
+
+    def fields(data: Transitions) -> Packed | None:
+        return pack({name: getattr(data, name) for name in FIELDS})
+
+    target = fields(domains.target)
+    assert target is not None
+    return Data(fields(domains.source) if len(domains.source) else None, target, pack(columns))
 
 
-def unpack(packed: Packed, rows: Int[Array, " b"]) -> dict[str, Array]:
-    """The given rows, split into their columns."""
-    drawn = packed.matrix[rows]
-    out, at = {}, 0
-    for name, shape in packed.layout.columns:
-        width = 1
-        for size in shape:
-            width *= size
-        out[name] = drawn[:, at : at + width].reshape(len(rows), *shape)
-        at += width
-    return out
-
-
-def draw(source: Packed, target: Packed, shares: tuple[int, int], key: PRNGKeyArray) -> Batch:
+def draw(data: Data, shares: tuple[int, int], key: PRNGKeyArray) -> Batch:
     """A batch of uniformly drawn rows (with replacement): `shares[0]` of the source, then `shares[1]` of the target."""
     source_key, target_key = jax.random.split(key)
-    parts = []
-    for packed, share, part_key in ((source, shares[0], source_key), (target, shares[1], target_key)):
-        rows = jax.random.randint(part_key, (share,), 0, packed.matrix.shape[0])
-        parts.append(unpack(packed, rows))
-    fields = {name: jnp.concatenate([part[name] for part in parts]) for name in FIELDS}
-    columns = {name: column for name, column in parts[0].items() if name not in FIELDS}
+    rows = jax.random.randint(target_key, (shares[1],), 0, len(data.target.matrix))
+    fields, columns = data.target.rows(rows), {}
+    if shares[0]:
+        assert data.source is not None
+        rows = jax.random.randint(source_key, (shares[0],), 0, len(data.source.matrix))
+        source = data.source.rows(rows)
+        fields = {name: jnp.concatenate([source[name], fields[name]]) for name in FIELDS}
+        columns = data.columns.rows(rows) if data.columns is not None else {}
     return Batch(**fields, columns=columns, source_rows=shares[0])
 
 
 def update_once(
-    learner: Learner, models: Models, source: Packed, target: Packed, key: PRNGKeyArray, state: State, number: Array
+    learner: Learner, models: Models, data: Data, key: PRNGKeyArray, state: State, number: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Update `number` (counted from 0): draw its batch, update."""
     shares = learner.rule.shares(learner.backbone.batch_size)
-    batch = draw(source, target, shares, jax.random.fold_in(key, number))
+    batch = draw(data, shares, jax.random.fold_in(key, number))
     return learner.update(models, state, batch)
 
 
 def run_updates(
     learner: Learner,
     models: Models,
-    source: Packed,
-    target: Packed,
+    data: Data,
     key: PRNGKeyArray,
     state: State,
     first: Int[Array, ""] | int,
@@ -112,7 +132,7 @@ def run_updates(
     The bounds are traced, so every stretch of a run is the same compiled program.
     """
     first, last = jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32)
-    update = functools.partial(update_once, learner, models, source, target, key)
+    update = functools.partial(update_once, learner, models, data, key)
     shapes = jax.eval_shape(update, state, first)[1]
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
 
@@ -126,14 +146,19 @@ def run_updates(
     return state, jax.tree.map(lambda total: total / count, sums)
 
 
-compiled_updates = jax.jit(run_updates, static_argnums=0, donate_argnums=5)
+compiled_updates = jax.jit(run_updates, static_argnums=0, donate_argnums=4)
 """`run_updates` for one seed, compiled; the state that goes in is used up."""
 
-compiled_updates_of_seeds = jax.jit(
-    lambda learner, models, source, target, key, state, first, last: jax.vmap(
-        functools.partial(run_updates, learner), in_axes=(0, 0, None, 0, 0, None, None)
-    )(models, source, target, key, state, first, last),
-    static_argnums=0,
-    donate_argnums=5,
-)
-"""`run_updates` with a leading seed axis on models, source columns, key and state. Pays on accelerators only."""
+
+def run_updates_of_seeds(
+    learner: Learner, models: Models, data: Data, key: PRNGKeyArray, state: State, first: Array, last: Array
+) -> tuple[State, Metrics]:
+    """`run_updates` with a leading seed axis on models, the rule's columns, key and state; the data are shared."""
+    over_seeds = jax.vmap(
+        functools.partial(run_updates, learner), in_axes=(0, Data(None, None, 0), 0, 0, None, None)  # type: ignore[arg-type]
+    )
+    return over_seeds(models, data, key, state, first, last)
+
+
+compiled_updates_of_seeds = jax.jit(run_updates_of_seeds, static_argnums=0, donate_argnums=4)
+"""Pays on an accelerator only: on a CPU an update is bound by arithmetic, and seeds run best as processes."""

@@ -1,0 +1,81 @@
+"""Evaluation of a policy in the target environment, and the score of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from tabb.environments.engine import Engine
+from tabb.environments.rollout import rollout
+from tabb.environments.tasks import Task, get_task
+from tabb.errors import UsageError
+from tabb.policy import Policy
+
+EVALUATION_SEED = 10_000
+"""First reset seed of evaluations: far from any training seed, the same for every method and run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Deterministic episodes of one policy in one environment."""
+
+    returns: tuple[float, ...]
+    """Undiscounted return of each episode."""
+    lengths: tuple[int, ...]
+    scores: tuple[float, ...] | None
+    """100 (J - J_random) / (J_expert - J_random) of each episode; None outside the task catalogue."""
+    first_seed: int
+    """Episode k began with reset(seed = first_seed + k)."""
+
+    @property
+    def mean(self) -> float:
+        """Mean score; mean return outside the task catalogue."""
+        return float(np.mean(self.returns if self.scores is None else self.scores))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over episodes of what `mean` averages."""
+        return float(np.std(self.returns if self.scores is None else self.scores))
+
+
+def evaluate(
+    policy: Policy,
+    task: str | Task | None,
+    episodes: int = 10,
+    seed: int = EVALUATION_SEED,
+    *,
+    engine: Engine = "legacy",
+    env_factory: Callable[[], gymnasium.Env[Any, Any]] | None = None,
+) -> Evaluation:
+    """Run the deterministic policy for some episodes.
+
+    Raises:
+        UsageError: an unknown task, or one whose observations or actions are not the policy's.
+    """
+    if task is not None:
+        task = get_task(task)
+        for size in ("observation_size", "action_size"):
+            if getattr(task, size) != getattr(policy, size):
+                raise UsageError(
+                    f"policy and task {task.name} do not fit: {size} is {getattr(policy, size)} and "
+                    f"{getattr(task, size)}; evaluate in a task of the same robot"
+                )
+    result = rollout(
+        lambda observations, _: policy.act(observations),
+        task,
+        episodes,
+        seed,
+        engine=engine,
+        env_factory=env_factory,
+    )
+    scores = None if result.task is None else tuple(result.scores.tolist())
+    return Evaluation(tuple(result.returns.tolist()), tuple(result.lengths.tolist()), scores, seed)
+
+
+def final_score(means: Sequence[float]) -> float | None:
+    """Score of a run: the mean over its last three evaluations, never the best one; None without any."""
+    return float(np.mean(means[-3:])) if means else None

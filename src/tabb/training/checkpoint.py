@@ -1,0 +1,50 @@
+"""Checkpoints: a pytree of arrays in one file, written whole or not at all, never unpickled."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from tabb.data.storage import atomic
+from tabb.errors import RunError
+
+T = TypeVar("T")
+
+
+def save_tree(path: Path, tree: Any, header: dict[str, Any]) -> None:
+    """Write the leaves of `tree`, in the order of `jax.tree.leaves`, with a JSON header; uncompressed.
+
+    Raises `RunError` where the file cannot be written; an older file of that name then stays as it was.
+    """
+    leaves = {f"leaf_{i:04d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+    with atomic(path) as part, open(part, "wb") as file:
+        np.savez(file, header=np.array(json.dumps(header)), **leaves)
+
+
+def load_tree(path: Path, template: T) -> tuple[T, dict[str, Any]]:
+    """Read what `save_tree` wrote into the structure of `template` (arrays or their shapes).
+
+    Raises:
+        RunError: the file is missing, damaged, or of another learner than `template`.
+    """
+    wanted, structure = jax.tree.flatten(template)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(str(file["header"]))
+            names = sorted(name for name in file.files if name.startswith("leaf_"))
+            leaves = [file[name] for name in names]
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such checkpoint; start the run again without --resume") from None
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path}: is not a checkpoint or is damaged ({error}); start the run again") from None
+    fits = len(leaves) == len(wanted) and all(
+        leaf.shape == want.shape and leaf.dtype == want.dtype for leaf, want in zip(leaves, wanted, strict=True)
+    )
+    if not fits:
+        raise RunError(f"{path}: belongs to another learner; resume with the options the run was started with")
+    return jax.tree.unflatten(structure, [jax.numpy.asarray(leaf) for leaf in leaves]), header
