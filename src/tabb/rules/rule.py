@@ -59,6 +59,11 @@ class Rule:
         del domains, key, report
         return ()
 
+    def template(self, domains: Domains, key: PRNGKeyArray) -> Models:
+        """Models of the structure and shapes that `prepare` returns: a checkpoint of them is read into it."""
+        del domains, key
+        return ()
+
     def columns(self, models: Models, domains: Domains) -> dict[str, Array]:
         """Values per source row, each with leading axis len(source), that batches carry along."""
         del models, domains

@@ -23,7 +23,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Domains, Sizes
-from tabb.rules.predictor import Predictor, PredictorConfig, fit_predictor
+from tabb.errors import UsageError
+from tabb.rules.predictor import Predictor, PredictorConfig, fit_predictor, init_predictor
 from tabb.rules.rule import Features, Metrics, Rule, Value, Weights
 
 ROWS_PER_CALL = 8192
@@ -63,8 +64,6 @@ class TABB(Rule):
 
     def __post_init__(self) -> None:
         if math.isnan(self.temperature) or self.temperature <= 0:
-            from tabb.errors import UsageError
-
             raise UsageError(f"temperature={self.temperature} must be positive (inf weighs all source rows alike)")
 
     def widths(self, sizes: Sizes) -> tuple[int, int]:
@@ -75,6 +74,9 @@ class TABB(Rule):
 
     def prepare(self, domains: Domains, key: PRNGKeyArray, report: Callable[[str, float], None]) -> Predictor:
         return fit_predictor(self.predictor, domains, key, report)
+
+    def template(self, domains: Domains, key: PRNGKeyArray) -> Predictor:
+        return init_predictor(self.predictor, domains, key)
 
     def columns(self, models: Predictor, domains: Domains) -> dict[str, Array]:
         return dict(zip(("next", "reward_hat", "terminal_hat"), _predict(models, domains.source), strict=True))

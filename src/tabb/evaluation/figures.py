@@ -1,0 +1,54 @@
+"""Pictures: learning curves and the comparison of methods. Colours are safe for colour-blind readers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tabb.data.storage import atomic
+from tabb.environments.tasks import Task
+from tabb.evaluation.scores import Evaluation
+
+Curve = Sequence[tuple[int, Evaluation]]
+"""(updates done, evaluation) of one run."""
+
+COLOURS = {"tabb": "#d55e00", "target-only": "#0072b2", "pooled": "#7f7f7f"}
+OTHER_COLOURS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+
+
+def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, path: Path, title: str = "") -> None:
+    """Draw mean score against updates, one line per method; the band spans the runs (seeds) of a method.
+
+    Of a single run the band is the standard deviation over its episodes. Writes a PNG, whole or not at all.
+    """
+    # Not pyplot: no global state, no display, safe in threads.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for i, (name, runs) in enumerate(curves.items()):
+        colour = COLOURS.get(name, OTHER_COLOURS[i % len(OTHER_COLOURS)])
+        updates = np.array([update for update, _ in runs[0]]) / 1000
+        means = np.array([[evaluation.mean for _, evaluation in run] for run in runs])
+        if len(runs) > 1:
+            low, high = means.min(axis=0), means.max(axis=0)
+        else:
+            spread = np.array([evaluation.spread for _, evaluation in runs[0]])
+            low, high = means[0] - spread, means[0] + spread
+        axes.fill_between(updates, low, high, color=colour, alpha=0.15, linewidth=0)
+        line = means.mean(axis=0)
+        axes.plot(updates, line, color=colour, marker="o", markersize=3, linewidth=1.8, label=name)
+    axes.set_xlabel("updates (thousands)")
+    axes.set_ylabel("return" if task is None else "normalised score")
+    heading = title or ("" if task is None else f"evaluated in {task.name}")
+    axes.set_title(heading, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.25)
+    axes.set_xlim(left=0)
+    axes.legend(frameon=False, loc="best")
+    canvas = FigureCanvasAgg(figure)
+    with atomic(path) as part, open(part, "wb") as file:
+        canvas.print_png(file)

@@ -1,0 +1,128 @@
+"""What a run is made of, as plain data: written to `config.json`, read back to continue the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import platform
+import typing
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from tabb.backbones import IQL
+from tabb.errors import RunError, UsageError
+from tabb.rules import RULES, Rule
+from tabb.transitions import Transitions
+
+C = TypeVar("C")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a run is trained and scored; the same for every method under comparison (docs: protocol)."""
+
+    updates: int = 100_000
+    """updates of the run; the policy's cosine schedule spans them"""
+    evaluations: int = 20
+    """evaluations during the run, evenly spaced, the last one at its end; 0 for none"""
+    episodes: int = 10
+    """episodes of each evaluation"""
+    evaluation_seed: int = 10_000
+    """first reset seed of the evaluation episodes"""
+    normalise: typing.Literal["pooled", "none"] = "pooled"
+    """standardise observations by both domains (each counting half), or not at all"""
+    engine: typing.Literal["legacy", "native"] = "legacy"
+    """physics of the evaluation: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's"""
+    backbone: IQL = dataclasses.field(default_factory=IQL)
+    """the single-domain learner and its constants"""
+
+    def __post_init__(self) -> None:
+        for name, least in (("updates", 1), ("evaluations", 0), ("episodes", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name}={getattr(self, name)}: must be at least {least}")
+
+    def evaluation_points(self) -> list[int]:
+        """After how many updates the policy is evaluated."""
+        return [round(self.updates * (i + 1) / self.evaluations) for i in range(self.evaluations)]
+
+    def stretch(self) -> int:
+        """Updates per compiled call: long enough that calls cost nothing, short enough to show and stop."""
+        return max(1, min(1000, self.updates // 100))
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and infinities as JSON types; `from_plain` is its inverse for dataclasses."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"name": value.name} | fields if isinstance(value, Rule) else fields
+    if isinstance(value, (tuple, list)):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no infinity; float("inf") reads it back
+    return value
+
+
+def from_plain(kind: type[C], values: dict[str, Any]) -> C:
+    """The dataclass `kind` from what `plain` made of it. Raises `RunError` for names that it does not have."""
+    types = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    unknown = [name for name in values if name not in names]
+    if unknown:
+        raise RunError(f"{kind.__name__} has no {unknown[0]!r}: the run was written by another version of tabb")
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        wanted = types[name]
+        if dataclasses.is_dataclass(wanted):
+            value = from_plain(wanted, value)  # type: ignore[arg-type]
+        elif wanted is float:
+            value = float(value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        arguments[name] = value
+    return kind(**arguments)
+
+
+def rule_from_plain(values: dict[str, Any]) -> Rule:
+    """The rule that `plain` wrote, found by its name."""
+    values = dict(values)
+    name = values.pop("name")
+    if name not in RULES:
+        raise RunError(f"rule {name!r} is unknown: it was registered by other code, import that first")
+    return from_plain(RULES[name], values)
+
+
+def fingerprint(data: Transitions) -> str:
+    """SHA-256 over all columns: tells on resuming whether the data are the same."""
+    digest = hashlib.sha256()
+    for field in dataclasses.fields(data):
+        array = np.ascontiguousarray(getattr(data, field.name))
+        digest.update(f"{field.name} {array.shape} {array.dtype}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine of this process, for the record of a run."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    names = ("tabb-rl", "jax", "jaxlib", "equinox", "optax", "numpy", "mujoco", "gymnasium")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "unknown"
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": f"{device.platform}: {device.device_kind}",
+        "versions": versions,
+    }

@@ -1,0 +1,130 @@
+"""A run folder: config, metrics as JSON lines, checkpoint, policy, learning curve.
+
+    config.json      rule, settings, data, seed, versions and machine
+    metrics.jsonl    one line per stretch of updates and per evaluation
+    prepared.npz     what the rule fitted before training
+    checkpoint.npz   state of the learner; where a stopped run goes on
+    policy.npz       the policy after the last update, raw observation in
+    result.json      final score, all evaluations, seconds of each part
+    curve.png        learning curve
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from tabb.data.storage import atomic
+from tabb.errors import RunError
+from tabb.training.checkpoint import load_tree, save_tree
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds."""
+
+    state: Any
+    update: int
+    seconds: dict[str, float]
+
+
+class RunFolder:
+    """The files of one run. Every write is atomic; the metrics file alone grows in place."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.json"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.prepared_file = self.path / "prepared.npz"
+        self.checkpoint_file = self.path / "checkpoint.npz"
+        self.policy_file = self.path / "policy.npz"
+        self.result_file = self.path / "result.json"
+        self.curve_file = self.path / "curve.png"
+
+    def start(self, config: dict[str, Any]) -> None:
+        """Make the folder of a new run. Raises `RunError` if it already holds one."""
+        if self.config_file.exists():
+            raise RunError(
+                f"{self.path}: already holds a run; go on with `tabb train --resume {self.path}`, "
+                "or choose another folder with --out"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be made ({error.strerror}); choose another folder") from None
+        self.metrics_file.unlink(missing_ok=True)
+        write_json(self.config_file, config)
+
+    def config(self) -> dict[str, Any]:
+        """The configuration that `start` wrote. Raises `RunError` if there is none."""
+        if not self.config_file.exists():
+            raise RunError(f"{self.path}: is not a run folder (no config.json); check the path")
+        return read_json(self.config_file)
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Append one line to the metrics."""
+        try:
+            with open(self.metrics_file, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise RunError(
+                f"{self.metrics_file}: cannot be written ({error.strerror}); free space and go on with "
+                f"`tabb train --resume {self.path}`"
+            ) from None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All metrics lines; a last line that a kill cut short is left out."""
+        lines = []
+        if self.metrics_file.exists():
+            for text in self.metrics_file.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    lines.append(json.loads(text))
+                except ValueError:
+                    break
+        return lines
+
+    def save(self, state: Any, update: int, seconds: dict[str, float]) -> None:
+        """Write the checkpoint after `update` updates."""
+        size = self.metrics_file.stat().st_size if self.metrics_file.exists() else 0
+        if size:
+            # The checkpoint counts on these bytes: after a power cut they must be there as well.
+            with open(self.metrics_file, "rb") as file:
+                os.fsync(file.fileno())
+        header = {"update": update, "seconds": seconds, "metrics_bytes": size}
+        save_tree(self.checkpoint_file, state, header)
+
+    def restore(self, template: Any) -> Saved | None:
+        """The last checkpoint, with the metrics cut back to it; None if the run was stopped before the first."""
+        if not self.checkpoint_file.exists():
+            self.metrics_file.unlink(missing_ok=True)
+            return None
+        state, header = load_tree(self.checkpoint_file, template)
+        if self.metrics_file.exists():
+            os.truncate(self.metrics_file, min(header["metrics_bytes"], self.metrics_file.stat().st_size))
+        return Saved(state, int(header["update"]), dict(header["seconds"]))
+
+    def save_prepared(self, models: Any) -> None:
+        if jax.tree.leaves(models):
+            save_tree(self.prepared_file, models, {})
+
+    def restore_prepared(self, template: Any) -> Any | None:
+        """What the rule fitted, if that was finished."""
+        return load_tree(self.prepared_file, template)[0] if self.prepared_file.exists() else None
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Indented JSON, whole or not at all."""
+    text = json.dumps(values, indent=2) + "\n"
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Raises `RunError` if the file cannot be read or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); the run must be started again") from None

@@ -1,0 +1,100 @@
+"""Progress of a run: a bar on a terminal, plain lines elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Literal, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+Style = Literal["auto", "bar", "lines", "none"]
+
+
+class Reporter(Protocol):
+    """What a run tells while it goes on."""
+
+    def phase(self, what: str, share: float) -> None:
+        """A part before training (fitting the predictor, compiling) has come this far, 0 to 1."""
+
+    def training(self, update: int, rate: float, loss: float, score: float | None) -> None:
+        """So many updates are done, at `rate` per second, with this critic loss and last score."""
+
+    def close(self) -> None: ...
+
+
+class Silent:
+    """No output."""
+
+    def phase(self, what: str, share: float) -> None: ...
+    def training(self, update: int, rate: float, loss: float, score: float | None) -> None: ...
+    def close(self) -> None: ...
+
+
+class Bar:
+    """A bar with updates/s, time left, last score and loss."""
+
+    def __init__(self, label: str, updates: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=Console(stderr=True),
+        )
+        self._label, self._updates = label, updates
+        self._task = self._progress.add_task(label, total=updates, status="")
+        self._phase: tuple[str, int] | None = None
+        self._progress.start()
+
+    def phase(self, what: str, share: float) -> None:
+        if self._phase is None or self._phase[0] != what:
+            self._phase = (what, int(self._progress.add_task(f"{self._label}: {what}", total=1.0, status="")))
+        self._progress.update(self._phase[1], completed=share, visible=share < 1.0)  # type: ignore[arg-type]
+
+    def training(self, update: int, rate: float, loss: float, score: float | None) -> None:
+        status = f"{rate:,.0f} updates/s  loss {loss:.3g}" + ("" if score is None else f"  score {score:.1f}")
+        self._progress.update(self._task, completed=update, status=status)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+class Lines:
+    """A line every twentieth of the run, and not more often than every two seconds."""
+
+    def __init__(self, label: str, updates: int) -> None:
+        self._label, self._updates = label, updates
+        self._next, self._last_time, self._phase = 0.0, 0.0, ""
+
+    def _say(self, text: str) -> None:
+        print(f"{self._label}: {text}", file=sys.stderr, flush=True)
+
+    def phase(self, what: str, share: float) -> None:
+        if what != self._phase:
+            self._phase = what
+            self._say(f"{what} ...")
+
+    def training(self, update: int, rate: float, loss: float, score: float | None) -> None:
+        now = time.monotonic()
+        if update < self._updates and (update < self._next or now - self._last_time < 2.0):
+            return
+        self._next, self._last_time = update + self._updates / 20, now
+        left = (self._updates - update) / max(rate, 1e-9)
+        told = "" if score is None else f", score {score:.1f}"
+        self._say(
+            f"{update:,}/{self._updates:,} updates, {rate:,.0f} updates/s, {left:,.0f} s left, loss {loss:.3g}{told}"
+        )
+
+    def close(self) -> None: ...
+
+
+def reporter(style: Style, label: str, updates: int) -> Reporter:
+    """The reporter for `style`; "auto" is a bar on a terminal and lines elsewhere."""
+    if style == "auto":
+        style = "bar" if sys.stderr.isatty() else "lines"
+    if style == "none":
+        return Silent()
+    return Bar(label, updates) if style == "bar" else Lines(label, updates)
