@@ -23,8 +23,8 @@ class MLP(eqx.Module):
     (x @ W + b) without a transpose.
     """
 
-    weights: tuple[Float[Array, "in out"], ...]
-    biases: tuple[Float[Array, " out"], ...]
+    weights: tuple[Float[Array, "_in _out"], ...]
+    biases: tuple[Float[Array, " _out"], ...]
     activation: str = eqx.field(static=True, default="relu")
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
