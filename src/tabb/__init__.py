@@ -1,3 +1,70 @@
-"""tabb: cross-domain offline reinforcement learning."""
+"""tabb: cross-domain offline reinforcement learning.
+
+    source, target = tabb.load("sim.hdf5"), tabb.load("real.hdf5")
+    run = tabb.train(tabb.TABB(), source, target, task="hopper-gravity-0.5")[0]
+    run.policy.act(observation)
+    run.policy.save("policy.npz")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tabb.backbones import IQL as IQL
+    from tabb.data import from_arrays as from_arrays
+    from tabb.data import load as load
+    from tabb.data.collect import collect as collect
+    from tabb.environments import TASKS as TASKS
+    from tabb.environments import get_task as get_task
+    from tabb.environments import make as make
+    from tabb.evaluation.scores import evaluate as evaluate
+    from tabb.policy import Policy as Policy
+    from tabb.rules import TABB as TABB
+    from tabb.rules import Pooled as Pooled
+    from tabb.rules import PredictorConfig as PredictorConfig
+    from tabb.rules import Rule as Rule
+    from tabb.rules import TargetOnly as TargetOnly
+    from tabb.training import Run as Run
+    from tabb.training import Settings as Settings
+    from tabb.training import train as train
+    from tabb.transitions import Transitions as Transitions
+
+# Names are imported when they are first used: `tabb tasks` and an acting policy need not wait for JAX.
+_WHERE = {
+    "IQL": "tabb.backbones",
+    "Policy": "tabb.policy",
+    "Pooled": "tabb.rules",
+    "PredictorConfig": "tabb.rules",
+    "Rule": "tabb.rules",
+    "Run": "tabb.training",
+    "Settings": "tabb.training",
+    "TABB": "tabb.rules",
+    "TASKS": "tabb.environments",
+    "TargetOnly": "tabb.rules",
+    "Transitions": "tabb.transitions",
+    "collect": "tabb.data.collect",
+    "evaluate": "tabb.evaluation.scores",
+    "from_arrays": "tabb.data",
+    "get_task": "tabb.environments",
+    "load": "tabb.data",
+    "make": "tabb.environments",
+    "train": "tabb.training",
+}
+
+__all__ = ["__version__", *sorted(_WHERE)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        value = getattr(importlib.import_module(_WHERE[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'tabb' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 
 from tabb.environments.engine import Engine
 from tabb.environments.tasks import TASKS, Task, get_task
+from tabb.errors import UsageError
 
 
 def make(
@@ -39,3 +41,16 @@ def register() -> None:
                 max_episode_steps=task.max_episode_steps,
                 kwargs={"task": task.name},
             )
+
+
+def env_factory_of(env_id: str) -> Callable[[], gymnasium.Env[Any, Any]]:
+    """A factory of the Gymnasium environment `env_id`, for rollouts outside the task catalogue.
+
+    Raises:
+        UsageError: Gymnasium knows no such id, or cannot make it.
+    """
+    try:
+        gymnasium.make(env_id).close()
+    except Exception as error:  # an environment's constructor may raise anything
+        raise UsageError(f"environment {env_id!r} cannot be made: {error}") from None
+    return lambda: gymnasium.make(env_id)

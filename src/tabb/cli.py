@@ -1,0 +1,72 @@
+"""The command `tabb`: dispatch, one-line errors, exit codes. Each command is a module of `tabb.commands`.
+
+Exit codes: 0 well; 1 other errors; 2 usage; 3 data; 4 run folders, checkpoints, disk; 130 stopped by the user.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from tabb import __version__
+from tabb.errors import TabbError, UsageError
+
+COMMANDS = {
+    "train": "learn a policy for the target domain; without arguments, the demo on the bundled data",
+    "evaluate": "roll a trained policy out in a task and print its score",
+    "collect": "roll a policy out, with noise, into an HDF5 data set with its provenance",
+    "data": "list the data sets at hand, or describe files: rows, episodes, returns, defects",
+    "tasks": "list the tasks: robot, shift, level, reference returns",
+}
+
+
+def usage() -> str:
+    """The text of `tabb --help`."""
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
+    return (
+        "tabb: cross-domain offline reinforcement learning\n\n"
+        "usage: tabb COMMAND [options]      tabb COMMAND --help tells a command's options\n\n"
+        f"commands:\n{commands}\n\n"
+        "examples:\n"
+        "  tabb train                                        the demo: TABB against two baselines, in minutes\n"
+        "  tabb train tabb --source sim.hdf5 --target real.hdf5 --task hopper-gravity-0.5\n"
+        "  tabb train tabb pooled target-only --task walker2d-kinematic --source medium --target medium --seeds 0 1 2\n"
+        "  tabb evaluate runs/hopper-gravity-0.5/medium-medium/tabb/seed0\n"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(arguments)
+    except TabbError as error:
+        print(f"tabb: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("tabb: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `tabb tasks | head`
+        sys.stdout = None  # type: ignore[assignment]  # nothing more can be written: also not at exit
+        return 0
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version", "version"):
+        print(f"tabb {__version__}")
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        import difflib
+
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(COMMANDS)}"
+        raise UsageError(f"unknown command {name!r}: {hint}")
+    # Imported here: `tabb tasks` must not wait for JAX.
+    command = importlib.import_module(f"tabb.commands.{name}")
+    return command.run(arguments[1:])

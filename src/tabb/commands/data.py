@@ -1,0 +1,88 @@
+"""`tabb data`: what data sets are at hand, and what is in a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from tabb.commands.options import parse
+from tabb.data import available, describe, read
+from tabb.errors import UsageError
+
+ACTIONS = ("list", "describe")
+
+
+@dataclasses.dataclass(frozen=True)
+class ListOptions:
+    """What to list."""
+
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """print JSON instead of a table"""
+
+
+@dataclasses.dataclass(frozen=True)
+class DescribeOptions:
+    """What to describe."""
+
+    files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """HDF5 or npz files; `a.hdf5+b.hdf5` reads two as one data set"""
+    columns: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """also minimum, maximum, mean and standard deviation of each column"""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """print JSON instead of text"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(
+            "usage: tabb data list [--json]\n"
+            "       tabb data describe FILE... [--columns] [--json]\n\n"
+            "list      data sets of the folder $TABB_DATA and of the package\n"
+            "describe  rows, episodes, returns and defects of files (HDF5 in the D4RL, ODRL or OTDF layout, npz)"
+        )
+        return 0 if arguments else 2
+    action, rest = arguments[0], arguments[1:]
+    if action == "list":
+        return _list(parse(ListOptions, rest, "tabb data list", "List the data sets at hand."))
+    if action == "describe":
+        return _describe(parse(DescribeOptions, rest, "tabb data describe", "Describe data files."))
+    raise UsageError(f"tabb data {action}: unknown; use one of {', '.join(ACTIONS)}")
+
+
+def _list(options: ListOptions) -> int:
+    entries = available()
+    if options.json:
+        print(json.dumps([entry._asdict() | {"path": str(entry.path)} for entry in entries], indent=2))
+        return 0
+    for entry in entries:
+        print(f"{entry.domain:6}  {entry.task:24}  {entry.quality:13}  {entry.bytes / 1e6:6.1f} MB  {entry.path}")
+    if not any(entry.quality != "bundled" for entry in entries):
+        print("more: set TABB_DATA to a folder with source/<robot>_<quality>.hdf5 and target/<task>_<quality>.hdf5")
+    return 0
+
+
+def _describe(options: DescribeOptions) -> int:
+    if not options.files:
+        raise UsageError("tabb data describe: name at least one file; `tabb data list` shows those at hand")
+    told = []
+    for name in options.files:
+        loaded = read(name if Path(name).exists() else name.split("+"))
+        entry = {"report": loaded.report.to_dict()}
+        if options.columns:
+            entry["columns"] = describe(loaded.transitions)
+        if options.json:
+            told.append(entry)
+            continue
+        print(loaded.report)
+        for key, table in entry.get("columns", {}).items():
+            print(f"  {key}")
+            for i, values in enumerate(zip(*table.values(), strict=True)):
+                print(f"    {i:3}  " + "  ".join(f"{n} {v:10.4g}" for n, v in zip(table, values, strict=True)))
+    if options.json:
+        print(json.dumps(told, indent=2))
+    return 0

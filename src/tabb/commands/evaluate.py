@@ -1,0 +1,63 @@
+"""`tabb evaluate`: the score of a trained policy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from tabb.commands.options import parse
+from tabb.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to evaluate, and where."""
+
+    policy: Annotated[Path, tyro.conf.Positional]
+    """a policy.npz, or a run folder"""
+    task: str | None = None
+    """the task; the one the policy was trained for if not given"""
+    env: str | None = None
+    """any Gymnasium environment id with flat Box observations and actions, instead of a task"""
+    episodes: int = 10
+    """episodes"""
+    seed: int = 10_000
+    """first reset seed; episode k begins with seed + k"""
+    engine: Literal["legacy", "native"] = "legacy"
+    """physics: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's"""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """print JSON instead of text"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    options = parse(Options, arguments, "tabb evaluate", "Roll a trained policy out and print its score.")
+    from tabb.environments.registration import env_factory_of
+    from tabb.evaluation.scores import evaluate
+    from tabb.policy import Policy
+
+    policy = Policy.load(options.policy)
+    task = None if options.env else options.task or policy.about.get("task")
+    if task is None and options.env is None:
+        raise UsageError(f"{options.policy}: the policy names no task; give --task or --env")
+    factory = env_factory_of(options.env) if options.env else None
+    result = evaluate(
+        policy, task, options.episodes, options.seed, engine=options.engine, env_factory=factory
+    )
+    if options.json:
+        about = {"policy": str(options.policy), "task": task, "env": options.env, "engine": options.engine}
+        print(json.dumps(about | dataclasses.asdict(result) | {"mean": result.mean}, indent=2))
+        return 0
+    returns = sum(result.returns) / len(result.returns)
+    where = task or options.env
+    score = "" if result.scores is None else f"score {result.mean:.1f} ± {result.spread:.1f}, "
+    print(
+        f"{where}: {score}return {returns:.1f}, length {sum(result.lengths) / len(result.lengths):.0f} "
+        f"({options.episodes} episodes, seeds {options.seed} to {options.seed + options.episodes - 1}, "
+        f"engine {options.engine})"
+    )
+    return 0

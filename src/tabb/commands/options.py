@@ -1,0 +1,54 @@
+"""Options from dataclasses (tyro), with errors in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from typing import TypeVar
+
+import tyro
+
+from tabb.errors import UsageError
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], arguments: Sequence[str], program: str, description: str) -> T:
+    """The dataclass `kind` from `arguments`; its docstrings are the help.
+
+    Raises:
+        UsageError: unknown or malformed options, in one line.
+        SystemExit: after `--help` was printed.
+    """
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(
+                kind, args=list(arguments), prog=program, description=description, config=(tyro.conf.FlagConversionOff,)
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(_one_line(told.getvalue(), program)) from None
+    finally:
+        if sys.exc_info()[0] is None:
+            sys.stderr.write(told.getvalue())
+
+
+def _one_line(text: str, program: str) -> str:
+    """tyro's error box as one line: without colours, frame and the pointer to the help at its end."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    lines = [line.strip(" │╭╮╰╯─┌┐└┘|") for line in text.splitlines()]
+    kept = []
+    for line in lines:
+        if line.startswith(("For full helptext", "Argument helptext")):
+            break
+        if line and line not in ("Parsing error", "Value error", "Missing required options", "Required options"):
+            kept.append(line)
+    told, _, meant = " ".join(kept).partition("Perhaps you meant:")
+    close = list(dict.fromkeys(re.findall(r"--[\w.-]+", meant)))[:3]
+    hint = f"; perhaps you meant {' or '.join(close)}" if close else ""
+    return f"{told.strip()}{hint}; see `{program} --help`"

@@ -1,0 +1,45 @@
+"""`tabb tasks`: the task catalogue."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from tabb.commands.options import parse
+from tabb.environments.tasks import TASKS
+from tabb.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to list."""
+
+    words: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """only tasks whose name or suite holds all of these words, e.g. `hopper gravity` or `otdf`"""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """print JSON instead of a table"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    options = parse(Options, arguments, "tabb tasks", "List the tasks: robot, shift, level, reference returns.")
+    tasks = [
+        task for task in TASKS.values() if all(word in task.name or word in task.suites for word in options.words)
+    ]
+    if not tasks:
+        raise UsageError(f"no task holds {' and '.join(options.words)}; `tabb tasks` lists all {len(TASKS)}")
+    if options.json:
+        print(json.dumps([dataclasses.asdict(task) for task in tasks], indent=2))
+        return 0
+    width = max(len(task.name) for task in tasks)
+    print(f"{'task':{width}}  {'suites':10}  {'random':>9}  {'expert':>9}  obs  act")
+    for task in tasks:
+        print(
+            f"{task.name:{width}}  {','.join(task.suites):10}  {task.random_return:9.1f}  {task.expert_return:9.1f}  "
+            f"{task.observation_size:3}  {task.action_size:3}"
+        )
+    print(f"\n{len(tasks)} tasks; score = 100 (return - random) / (expert - random); gymnasium id: tabb/<task>-v0")
+    return 0

@@ -1,0 +1,267 @@
+"""`tabb train`: one or more rules and seeds, on one task; without arguments, the demo."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from tabb.commands.options import parse
+from tabb.data.catalogue import BUNDLED, resolve
+from tabb.errors import RunError, UsageError
+from tabb.training.config import Settings, from_plain, rule_from_plain
+from tabb.training.folder import RunFolder
+from tabb.training.pool import PLAN, Cell, follow_parent, read_plan, run_plan, write_plan
+
+DEMO_TASK = "hopper-gravity-0.5"
+NO_TASK = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to train, on what, for how long."""
+
+    source: str = BUNDLED
+    """source data: a file, `a.hdf5+b.hdf5`, or a quality (medium, medium_replay, medium_expert, expert) in $TABB_DATA"""
+    target: str = BUNDLED
+    """target data: a file, or a quality (medium, medium_expert, expert) in $TABB_DATA"""
+    task: str | None = None
+    """task to evaluate in, see `tabb tasks`; needed for named data; `none` trains on files without rollouts"""
+    env: str | None = None
+    """any Gymnasium environment id to evaluate in, instead of a task"""
+    seeds: tuple[int, ...] = (0,)
+    """training seeds, one run each"""
+    jobs: int | None = None
+    """runs at the same time, one core each (CPU only); as many as there are cores if not given"""
+    out: Path | None = None
+    """folder of the runs; runs/<task>/<source>-<target>/<rule> if not given"""
+    resume: Path | None = None
+    """go on with the stopped runs in this folder; other options are taken from there"""
+    progress: Literal["auto", "bar", "lines", "none"] = "auto"
+    """a bar on a terminal, plain lines elsewhere, or nothing"""
+    settings: tyro.conf.OmitArgPrefixes[Settings] = dataclasses.field(default_factory=Settings)
+    """length, evaluation, backbone"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    arguments = list(arguments)
+    if not arguments:
+        from tabb.commands.demo import demo
+
+        return demo()
+    follow_parent()
+    from tabb.rules import RULES
+
+    names = []
+    while arguments and not arguments[0].startswith("-"):
+        names.append(arguments.pop(0))
+    for name in names:
+        if name not in RULES:
+            raise UsageError(f"unknown rule {name!r}: use one or more of {', '.join(RULES)}")
+    if not names and "--resume" not in " ".join(arguments) and not {"-h", "--help"} & set(arguments):
+        raise UsageError(f"name the rule first, e.g. `tabb train tabb ...`: one or more of {', '.join(RULES)}")
+    options = parse(_options_for(names), arguments, " ".join(["tabb train", *names]), _description(names))
+    if options.resume is not None:
+        return _resume(options.resume, options.jobs, options.progress)
+    rules = [getattr(options, "rule", None) or RULES[name]() for name in names]
+    return _train(rules, options, arguments)
+
+
+def _options_for(names: list[str]) -> type[Options]:
+    """The options of `tabb train`, with those of the rule if there is just one (--rule.temperature, ...)."""
+    from tabb.rules import RULES
+
+    if len(names) != 1:
+        return Options
+    rule = RULES[names[0]]
+    field: Any = dataclasses.field(default_factory=rule)
+    return dataclasses.make_dataclass("RuleOptions", [("rule", rule, field)], bases=(Options,), frozen=True)
+
+
+def _description(names: list[str]) -> str:
+    from tabb.rules import RULES
+
+    told = "\n".join(f"  {name}: {(RULES[name].__doc__ or '').splitlines()[0]}" for name in names or RULES)
+    return (
+        "Learn a policy for the target domain from source and target data.\n\n"
+        f"usage: tabb train RULE [RULE ...] [options]\n{told}\n\n"
+        "With one rule, its own options are there too (--rule...). Without arguments: the demo."
+    )
+
+
+def _train(rules: list[Any], options: Any, arguments: list[str]) -> int:
+    task, spot = _where(options)
+    if task != NO_TASK and options.env is None:
+        from tabb.environments.tasks import get_task
+
+        task = get_task(task).name
+    # Names are looked up before anything is written: a typing error leaves no folder behind.
+    needs_source = any(rule.shares(options.settings.backbone.batch_size)[0] for rule in rules)
+    paths = {"target": resolve(options.target, task, "target")}
+    if needs_source:
+        paths["source"] = resolve(options.source, task, "source")
+    root = options.out or Path("runs") / spot / "-".join(map(_word, (options.source, options.target)))
+    if options.out is None and len(rules) == 1:
+        root = root / rules[0].name
+    jobs = _jobs(options.jobs)
+    if len(rules) * len(options.seeds) == 1 or (jobs == 1 and len(rules) == 1):
+        return _here(rules[0], options, task, paths, root)
+    from tabb.evaluation.summary import summarise
+
+    shared = _without(arguments, ("--seeds", "--jobs", "--out", "--progress"))
+    cells = []
+    for rule in rules:
+        for seed in options.seeds:
+            folder = Path(rule.name if len(rules) > 1 else ".") / f"seed{seed}"
+            label = f"{rule.name} seed {seed}"
+            cell_arguments = [rule.name, *shared, "--seeds", str(seed)]
+            cells.append(Cell(label, str(folder), cell_arguments, options.settings.updates))
+    write_plan(root, cells)
+    run_plan(root, jobs, options.progress)
+    print(summarise(root))
+    return 0
+
+
+def _where(options: Any) -> tuple[str, str]:
+    """The task's name (or `none`) and the word for it in the run's folder."""
+    if options.env is not None:
+        return NO_TASK, _word(options.env)
+    if options.task is not None:
+        return options.task, options.task
+    if options.source == options.target == BUNDLED:
+        return DEMO_TASK, DEMO_TASK
+    if any(re.fullmatch(r"[a-z_]+", name) for name in (options.source, options.target)):
+        raise UsageError("give --task: data named by quality belong to a task, see `tabb tasks`")
+    return NO_TASK, "own"
+
+
+def _here(rule: Any, options: Any, task: str, paths: dict[str, list[Path]], root: Path) -> int:
+    """Train in this process."""
+    from tabb.data import check_domains, read
+    from tabb.environments.registration import env_factory_of
+    from tabb.evaluation.summary import summarise
+    from tabb.training.run import train
+
+    loaded = {domain: read(files) for domain, files in paths.items()}
+    if len(loaded) == 2:
+        source, target = loaded["source"], loaded["target"]
+        for warning in check_domains(source.transitions, target.transitions, source.report, target.report):
+            print(f"tabb: warning: {warning}")
+    _check_engine(loaded, options.settings.engine)
+    origin = {
+        domain: {"files": [str(file.resolve()) for file in files], "report": _short(loaded[domain].report)}
+        for domain, files in paths.items()
+    } | {"env": options.env}
+    train(
+        rule,
+        loaded["source"].transitions if "source" in loaded else None,
+        loaded["target"].transitions,
+        task=None if task == NO_TASK else task,
+        seeds=options.seeds,
+        settings=options.settings,
+        folder=root,
+        env_factory=env_factory_of(options.env) if options.env else None,
+        progress=options.progress,
+        origin=origin,
+    )
+    if options.progress != "none":
+        print(summarise(root))
+    return 0
+
+
+def _resume(root: Path, jobs: int | None, progress: Any) -> int:
+    """Go on with a plan, with the seeds of a rule's folder, or with one run folder."""
+    from tabb.evaluation.summary import summarise
+
+    if (root / PLAN).exists():
+        cells = read_plan(root)
+        run_plan(root, _jobs(jobs), progress)
+        print(summarise(root))
+        return 0 if cells else 1
+    folders = [root] if (root / "config.json").exists() else sorted(root.glob("seed*/"))
+    configs = [RunFolder(folder).config() for folder in folders]
+    if not configs:
+        raise RunError(f"{root}: holds no run to go on with (no config.json and no seed folders); check the path")
+    from tabb.data import read
+    from tabb.environments.registration import env_factory_of
+    from tabb.training.run import train
+
+    first = configs[0]
+    origin = first["origin"]
+    loaded = {domain: read([Path(file) for file in origin[domain]["files"]]) for domain in ("source", "target") if domain in origin}
+    env = origin.get("env")
+    alone = root == folders[0]
+    train(
+        rule_from_plain(first["rule"]),
+        loaded["source"].transitions if "source" in loaded else None,
+        loaded["target"].transitions,
+        task=first["task"],
+        seeds=[first["seed"]] if alone else first["seeds"],
+        settings=from_plain(Settings, first["settings"]),
+        folder=root.parent if alone else root,
+        resume=True,
+        env_factory=env_factory_of(env) if env else None,
+        progress=progress,
+        origin=origin,
+    )
+    if progress != "none":
+        print(summarise(root))
+    return 0
+
+
+def _check_engine(loaded: dict[str, Any], engine: str) -> None:
+    """Data of one engine evaluated on the other would hide a shift as large as gravity's."""
+    for domain, data in loaded.items():
+        stated = data.report.engine
+        if stated is not None and stated != engine:
+            raise UsageError(
+                f"{data.report.name}: the {domain} data come from engine {stated} but --engine is {engine}; "
+                f"say --engine {stated}"
+            )
+
+
+def _short(report: Any) -> dict[str, Any]:
+    """What of a data report goes into a run's record: not the return of each of a thousand episodes."""
+    return {
+        "layout": report.layout,
+        "rows": report.rows,
+        "kept": report.kept,
+        "dropped": report.dropped,
+        "episodes": report.episodes,
+        "mean_return": report.mean_return,
+        "engine": report.engine,
+    }
+
+
+def _jobs(asked: int | None) -> int:
+    """How many runs to train at once: 1 on an accelerator (seeds are an axis there), else one per core."""
+    if asked is not None:
+        if asked < 1:
+            raise UsageError(f"--jobs {asked}: must be at least 1")
+        return asked
+    import jax
+
+    if jax.default_backend() != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _word(spec: str) -> str:
+    """A file name or quality as one word of a folder's name."""
+    return "+".join(re.sub(r"[^\w.-]", "_", Path(part).stem) for part in spec.split("+"))
+
+
+def _without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Arguments less the given options and their values."""
+    kept, skipping = [], False
+    for argument in arguments:
+        if argument.startswith("--"):
+            skipping = argument.split("=")[0] in options
+        if not skipping:
+            kept.append(argument)
+    return kept

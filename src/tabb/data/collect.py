@@ -1,0 +1,93 @@
+"""Collect a data set: roll a policy out in a task and write what happened, with where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tabb import __version__
+from tabb.data.files import read
+from tabb.data.hdf5 import write_hdf5
+from tabb.data.report import Report
+from tabb.environments.engine import Engine
+from tabb.environments.rollout import rollout
+from tabb.environments.tasks import Task, get_task
+from tabb.errors import UsageError
+from tabb.policy import Policy
+
+
+def collect(
+    policy: Policy | None,
+    task: str | Task,
+    path: str | Path,
+    *,
+    rows: int = 5_000,
+    noise: float = 0.0,
+    seed: int = 0,
+    engine: Engine = "legacy",
+    next_observations: bool = False,
+    provenance: Mapping[str, Any] | None = None,
+) -> Report:
+    """Roll `policy` (None: uniform random actions) out in `task` for exactly `rows` transitions into an HDF5 file.
+
+    Actions are the policy's plus Gaussian noise of standard deviation `noise`, clipped to [-1, 1]; the file
+    holds the clipped ones, as they were applied. Layout: D4RL's (observations, actions, rewards, terminals,
+    timeouts), with `next_observations` if asked for. Attributes tell task, engine, seeds, noise, versions and
+    the mean score.
+
+    Returns:
+        The report of the file, read back.
+
+    Raises:
+        UsageError: unknown task or engine, or a policy of another robot.
+        RunError: the file cannot be written.
+    """
+    import gymnasium
+    import mujoco
+
+    task = get_task(task)
+    if policy is not None and policy.observation_size != task.observation_size:
+        raise UsageError(
+            f"policy and task {task.name} do not fit: observation_size is {policy.observation_size} and "
+            f"{task.observation_size}; collect in a task of the same robot"
+        )
+
+    def act(observations: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
+        if policy is None:
+            return generator.uniform(-1, 1, (len(observations), task.action_size)).astype(np.float32)
+        actions = policy.act(observations)
+        if noise:
+            actions = actions + noise * generator.standard_normal(actions.shape, np.float32)
+        return actions
+
+    episodes = rollout(act, task, seed=seed, engine=engine, rows=rows)
+    logged = episodes.rows
+    assert logged is not None
+    arrays = {
+        "observations": logged.observation,
+        "actions": logged.action,
+        "rewards": logged.reward,
+        "terminals": logged.terminal.astype(bool),
+        "timeouts": logged.timeout.astype(bool),
+    }
+    if next_observations:
+        arrays["next_observations"] = logged.next_observation
+    whole = episodes.terminal | (episodes.lengths >= task.max_episode_steps)
+    attributes = {
+        "env_id": f"tabb/{task.name}-v0",
+        "task": task.name,
+        "engine": engine,
+        "reset_seed0": seed,
+        "noise": noise,
+        "tabb_version": __version__,
+        "mujoco_version": mujoco.__version__,
+        "gymnasium_version": gymnasium.__version__,
+    }
+    if whole.any():
+        attributes["mean_score"] = round(float(task.normalised_score(episodes.returns[whole]).mean()), 2)
+    write_hdf5(path, arrays, attributes | dict(provenance or {}))
+    return read(path).report

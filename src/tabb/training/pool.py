@@ -1,0 +1,232 @@
+"""Several runs as processes, one core each: on a CPU the fastest way to train several seeds or rules.
+
+A plan (`plan.json`) lists the runs, so that a stopped plan is resumed whole: finished runs are left alone,
+started ones go on, the others begin.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from tabb.errors import RunError, Stopped
+from tabb.training.folder import RunFolder, read_json, write_json
+from tabb.training.progress import Style
+
+PLAN = "plan.json"
+PARENT = "TABB_PARENT"
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a plan."""
+
+    label: str
+    folder: str
+    """Run folder, relative to the plan's."""
+    arguments: list[str]
+    """Of `tabb train`, without --out."""
+    updates: int
+
+
+def write_plan(root: Path, cells: Sequence[Cell]) -> None:
+    """Write the plan into a new folder. Raises `RunError` if it holds one already."""
+    if (root / PLAN).exists():
+        raise RunError(
+            f"{root}: already holds runs; go on with `tabb train --resume {root}`, or choose another folder with --out"
+        )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{root}: cannot be made ({error.strerror}); choose another folder") from None
+    write_json(root / PLAN, {"cells": [dataclasses.asdict(cell) for cell in cells]})
+
+
+def read_plan(root: Path) -> list[Cell]:
+    """The cells of a plan."""
+    try:
+        return [Cell(**cell) for cell in read_json(root / PLAN)["cells"]]
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{root / PLAN}: is not a plan of tabb ({error}); start the runs again") from None
+
+
+def run_plan(root: Path, jobs: int, progress: Style) -> None:
+    """Run or go on with all cells of the plan in `root`, `jobs` at a time, each on a core of its own.
+
+    Raises:
+        Stopped: Ctrl-C or SIGTERM; the running cells have saved their state.
+        RunError: a cell failed; the message is the cell's own last line.
+    """
+    waiting = [cell for cell in read_plan(root) if not RunFolder(root / cell.folder).result_file.exists()]
+    running: dict[subprocess.Popen[bytes], tuple[Cell, int]] = {}
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    free = list(range(jobs))
+    stopped = threading.Event()
+    handlers = {
+        number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    display = _Display(root, waiting, progress)
+    try:
+        while waiting or running:
+            while waiting and free and not stopped.is_set():
+                cell, slot = waiting.pop(0), free.pop(0)
+                running[_start(root, cell, cores[slot % len(cores)])] = (cell, slot)
+            time.sleep(0.25)
+            display.update([cell for cell, _ in running.values()])
+            for process in [process for process in running if process.poll() is not None]:
+                cell, slot = running.pop(process)
+                free.append(slot)
+                if process.returncode != 0 and not stopped.is_set():
+                    raise RunError(f"{cell.label}: {_last_words(root, cell)}")
+                display.update([cell])
+            if stopped.is_set():
+                raise Stopped(f"stopped and saved; go on with `tabb train --resume {root}`")
+    finally:
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        for process in running:
+            process.wait()
+        display.close()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _start(root: Path, cell: Cell, core: int) -> subprocess.Popen[bytes]:
+    """A child of its own session (Ctrl-C reaches it through us alone), with one thread on one core."""
+    folder = root / cell.folder
+    if RunFolder(folder).config_file.exists():
+        arguments = ["--resume", str(folder)]
+    else:
+        arguments = [*cell.arguments, "--out", str(folder.parent)]
+    flags = " ".join(filter(None, [os.environ.get("XLA_FLAGS"), ONE_THREAD]))
+    environment = os.environ | {"XLA_FLAGS": flags, PARENT: str(os.getpid()), "OMP_NUM_THREADS": "1"}
+    # The OpenBLAS of NumPy's rollouts, likewise.
+    environment |= {"OPENBLAS_NUM_THREADS": "1"}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(_log(root, cell), "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tabb", "train", *arguments, "--progress", "none", "--jobs", "1"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(process.pid, {core})
+    return process
+
+
+def _log(root: Path, cell: Cell) -> Path:
+    folder = root / cell.folder
+    return folder.parent / f"{folder.name}.log"
+
+
+def _last_words(root: Path, cell: Cell) -> str:
+    lines = [line for line in _log(root, cell).read_text(errors="replace").splitlines() if line.strip()]
+    return (lines[-1] if lines else "ended without a word").removeprefix("tabb: error: ")
+
+
+def follow_parent() -> None:
+    """In a child of a plan: stop (and save) when the parent is gone, rather than train on unseen."""
+    parent = os.environ.get(PARENT)
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Display:
+    """One bar per run, or a line at each evaluation."""
+
+    def __init__(self, root: Path, cells: Sequence[Cell], style: Style) -> None:
+        self._root = root
+        if style == "auto":
+            style = "bar" if sys.stderr.isatty() else "lines"
+        self._style = style
+        self._told: dict[str, int] = {}
+        self._bars: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[status]}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        )
+        if style == "bar":
+            for cell in cells:
+                self._bars[cell.label] = self._progress.add_task(
+                    cell.label, total=cell.updates, status="waiting", start=False
+                )
+            self._progress.start()
+
+    def update(self, cells: Sequence[Cell]) -> None:
+        if self._style == "none":
+            return
+        for cell in cells:
+            lines = _tail(RunFolder(self._root / cell.folder).metrics_file)
+            training = next((line for line in reversed(lines) if line["kind"] == "training"), None)
+            scored = next((line for line in reversed(lines) if line["kind"] == "evaluation"), None)
+            if self._style == "bar":
+                self._bar(cell, training, scored)
+            elif scored is not None and self._told.get(cell.label) != scored["update"]:
+                self._told[cell.label] = scored["update"]
+                rate = f", {training['rate']:,.0f} updates/s" if training else ""
+                print(
+                    f"{cell.label}: {scored['update']:,}/{cell.updates:,} updates, score {scored['mean']:.1f}{rate}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+    def _bar(self, cell: Cell, training: dict | None, scored: dict | None) -> None:  # type: ignore[type-arg]
+        bar = self._bars[cell.label]
+        self._progress.start_task(bar)
+        status = "preparing"
+        if training is not None:
+            left = (cell.updates - training["update"]) / max(training["rate"], 1e-9)
+            status = f"{training['rate']:4.0f} updates/s {left:4.0f} s left  loss {training['critic_loss']:.2g}"
+        if scored is not None:
+            status += f"  score {scored['mean']:.1f}"
+        done = training["update"] if training else 0
+        if done >= cell.updates:
+            self._progress.stop_task(bar)
+        self._progress.update(bar, completed=done, status=status)
+
+    def close(self) -> None:
+        if self._style == "bar":
+            self._progress.stop()
+
+
+def _tail(path: Path, size: int = 16_384) -> list[dict]:  # type: ignore[type-arg]
+    """The last whole lines of a metrics file."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - size))
+            texts = file.read().splitlines()
+    except OSError:
+        return []
+    lines = []
+    for text in texts:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue  # the first may begin in its middle, the last may not be finished
+    return [line for line in lines if isinstance(line, dict) and "kind" in line]
