@@ -1,9 +1,9 @@
 """tabb: cross-domain offline reinforcement learning.
 
-    source, target = tabb.load("sim.hdf5"), tabb.load("real.hdf5")
-    run = tabb.train(tabb.TABB(), source, target, task="hopper-gravity-0.5")[0]
-    run.policy.act(observation)
-    run.policy.save("policy.npz")
+source, target = tabb.load("sim.hdf5"), tabb.load("real.hdf5")
+run = tabb.train(tabb.TABB(), source, target, task="hopper-gravity-0.5")[0]
+run.policy.act(observation)
+run.policy.save("policy.npz")
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _WHERE = {
     "train": "tabb.training",
 }
 
-__all__ = ["__version__", *sorted(_WHERE)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_WHERE)]
 
 
 def __getattr__(name: str) -> Any:

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("tabb: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `tabb tasks | head`
-        sys.stdout = None  # type: ignore[assignment]  # nothing more can be written: also not at exit
+        sys.stdout = None  # nothing more can be written: also not at exit
         return 0
 
 

@@ -5,13 +5,17 @@ All functions take a batch on the leading axes and features on the last one.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
+
+M = TypeVar("M", bound=eqx.Module)
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "elu": jax.nn.elu}
 
@@ -44,7 +48,7 @@ def mlp(key: PRNGKeyArray, sizes: Sequence[int], activation: str = "relu") -> ML
     PyTorch code gets by default (baselines of ODRL), so that results are comparable.
     """
     weights, biases = [], []
-    for layer, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
         bound = 1.0 / math.sqrt(n_in)
         weight_key, bias_key = jax.random.split(jax.random.fold_in(key, layer))
         weights.append(jax.random.uniform(weight_key, (n_in, n_out), minval=-bound, maxval=bound))
@@ -58,7 +62,7 @@ class Twin(eqx.Module):
     first: MLP
     second: MLP
 
-    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "2 *batch"]:
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, 2 * batch]:
         return jnp.stack([self.first(x)[..., 0], self.second(x)[..., 0]])
 
 
@@ -78,7 +82,7 @@ class Normaliser(eqx.Module):
         return (observation - self.mean) / self.scale
 
 
-def moving_average(slow: eqx.Module, fast: eqx.Module, rate: float) -> eqx.Module:
+def moving_average(slow: M, fast: M, rate: float) -> M:
     """Slow copy after one step: slow + rate (fast - slow), leaf by leaf (Polyak averaging)."""
     return jax.tree.map(lambda s, f: s + rate * (f - s), slow, fast)
 

@@ -87,7 +87,7 @@ class Policy:
         arrays |= {f"bias_{i}": bias for i, bias in enumerate(self.biases)}
         header = json.dumps({"format": FORMAT, "layers": len(self.weights), "about": self.about})
         with atomic(path) as part, open(part, "wb") as file:
-            np.savez(file, header=np.array(header), **arrays)
+            np.savez(file, allow_pickle=False, header=np.array(header), **arrays)
         return path
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 Rows = Any  # an index: integer array, boolean array or slice
 
@@ -31,12 +31,12 @@ class Transitions(eqx.Module):
     `tabb.data` drop such rows and count them.
     """
 
-    observation: Float[Array | np.ndarray, "n s"]
-    action: Float[Array | np.ndarray, "n a"]
-    reward: Float[Array | np.ndarray, " n"]
-    next_observation: Float[Array | np.ndarray, "n s"]
-    terminal: Float[Array | np.ndarray, " n"]
-    episode: Int[Array | np.ndarray, " n"]
+    observation: Float[Any, "n s"]
+    action: Float[Any, "n a"]
+    reward: Float[Any, " n"]
+    next_observation: Float[Any, "n s"]
+    terminal: Float[Any, " n"]
+    episode: Int[Any, " n"]
 
     def __len__(self) -> int:
         return self.observation.shape[0]

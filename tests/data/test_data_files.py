@@ -84,9 +84,7 @@ def test_several_files_are_one_data_set(columns, tmp_path):
 
 def test_write_and_read_hdf5(columns, tmp_path):
     path = tmp_path / "a.hdf5"
-    write_hdf5(
-        path, columns, {"engine": "native", "rows": 40, "behaviour": {"policy": "äß"}, "long": "x" * 70000}
-    )
+    write_hdf5(path, columns, {"engine": "native", "rows": 40, "behaviour": {"policy": "äß"}, "long": "x" * 70000})
     transitions, report = read(path)
     assert same(transitions, from_arrays(**columns))
     assert report.provenance["behaviour"] == '{"policy": "\\u00e4\\u00df"}'
@@ -204,9 +202,7 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(columns, tmp_path):
     path = tmp_path / "a.hdf5"
     write_hdf5(path, columns)
     before = path.read_bytes()
-    result = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True, check=True)
     assert result.stdout.count("cannot be written (File too large)") == 2
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["a.hdf5"]
@@ -309,7 +305,5 @@ def test_unset_or_wrong_variable(shelf, monkeypatch):
         available()
     monkeypatch.delenv("TABB_DATA")
     assert available() == []
-    with pytest.raises(
-        DataError, match=r"hopper_medium.hdf5.*TABB_DATA is not set: export TABB_DATA=<folder"
-    ):
+    with pytest.raises(DataError, match=r"hopper_medium.hdf5.*TABB_DATA is not set: export TABB_DATA=<folder"):
         find("hopper", "medium", "source")

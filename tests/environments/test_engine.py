@@ -38,9 +38,7 @@ def _error(model, step, frame_skip):
 
 def test_the_golden_file_covers_every_model():
     models = {(robot, None, None) for robot in SHIFTS}
-    models |= {
-        (robot, s, level) for robot, shifts in SHIFTS.items() for s in shifts for level in shifts[s].levels
-    }
+    models |= {(robot, s, level) for robot, shifts in SHIFTS.items() for s in shifts for level in shifts[s].levels}
     assert {_names(key) for key in GOLDEN} == models
     assert sum(map(len, GOLDEN.values())) == 192
 
@@ -128,9 +126,7 @@ def test_a_changed_model_file_is_refused(monkeypatch):
     monkeypatch.setitem(engine.ASSETS, "walker2d", "walker2d_v5.xml")
     engine._base_model.cache_clear()
     try:
-        with pytest.raises(
-            TabbError, match=r"foot_geom friction is \[1\.9, 0\.1, 0\.1\], not \[0\.9"
-        ) as caught:
+        with pytest.raises(TabbError, match=r"foot_geom friction is \[1\.9, 0\.1, 0\.1\], not \[0\.9") as caught:
             build_model("walker2d", "friction", "0.5")
         assert "\n" not in str(caught.value)
         build_model("walker2d", "gravity", "0.5")  # its base values are as they were

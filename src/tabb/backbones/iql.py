@@ -39,9 +39,7 @@ def expectile_loss(error: Float[Array, " b"], expectile: float) -> Float[Array, 
     return jnp.where(error < 0, 1.0 - expectile, expectile) * error**2
 
 
-def advantage_weight(
-    advantage: Float[Array, " b"], temperature: float, largest: float
-) -> Float[Array, " b"]:
+def advantage_weight(advantage: Float[Array, " b"], temperature: float, largest: float) -> Float[Array, " b"]:
     """min(exp(β A), largest): how much the policy imitates a row (IQL, equation 7)."""
     # The clip comes before exp so that a huge advantage gives `largest` and never inf.
     return jnp.exp(jnp.minimum(temperature * advantage, jnp.log(largest)))
@@ -83,13 +81,9 @@ class IQL:
         adam, policy_adam = self.optimisers(updates)
         # A copy, not an alias: the state is donated to the compiled loop, and a buffer can be given away once.
         slow_critic = jax.tree.map(jnp.copy, critic)
-        return State(
-            value, critic, slow_critic, policy, adam.init(value), adam.init(critic), policy_adam.init(policy)
-        )
+        return State(value, critic, slow_critic, policy, adam.init(value), adam.init(critic), policy_adam.init(policy))
 
-    def update(
-        self, rule: Rule, models: Models, updates: int, state: State, batch: Batch
-    ) -> tuple[State, Metrics]:
+    def update(self, rule: Rule, models: Models, updates: int, state: State, batch: Batch) -> tuple[State, Metrics]:
         """One update of V, Q, slow Q and the policy on one batch; pure."""
         adam, policy_adam = self.optimisers(updates)
         features = rule.represent(models, batch)
@@ -121,12 +115,10 @@ class IQL:
         q_loss, gradient = jax.value_and_grad(critic_loss)(state.critic)
         step, critic_optimiser = adam.update(gradient, state.critic_optimiser)
         critic = optax.apply_updates(state.critic, step)
-        slow_critic = moving_average(state.slow_critic, critic, self.slow_rate)
+        slow_critic: Twin = moving_average(state.slow_critic, critic, self.slow_rate)
 
         # --- policy: advantage-weighted regression on the data's actions ---
-        imitation = weights.policy * advantage_weight(
-            advantage, self.temperature, self.largest_advantage_weight
-        )
+        imitation = weights.policy * advantage_weight(advantage, self.temperature, self.largest_advantage_weight)
 
         def policy_loss(policy: MLP) -> Array:
             action = jnp.tanh(policy(batch.observation))

@@ -59,7 +59,10 @@ def run(arguments: Sequence[str]) -> int:
         path = Path(options.policy)
         file = path / "policy.npz" if path.is_dir() else path
         about = {f"policy_{key}": value for key, value in policy.about.items() if value is not None}
-        provenance = {"policy": file.name, "policy_sha256": hashlib.sha256(file.read_bytes()).hexdigest()} | about
+        provenance = {
+            "policy": file.name,
+            "policy_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        } | about
     report = collect(
         policy,
         task,

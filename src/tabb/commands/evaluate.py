@@ -45,9 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     if task is None and options.env is None:
         raise UsageError(f"{options.policy}: the policy names no task; give --task or --env")
     factory = env_factory_of(options.env) if options.env else None
-    result = evaluate(
-        policy, task, options.episodes, options.seed, engine=options.engine, env_factory=factory
-    )
+    result = evaluate(policy, task, options.episodes, options.seed, engine=options.engine, env_factory=factory)
     if options.json:
         about = {"policy": str(options.policy), "task": task, "env": options.env, "engine": options.engine}
         print(json.dumps(about | dataclasses.asdict(result) | {"mean": result.mean}, indent=2))

@@ -26,9 +26,7 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, description: st
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
-            return tyro.cli(
-                kind, args=list(arguments), prog=program, description=description, config=(tyro.conf.FlagConversionOff,)
-            )
+            return tyro.cli(kind, args=list(arguments), prog=program, description=description)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -46,7 +44,12 @@ def _one_line(text: str, program: str) -> str:
     for line in lines:
         if line.startswith(("For full helptext", "Argument helptext")):
             break
-        if line and line not in ("Parsing error", "Value error", "Missing required options", "Required options"):
+        if line and line not in (
+            "Parsing error",
+            "Value error",
+            "Missing required options",
+            "Required options",
+        ):
             kept.append(line)
     told, _, meant = " ".join(kept).partition("Perhaps you meant:")
     close = list(dict.fromkeys(re.findall(r"--[\w.-]+", meant)))[:3]

@@ -26,9 +26,7 @@ class Options:
 
 def run(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, "tabb tasks", "List the tasks: robot, shift, level, reference returns.")
-    tasks = [
-        task for task in TASKS.values() if all(word in task.name or word in task.suites for word in options.words)
-    ]
+    tasks = [task for task in TASKS.values() if all(word in task.name or word in task.suites for word in options.words)]
     if not tasks:
         raise UsageError(f"no task holds {' and '.join(options.words)}; `tabb tasks` lists all {len(TASKS)}")
     if options.json:

@@ -7,9 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any, Literal
 
 from tabb.commands.options import parse
 from tabb.data.catalogue import BUNDLED, resolve
@@ -23,11 +21,11 @@ NO_TASK = "none"
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """What to train, on what, for how long."""
 
     source: str = BUNDLED
-    """source data: a file, `a.hdf5+b.hdf5`, or a quality (medium, medium_replay, medium_expert, expert) in $TABB_DATA"""
+    """source data: a file, `a.hdf5+b.hdf5`, or a quality (medium, medium_replay, expert, ...) in $TABB_DATA"""
     target: str = BUNDLED
     """target data: a file, or a quality (medium, medium_expert, expert) in $TABB_DATA"""
     task: str | None = None
@@ -44,8 +42,6 @@ class Options:
     """go on with the stopped runs in this folder; other options are taken from there"""
     progress: Literal["auto", "bar", "lines", "none"] = "auto"
     """a bar on a terminal, plain lines elsewhere, or nothing"""
-    settings: tyro.conf.OmitArgPrefixes[Settings] = dataclasses.field(default_factory=Settings)
-    """length, evaluation, backbone"""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -101,7 +97,7 @@ def _train(rules: list[Any], options: Any, arguments: list[str]) -> int:
 
         task = get_task(task).name
     # Names are looked up before anything is written: a typing error leaves no folder behind.
-    needs_source = any(rule.shares(options.settings.backbone.batch_size)[0] for rule in rules)
+    needs_source = any(rule.shares(options.backbone.batch_size)[0] for rule in rules)
     paths = {"target": resolve(options.target, task, "target")}
     if needs_source:
         paths["source"] = resolve(options.source, task, "source")
@@ -120,7 +116,7 @@ def _train(rules: list[Any], options: Any, arguments: list[str]) -> int:
             folder = Path(rule.name if len(rules) > 1 else ".") / f"seed{seed}"
             label = f"{rule.name} seed {seed}"
             cell_arguments = [rule.name, *shared, "--seeds", str(seed)]
-            cells.append(Cell(label, str(folder), cell_arguments, options.settings.updates))
+            cells.append(Cell(label, str(folder), cell_arguments, options.updates))
     write_plan(root, cells)
     run_plan(root, jobs, options.progress)
     print(summarise(root))
@@ -152,7 +148,7 @@ def _here(rule: Any, options: Any, task: str, paths: dict[str, list[Path]], root
         source, target = loaded["source"], loaded["target"]
         for warning in check_domains(source.transitions, target.transitions, source.report, target.report):
             print(f"tabb: warning: {warning}")
-    _check_engine(loaded, options.settings.engine)
+    _check_engine(loaded, options.engine)
     origin = {
         domain: {"files": [str(file.resolve()) for file in files], "report": _short(loaded[domain].report)}
         for domain, files in paths.items()
@@ -163,7 +159,7 @@ def _here(rule: Any, options: Any, task: str, paths: dict[str, list[Path]], root
         loaded["target"].transitions,
         task=None if task == NO_TASK else task,
         seeds=options.seeds,
-        settings=options.settings,
+        settings=_settings(options),
         folder=root,
         env_factory=env_factory_of(options.env) if options.env else None,
         progress=options.progress,
@@ -193,7 +189,11 @@ def _resume(root: Path, jobs: int | None, progress: Any) -> int:
 
     first = configs[0]
     origin = first["origin"]
-    loaded = {domain: read([Path(file) for file in origin[domain]["files"]]) for domain in ("source", "target") if domain in origin}
+    loaded = {
+        domain: read([Path(file) for file in origin[domain]["files"]])
+        for domain in ("source", "target")
+        if domain in origin
+    }
     env = origin.get("env")
     alone = root == folders[0]
     train(
@@ -254,6 +254,11 @@ def _jobs(asked: int | None) -> int:
 def _word(spec: str) -> str:
     """A file name or quality as one word of a folder's name."""
     return "+".join(re.sub(r"[^\w.-]", "_", Path(part).stem) for part in spec.split("+"))
+
+
+def _settings(options: Options) -> Settings:
+    """The part of the options that a run is made of."""
+    return Settings(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)})
 
 
 def _without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:

@@ -77,9 +77,7 @@ def build(raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, 
     columns = _checked(raw, name)
     observations, terminals = columns["observations"], columns["terminals"]
     timeouts = columns.get("timeouts")
-    found = boundaries(
-        observations, terminals, columns.get("next_observations"), timeouts, columns.get("episodes")
-    )
+    found = boundaries(observations, terminals, columns.get("next_observations"), timeouts, columns.get("episodes"))
     drop = found.unknown & ~terminals
     keep = ~drop
     if not keep.any():
@@ -190,15 +188,9 @@ def _notes(columns: dict[str, np.ndarray], ends: np.ndarray, resets: int) -> lis
     if both:
         notes.append(f"{both} rows are marked both terminal and timeout; they count as terminal")
         if timeouts is not None and both == int(timeouts.sum()):
-            notes.append(
-                "every timeout is also terminal: check that `terminals` does not hold Gym's old `done`"
-            )
+            notes.append("every timeout is also terminal: check that `terminals` does not hold Gym's old `done`")
     if resets:
-        notes.append(
-            f"{resets} ends of episodes are stated nowhere and were found by their jump to a first state"
-        )
+        notes.append(f"{resets} ends of episodes are stated nowhere and were found by their jump to a first state")
     if "episodes" not in columns and "next_observations" not in columns and timeouts is None:
-        notes.append(
-            "neither timeouts, episodes nor next_observations: truncations were looked for, not stated"
-        )
+        notes.append("neither timeouts, episodes nor next_observations: truncations were looked for, not stated")
     return notes

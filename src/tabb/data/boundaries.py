@@ -44,9 +44,7 @@ def boundaries(
     """Apply the rule of this module. Observations [N, S] float32, flags [N] bool, episode numbers [N]."""
     rows = len(observations)
     following = np.concatenate([observations[1:], observations[-1:]])
-    continues = (
-        np.ones(rows, bool) if next_observations is None else (next_observations == following).all(axis=1)
-    )
+    continues = np.ones(rows, bool) if next_observations is None else (next_observations == following).all(axis=1)
     continues[-1] = False
 
     end = terminals.copy()
@@ -76,9 +74,7 @@ def boundaries(
     if leaked.any():
         unknown |= terminals
         leaked = leaked | terminals
-    mended = (
-        np.where(unknown[:, None], observations, next_observations) if unknown.any() else next_observations
-    )
+    mended = np.where(unknown[:, None], observations, next_observations) if unknown.any() else next_observations
     return Boundaries(end, mended, unknown, leaked, reset)
 
 
@@ -104,9 +100,7 @@ def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
     varies = deviation > 1e-6 * np.maximum(1, np.abs(observations).max(axis=0))
     columns = int(varies.sum())
     inner = np.flatnonzero(~end)
-    if (
-        columns == 0 or len(inner) < 20 * columns or len(inner) * 2 < len(end)
-    ):  # too short, or rows are shuffled
+    if columns == 0 or len(inner) < 20 * columns or len(inner) * 2 < len(end):  # too short, or rows are shuffled
         return found
     scale = np.maximum(deviation[varies], 0.3 * np.median(deviation[varies]))
     centre = observations[0, varies].astype(np.float64)
@@ -126,9 +120,7 @@ def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
         return found
 
     usual = inner[:: len(inner) // _PAIRS + 1]
-    surprise = _surprise(
-        np.hstack([scaled(usual), scaled(usual + 1)]), np.hstack([scaled(falls), scaled(falls + 1)])
-    )
+    surprise = _surprise(np.hstack([scaled(usual), scaled(usual + 1)]), np.hstack([scaled(falls), scaled(falls + 1)]))
     found[falls[surprise >= SURPRISE]] = True
     return found
 

@@ -66,9 +66,7 @@ def find(task: str, quality: str, domain: Domain) -> list[Path]:
     if domain not in ("source", "target"):
         raise UsageError(one_line(f"domain {domain!r} is unknown; use source or target"))
     if quality not in (*QUALITIES, BUNDLED):
-        raise UsageError(
-            one_line(f"quality {quality!r} is unknown; use one of {', '.join((*QUALITIES, BUNDLED))}")
-        )
+        raise UsageError(one_line(f"quality {quality!r} is unknown; use one of {', '.join((*QUALITIES, BUNDLED))}"))
     name = (task.split("-")[0] if domain == "source" else task).replace("-", "_")
     if quality == BUNDLED:
         path = _BUNDLED_FOLDER / f"{name}_{_BUNDLED_QUALITY}.hdf5"
@@ -128,9 +126,7 @@ def _files(folder: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise UsageError(
-            one_line(f"{folder}: cannot be listed ({error.strerror}); change its mode")
-        ) from None
+        raise UsageError(one_line(f"{folder}: cannot be listed ({error.strerror}); change its mode")) from None
 
 
 def _entry(path: Path, domain: Domain, quality: str | None) -> Entry | None:

@@ -28,17 +28,11 @@ def check_domains(
     """
     source_name = source_report.name if source_report else "source"
     target_name = target_report.name if target_report else "target"
-    names = (
-        f"source {source_name} and target {target_name}"
-        if source_report and target_report
-        else "source and target"
-    )
+    names = f"source {source_name} and target {target_name}" if source_report and target_report else "source and target"
     for size in ("observation_size", "action_size"):
         here, there = getattr(source, size), getattr(target, size)
         if here != there:
-            raise DataError(
-                one_line(f"{names}: {size} is {here} and {there}; both must be data of the same robot")
-            )
+            raise DataError(one_line(f"{names}: {size} is {here} and {there}; both must be data of the same robot"))
     engines = [report.engine if report else None for report in (source_report, target_report)]
     if engines[0] and engines[1] and engines[0] != engines[1]:
         raise DataError(
@@ -48,12 +42,9 @@ def check_domains(
             )
         )
     if len(source) == len(target) and all(
-        np.array_equal(getattr(source, key), getattr(target, key))
-        for key in ("observation", "action", "reward")
+        np.array_equal(getattr(source, key), getattr(target, key)) for key in ("observation", "action", "reward")
     ):
-        raise DataError(
-            one_line(f"{names}: hold the same {len(source):,} rows; give the target domain's own data")
-        )
+        raise DataError(one_line(f"{names}: hold the same {len(source):,} rows; give the target domain's own data"))
 
     warnings = []
     ranges = [float(np.abs(np.asarray(side.action)).max()) for side in (source, target)]

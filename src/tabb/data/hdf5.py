@@ -42,22 +42,16 @@ def load_hdf5(path: str | Path) -> Loaded:
     except Exception as error:  # h5py has a dozen ways to say that bytes make no sense
         reason = checks.one_line(str(error)) or type(error).__name__
         raise DataError(
-            checks.one_line(
-                f"{path}: cannot be read as HDF5, damaged or cut ({reason[:200]}); fetch or write it again"
-            )
+            checks.one_line(f"{path}: cannot be read as HDF5, damaged or cut ({reason[:200]}); fetch or write it again")
         ) from None
     stated = provenance.pop(DIGEST, None)
     if stated is not None and stated != storage.digest(columns):
-        raise DataError(
-            checks.one_line(f"{path}: content differs from its {DIGEST}; fetch or write it again")
-        )
+        raise DataError(checks.one_line(f"{path}: content differs from its {DIGEST}; fetch or write it again"))
     layout = "odrl" if "next_observations" in columns and "timeouts" not in columns else "d4rl"
     return build(columns, name=str(path), layout=layout, provenance=provenance)
 
 
-def write_hdf5(
-    path: str | Path, arrays: Mapping[str, Any], provenance: Mapping[str, Any] | None = None
-) -> None:
+def write_hdf5(path: str | Path, arrays: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> None:
     """Write steps (keys as in `from_arrays`; `terminals` needed) in the D4RL layout, all at once or not at
     all.
 
@@ -94,9 +88,7 @@ def _columns_to_write(arrays: Mapping[str, Any], name: str) -> dict[str, np.ndar
     """The arrays with the types they are stored in, after a trial of what a reader will make of them."""
     unknown = sorted(set(arrays) - {*REQUIRED, *OPTIONAL})
     if unknown:
-        checks.fail(
-            name, unknown[0], f"is not a column of this layout; use {', '.join((*REQUIRED, *OPTIONAL))}"
-        )
+        checks.fail(name, unknown[0], f"is not a column of this layout; use {', '.join((*REQUIRED, *OPTIONAL))}")
     _need(list(arrays), name)
     build(dict(arrays), name=name, layout="d4rl")
     columns = {}
@@ -123,9 +115,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             try:
                 item = file[key]
             except KeyError:
-                checks.fail(
-                    str(path), key, "is a link to nothing or a damaged entry; fetch or write the file again"
-                )
+                checks.fail(str(path), key, "is a link to nothing or a damaged entry; fetch or write the file again")
             if not isinstance(item, h5py.Dataset):
                 checks.fail(str(path), key, "is a group; a dataset of this name is needed at the top level")
             if item.shape is None or item.dtype.kind not in "biuf":
@@ -140,9 +130,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
                 columns[key] = item[()]
             except Exception as error:  # as above; here the key is known
                 reason = checks.one_line(str(error)) or type(error).__name__
-                checks.fail(
-                    str(path), key, f"cannot be read, damaged or cut ({reason[:200]}); fetch the file again"
-                )
+                checks.fail(str(path), key, f"cannot be read, damaged or cut ({reason[:200]}); fetch the file again")
         provenance = {key: _plain(file.attrs[key]) for key in file.attrs if _readable(file, key)}
     return columns, provenance
 

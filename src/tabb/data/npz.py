@@ -38,9 +38,7 @@ def load_npz(path: str | Path) -> Loaded:
     except Exception as error:  # zipfile and NumPy raise a dozen types on damaged bytes
         reason = checks.one_line(str(error)) or type(error).__name__
         raise DataError(
-            checks.one_line(
-                f"{path}: cannot be read as npz, damaged or cut ({reason[:200]}); fetch or write it again"
-            )
+            checks.one_line(f"{path}: cannot be read as npz, damaged or cut ({reason[:200]}); fetch or write it again")
         ) from None
     if "observation" in columns:
         return _saved(columns, str(path))
@@ -72,9 +70,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         size = os.path.getsize(path)
         for key in wanted:
             if key in names and names[key].file_size > max(1 << 26, 2_000 * size):
-                checks.fail(
-                    str(path), key, f"claims {names[key].file_size:,} bytes, more than the file can hold"
-                )
+                checks.fail(str(path), key, f"claims {names[key].file_size:,} bytes, more than the file can hold")
     columns = {}
     with np.load(path, allow_pickle=False) as file:
         for key in wanted:

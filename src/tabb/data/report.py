@@ -95,13 +95,9 @@ class Report:
         if self.mean_return is not None:
             lines.append(f"  return     {self.mean_return:.1f}, mean over finished episodes")
         if self.clipped:
-            lines.append(
-                f"  clipped    {self.clipped[1]:.1%} of rows have an observation at +-{self.clipped[0]:g}"
-            )
+            lines.append(f"  clipped    {self.clipped[1]:.1%} of rows have an observation at +-{self.clipped[0]:g}")
         if self.wrong_next:
-            lines.append(
-                f"  wrong next {len(self.wrong_next):,} rows store a next observation of another episode"
-            )
+            lines.append(f"  wrong next {len(self.wrong_next):,} rows store a next observation of another episode")
         if self.provenance:
             known = (f"{key}={_short(value)}" for key, value in self.provenance.items())
             lines.append(f"  origin     {', '.join(known)}")
@@ -142,12 +138,8 @@ def join(reports: list[Report]) -> Report:
             )[:FIRST_ROWS]
             for reason in reasons
         },
-        wrong_next=tuple(
-            row + s for report, s in zip(reports, starts, strict=True) for row in report.wrong_next
-        ),
-        episode_ends=tuple(
-            row + s for report, s in zip(reports, starts, strict=True) for row in report.episode_ends
-        ),
+        wrong_next=tuple(row + s for report, s in zip(reports, starts, strict=True) for row in report.wrong_next),
+        episode_ends=tuple(row + s for report, s in zip(reports, starts, strict=True) for row in report.episode_ends),
         returns=tuple(value for report in reports for value in report.returns),
         unfinished=tuple(e + s for report, s in zip(reports, before, strict=True) for e in report.unfinished),
         terminals=sum(report.terminals for report in reports),

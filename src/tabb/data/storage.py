@@ -41,9 +41,7 @@ def kind(path: Path) -> str:
     if head.startswith(b"version https://git-lfs"):
         raise DataError(one_line(f"{path}: is a Git LFS pointer, not the data; run `git lfs pull`"))
     raise DataError(
-        one_line(
-            f"{path}: is neither HDF5 nor npz (it starts with {head[:8]!r}); give a D4RL, ODRL or npz file"
-        )
+        one_line(f"{path}: is neither HDF5 nor npz (it starts with {head[:8]!r}); give a D4RL, ODRL or npz file")
     )
 
 
@@ -73,9 +71,7 @@ def atomic(path: Path) -> Iterator[Path]:
             os.close(folder)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise RunError(
-            one_line(f"{path}: cannot be written ({reason}); free space or choose another folder")
-        ) from None
+        raise RunError(one_line(f"{path}: cannot be written ({reason}); free space or choose another folder")) from None
     finally:
         if part is not None:
             part.unlink(missing_ok=True)

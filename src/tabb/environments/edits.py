@@ -66,9 +66,7 @@ def hopper_friction(factor: float) -> list[Edit]:
 
 def limits(**ranges: tuple[float | int, float | int]) -> Callable[[float], list[Edit]]:
     """Both limits of each named joint times the level (a limit of zero stays)."""
-    return lambda factor: [
-        Edit("joint", name, "range", base, _times(base, factor)) for name, base in ranges.items()
-    ]
+    return lambda factor: [Edit("joint", name, "range", base, _times(base, factor)) for name, base in ranges.items()]
 
 
 def _capsule(name: str, base: Vector, value: Vector) -> Edit:

@@ -40,9 +40,7 @@ ASSETS = {
 _TOLERANCE = 1e-9  # of base values: those of shifts.py have ten digits
 
 
-def build_model(
-    robot: str, shift: str | None = None, level: str | None = None, engine: str = "legacy"
-) -> Any:
+def build_model(robot: str, shift: str | None = None, level: str | None = None, engine: str = "legacy") -> Any:
     """The compiled `mujoco.MjModel` of a robot under a shift; takes 5 to 30 ms.
 
     Raises:

@@ -152,9 +152,7 @@ ROBOTS: dict[str, type[_Robot]] = {
 }
 
 
-def make_robot(
-    task: str | Task, engine: Engine = "legacy", render_mode: str | None = None, **options: Any
-) -> Any:
+def make_robot(task: str | Task, engine: Engine = "legacy", render_mode: str | None = None, **options: Any) -> Any:
     """The bare environment of a task, without a time limit; `options` (width, height, camera_name, ...) are
     those of Gymnasium's `MujocoEnv` and concern rendering only.
 

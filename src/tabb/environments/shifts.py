@@ -73,12 +73,8 @@ SHIFTS: Mapping[str, Mapping[str, Shift]] = {
         "kinematic-legjnt": Shift(_JOINTS, limits(leg_joint=(-150, 0))),
         "morph-foot": Shift(_three(0.8, 0.6, 0.4), hopper_foot),
         "morph-torso": _TORSO,
-        "kinematic": _otdf(
-            lambda _: limits(thigh_joint=(-150, 0))(0.001) + limits(foot_joint=(-45, 45))(0.4)
-        ),
-        "morph": _otdf(
-            lambda _: [with_radius("torso_geom", 0.05, 0.125), with_radius("thigh_geom", 0.05, 0.04)]
-        ),
+        "kinematic": _otdf(lambda _: limits(thigh_joint=(-150, 0))(0.001) + limits(foot_joint=(-45, 45))(0.4)),
+        "morph": _otdf(lambda _: [with_radius("torso_geom", 0.05, 0.125), with_radius("thigh_geom", 0.05, 0.04)]),
     },
     "halfcheetah": {
         "gravity": _GRAVITY,

@@ -23,9 +23,7 @@ class Steps(NamedTuple):
     """Shape [N]: the task ended (no time limit counts here)."""
 
 
-def one_step(
-    task: str | Task, observations: ArrayLike, actions: ArrayLike, engine: Engine = "legacy"
-) -> Steps:
+def one_step(task: str | Task, observations: ArrayLike, actions: ArrayLike, engine: Engine = "legacy") -> Steps:
     """One environment step of `task` from each of `observations` [N, S] with `actions` [N, A].
 
     Each row starts cold: the simulator is reset, put in the state that the observation encodes (at x = 0)
@@ -48,9 +46,7 @@ def one_step(
     observations = _rows("observations", observations, task.observation_size)
     actions = _rows("actions", actions, task.action_size)
     if len(observations) != len(actions):
-        raise UsageError(
-            f"{len(observations)} observations but {len(actions)} actions: give one of each per row"
-        )
+        raise UsageError(f"{len(observations)} observations but {len(actions)} actions: give one of each per row")
 
     env: Any = make_robot(task, engine)
     steps = Steps(np.empty(observations.shape), np.empty(len(actions)), np.empty(len(actions), bool))

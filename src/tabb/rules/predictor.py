@@ -118,9 +118,7 @@ class Predictor(eqx.Module):
         change, gain, logit = split(jnp.stack([head(trunk) for head in self.target_heads], axis=1))
         x = x[:, None, :]
         if self.form == "direct":
-            return Outcome(
-                x + self.change_scale * change, self.reward_scale * gain, jax.nn.sigmoid(logit)
-            )
+            return Outcome(x + self.change_scale * change, self.reward_scale * gain, jax.nn.sigmoid(logit))
         base_change, _, base_logit = split(self.source_head(trunk)[:, None, :])
         own = jnp.where(terminal[:, None, None] > 0, x + self.change_scale * base_change, following[:, None, :])
         shift = jax.nn.sigmoid(base_logit + logit) - jax.nn.sigmoid(base_logit)
@@ -161,9 +159,7 @@ def init_predictor(config: PredictorConfig, domains: Domains, key: PRNGKeyArray)
         head_hidden = (config.hidden // 2, config.hidden // 2)
     reward_scale = jnp.maximum(jnp.std(domains.source.reward), 1e-6)
     source_hidden = wide if config.space == "raw" else head_hidden
-    heads = tuple(
-        mlp(k, (trunk_size, *head_hidden, x_size + 2)) for k in jax.random.split(target_key, config.heads)
-    )
+    heads = tuple(mlp(k, (trunk_size, *head_hidden, x_size + 2)) for k in jax.random.split(target_key, config.heads))
     if config.form == "residual":
         # The last layer starts at zero: before it has learned otherwise, the target domain equals the source.
         heads = tuple(
@@ -277,9 +273,9 @@ def _fit_updates(config, source, target, key, carry, bounds):  # type: ignore[no
             config.input_noise * jax.random.normal(keys[3], target_rows.action.shape),
         )
         learned, fixed = eqx.partition(predictor, trained(predictor))
-        gradient = jax.grad(lambda p: prediction_loss(eqx.combine(p, fixed), slow, source_rows, target_rows, noise, weights[drawn]))(
-            learned
-        )
+        gradient = jax.grad(
+            lambda p: prediction_loss(eqx.combine(p, fixed), slow, source_rows, target_rows, noise, weights[drawn])
+        )(learned)
         step, optimiser_state = optimiser.update(gradient, optimiser_state, learned)
         predictor = eqx.combine(optax.apply_updates(learned, step), fixed)
         return predictor, moving_average(slow, predictor, config.slow_rate), optimiser_state

@@ -98,9 +98,7 @@ class Rule:
         ones = jax.lax.optimization_barrier(jnp.ones(len(batch), jnp.float32))
         return Weights(ones, ones, ones), {}
 
-    def actor_term(
-        self, models: Models, batch: Batch, action: Float[Array, "b a"]
-    ) -> Float[Array, ""]:
+    def actor_term(self, models: Models, batch: Batch, action: Float[Array, "b a"]) -> Float[Array, ""]:
         """Extra term of the policy loss; `action` is the policy's action at each row."""
         del models, batch, action
         return jnp.zeros((), jnp.float32)

@@ -23,7 +23,7 @@ def save_tree(path: Path, tree: Any, header: dict[str, Any]) -> None:
     """
     leaves = {f"leaf_{i:04d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
     with atomic(path) as part, open(part, "wb") as file:
-        np.savez(file, header=np.array(json.dumps(header)), **leaves)
+        np.savez(file, allow_pickle=False, header=np.array(json.dumps(header)), **leaves)
 
 
 def load_tree(path: Path, template: T) -> tuple[T, dict[str, Any]]:

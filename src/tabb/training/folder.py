@@ -1,12 +1,12 @@
 """A run folder: config, metrics as JSON lines, checkpoint, policy, learning curve.
 
-    config.json      rule, settings, data, seed, versions and machine
-    metrics.jsonl    one line per stretch of updates and per evaluation
-    prepared.npz     what the rule fitted before training
-    checkpoint.npz   state of the learner; where a stopped run goes on
-    policy.npz       the policy after the last update, raw observation in
-    result.json      final score, all evaluations, seconds of each part
-    curve.png        learning curve
+config.json      rule, settings, data, seed, versions and machine
+metrics.jsonl    one line per stretch of updates and per evaluation
+prepared.npz     what the rule fitted before training
+checkpoint.npz   state of the learner; where a stopped run goes on
+policy.npz       the policy after the last update, raw observation in
+result.json      final score, all evaluations, seconds of each part
+curve.png        learning curve
 """
 
 from __future__ import annotations

@@ -155,7 +155,8 @@ def run_updates_of_seeds(
 ) -> tuple[State, Metrics]:
     """`run_updates` with a leading seed axis on models, the rule's columns, key and state; the data are shared."""
     over_seeds = jax.vmap(
-        functools.partial(run_updates, learner), in_axes=(0, Data(None, None, 0), 0, 0, None, None)  # type: ignore[arg-type]
+        functools.partial(run_updates, learner),
+        in_axes=(0, Data(None, None, 0), 0, 0, None, None),  # type: ignore[arg-type]
     )
     return over_seeds(models, data, key, state, first, last)
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -74,9 +75,7 @@ def run_plan(root: Path, jobs: int, progress: Style) -> None:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     free = list(range(jobs))
     stopped = threading.Event()
-    handlers = {
-        number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    handlers = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     display = _Display(root, waiting, progress)
     try:
         while waiting or running:
@@ -195,7 +194,7 @@ class _Display:
                     flush=True,
                 )
 
-    def _bar(self, cell: Cell, training: dict | None, scored: dict | None) -> None:  # type: ignore[type-arg]
+    def _bar(self, cell: Cell, training: dict[str, Any] | None, scored: dict[str, Any] | None) -> None:
         bar = self._bars[cell.label]
         self._progress.start_task(bar)
         status = "preparing"
@@ -214,7 +213,7 @@ class _Display:
             self._progress.stop()
 
 
-def _tail(path: Path, size: int = 16_384) -> list[dict]:  # type: ignore[type-arg]
+def _tail(path: Path, size: int = 16_384) -> list[dict[str, Any]]:
     """The last whole lines of a metrics file."""
     try:
         with open(path, "rb") as file:

@@ -209,7 +209,12 @@ class _Trainer:
             started = time.monotonic()
             with self._timed("train"):
                 state, metrics = program(
-                    models, data, draw_keys, state, jnp.asarray(update, jnp.int32), jnp.asarray(until, jnp.int32)
+                    models,
+                    data,
+                    draw_keys,
+                    state,
+                    jnp.asarray(update, jnp.int32),
+                    jnp.asarray(until, jnp.int32),
                 )
                 jax.block_until_ready(state)
             metrics = jax.device_get(metrics)

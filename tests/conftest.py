@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from tabb.transitions import Transitions
+
+
+def _rows(generator, rows, shift, observation_size=3, action_size=2):
+    """Linear dynamics; where s_0 > 0, `shift` is added to the next s_1. About a tenth of the rows end."""
+    observation = generator.normal(size=(rows, observation_size))
+    action = generator.uniform(-1, 1, (rows, action_size))
+    following = 0.9 * observation + 0.01 * generator.normal(size=(rows, observation_size))
+    following[:, :action_size] += 0.3 * action
+    following[:, 1] += shift * (observation[:, 0] > 0)
+    terminal = generator.random(rows) < 0.1
+    return Transitions(
+        observation.astype(np.float32),
+        action.astype(np.float32),
+        (observation[:, 2] + 0.1 * action[:, 0]).astype(np.float32),
+        following.astype(np.float32),
+        terminal.astype(np.float32),
+        np.cumsum(np.r_[0, terminal[:-1]]).astype(np.int32),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_pair():
+    """`make_pair(source_rows, ...)`: two data sets with 3 observation and 2 action entries."""
+
+    def make(source_rows=200, target_rows=60, shift=1.0, seed=0):
+        generator = np.random.default_rng(seed)
+        return _rows(generator, source_rows, 0.0), _rows(generator, target_rows, shift)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pair(make_pair):
+    """A source of 200 and a target of 60 rows whose dynamics differ where s_0 > 0."""
+    return make_pair()

@@ -1,0 +1,205 @@
+"""Each seam of a rule changes what it should, and nothing else.
+
+Gradients are sums over rows, so a row's part shows when all other rows weigh nothing.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tabb.rules.baselines import Pooled, TargetOnly
+from tabb.rules.rule import Features, Rule, Weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Edited(Rule):
+    """Fills every seam with what `models` says: arrays, so that all edits share one compiled update."""
+
+    name: ClassVar[str] = "edited"
+
+    def weigh(self, models, batch, features, value, discount):
+        weights = Weights(models["critic"], models["value"], models["policy"])
+        seen = {"value_before": jnp.sum(value(features.following)), "discount": jnp.asarray(discount)}
+        return weights, seen
+
+    def reward(self, models, batch):
+        return batch.reward + models["reward_bonus"]
+
+    def backup(self, models, batch, backup):
+        return backup + models["backup_bonus"]
+
+    def actor_term(self, models, batch, action):
+        return models["actor_scale"] * jnp.sum(action[:, 0])
+
+
+@pytest.fixture(scope="module")
+def edited_update(first_update):
+    """`edited_update(batch, **edits)`: the first update with some edits, all else neutral."""
+
+    def update(batch, **edits):
+        ones, zeros = jnp.ones(6), jnp.zeros(6)
+        models = {"critic": ones, "value": ones, "policy": ones, "reward_bonus": zeros, "backup_bonus": zeros}
+        models["actor_scale"] = jnp.zeros(())
+        return first_update(Edited(), batch, models | jax.tree.map(jnp.asarray, edits))
+
+    return update
+
+
+def close(first, second, atol=1e-6):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=atol), first, second)
+
+
+def one(row, value=1.0):
+    return jnp.zeros(6).at[row].set(value)
+
+
+@pytest.fixture(scope="module")
+def pooled(first_update, batch):
+    return first_update(Pooled(), batch)
+
+
+def test_neutral_seams_are_no_rule(edited_update, batch, pooled, same_bits):
+    state, _, metrics = edited_update(batch)
+    assert same_bits(state, pooled[0])
+    assert set(metrics) - set(pooled[2]) == {"value_before", "discount"}
+
+
+@pytest.mark.parametrize("loss", ["critic", "value", "policy"])
+def test_weights_act_on_their_own_loss_alone(edited_update, batch, pooled, loss, largest_difference):
+    # All rows terminal: else V's change would reach the critic through the backup, as it should.
+    batch = dataclasses.replace(batch, terminal=jnp.ones(6))
+    _, plain, _ = edited_update(batch)
+    _, edited, _ = edited_update(batch, **{loss: 2 * jnp.ones(6)})
+    for name in ("critic", "value", "policy"):
+        if name == loss:
+            close(edited[name], jax.tree.map(lambda leaf: 2 * leaf, plain[name]))
+            assert largest_difference(edited[name], plain[name]) > 1e-3
+        else:
+            assert largest_difference(edited[name], plain[name]) == 0, name
+
+
+def test_value_weights_reach_the_critic_through_the_backup_only(edited_update, batch, pooled, largest_difference):
+    _, edited, _ = edited_update(batch, value=one(0))
+    assert largest_difference(edited["critic"], pooled[1]["critic"]) > 1e-4
+    assert largest_difference(edited["policy"], pooled[1]["policy"]) == 0
+
+
+def test_losses_are_sums_over_rows(edited_update, batch):
+    batch = dataclasses.replace(batch, terminal=jnp.ones(6))
+    weight = jnp.array([0.5, 0.0, 1.0, 2.0, 0.25, 1.0])
+    _, whole, _ = edited_update(batch, critic=weight, value=weight, policy=weight)
+    parts = [edited_update(batch, critic=one(i), value=one(i), policy=one(i))[1] for i in range(6)]
+    total = jax.tree.map(lambda *leaves: sum(w * leaf for w, leaf in zip(weight, leaves, strict=True)), *parts)
+    close(total, whole)
+
+
+def test_row_of_weight_zero_may_hold_anything(edited_update, batch, same_bits, largest_difference):
+    nothing = jnp.ones(6).at[2].set(0.0)
+
+    def replaced(column, value):
+        return column.at[2].set(value)
+
+    other = dataclasses.replace(
+        batch,
+        observation=replaced(batch.observation, 5.0),
+        action=replaced(batch.action, -0.9),
+        reward=replaced(batch.reward, 1e4),
+        next_observation=replaced(batch.next_observation, -7.0),
+        terminal=replaced(batch.terminal, 1.0),
+    )
+    weights = {"critic": nothing, "value": nothing, "policy": nothing}
+    assert same_bits(edited_update(batch, **weights)[0], edited_update(other, **weights)[0])
+    weights["critic"] = jnp.ones(6)
+    before, after = (edited_update(rows, **weights)[0].critic for rows in (batch, other))
+    assert largest_difference(before, after) > 1e-3
+
+
+def test_reward_seam_equals_other_rewards(edited_update, batch, pooled, largest_difference):
+    _, edited, metrics = edited_update(batch, reward_bonus=one(1, 3.0))
+    _, wanted, _ = edited_update(dataclasses.replace(batch, reward=batch.reward.at[1].add(3.0)))
+    close(edited, wanted)
+    assert largest_difference(edited["critic"], pooled[1]["critic"]) > 1e-2
+    assert largest_difference(edited["value"], pooled[1]["value"]) == 0
+    assert largest_difference(edited["policy"], pooled[1]["policy"]) == 0
+    assert float(metrics["mean_backup"]) == pytest.approx(float(pooled[2]["mean_backup"]) + 0.5, rel=1e-5)
+
+
+def test_backup_seam_edits_its_row_after_the_discounted_value(edited_update, batch, pooled, largest_difference):
+    _, edited, _ = edited_update(batch, backup_bonus=one(3, -2.0))
+    _, wanted, _ = edited_update(dataclasses.replace(batch, reward=batch.reward.at[3].add(-2.0)))
+    close(edited, wanted)
+    assert largest_difference(edited["critic"], pooled[1]["critic"]) > 1e-2
+    # and reaches the gradient of its own row only
+    for row, differs in ((3, True), (0, False)):
+        _, alone, _ = edited_update(batch, critic=one(row))
+        _, alone_edited, _ = edited_update(batch, critic=one(row), backup_bonus=one(3, -2.0))
+        assert (largest_difference(alone["critic"], alone_edited["critic"]) > 1e-3) == differs
+
+
+def test_actor_term_adds_its_gradient_to_the_policys(edited_update, batch, pooled, sizes, backbone, same_bits):
+    state, edited, metrics = edited_update(batch, actor_scale=0.1)
+    policy = backbone.init(Pooled(), sizes, 10, jax.random.key(5)).policy
+
+    def term(policy):
+        return 0.1 * jnp.sum(jnp.tanh(policy(batch.observation))[:, 0])
+
+    amount, gradient = jax.value_and_grad(term)(policy)
+    close(edited["policy"], jax.tree.map(jnp.add, pooled[1]["policy"], gradient))
+    assert same_bits(edited["value"], pooled[1]["value"])
+    assert same_bits(edited["critic"], pooled[1]["critic"])
+    assert float(metrics["policy_loss"] - pooled[2]["policy_loss"]) == pytest.approx(float(amount), abs=1e-5)
+
+
+def test_weigh_sees_the_value_from_before_the_update(edited_update, batch, sizes, backbone):
+    _, _, metrics = edited_update(batch)
+    value = backbone.init(Pooled(), sizes, 10, jax.random.key(5)).value
+    assert float(metrics["value_before"]) == pytest.approx(float(jnp.sum(value(batch.next_observation))), rel=1e-5)
+    assert float(metrics["discount"]) == pytest.approx(backbone.discount)
+
+
+@dataclasses.dataclass(frozen=True)
+class Blind(Rule):
+    """V sees a single number, Q the action alone."""
+
+    def widths(self, sizes):
+        return 1, sizes.action
+
+    def represent(self, models, batch):
+        return Features(batch.observation[:, :1] * models, batch.next_observation[:, 1:2] * models, batch.action)
+
+
+def test_represent_seam_is_all_that_value_and_critic_see(first_update, batch, largest_difference):
+    scale = jnp.asarray(2.0)
+    state, before, _ = first_update(Blind(), batch, scale)
+    assert state.value.weights[0].shape[0] == 1
+    assert state.critic.first.weights[0].shape[0] == 2
+    assert state.policy.weights[0].shape[0] == 3
+    hidden = dataclasses.replace(
+        batch,
+        observation=batch.observation.at[:, 1:].set(9.0),
+        next_observation=batch.next_observation.at[:, 0].set(9.0).at[:, 2].set(9.0),
+    )
+    _, after, _ = first_update(Blind(), hidden, scale)
+    assert largest_difference((before["value"], before["critic"]), (after["value"], after["critic"])) == 0
+    assert largest_difference(before["policy"], after["policy"]) > 1e-3
+    # V at s and V at s' are not mixed up: s' reaches the critic alone.
+    moved = dataclasses.replace(batch, next_observation=batch.next_observation + 1.0)
+    _, after, _ = first_update(Blind(), moved, scale)
+    assert largest_difference(before["value"], after["value"]) == 0
+    assert largest_difference(before["critic"], after["critic"]) > 1e-3
+
+
+def test_shares_of_the_baselines():
+    assert Pooled().shares(256) == (128, 128)
+    assert Pooled().shares(7) == (3, 4)
+    assert TargetOnly().shares(256) == (0, 256)
+
+
+def test_baselines_prepare_nothing(domains):
+    rule = Pooled()
+    assert rule.prepare(domains, jax.random.key(0), lambda what, share: None) == ()
+    assert rule.columns((), domains) == {}
