@@ -47,9 +47,10 @@ def fit_normaliser(source: Transitions, target: Transitions, kind: str) -> Norma
         return Normaliser(jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32))
     if kind != "pooled":
         raise UsageError(f"normalise={kind!r} is unknown: use one of {', '.join(NORMALISATIONS)}")
-    both = [np.asarray(domain.observation, np.float64) for domain in (source, target)]
-    mean = sum(x.mean(axis=0) for x in both) / 2
-    variance = sum(((x - mean) ** 2).mean(axis=0) for x in both) / 2
+    # A rule that draws no source rows has an empty source: then the target alone counts.
+    both = [np.asarray(domain.observation, np.float64) for domain in (source, target) if len(domain)]
+    mean = np.mean([x.mean(axis=0) for x in both], axis=0)
+    variance = np.mean([((x - mean) ** 2).mean(axis=0) for x in both], axis=0)
     scale = np.sqrt(variance)
     scale = np.where(scale < 1e-6, 1.0, scale + 1e-3)
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
