@@ -26,7 +26,7 @@ def _rows(generator, rows, shift, observation_size=3, action_size=2):
 def make_pair():
     """`make_pair(source_rows, ...)`: two data sets with 3 observation and 2 action entries."""
 
-    def make(source_rows=200, target_rows=60, shift=1.0, seed=0):
+    def make(source_rows=1500, target_rows=600, shift=1.0, seed=0):
         generator = np.random.default_rng(seed)
         return _rows(generator, source_rows, 0.0), _rows(generator, target_rows, shift)
 
@@ -35,5 +35,5 @@ def make_pair():
 
 @pytest.fixture(scope="session")
 def pair(make_pair):
-    """A source of 200 and a target of 60 rows whose dynamics differ where s_0 > 0."""
+    """A source of 1500 and a target of 600 rows whose dynamics differ where s_0 > 0."""
     return make_pair()

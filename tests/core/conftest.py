@@ -44,7 +44,7 @@ def batch():
 
 @pytest.fixture(scope="session")
 def first_update():
-    """`first_update(rule, batch, models=(), **changes of IQL)`: state after the first update, its gradients, metrics.
+    """`first_update(rule, batch, models=())`: state after the first update, its gradients and metrics.
 
     Adam's first moment starts at zero, so after one update it is a tenth of the gradient.
     """
@@ -53,8 +53,8 @@ def first_update():
     def update(learner, models, state, batch):
         return learner.update(models, state, batch)
 
-    def first(rule, batch, models=(), **changes):
-        learner = Learner(dataclasses.replace(TINY, **changes), rule, 10)
+    def first(rule, batch, models=()):
+        learner = Learner(TINY, rule, 10)
         before = learner.init(SIZES, jax.random.key(5))
         before = before._replace(slow_critic=learner.init(SIZES, jax.random.key(6)).critic)
         state, metrics = update(learner, models, before, batch)
@@ -73,11 +73,11 @@ def first_update():
 
 @pytest.fixture(scope="session")
 def predictor_config():
-    """`predictor_config(space, form, **changes)`: a small predictor, fitted in a moment."""
+    """`predictor_config(space, form, **changes)`: a small predictor; each that is fitted costs a compilation."""
 
     def config(space="raw", form="residual", **changes):
         small = PredictorConfig(
-            space, form, heads=3, updates=40, batch_size=16, hidden=16, latent_size=8, input_noise=0.1
+            space, form, heads=2, updates=600, batch_size=64, hidden=32, latent_size=8, learning_rate=3e-3
         )
         return dataclasses.replace(small, **changes)
 
@@ -97,7 +97,7 @@ def fitted(domains):
 
 @pytest.fixture(scope="session")
 def same_bits():
-    """`same_bits(a, b)`: whether two pytrees of arrays are equal in structure, type and every bit of value."""
+    """`same_bits(a, b)`: whether two pytrees of arrays are equal in structure, type and value."""
 
     def same(first, second):
         a, b = jax.tree.leaves(first), jax.tree.leaves(second)

@@ -68,9 +68,8 @@ def test_outcome_loss_by_hand():
     assert float(weighted) == pytest.approx((0.5 * first + 3 * second) / 2)
 
 
-@pytest.mark.parametrize("form", ["residual", "direct"])
-def test_source_head_does_not_learn_from_target_rows(domains, predictor_config, form, largest_difference):
-    predictor = init_predictor(predictor_config(form=form), domains, jax.random.key(0))
+def test_source_head_does_not_learn_from_target_rows(domains, predictor_config, largest_difference):
+    predictor = init_predictor(predictor_config(heads=3), domains, jax.random.key(0))
     rows = 8
     noise = (jnp.zeros((rows, 3)), jnp.zeros((rows, 2)))
 
@@ -93,7 +92,7 @@ def test_fresh_residual_predictor_says_that_the_domains_are_one(domains, predict
     columns = TABB(predictor=predictor_config()).columns(predictor, domains)
     source = domains.source
     alive = np.asarray(source.terminal) == 0
-    for head in range(3):
+    for head in range(2):
         np.testing.assert_array_equal(columns["next"][alive, head], source.next_observation[alive])
         np.testing.assert_array_equal(columns["reward_hat"][:, head], source.reward)
         np.testing.assert_array_equal(columns["terminal_hat"][:, head], source.terminal)
@@ -144,13 +143,10 @@ def test_every_network_is_fitted(domains, predictor_config, fitted):
 
 # --- Does TBM see what it is for? ---
 
-FIT = {"updates": 1000, "batch_size": 64, "hidden": 32, "latent_size": 8, "learning_rate": 3e-3}
 
-
-def mismatch(config, domains, uncertainty=0.0):
+def mismatch(config, models, domains, uncertainty=0.0):
     """TBM of every source row for V(s) = 5 s_1: in latent space, the linear V that comes nearest to it."""
     rule = TABB(uncertainty=uncertainty, predictor=config)
-    models = fit_predictor(config, domains, jax.random.key(0), silent)
     columns = rule.columns(models, domains)
     source = domains.source
     batch = Batch(
@@ -170,37 +166,40 @@ def area_under_curve(score, positive):
     return higher.mean()
 
 
-@pytest.fixture(scope="module")
-def shifted(make_pair):
-    return make_domains(*make_pair(1500, 600, shift=1.0))
-
-
 @pytest.mark.parametrize(
     ("space", "form", "least"),
-    [("raw", "residual", 0.9), ("raw", "direct", 0.9), ("latent", "residual", 0.8), ("latent", "direct", 0.8)],
+    [
+        ("raw", "residual", 0.95),
+        ("raw", "direct", 0.9),
+        pytest.param("latent", "residual", 0.75, marks=pytest.mark.slow),
+        pytest.param("latent", "direct", 0.7, marks=pytest.mark.slow),
+    ],
 )
-def test_mismatch_is_larger_where_the_dynamics_differ(predictor_config, shifted, space, form, least):
-    score = mismatch(predictor_config(space, form, **FIT), shifted)
-    source = shifted.source
-    there = np.asarray(source.observation[:, 0] * shifted.normaliser.scale[0] + shifted.normaliser.mean[0]) > 0
-    alive = np.asarray(source.terminal) == 0
-    area = area_under_curve(score[alive], there[alive])
+def test_mismatch_is_larger_where_the_dynamics_differ(predictor_config, fitted, pair, domains, space, form, least):
+    # Latent space takes longer: the heads chase encoders that move, and V sees slow copies of them.
+    config = predictor_config(space, form, **({"updates": 2000} if space == "latent" else {}))
+    score = mismatch(config, fitted(config), domains)
+    source = pair[0]
+    alive = source.terminal == 0
+    area = area_under_curve(score[alive], source.observation[alive, 0] > 0)
     print(space, form, area)
     assert area > least
 
 
 def test_identical_domains_match_better_with_the_residual(predictor_config, make_pair):
-    domains = make_domains(*make_pair(1500, 600, shift=0.0))
+    domains = make_domains(*make_pair(shift=0.0))
     alive = np.asarray(domains.source.terminal) == 0
-    residual, direct = (
-        mismatch(predictor_config(form=form, **FIT), domains)[alive].mean() for form in ("residual", "direct")
-    )
-    print(residual, direct)
-    assert residual < 0.5 * direct
+    means = {}
+    for form in ("residual", "direct"):
+        config = predictor_config(form=form)
+        models = fit_predictor(config, domains, jax.random.key(0), silent)
+        means[form] = mismatch(config, models, domains)[alive].mean()
+    print(means)
+    assert means["residual"] < 0.5 * means["direct"]
 
 
-def test_uncertainty_only_adds(predictor_config, shifted):
-    config = predictor_config(form="direct", **FIT)
-    plain, careful = mismatch(config, shifted), mismatch(config, shifted, uncertainty=1.0)
-    assert (careful >= plain - 1e-5).all()
-    assert careful.mean() > plain.mean() + 1e-4
+def test_uncertainty_only_adds(predictor_config, fitted, domains):
+    config = predictor_config(form="direct")
+    plain, careful = (mismatch(config, fitted(config), domains, beta) for beta in (0.0, 1.0))
+    assert (careful >= plain - 1e-4).all()
+    assert careful.mean() > plain.mean() + 1e-3

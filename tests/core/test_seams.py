@@ -141,7 +141,7 @@ def test_backup_seam_edits_its_row_after_the_discounted_value(edited_update, bat
 
 
 def test_actor_term_adds_its_gradient_to_the_policys(edited_update, batch, pooled, sizes, backbone, same_bits):
-    state, edited, metrics = edited_update(batch, actor_scale=0.1)
+    _, edited, metrics = edited_update(batch, actor_scale=0.1)
     policy = backbone.init(Pooled(), sizes, 10, jax.random.key(5)).policy
 
     def term(policy):

@@ -11,12 +11,17 @@ import pytest
 from tabb.batch import Batch, make_domains
 from tabb.errors import UsageError
 from tabb.rules.baselines import Pooled
-from tabb.rules.predictor import fit_predictor
+from tabb.rules.predictor import fit_predictor, init_predictor
 from tabb.rules.rule import Features, Weights
 from tabb.rules.tabb import TABB
 from tabb.training.loop import Learner, compiled_updates, pack_data
 
-SPACES_AND_FORMS = [(space, form) for space in ("raw", "latent") for form in ("residual", "direct")]
+SPACES_AND_FORMS = [
+    ("raw", "residual"),
+    ("latent", "residual"),
+    pytest.param("latent", "direct", marks=pytest.mark.slow),
+    pytest.param("raw", "direct", marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +111,8 @@ class Unweighted(TABB):
         return Weights(ones, ones, ones), {}
 
 
-@pytest.mark.parametrize("form", ["residual", "direct"])
-def test_infinite_temperature_is_pooled_bit_for_bit(run, fitted, predictor_config, same_bits, form):
-    config = predictor_config(form=form)
+def test_infinite_temperature_is_pooled_bit_for_bit(run, fitted, predictor_config, same_bits):
+    config = predictor_config()
     state, metrics = run(TABB(temperature=math.inf, predictor=config), fitted(config))
     assert same_bits(state, run(Pooled(), ())[0])
     assert float(metrics["source_weight"]) == 1.0
@@ -127,7 +131,7 @@ def test_columns_and_updates_are_finite(run, fitted, predictor_config, domains, 
     rule, models = TABB(predictor=config), fitted(config)
     columns = rule.columns(models, domains)
     width = 3 if space == "raw" else 8
-    shapes = {"next": (200, 3, width), "reward_hat": (200, 3), "terminal_hat": (200, 3)}
+    shapes = {"next": (1500, 2, width), "reward_hat": (1500, 2), "terminal_hat": (1500, 2)}
     assert {name: column.shape for name, column in columns.items()} == shapes
     assert all(np.isfinite(column).all() for column in columns.values())
     assert ((columns["terminal_hat"] >= 0) & (columns["terminal_hat"] <= 1)).all()
@@ -156,15 +160,19 @@ def test_features_in_each_space(fitted, predictor_config, sizes, batch, space):
         assert (np.abs(other.critic[:, 5:] - features.critic[:, 5:]).max(axis=1) > 0).all()
 
 
-def test_a_single_head_gives_no_nan(run, predictor_config, domains):
-    config = predictor_config(heads=1)
-    models = fit_predictor(config, domains, jax.random.key(0), lambda what, share: None)
-    state, metrics = run(TABB(predictor=config, uncertainty=3.0), models)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, metrics)))
-    assert 0 < float(metrics["source_weight"]) < 1
+def test_a_single_head_gives_no_nan(predictor_config, domains, batch):
+    config = predictor_config(form="direct", heads=1)
+    models = init_predictor(config, domains, jax.random.key(0))
+    rule = TABB(predictor=config, uncertainty=3.0)
+    batch = dataclasses.replace(batch, columns={k: v[:3] for k, v in rule.columns(models, domains).items()})
+    weights, _ = weigh(rule, batch)
+    plain, _ = weigh(dataclasses.replace(rule, uncertainty=0.0), batch)
+    assert np.isfinite(weights.critic).all()
+    assert np.array_equal(weights.critic, plain.critic)
+    assert len(set(np.asarray(weights.critic[:3]).tolist())) == 3
 
 
-@pytest.mark.parametrize(("space", "form"), [("raw", "residual"), ("latent", "residual"), ("raw", "direct")])
+@pytest.mark.parametrize(("space", "form"), [("raw", "residual"), ("latent", "residual")])
 def test_nothing_is_learned_from_the_next_observation_of_terminal_rows(
     run, fitted, predictor_config, pair, domains, same_bits, space, form
 ):

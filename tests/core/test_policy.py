@@ -1,0 +1,196 @@
+"""A saved policy acts as its network did, and every kind of damage to its file ends in one line."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tabb.errors import RunError, UsageError
+from tabb.networks import Normaliser, mlp
+from tabb.policy import Policy
+
+NETWORK = mlp(jax.random.key(0), (4, 8, 8, 2))
+NORMALISER = Normaliser(jnp.array([1.0, -2.0, 0.0, 3.0]), jnp.array([2.0, 0.5, 1.0, 4.0]))
+ABOUT = {"task": "some-task", "seed": 3, "nested": {"a": [1, 2.5, None]}}
+
+
+@pytest.fixture
+def policy():
+    return Policy.from_networks(NETWORK, NORMALISER, ABOUT)
+
+
+@pytest.fixture
+def path(policy, tmp_path):
+    return policy.save(tmp_path / "policy.npz")
+
+
+def same(a, b):
+    arrays = [(p.mean, p.scale, *p.weights, *p.biases) for p in (a, b)]
+    return a.about == b.about and all(
+        x.dtype == y.dtype and x.tobytes() == y.tobytes() for x, y in zip(*arrays, strict=True)
+    )
+
+
+def refused(path):
+    with pytest.raises(RunError) as caught:
+        Policy.load(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_acts_as_the_network_does(policy):
+    observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32) * 5
+    wanted = jnp.tanh(NETWORK(NORMALISER(jnp.asarray(observations))))
+    np.testing.assert_allclose(policy.act(observations), wanted, atol=1e-5)
+    assert np.ptp(policy.act(observations), axis=0).min() > 0.01
+
+
+def test_shapes_and_types(policy):
+    one = np.array([0.5, -1.0, 2.0, 0.0])
+    assert (policy.observation_size, policy.action_size) == (4, 2)
+    assert policy.act(one).shape == (2,)
+    assert policy.act(one).dtype == np.float32
+    assert policy.act(one.tolist()).shape == (2,)
+    many = np.broadcast_to(one, (3, 5, 4))
+    assert policy.act(many).shape == (3, 5, 2)
+    np.testing.assert_allclose(policy.act(many)[2, 4], policy.act(one), rtol=1e-6)
+    assert policy.act(np.zeros((0, 4))).shape == (0, 2)
+
+
+def test_observations_stay_as_they_were(policy):
+    observation = np.ones((3, 4), np.float32)
+    policy.act(observation)
+    assert (observation == 1).all()
+    assert np.array_equal(policy.act(observation), policy.act(observation))
+
+
+def test_actions_stay_inside_their_bounds(policy):
+    assert np.abs(policy.act(np.full((4, 4), 1e30) * np.eye(4))).max() <= 1
+
+
+@pytest.mark.parametrize("observation", [0.0, np.zeros(3), np.zeros((4, 5)), np.zeros((4, 1))])
+def test_wrong_size(policy, observation):
+    with pytest.raises(UsageError, match=r"the policy takes \[..., 4\] \(some-task\)"):
+        policy.act(observation)
+
+
+def test_arrays_are_copies_of_the_device_ones():
+    network = mlp(jax.random.key(1), (4, 2))
+    policy = Policy.from_networks(network, NORMALISER)
+    before = policy.act(np.ones(4))
+    network.weights[0].delete()
+    assert np.array_equal(policy.act(np.ones(4)), before)
+    assert policy.about == {}
+
+
+def test_only_relu_networks():
+    with pytest.raises(UsageError, match="not elu"):
+        Policy.from_networks(mlp(jax.random.key(0), (4, 2), "elu"), NORMALISER)
+
+
+def test_round_trip(policy, path):
+    loaded = Policy.load(path)
+    assert same(policy, loaded)
+    observation = np.random.default_rng(1).normal(size=(7, 4))
+    assert policy.act(observation).tobytes() == loaded.act(observation).tobytes()
+
+
+def test_a_run_folder_or_text_will_do(policy, path):
+    assert same(policy, Policy.load(path.parent))
+    assert same(policy, Policy.load(str(path)))
+
+
+def test_missing_file(tmp_path):
+    assert "no such policy" in refused(tmp_path / "policy.npz")
+    refused(tmp_path)  # a folder without one
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"PK\x03\x04", b"\x93NUMPY", b"\x80\x04K\x01."])
+def test_other_content(path, content):
+    path.write_bytes(content)
+    assert "damaged" in refused(path)
+
+
+def test_every_truncation(path):
+    content = path.read_bytes()
+    for length in range(0, len(content), 23):
+        path.write_bytes(content[:length])
+        assert "damaged" in refused(path)
+
+
+def attempt(path):
+    """The policy in the file, or the error that refuses it."""
+    try:
+        return Policy.load(path)
+    except RunError as error:
+        return error
+
+
+def test_flipped_bits_are_refused_or_harmless(policy, path):
+    content, caught = path.read_bytes(), 0
+    for at, bit in zip(range(0, len(content), 3), itertools.cycle(range(8)), strict=False):
+        damaged = bytearray(content)
+        damaged[at] ^= 1 << bit
+        path.write_bytes(damaged)
+        result = attempt(path)
+        if isinstance(result, RunError):
+            assert "\n" not in str(result)
+            caught += 1
+        else:
+            assert same(policy, result), at
+    assert caught > 100
+
+
+def rewritten(path, **changes):
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays |= changes
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["mean", "scale", "weight_1", "bias_2"])
+def test_numbers_that_are_not_finite(path, name, number):
+    with np.load(path) as file:
+        array = file[name].copy()
+    array.flat[-1] = number
+    assert "not finite" in refused(rewritten(path, **{name: array}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mean": np.zeros(3, np.float32)},
+        {"mean": np.float32(0)},
+        {"scale": np.zeros((4, 1), np.float32)},
+        {"weight_1": np.zeros((7, 8), np.float32)},
+        {"weight_1": np.zeros(8, np.float32)},
+        {"bias_0": np.zeros(7, np.float32)},
+        {"bias_2": np.float32(0)},
+        {"bias_2": None},
+        {"mean": None},
+        {"mean": np.array(["a", "b", "c", "d"])},
+        {"weight_0": np.array([object()])},
+        {"header": None},
+        {"header": np.array("[]")},
+        {"header": np.array("{}")},
+        {"header": np.array("no json")},
+        {"header": np.array(['{"format": "tabb-policy-1"}', "x"])},
+        {"header": np.array('{"format": "tabb-policy-1", "layers": "many", "about": {}}')},
+        {"header": np.array('{"format": "tabb-policy-1", "layers": 0, "about": {}}')},
+        {"header": np.array('{"format": "tabb-policy-9", "layers": 3, "about": {}}')},
+    ],
+    ids=lambda changes: "-".join(f"{k}={str(v)[:40]}" for k, v in changes.items()),
+)
+def test_files_that_are_no_policy(path, changes):
+    refused(rewritten(path, **changes))
+
+
+def test_failing_write_leaves_the_old_file(policy, path):
+    with pytest.raises(RunError, match="cannot be written"):
+        policy.save(path / "policy.npz")
+    assert same(policy, Policy.load(path))
