@@ -204,9 +204,8 @@ def main() -> None:
     turns: dict[Any, Callable[[], float]] = {name: contender.turn for name, contender in contenders.items()}
     with console.status(f"finding the fastest form of {len(shapes)} matrix products"):
         turns |= {shape: fastest_form(shape, clock) for shape in sorted(shapes)}
-    with console.status("measuring") as status:
-        for number, times in enumerate(take_turns(turns, options.rounds)):
-            status.update(f"round {number + 1} of {options.rounds}")
+    with console.status(f"measuring {options.rounds} rounds"):
+        *_, times = take_turns(turns, options.rounds)
 
     results = {name: summary(name, contender, times) for name, contender in contenders.items()}
     print_table(console, results, f"{options.robot}: {options.rounds} turns of {options.updates} updates")
