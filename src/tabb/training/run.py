@@ -199,7 +199,7 @@ class _Trainer:
             program = updates.lower(self.learner, models, data, draw_keys, state, bounds, bounds).compile()
             tell.phase("compile", 1.0)
 
-        points = set(self.settings.evaluation_points()) if self._evaluates() else set()
+        points = set(self.settings.evaluation_points())  # checkpoints too, where nothing is evaluated
         stretch, end = self.settings.stretch(), self.settings.updates
         saved = time.monotonic()
         while update < end:
@@ -221,7 +221,7 @@ class _Trainer:
             rate = (until - update) / (time.monotonic() - started)
             update = until
             self._log_metrics(update, metrics, rate)
-            if update in points:
+            if update in points and self._evaluates():
                 self._evaluate(update, state)
             loss = sum(float(self._lane(metrics, i)["critic_loss"]) for i in range(len(self.seeds)))
             tell.training(update, rate * len(self.seeds), loss / len(self.seeds), self._last_score())
@@ -277,7 +277,7 @@ class _Trainer:
     # --- Records ---
 
     def _evaluates(self) -> bool:
-        return self.settings.evaluations > 0 and (self.task is not None or self.env_factory is not None)
+        return self.task is not None or self.env_factory is not None
 
     def _evaluate(self, update: int, state: Any) -> None:
         with self._timed("evaluate"):
