@@ -131,7 +131,7 @@ def rollout(
     return Episodes(found, batch.returns(), batch.lengths, batch.terminal, ~batch.terminal, batch.rows())
 
 
-def _episodes_for(rows: int, limit: float, most: int) -> int:
+def _episodes_for(rows: int, limit: float | int, most: int) -> int:
     """The fewest episodes that can hold so many rows, so that few steps are run in vain."""
     return min(most, max(1, math.ceil(rows / limit)))
 
@@ -210,7 +210,7 @@ class _Batch:
 
 
 def _run_batch(
-    act: Act, envs: list[Any], seed: int, generator: np.random.Generator, limit: float, record: bool
+    act: Act, envs: list[Any], seed: int, generator: np.random.Generator, limit: float | int, record: bool
 ) -> _Batch:
     """One episode in each of `envs`, in lockstep; `seed` is that of the first."""
     observations = np.stack([env.reset(seed=seed + k)[0] for k, env in enumerate(envs)]).astype(np.float32)

@@ -151,7 +151,7 @@ compiled_updates = jax.jit(run_updates, static_argnums=0, donate_argnums=4)
 
 
 def run_updates_of_seeds(
-    learner: Learner, models: Models, data: Data, key: PRNGKeyArray, state: State, first: Array, last: Array
+    learner: Learner, models: Models, data: Data, key: Array, state: State, first: Array, last: Array
 ) -> tuple[State, Metrics]:
     """`run_updates` with a leading seed axis on models, the rule's columns, key and state; the data are shared."""
     over_seeds = jax.vmap(
