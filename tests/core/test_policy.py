@@ -71,7 +71,7 @@ def test_actions_stay_inside_their_bounds(policy):
     assert np.abs(policy.act(np.full((4, 4), 1e30) * np.eye(4))).max() <= 1
 
 
-@pytest.mark.parametrize("observation", [0.0, np.zeros(3), np.zeros((4, 5)), np.zeros((4, 1))])
+@pytest.mark.parametrize("observation", [np.zeros(()), np.zeros(3), np.zeros((4, 5)), np.zeros((4, 1))])
 def test_wrong_size(policy, observation):
     with pytest.raises(UsageError, match=r"the policy takes \[..., 4\] \(some-task\)"):
         policy.act(observation)

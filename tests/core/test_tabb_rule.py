@@ -10,8 +10,9 @@ import pytest
 
 from tabb.batch import Batch, make_domains
 from tabb.errors import UsageError
+from tabb.networks import MLP
 from tabb.rules.baselines import Pooled
-from tabb.rules.predictor import fit_predictor, init_predictor
+from tabb.rules.predictor import Predictor, fit_predictor, init_predictor
 from tabb.rules.rule import Features, Weights
 from tabb.rules.tabb import TABB
 from tabb.training.loop import Learner, compiled_updates, pack_data
@@ -59,7 +60,8 @@ BATCH = Batch(
 
 def weigh(rule, batch=BATCH):
     features = Features(batch.observation, batch.next_observation, batch.observation)
-    return rule.weigh((), batch, features, lambda x: x[..., 0], 0.5)
+    nothing = Predictor(None, MLP((), ()), (), jnp.ones(2), jnp.ones(()), "direct")  # weights need the columns alone
+    return rule.weigh(nothing, batch, features, lambda x: x[..., 0], 0.5)
 
 
 def test_weights_by_hand_without_uncertainty():
