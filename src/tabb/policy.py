@@ -101,7 +101,7 @@ class Policy:
         if path.is_dir() and (path / "policy.npz").is_file():
             path = path / "policy.npz"  # a run folder
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))
                 if header["format"] != FORMAT:
                     raise RunError(f"{path}: format {header['format']!r} is not {FORMAT!r}; use the tabb that wrote it")

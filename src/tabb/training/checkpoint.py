@@ -34,7 +34,7 @@ def load_tree(path: Path, template: T) -> tuple[T, dict[str, Any]]:
     """
     wanted, structure = jax.tree.flatten(template)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             header = json.loads(str(file["header"]))
             names = sorted(name for name in file.files if name.startswith("leaf_"))
             leaves = [file[name] for name in names]
