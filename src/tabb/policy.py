@@ -17,6 +17,13 @@ from tabb.networks import MLP, Normaliser
 
 FORMAT = "tabb-policy-1"
 
+UNREADABLE = (
+    *(OSError, EOFError, zipfile.BadZipFile),
+    *(KeyError, ValueError, TypeError, AttributeError),
+    RuntimeError,  # a flipped bit can ask for an unknown zip method, or for a password
+)
+"""what NumPy, zipfile and json raise on a damaged file"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
@@ -115,15 +122,16 @@ class Policy:
                 )
         except FileNotFoundError:
             raise RunError(f"{path}: no such policy; give a policy.npz or a finished run folder") from None
-        except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise RunError(f"{path}: is not a tabb policy or is damaged ({error}); train or copy it again") from None
         policy._check(path)
         return policy
 
     def _check(self, path: Path) -> None:
         """Shapes that fit together and finite numbers, or `RunError`."""
-        width = len(self.mean)
-        fits = self.mean.shape == self.scale.shape == (width,) and len(self.weights) > 0
+        width = self.mean.size
+        fits = all(array.dtype == np.float32 for array in (self.mean, self.scale, *self.weights, *self.biases))
+        fits = fits and self.mean.shape == self.scale.shape == (width,) and len(self.weights) > 0
         for weight, bias in zip(self.weights, self.biases, strict=True):
             fits = fits and weight.ndim == 2 and weight.shape[0] == width and bias.shape == weight.shape[1:]
             width = bias.shape[0] if bias.ndim == 1 else -1

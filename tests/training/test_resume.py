@@ -192,9 +192,7 @@ def test_other_data_are_not_resumed(tmp_path: Path) -> None:
     source, target = domain(500, 0, 0.0), domain(200, 1, 0.05)
     tabb.train(tabb.Pooled(), source, target, settings=small_settings(), folder=tmp_path)
     with pytest.raises(RunError, match="another data"):
-        tabb.train(
-            tabb.Pooled(), source, domain(200, 2, 0.05), settings=small_settings(), folder=tmp_path, resume=True
-        )
+        tabb.train(tabb.Pooled(), source, domain(200, 2, 0.05), settings=small_settings(), folder=tmp_path, resume=True)
 
 
 @pytest.mark.parametrize(

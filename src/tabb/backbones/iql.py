@@ -9,6 +9,7 @@ is pooled IQL.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
@@ -18,6 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
+from tabb.errors import UsageError
 from tabb.networks import MLP, Twin, mlp, moving_average, twin
 from tabb.rules.rule import Metrics, Models, Rule
 
@@ -65,6 +67,19 @@ class IQL:
     """widths of the hidden layers of V, Q and the policy [ODRL: 256, 256]"""
     batch_size: int = 256
     """rows per update, half source and half target unless the rule says otherwise [ODRL: 128 + 128]"""
+
+    def __post_init__(self) -> None:
+        for name in ("expectile", "discount", "slow_rate"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UsageError(f"backbone {name}={getattr(self, name)}: must lie in (0, 1]")
+        for name in ("temperature", "learning_rate"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"backbone {name}={getattr(self, name)}: must be a number, zero or more")
+        if self.largest_advantage_weight <= 0:
+            raise UsageError(f"backbone largest_advantage_weight={self.largest_advantage_weight}: must be positive")
+        if self.batch_size < 2 or not self.hidden or min(self.hidden) < 1:
+            sizes = f"batch_size={self.batch_size}, hidden={self.hidden}"
+            raise UsageError(f"backbone {sizes}: needs two rows and layers of width 1 at least")
 
     def optimisers(self, updates: int) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
         """Adam for V and Q, and Adam with the cosine schedule over `updates` for the policy."""

@@ -12,6 +12,7 @@ the source head misses on target rows, so that errors common to both domains can
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -22,6 +23,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Domains, Sizes
+from tabb.errors import UsageError
 from tabb.networks import MLP, avg_l1_norm, mlp, moving_average
 from tabb.transitions import Transitions
 
@@ -55,6 +57,14 @@ class PredictorConfig:
     """width of the two hidden layers of encoders and source head; target heads have half"""
     slow_rate: float = 0.005
     """rate of the slow encoder, which V and the targets of prediction use (space latent)"""
+
+    def __post_init__(self) -> None:
+        for name in ("heads", "updates", "batch_size", "latent_size", "hidden"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"predictor {name}={getattr(self, name)}: must be at least 1")
+        for name in ("learning_rate", "weight_decay", "input_noise", "slow_rate"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"predictor {name}={getattr(self, name)}: must be a number, zero or more")
 
 
 class Encoders(eqx.Module):

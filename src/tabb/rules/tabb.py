@@ -41,8 +41,9 @@ def target_bellman_mismatch(
 
 def soft_weight(mismatch: Float[Array, " b"], temperature: float) -> Float[Array, " b"]:
     """w = exp(-TBM / τ) with τ = c · mean TBM of the batch: the scale of V drops out. c = inf gives exactly 1."""
-    mean = jnp.mean(mismatch)
-    return jnp.exp(-mismatch / jnp.maximum(temperature * mean, 1e-8))
+    # The floor is inside: with c = inf and no mismatch at all, inf * 0 would be NaN.
+    mean = jnp.maximum(jnp.mean(mismatch), 1e-8)
+    return jnp.exp(-mismatch / (temperature * mean))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +60,18 @@ class TABB(Rule):
     """whether the weights enter the value loss too [ours]"""
     weigh_policy: bool = True
     """whether the weights enter the policy loss too [ours]"""
+    imitate_source: float = 0.0
+    """factor on source rows in the policy loss: 1 imitates them as far as they are trusted, 0 imitates target
+    rows alone, so that the source acts through the critic [paper: 1; ours by measurement]"""
     predictor: PredictorConfig = dataclasses.field(default_factory=PredictorConfig)
     """the target-domain predictor"""
 
     def __post_init__(self) -> None:
         if math.isnan(self.temperature) or self.temperature <= 0:
             raise UsageError(f"temperature={self.temperature} must be positive (inf weighs all source rows alike)")
+        for name in ("uncertainty", "imitate_source"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"{name}={getattr(self, name)} must be a number, zero or more")
 
     def widths(self, sizes: Sizes) -> tuple[int, int]:
         if self.predictor.space == "raw":
@@ -103,9 +110,14 @@ class TABB(Rule):
         target = jnp.ones(len(batch) - rows, source.dtype)
         weights = jnp.concatenate([source, target])
         ones = jax.lax.optimization_barrier(jnp.ones_like(weights))
+        imitation = jnp.where(jnp.arange(len(batch)) < rows, self.imitate_source, 1.0)
         metrics = {"tbm": jnp.mean(mismatch), "source_weight": jnp.mean(source)}
         return (
-            Weights(weights, weights if self.weigh_value else ones, weights if self.weigh_policy else ones),
+            Weights(
+                weights,
+                weights if self.weigh_value else ones,
+                imitation * (weights if self.weigh_policy else ones),
+            ),
             metrics,
         )
 

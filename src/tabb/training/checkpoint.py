@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from tabb.data.storage import atomic
 from tabb.errors import RunError
+from tabb.policy import UNREADABLE
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def load_tree(path: Path, template: T) -> tuple[T, dict[str, Any]]:
             leaves = [file[name] for name in names]
     except FileNotFoundError:
         raise RunError(f"{path}: no such checkpoint; start the run again without --resume") from None
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise RunError(f"{path}: is not a checkpoint or is damaged ({error}); start the run again") from None
     fits = len(leaves) == len(wanted) and all(
         leaf.shape == want.shape and leaf.dtype == want.dtype for leaf, want in zip(leaves, wanted, strict=True)

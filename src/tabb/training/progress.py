@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 Style = Literal["auto", "bar", "lines", "none"]
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """What a run tells while it goes on."""
 
