@@ -262,8 +262,8 @@ def test_wrong_arguments(change: dict, error: type[Exception], says: str) -> Non
 
 
 def test_domains_of_different_robots() -> None:
+    wide = tabb.from_arrays(np.zeros((10, 4)), np.zeros((10, 2)), np.zeros(10), timeouts=np.arange(10) == 9)
     with pytest.raises(DataError, match="observation_size"):
-        wide = tabb.from_arrays(np.zeros((10, 4)), np.zeros((10, 2)), np.zeros(10), timeouts=np.arange(10) == 9)
         tabb.train(tabb.Pooled(), domain(500, 0, 0.0), wide)
 
 
