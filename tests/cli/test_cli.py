@@ -1,0 +1,266 @@
+"""The command line: what it prints, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import tabb
+from tabb.cli import COMMANDS, main
+from tabb.data import read, save_npz
+from tabb.policy import Policy
+
+
+@pytest.fixture(autouse=True)
+def no_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TABB_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)  # runs/ must not land in the checkout
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    """A hopper policy that does nothing in particular."""
+    generator = np.random.default_rng(0)
+    layers = [(11, 8), (8, 3)]
+    made = Policy(
+        np.zeros(11, np.float32),
+        np.ones(11, np.float32),
+        tuple(generator.normal(size=size, scale=0.3).astype(np.float32) for size in layers),
+        tuple(np.zeros(size[1], np.float32) for size in layers),
+        {"task": "hopper-gravity-0.5"},
+    )
+    return made.save(tmp_path / "policy.npz")
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """What a command that must succeed prints."""
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return captured.out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
+    """Exit code and the one line of a command that must fail."""
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert captured.err.startswith("tabb: error: ")
+    assert len(captured.err.strip().splitlines()) == 1, captured.err
+    return code, captured.err
+
+
+# --- Listing and describing ---
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(capsys, "--help")
+    assert all(f"  {command}" in text for command in COMMANDS)
+
+
+def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: tabb" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, "--version").strip() == f"tabb {tabb.__version__}"
+
+
+@pytest.mark.parametrize("command", [["train", "tabb"], ["train"], ["evaluate"], ["collect"], ["tasks"]])
+def test_every_command_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    assert "usage: tabb" in capsys.readouterr().out
+
+
+def test_help_of_a_rule_has_its_own_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for rule, expected in (("tabb", True), ("pooled", False)):
+        with pytest.raises(SystemExit):
+            main(["train", rule, "--help"])
+        assert ("--rule.temperature" in capsys.readouterr().out) == expected
+
+
+def test_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "92 tasks" in told(capsys, "tasks")
+    listed = json.loads(told(capsys, "tasks", "hopper", "otdf", "--json"))
+    assert [task["name"] for task in listed] == ["hopper-gravity-0.5", "hopper-kinematic", "hopper-morph"]
+
+
+def test_tasks_do_not_wait_for_jax() -> None:
+    script = "import sys; from tabb.cli import main; main(['tasks']); assert 'jax' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_data_list_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "hopper_medium.hdf5").write_bytes(b"x")
+    monkeypatch.setenv("TABB_DATA", str(tmp_path))
+    listed = json.loads(told(capsys, "data", "list", "--json"))
+    assert ("source", "hopper", "medium") in [(e["domain"], e["task"], e["quality"]) for e in listed]
+
+
+# --- Collecting and evaluating ---
+
+
+def test_collect_then_describe(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "data.hdf5"
+    told(capsys, "collect", policy, "--rows", "300", "--noise", "0.3", "--seed", "5", "--out", out)
+    with h5py.File(out) as file:
+        assert file["observations"].shape == (300, 11)
+        assert file["observations"].dtype == np.float32
+        assert np.abs(file["actions"][:]).max() <= 1
+        ends = np.asarray(file["terminals"]) | np.asarray(file["timeouts"])
+        assert ends[-1]
+        assert file.attrs["engine"] == b"legacy"  # fixed-length strings: HDF5 may crash on damaged others
+        assert file.attrs["task"] == b"hopper-gravity-0.5"
+        assert len(file.attrs["policy_sha256"]) == 64
+    (described,) = json.loads(told(capsys, "data", "describe", out, "--json", "--columns"))
+    assert described["report"]["rows"] == 300
+    assert len(described["columns"]["observation"]["mean"]) == 11
+    assert "300 in the file" in told(capsys, "data", "describe", out)
+
+
+def test_collecting_again_gives_the_same_rows(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        told(capsys, "collect", policy, "--rows", "200", "--noise", "0.3", "--out", tmp_path / f"{name}.hdf5")
+    first, second = (read(tmp_path / f"{name}.hdf5").transitions for name in ("a", "b"))
+    np.testing.assert_array_equal(first.observation, second.observation)
+    np.testing.assert_array_equal(first.action, second.action)
+    told(capsys, "collect", policy, "--rows", "200", "--noise", "0.3", "--seed", "9", "--out", tmp_path / "c.hdf5")
+    assert not np.array_equal(first.action, read(tmp_path / "c.hdf5").transitions.action)
+
+
+def test_collected_next_observations_follow_the_rows(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for flag in ([], ["--next-observations"]):
+        told(capsys, "collect", policy, "--rows", "150", "--out", tmp_path / f"{len(flag)}.hdf5", *flag)
+    bare, full = (read(tmp_path / f"{n}.hdf5").transitions for n in (0, 1))
+    rows = len(bare) - 1
+    np.testing.assert_array_equal(bare.observation[:rows], full.observation[:rows])
+    alive = np.asarray(bare.terminal[:rows]) == 0
+    np.testing.assert_array_equal(bare.next_observation[:rows][alive], full.next_observation[:rows][alive])
+    assert len(full) == 150, "with stored next observations the cut row counts too"
+
+
+def test_random_policy_is_collected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(capsys, "collect", "random", "--task", "halfcheetah", "--rows", "50", "--out", tmp_path / "r.hdf5")
+    assert "policy=random" in text
+
+
+def test_evaluate(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("evaluate", policy, "--episodes", "2", "--json")
+    first, again = json.loads(told(capsys, *arguments)), json.loads(told(capsys, *arguments))
+    assert first == again
+    assert len(first["scores"]) == 2
+    assert first["task"] == "hopper-gravity-0.5"
+    task = tabb.get_task(first["task"])
+    np.testing.assert_allclose(first["scores"], task.normalised_score(first["returns"]))
+    shifted = json.loads(told(capsys, *arguments, "--task", "hopper-gravity-2.0"))
+    assert shifted["returns"] != first["returns"]
+
+
+def test_evaluate_in_any_environment(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = json.loads(told(capsys, "evaluate", policy, "--env", "tabb/hopper-v0", "--episodes", "1", "--json"))
+    assert result["scores"] is None
+    assert result["mean"] == result["returns"][0]
+
+
+# --- Training ---
+
+
+def test_train_on_own_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = []
+    for name, rows in (("source", 200), ("target", 60)):
+        generator = np.random.default_rng(rows)
+        data = tabb.from_arrays(
+            generator.normal(size=(rows, 3)),
+            generator.uniform(-1, 1, (rows, 2)),
+            generator.normal(size=rows),
+            timeouts=np.arange(1, rows + 1) % 20 == 0,
+        )
+        save_npz(tmp_path / f"{name}.npz", data)
+        files += [f"--{name}", str(tmp_path / f"{name}.npz")]
+    small = ["--updates", "20", "--backbone.hidden", "8", "8", "--backbone.batch-size", "8"]
+    text = told(capsys, "train", "pooled", *files, *small, "--out", tmp_path / "runs")
+    assert "pooled" in text
+    assert (tmp_path / "runs" / "seed0" / "policy.npz").exists()
+    assert Policy.load(tmp_path / "runs" / "seed0").act(np.zeros(3)).shape == (2,)
+
+
+# --- Errors ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["trian"], 2, "did you mean train"),
+        (["train", "tab"], 2, "one or more of tabb, pooled, target-only"),
+        (["train", "--updates", "5"], 2, "name the rule first"),
+        (["train", "tabb", "--updatse", "5"], 2, "--updates"),
+        (["train", "tabb", "--updates", "many"], 2, "--updates"),
+        (["train", "tabb", "--updates", "0"], 2, "updates=0: must be at least 1"),
+        (["train", "tabb", "--rule.temperature", "-1"], 2, "must be positive"),
+        (["train", "tabb", "--rule.predictor.heads", "0"], 2, "heads=0"),
+        (["train", "pooled", "--rule.temperature", "1"], 2, "Unrecognized"),
+        (["train", "tabb", "--backbone.expectile", "2"], 2, "expectile=2.0"),
+        (["train", "tabb", "--source", "medium"], 2, "give --task"),
+        (["train", "tabb", "--source", "medium", "--task", "hopper-gravty-0.5"], 2, "hopper-gravity-0.5"),
+        (["train", "tabb", "--source", "medium", "--task", "hopper-morph"], 3, "TABB_DATA is not set"),
+        (["train", "tabb", "--target", "nowhere.hdf5", "--source", "nowhere.hdf5"], 3, "nowhere.hdf5: no such file"),
+        (["train", "tabb", "--jobs", "0"], 2, "--jobs 0"),
+        (["train", "--resume", "nowhere"], 4, "nowhere"),
+        (["tasks", "swimmer"], 2, "no task holds swimmer"),
+        (["data", "show"], 2, "use one of list, describe"),
+        (["data", "describe"], 2, "name at least one file"),
+        (["data", "describe", "nowhere.hdf5"], 3, "nowhere.hdf5: no such file"),
+        (["evaluate"], 2, "PATH"),
+        (["evaluate", "nowhere.npz"], 4, "nowhere.npz: no such policy"),
+        (["evaluate", "{policy}", "--task", "ant"], 2, "observation_size is 11 and 111"),
+        (["evaluate", "{policy}", "--task", "nothing"], 2, "unknown task"),
+        (["evaluate", "{policy}", "--engine", "new"], 2, "--engine"),
+        (["evaluate", "{policy}", "--episodes", "0"], 2, "episodes is 0"),
+        (["evaluate", "{policy}", "--env", "Nothing-v0"], 2, "cannot be made"),
+        (["collect", "random", "--out", "x.hdf5"], 2, "give --task"),
+        (["collect", "{policy}", "--out", "{policy}"], 2, "is there already"),
+        (["collect", "{policy}", "--out", "x.hdf5", "--noise", "-1"], 2, "--noise"),
+        (["collect", "{policy}", "--out", "x.hdf5", "--rows", "0"], 2, "rows is 0"),
+        (["collect", "{policy}", "--out", "no/folder/x.hdf5", "--rows", "5"], 4, "cannot be written"),
+    ],
+)
+def test_one_line_errors(
+    arguments: list[str], code: int, says: str, policy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, line = refused(capsys, *(argument.replace("{policy}", str(policy)) for argument in arguments))
+    assert says in line
+    assert found == code
+    assert not Path("runs").exists(), "an error leaves no folder behind"
+
+
+def test_data_of_another_engine(policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, engine in (("legacy", "legacy"), ("native", "native")):
+        out = tmp_path / f"{name}.hdf5"
+        told(capsys, "collect", policy, "--rows", "60", "--engine", engine, "--out", out)
+    files = ["--source", str(tmp_path / "legacy.hdf5"), "--target", str(tmp_path / "native.hdf5")]
+    code, line = refused(capsys, "train", "pooled", *files, "--task", "hopper-gravity-0.5")
+    assert (code, "engine" in line) == (3, True)
+    alone = ["--target", str(tmp_path / "native.hdf5"), "--task", "hopper-gravity-0.5"]
+    code, line = refused(capsys, "train", "target-only", *alone)
+    assert "say --engine native" in line
+
+
+def test_a_damaged_policy(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy.write_bytes(policy.read_bytes()[:-200])
+    code, line = refused(capsys, "evaluate", policy)
+    assert code == 4
+    assert "damaged" in line
