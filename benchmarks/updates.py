@@ -74,7 +74,7 @@ def our_contender(rule: Rule, domains: Domains, sizes: Sizes, updates: int, cloc
     learner = Learner(IQL(), rule, RUN)
     init_key, prepare_key, draw_key = jax.random.split(jax.random.key(0), 3)
     models = rule.prepare(domains, prepare_key, lambda what, share: None)
-    data = pack_data(domains, rule.columns(models, domains))
+    data = pack_data(domains, rule.columns(models, domains), rule.target_columns(models, domains))
     state = learner.init(sizes, init_key)
     counts = products(functools.partial(update_once, learner), models, data, draw_key, state, jnp.asarray(0))
     at = 0

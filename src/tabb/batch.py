@@ -74,7 +74,8 @@ def make_domains(source: Transitions, target: Transitions, normalise: str = "poo
 class Batch(eqx.Module):
     """Rows of one update: `source_rows` source rows first, then the target rows; B rows in all.
 
-    `columns` holds what a rule prepared for each source row (predictions, scores): leading axis `source_rows`.
+    `columns` holds what a rule prepared for each source row (predictions, scores): leading axis `source_rows`;
+    `target_columns` the same for target rows.
     """
 
     observation: Float[Array, "b s"]
@@ -83,6 +84,7 @@ class Batch(eqx.Module):
     next_observation: Float[Array, "b s"]
     terminal: Float[Array, " b"]
     columns: dict[str, Array]
+    target_columns: dict[str, Array]
     source_rows: int = eqx.field(static=True)
 
     def __len__(self) -> int:

@@ -78,17 +78,17 @@ def test_mismatch_of_one_head_has_no_spread():
 def test_soft_weight_by_hand():
     # mean TBM 2: τ = c · 2.
     mismatch = jnp.array([0.0, 2.0, 4.0])
-    close(soft_weight(mismatch, 1.0), [1, math.exp(-1), math.exp(-2)])
-    close(soft_weight(mismatch, 0.5), [1, math.exp(-2), math.exp(-4)])
+    close(soft_weight(mismatch, 1.0, jnp.mean(mismatch)), [1, math.exp(-1), math.exp(-2)])
+    close(soft_weight(mismatch, 0.5, jnp.mean(mismatch)), [1, math.exp(-2), math.exp(-4)])
 
 
 def test_soft_weight_does_not_depend_on_the_scale_of_values():
     mismatch = jnp.array([0.1, 0.7, 2.0])
-    close(soft_weight(1000 * mismatch, 1.0), soft_weight(mismatch, 1.0), rtol=1e-5)
+    close(soft_weight(1000 * mismatch, 1.0, jnp.array(1000.0)), soft_weight(mismatch, 1.0, jnp.array(1.0)), rtol=1e-5)
 
 
 def test_soft_weight_falls_with_the_mismatch():
-    weight = np.asarray(soft_weight(jnp.linspace(0, 5, 20), 1.0))
+    weight = np.asarray(soft_weight(jnp.linspace(0, 5, 20), 1.0, jnp.array(1.0)))
     assert (np.diff(weight) < 0).all()
     assert weight.max() == 1.0
     assert weight.min() > 0
@@ -96,12 +96,16 @@ def test_soft_weight_falls_with_the_mismatch():
 
 @pytest.mark.parametrize("mismatch", [[0.0, 1.0, 1e20], [0.0, 1e-12, 3.0], [5.0, 5.0, 5.0]])
 def test_infinite_temperature_gives_exactly_one(mismatch):
-    assert np.asarray(soft_weight(jnp.array(mismatch), math.inf)).tolist() == [1.0, 1.0, 1.0]
+    assert np.asarray(soft_weight(jnp.array(mismatch), math.inf, jnp.mean(jnp.array(mismatch)))).tolist() == [
+        1.0,
+        1.0,
+        1.0,
+    ]
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, math.inf])
 def test_no_mismatch_anywhere_gives_exactly_one(temperature):
-    assert np.asarray(soft_weight(jnp.zeros(3), temperature)).tolist() == [1.0, 1.0, 1.0]
+    assert np.asarray(soft_weight(jnp.zeros(3), temperature, jnp.zeros(()))).tolist() == [1.0, 1.0, 1.0]
 
 
 # --- networks ---

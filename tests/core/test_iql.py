@@ -144,7 +144,9 @@ def history():
     steps = []
     for number in range(3):
         rows = rows_of(number)
-        batch = Batch(*(jnp.asarray(column, jnp.float32) for column in rows), columns={}, source_rows=4)
+        batch = Batch(
+            *(jnp.asarray(column, jnp.float32) for column in rows), columns={}, target_columns={}, source_rows=4
+        )
         state, metrics = update(state, batch)
         wanted, advantage = reference.update(*rows)
         networks = {
@@ -203,7 +205,7 @@ def test_policy_rate_ends_at_zero():
     algorithm = IQL(hidden=(4,), batch_size=8)
     state = algorithm.init(Pooled(), Sizes(3, 2), 2, jax.random.key(0))
     update = jax.jit(lambda state, batch: algorithm.update(Pooled(), (), 2, state, batch))
-    batch = Batch(*(jnp.asarray(c, jnp.float32) for c in rows_of(0)), columns={}, source_rows=4)
+    batch = Batch(*(jnp.asarray(c, jnp.float32) for c in rows_of(0)), columns={}, target_columns={}, source_rows=4)
     states = [state]
     for _ in range(4):
         states.append(update(states[-1], batch)[0])

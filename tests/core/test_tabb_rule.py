@@ -31,7 +31,7 @@ def run(domains, sizes, backbone):
 
     def run(rule, models, domains=domains):
         learner = Learner(backbone, rule, 12)
-        data = pack_data(domains, rule.columns(models, domains))
+        data = pack_data(domains, rule.columns(models, domains), rule.target_columns(models, domains))
         state = learner.init(sizes, jax.random.key(1))
         return compiled_updates(learner, models, data, jax.random.key(2), state, 0, 12)
 
@@ -51,11 +51,17 @@ BATCH = Batch(
         "reward_hat": jnp.array([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]]),
         "terminal_hat": jnp.array([[0.0, 0.0], [0.0, 1.0], [0.5, 0.5]]),
     },
+    target_columns={
+        "next": jnp.array([[[5.0, 0]], [[5.0, 0]]]),
+        "reward_hat": jnp.array([[7.0], [7.0]]),
+        "terminal_hat": jnp.array([[0.0], [1.0]]),
+    },
     source_rows=3,
 )
 # own:       2, 2, 1
 # predicted: (2, 2), (3, 1), (2, 3)
 # |mean - own|: 0, 0, 1.5      std: 0, 1, 0.5
+# target rows: own 8.5 and 8, predicted 9.5 and 7: mean error 1
 
 
 def weigh(rule, batch=BATCH):
@@ -65,22 +71,30 @@ def weigh(rule, batch=BATCH):
 
 
 def test_weights_by_hand_without_uncertainty():
-    weights, metrics = weigh(TABB(uncertainty=0.0, imitate_source=1.0))
+    weights, metrics = weigh(TABB(scale="source"))
     assert float(metrics["tbm"]) == pytest.approx(0.5)
     np.testing.assert_allclose(weights.critic, [1, 1, math.exp(-3), 1, 1], rtol=1e-5)
     assert float(metrics["source_weight"]) == pytest.approx((2 + math.exp(-3)) / 3)
 
 
 def test_weights_by_hand_with_uncertainty():
-    weights, metrics = weigh(TABB(uncertainty=2.0, temperature=2.0, imitate_source=1.0))
+    weights, metrics = weigh(TABB(scale="source", uncertainty=2.0, temperature=2.0))
     # TBM+: 0, 2, 2.5; mean 1.5; τ = 3
     assert float(metrics["tbm"]) == pytest.approx(1.5)
     np.testing.assert_allclose(weights.critic, [1, math.exp(-2 / 3), math.exp(-2.5 / 3), 1, 1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("uncertainty", [0.0, 2.0])
+def test_the_error_on_target_rows_as_unit(uncertainty):
+    weights, metrics = weigh(TABB(temperature=2.0, uncertainty=uncertainty))
+    assert float(metrics["target_error"]) == pytest.approx(1.0), "the heads' spread is no part of the unit"
+    mismatch = np.array([0, 0, 1.5]) + uncertainty * np.array([0, 1, 0.5])
+    np.testing.assert_allclose(weights.critic, [*np.exp(-mismatch / 2.0), 1, 1], rtol=1e-5)
+
+
 @pytest.mark.parametrize("temperature", [1e-3, 1.0, math.inf])
 def test_target_rows_weigh_exactly_one(temperature):
-    weights, _ = weigh(TABB(temperature=temperature, imitate_source=1.0))
+    weights, _ = weigh(TABB(temperature=temperature))
     for weight in weights:
         assert np.asarray(weight)[3:].tolist() == [1.0, 1.0]
         assert ((np.asarray(weight) >= 0) & (np.asarray(weight) <= 1)).all()
@@ -89,7 +103,7 @@ def test_target_rows_weigh_exactly_one(temperature):
 @pytest.mark.parametrize("value", [True, False])
 @pytest.mark.parametrize("policy", [True, False])
 def test_switches_of_value_and_policy_weights(value, policy):
-    weights, _ = weigh(TABB(weigh_value=value, weigh_policy=policy, imitate_source=1.0))
+    weights, _ = weigh(TABB(weigh_value=value, weigh_policy=policy))
     assert float(weights.critic[2]) < 0.5
     for weight, on in ((weights.value, value), (weights.policy, policy)):
         assert np.array_equal(weight, weights.critic if on else np.ones(5))
@@ -129,7 +143,7 @@ class Unweighted(TABB):
 
 def test_infinite_temperature_is_pooled_bit_for_bit(run, fitted, predictor_config, same_bits):
     config = predictor_config()
-    state, metrics = run(TABB(temperature=math.inf, imitate_source=1.0, predictor=config), fitted(config))
+    state, metrics = run(TABB(temperature=math.inf, predictor=config), fitted(config))
     assert same_bits(state, run(Pooled(), ())[0])
     assert float(metrics["source_weight"]) == 1.0
     assert float(metrics["tbm"]) > 0
@@ -137,7 +151,7 @@ def test_infinite_temperature_is_pooled_bit_for_bit(run, fitted, predictor_confi
 
 def test_infinite_temperature_in_latent_space_is_unweighted_bit_for_bit(run, fitted, predictor_config, same_bits):
     config = predictor_config("latent")
-    state, _ = run(TABB(temperature=math.inf, imitate_source=1.0, predictor=config), fitted(config))
+    state, _ = run(TABB(temperature=math.inf, predictor=config), fitted(config))
     assert same_bits(state, run(Unweighted(predictor=config), fitted(config))[0])
 
 

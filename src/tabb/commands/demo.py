@@ -9,7 +9,7 @@ from tabb.evaluation.summary import summarise
 from tabb.training.pool import Cell, run_plan, write_plan
 
 RULES = ("tabb", "pooled", "target-only")
-UPDATES = 20_000
+UPDATES = 15_000
 EVALUATIONS = 10
 SEED = 0
 

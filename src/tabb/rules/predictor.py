@@ -111,6 +111,19 @@ class Predictor(eqx.Module):
             return jnp.concatenate([x, action], axis=-1)
         return self.encoders.encode_action(x, action)
 
+    def from_scratch(self, x: Float[Array, "b x"], action: Float[Array, "b a"]) -> Outcome:
+        """The K predicted target-domain outcomes of (x, a) alone, leading axes [b, K].
+
+        In `residual` form what the target heads add goes on top of the source head's answer.
+        """
+        trunk = self.trunk(x, action)
+        outputs = jnp.stack([head(trunk) for head in self.target_heads], axis=1)
+        if self.form == "residual":
+            outputs = outputs + self.source_head(trunk)[:, None]
+        change, gain, logit = split(outputs)
+        following = x[:, None] + self.change_scale * change
+        return Outcome(following, self.reward_scale * gain, jax.nn.sigmoid(logit))
+
     def outcomes(
         self,
         x: Float[Array, "b x"],
@@ -124,16 +137,16 @@ class Predictor(eqx.Module):
         `direct` uses (x, action) alone. `residual` shifts the row's own outcome by the learned difference of
         the domains: x' + δ, r + δ_r, d + δ_d; a terminal row has no own x', there the source head stands in.
         """
+        blind = self.from_scratch(x, action)
+        if self.form == "direct":
+            return blind
         trunk = self.trunk(x, action)
         change, gain, logit = split(jnp.stack([head(trunk) for head in self.target_heads], axis=1))
-        x = x[:, None, :]
-        if self.form == "direct":
-            return Outcome(x + self.change_scale * change, self.reward_scale * gain, jax.nn.sigmoid(logit))
-        base_change, _, base_logit = split(self.source_head(trunk)[:, None, :])
-        own = jnp.where(terminal[:, None, None] > 0, x + self.change_scale * base_change, following[:, None, :])
+        base_logit = split(self.source_head(trunk)[:, None])[2]
         shift = jax.nn.sigmoid(base_logit + logit) - jax.nn.sigmoid(base_logit)
+        ended = terminal[:, None, None] > 0
         return Outcome(
-            own + self.change_scale * change,
+            jnp.where(ended, blind.following, following[:, None] + self.change_scale * change),
             reward[:, None] + self.reward_scale * gain,
             jnp.clip(terminal[:, None] + shift, 0.0, 1.0),
         )

@@ -69,6 +69,11 @@ class Rule:
         del models, domains
         return {}
 
+    def target_columns(self, models: Models, domains: Domains) -> dict[str, Array]:
+        """Values per target row, likewise."""
+        del models, domains
+        return {}
+
     def represent(self, models: Models, batch: Batch) -> Features:
         """What V and Q see of each row."""
         del models

@@ -4,7 +4,7 @@ agrees with the one that the target domain would give.
     own backup        b  = r + γ (1 - d) V(x')
     predicted backup  b̂  = r̂ + γ (1 - d̂) V(x̂')        from the target-domain predictor
     mismatch          TBM = |b̂ - b|                     (Theorem 1 bounds the true error by it)
-    weight            w  = exp(-TBM / (c · mean TBM))
+    weight            w  = exp(-TBM / (c · unit))       unit: mean |b̂ - b| of target rows, or mean TBM
 
 TBM and w are in the units of return, computed anew at each update with the current V; the predictions
 (x̂', r̂, d̂) do not depend on V, so they are computed once per source row and drawn along with it.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Domains, Sizes
 from tabb.errors import UsageError
-from tabb.rules.predictor import Predictor, PredictorConfig, fit_predictor, init_predictor
+from tabb.rules.predictor import Outcome, Predictor, PredictorConfig, fit_predictor, init_predictor
 from tabb.rules.rule import Features, Metrics, Rule, Value, Weights
+from tabb.transitions import Transitions
 
 ROWS_PER_CALL = 8192
 """source rows predicted at once: bounds the memory of hidden layers, whatever the size of the data"""
@@ -39,11 +40,10 @@ def target_bellman_mismatch(
     return mismatch + uncertainty * jnp.std(predicted, axis=-1)
 
 
-def soft_weight(mismatch: Float[Array, " b"], temperature: float) -> Float[Array, " b"]:
-    """w = exp(-TBM / τ) with τ = c · mean TBM of the batch: the scale of V drops out. c = inf gives exactly 1."""
+def soft_weight(mismatch: Float[Array, " b"], temperature: float, unit: Float[Array, ""]) -> Float[Array, " b"]:
+    """w = exp(-TBM / τ) with τ = c · unit, where the unit grows with V as TBM does. c = inf gives exactly 1."""
     # The floor is inside: with c = inf and no mismatch at all, inf * 0 would be NaN.
-    mean = jnp.maximum(jnp.mean(mismatch), 1e-8)
-    return jnp.exp(-mismatch / (temperature * mean))
+    return jnp.exp(-mismatch / (temperature * jnp.maximum(unit, 1e-8)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +53,18 @@ class TABB(Rule):
     name: ClassVar[str] = "tabb"
 
     temperature: float = 1.0
-    """c: a source row whose TBM is c times the batch's mean weighs 1/e; inf weighs all rows alike [ours]"""
-    uncertainty: float = 1.0
+    """c: a source row whose TBM is c units weighs 1/e; inf weighs all rows alike [ours]"""
+    scale: Literal["target", "source"] = "target"
+    """the unit of c, over the batch: the mean error of predicted backups on target rows, so that a source is
+    trusted only as far as its mismatch could be the predictor's error; or the mean TBM of source rows, so that
+    the same share of any source is trusted [ours]"""
+    uncertainty: float = 0.0
     """β: how much the spread of the K predicted backups adds to TBM; 0 is the paper [ours]"""
     weigh_value: bool = True
     """whether the weights enter the value loss too [ours]"""
     weigh_policy: bool = True
     """whether the weights enter the policy loss too [ours]"""
-    imitate_source: float = 0.0
+    imitate_source: float = 1.0
     """factor on source rows in the policy loss: 1 imitates them as far as they are trusted, 0 imitates target
     rows alone, so that the source acts through the critic [paper: 1; ours by measurement]"""
     predictor: PredictorConfig = dataclasses.field(default_factory=PredictorConfig)
@@ -86,7 +90,10 @@ class TABB(Rule):
         return init_predictor(self.predictor, domains, key)
 
     def columns(self, models: Predictor, domains: Domains) -> dict[str, Array]:
-        return dict(zip(("next", "reward_hat", "terminal_hat"), _predict(models, domains.source), strict=True))
+        return _predict(models, domains.source)
+
+    def target_columns(self, models: Predictor, domains: Domains) -> dict[str, Array]:
+        return _predict_blind(models, domains.target) if self.scale == "target" else {}
 
     def represent(self, models: Predictor, batch: Batch) -> Features:
         plain = super().represent(models, batch)
@@ -100,18 +107,26 @@ class TABB(Rule):
         self, models: Predictor, batch: Batch, features: Features, value: Value, discount: float
     ) -> tuple[Weights, Metrics]:
         rows, columns = batch.source_rows, batch.columns
-        # One pass of V over the rows' own next states and the K predicted ones.
-        states = jnp.concatenate([features.following[:rows, None], columns["next"]], axis=1)
-        values = value(states)
-        own = bellman_backup(batch.reward[:rows], batch.terminal[:rows], values[:, 0], discount)
-        predicted = bellman_backup(columns["reward_hat"], columns["terminal_hat"], values[:, 1:], discount)
+
+        def backups(part: slice, columns: dict[str, Array]) -> tuple[Array, Array]:
+            """The rows' own backups [b] and the predicted ones [b, K], with one pass of V over both."""
+            states = jnp.concatenate([features.following[part, None], columns["next"]], axis=1)
+            values = value(states)
+            own = bellman_backup(batch.reward[part], batch.terminal[part], values[:, 0], discount)
+            return own, bellman_backup(columns["reward_hat"], columns["terminal_hat"], values[:, 1:], discount)
+
+        own, predicted = backups(slice(None, rows), columns)
         mismatch = target_bellman_mismatch(predicted, own, self.uncertainty)
-        source = soft_weight(mismatch, self.temperature)
-        target = jnp.ones(len(batch) - rows, source.dtype)
-        weights = jnp.concatenate([source, target])
+        metrics = {"tbm": jnp.mean(mismatch)}
+        unit = metrics["tbm"]
+        if self.scale == "target":
+            own, predicted = backups(slice(rows, None), batch.target_columns)
+            unit = metrics["target_error"] = jnp.mean(target_bellman_mismatch(predicted, own, 0.0))
+        source = soft_weight(mismatch, self.temperature, unit)
+        metrics["source_weight"] = jnp.mean(source)
+        weights = jnp.concatenate([source, jnp.ones(len(batch) - rows, source.dtype)])
         ones = jax.lax.optimization_barrier(jnp.ones_like(weights))
         imitation = jnp.where(jnp.arange(len(batch)) < rows, self.imitate_source, 1.0)
-        metrics = {"tbm": jnp.mean(mismatch), "source_weight": jnp.mean(source)}
         return (
             Weights(
                 weights,
@@ -122,13 +137,29 @@ class TABB(Rule):
         )
 
 
-@jax.jit
-def _predict(models: Predictor, source) -> tuple[Array, Array, Array]:  # type: ignore[no-untyped-def]
-    def one(row):  # type: ignore[no-untyped-def]
-        observation, action, reward, following, terminal = jax.tree.map(lambda leaf: leaf[None], row)
-        x, x_following = models.encode(observation), models.encode(following)
-        outcome = models.outcomes(x, action, reward, x_following, terminal)
-        return jax.tree.map(lambda leaf: leaf[0], tuple(outcome))
+def _named(outcome: Outcome) -> dict[str, Array]:
+    return {"next": outcome.following, "reward_hat": outcome.reward, "terminal_hat": outcome.terminal}
 
-    rows = (source.observation, source.action, source.reward, source.next_observation, source.terminal)
-    return jax.lax.map(one, rows, batch_size=ROWS_PER_CALL)
+
+@jax.jit
+def _predict(models: Predictor, source: Transitions) -> dict[str, Array]:
+    """The K predicted target-domain outcomes of each source row."""
+
+    def one(row: Transitions) -> dict[str, Array]:
+        row = jax.tree.map(lambda leaf: leaf[None], row)
+        x, following = models.encode(row.observation), models.encode(row.next_observation)
+        outcome = models.outcomes(x, row.action, row.reward, following, row.terminal)
+        return jax.tree.map(lambda leaf: leaf[0], _named(outcome))
+
+    return jax.lax.map(one, source, batch_size=ROWS_PER_CALL)
+
+
+@jax.jit
+def _predict_blind(models: Predictor, target: Transitions) -> dict[str, Array]:
+    """The predictor's mean outcome of each target row from (s, a) alone, with an axis of length 1 for K."""
+
+    def one(row: Transitions) -> dict[str, Array]:
+        outcome = models.from_scratch(models.encode(row.observation[None]), row.action[None])
+        return jax.tree.map(lambda leaf: jnp.mean(leaf[0], axis=0, keepdims=True), _named(outcome))
+
+    return jax.lax.map(one, target, batch_size=ROWS_PER_CALL)

@@ -79,12 +79,14 @@ class Data(NamedTuple):
     target: Packed
     columns: Packed | None
     """What the rule prepared for each source row."""
+    target_columns: Packed | None
+    """What it prepared for each target row."""
 
 
 FIELDS = ("observation", "action", "reward", "next_observation", "terminal")
 
 
-def pack_data(domains: Domains, columns: dict[str, Array]) -> Data:
+def pack_data(domains: Domains, columns: dict[str, Array], target_columns: dict[str, Array] | None = None) -> Data:
     """Both domains and the rule's columns, packed."""
 
     def fields(data: Transitions) -> Packed | None:
@@ -92,7 +94,9 @@ def pack_data(domains: Domains, columns: dict[str, Array]) -> Data:
 
     target = fields(domains.target)
     assert target is not None
-    return Data(fields(domains.source) if len(domains.source) else None, target, pack(columns))
+    return Data(
+        fields(domains.source) if len(domains.source) else None, target, pack(columns), pack(target_columns or {})
+    )
 
 
 def draw(data: Data, shares: tuple[int, int], key: PRNGKeyArray) -> Batch:
@@ -100,13 +104,14 @@ def draw(data: Data, shares: tuple[int, int], key: PRNGKeyArray) -> Batch:
     source_key, target_key = jax.random.split(key)
     rows = jax.random.randint(target_key, (shares[1],), 0, len(data.target.matrix))
     fields, columns = data.target.rows(rows), {}
+    target_columns = data.target_columns.rows(rows) if data.target_columns is not None else {}
     if shares[0]:
         assert data.source is not None
         rows = jax.random.randint(source_key, (shares[0],), 0, len(data.source.matrix))
         source = data.source.rows(rows)
         fields = {name: jnp.concatenate([source[name], fields[name]]) for name in FIELDS}
         columns = data.columns.rows(rows) if data.columns is not None else {}
-    return Batch(**fields, columns=columns, source_rows=shares[0])
+    return Batch(**fields, columns=columns, target_columns=target_columns, source_rows=shares[0])
 
 
 def update_once(
@@ -156,7 +161,7 @@ def run_updates_of_seeds(
     """`run_updates` with a leading seed axis on models, the rule's columns, key and state; the data are shared."""
     over_seeds = jax.vmap(
         functools.partial(run_updates, learner),
-        in_axes=(0, Data(None, None, 0), 0, 0, None, None),  # type: ignore[arg-type]
+        in_axes=(0, Data(None, None, 0, 0), 0, 0, None, None),  # type: ignore[arg-type]
     )
     return over_seeds(models, data, key, state, first, last)
 

@@ -25,7 +25,7 @@ from tabb.policy import Policy
 from tabb.rules import Rule
 from tabb.training.config import Settings, environment, fingerprint, plain
 from tabb.training.folder import RunFolder, write_json
-from tabb.training.loop import Learner, compiled_updates, compiled_updates_of_seeds, pack_data
+from tabb.training.loop import Learner, Packed, compiled_updates, compiled_updates_of_seeds, pack, pack_data
 from tabb.training.progress import Reporter, Style, reporter
 from tabb.transitions import Transitions
 
@@ -182,10 +182,10 @@ class _Trainer:
         keys = [jax.random.split(jax.random.key(seed), 3) for seed in self.seeds]  # init, prepare, draw
         with self._timed("prepare"):
             models = [self._prepare(i, key[1], tell, stopped) for i, key in enumerate(keys)]
-            columns = self._stack([self.rule.columns(model, self.domains) for model in models])
-            data = pack_data(self.domains, {})
-            if columns:
-                data = data._replace(columns=_pack_lanes(columns, len(self.seeds)))
+            data = pack_data(self.domains, {})._replace(
+                columns=_pack_lanes([self.rule.columns(model, self.domains) for model in models]),
+                target_columns=_pack_lanes([self.rule.target_columns(model, self.domains) for model in models]),
+            )
         models = self._stack(models)
         draw_keys = self._stack([key[2] for key in keys])
         state, update = self._begin([key[0] for key in keys])
@@ -381,14 +381,12 @@ def result_of(run: Run, task: Task | None, settings: Settings) -> dict[str, Any]
     }
 
 
-def _pack_lanes(columns: dict[str, Any], lanes: int) -> Any:
-    from tabb.training.loop import Packed, pack
-
-    if lanes == 1:
-        return pack(columns)
-    packed = [pack({name: column[i] for name, column in columns.items()}) for i in range(lanes)]
+def _pack_lanes(columns: list[dict[str, Any]]) -> Packed | None:
+    """The columns of one seed packed, or those of several stacked on a leading axis; None if there are none."""
+    packed = [pack(lane) for lane in columns]
     first = packed[0]
-    assert first is not None
+    if first is None or len(packed) == 1:
+        return first
     return Packed(jnp.stack([lane.matrix for lane in packed if lane is not None]), first.layout)
 
 
