@@ -67,15 +67,23 @@ class TABB(Rule):
     imitate_source: float = 1.0
     """factor on source rows in the policy loss: 1 imitates them as far as they are trusted, 0 imitates target
     rows alone, so that the source acts through the critic [paper: 1; ours by measurement]"""
+    source_share: float = 0.5
+    """share of source rows in a batch [field: 0.5]; those of no weight only cost time [ours]"""
     predictor: PredictorConfig = dataclasses.field(default_factory=PredictorConfig)
     """the target-domain predictor"""
 
     def __post_init__(self) -> None:
         if math.isnan(self.temperature) or self.temperature <= 0:
             raise UsageError(f"temperature={self.temperature} must be positive (inf weighs all source rows alike)")
+        if not 0 < self.source_share < 1:
+            raise UsageError(f"source_share={self.source_share} must lie between 0 and 1")
         for name in ("uncertainty", "imitate_source"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name}={getattr(self, name)} must be a number, zero or more")
+
+    def shares(self, batch_size: int) -> tuple[int, int]:
+        source = min(max(round(self.source_share * batch_size), 1), batch_size - 1)
+        return source, batch_size - source
 
     def widths(self, sizes: Sizes) -> tuple[int, int]:
         if self.predictor.space == "raw":
