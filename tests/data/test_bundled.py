@@ -19,16 +19,16 @@ def test_the_bundled_pair() -> None:
 
 
 def test_each_file_comes_from_its_own_robot() -> None:
-    """One step of each task's simulator gives the file's next row; the other task's does not."""
+    """A step of the task's own simulator gives the file's next row in flight and in contact; the other's does not."""
     for domain, task, other in (
         ("source", "hopper", "hopper-gravity-0.5"),
         ("target", "hopper-gravity-0.5", "hopper"),
     ):
-        rows = read(*resolve("bundled", "hopper-gravity-0.5", domain)).transitions[:2000]
-        unclipped = np.flatnonzero((np.abs(rows.observation).max(1) < 10) & (rows.terminal == 0))[:100]
+        rows = read(*resolve("bundled", "hopper-gravity-0.5", domain)).transitions[:4000]
+        unclipped = np.flatnonzero((np.abs(rows.observation).max(1) < 10) & (rows.terminal == 0))[::20]
         errors = []
         for name in (task, other):
             step = one_step(name, rows.observation[unclipped], rows.action[unclipped])
-            errors.append(np.median(np.abs(step.next_observation - rows.next_observation[unclipped])))
-        assert errors[0] < 1e-5
-        assert errors[1] > 100 * errors[0]
+            errors.append(np.abs(step.next_observation - rows.next_observation[unclipped]).max(1))
+        assert np.quantile(errors[0], 0.9) < 1e-4
+        assert np.median(errors[1]) > 1e-2
