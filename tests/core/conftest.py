@@ -39,7 +39,7 @@ def batch():
         return jnp.asarray(generator.normal(size=shape), jnp.float32)
 
     terminal = jnp.asarray([0, 1, 0, 0, 1, 0], jnp.float32)
-    return Batch(normal(6, 3), jnp.tanh(normal(6, 2)), normal(6), normal(6, 3), terminal, {}, 3)
+    return Batch(normal(6, 3), jnp.tanh(normal(6, 2)), normal(6), normal(6, 3), terminal, {}, {}, 3)
 
 
 @pytest.fixture(scope="session")

@@ -146,11 +146,18 @@ def test_every_network_is_fitted(domains, predictor_config, fitted):
 
 def mismatch(config, models, domains, uncertainty=0.0):
     """TBM of every source row for V(s) = 5 s_1: in latent space, the linear V that comes nearest to it."""
-    rule = TABB(uncertainty=uncertainty, predictor=config)
+    rule = TABB(uncertainty=uncertainty, scale="source", predictor=config)
     columns = rule.columns(models, domains)
     source = domains.source
     batch = Batch(
-        source.observation, source.action, source.reward, source.next_observation, source.terminal, columns, len(source)
+        source.observation,
+        source.action,
+        source.reward,
+        source.next_observation,
+        source.terminal,
+        columns,
+        {},
+        len(source),
     )
     features = rule.represent(models, batch)
     observations = np.concatenate([source.observation, source.next_observation])

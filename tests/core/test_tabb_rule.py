@@ -194,7 +194,12 @@ def test_a_single_head_gives_no_nan(predictor_config, domains, batch):
     config = predictor_config(form="direct", heads=1)
     models = init_predictor(config, domains, jax.random.key(0))
     rule = TABB(predictor=config, uncertainty=3.0)
-    batch = dataclasses.replace(batch, columns={k: v[:3] for k, v in rule.columns(models, domains).items()})
+    columns, target_columns = rule.columns(models, domains), rule.target_columns(models, domains)
+    batch = dataclasses.replace(
+        batch,
+        columns={name: column[:3] for name, column in columns.items()},
+        target_columns={name: column[: len(batch) - 3] for name, column in target_columns.items()},
+    )
     weights, _ = weigh(rule, batch)
     plain, _ = weigh(dataclasses.replace(rule, uncertainty=0.0), batch)
     assert np.isfinite(weights.critic).all()
