@@ -71,14 +71,14 @@ def weigh(rule, batch=BATCH):
 
 
 def test_weights_by_hand_without_uncertainty():
-    weights, metrics = weigh(TABB(scale="source"))
+    weights, metrics = weigh(TABB(uncertainty=0.0))
     assert float(metrics["tbm"]) == pytest.approx(0.5)
     np.testing.assert_allclose(weights.critic, [1, 1, math.exp(-3), 1, 1], rtol=1e-5)
     assert float(metrics["source_weight"]) == pytest.approx((2 + math.exp(-3)) / 3)
 
 
 def test_weights_by_hand_with_uncertainty():
-    weights, metrics = weigh(TABB(scale="source", uncertainty=2.0, temperature=2.0))
+    weights, metrics = weigh(TABB(uncertainty=2.0, temperature=2.0))
     # TBM+: 0, 2, 2.5; mean 1.5; τ = 3
     assert float(metrics["tbm"]) == pytest.approx(1.5)
     np.testing.assert_allclose(weights.critic, [1, math.exp(-2 / 3), math.exp(-2.5 / 3), 1, 1], rtol=1e-5)
@@ -86,7 +86,7 @@ def test_weights_by_hand_with_uncertainty():
 
 @pytest.mark.parametrize("uncertainty", [0.0, 2.0])
 def test_the_error_on_target_rows_as_unit(uncertainty):
-    weights, metrics = weigh(TABB(temperature=2.0, uncertainty=uncertainty))
+    weights, metrics = weigh(TABB(scale="target", temperature=2.0, uncertainty=uncertainty))
     assert float(metrics["target_error"]) == pytest.approx(1.0), "the heads' spread is no part of the unit"
     mismatch = np.array([0, 0, 1.5]) + uncertainty * np.array([0, 1, 0.5])
     np.testing.assert_allclose(weights.critic, [*np.exp(-mismatch / 2.0), 1, 1], rtol=1e-5)
@@ -103,7 +103,7 @@ def test_target_rows_weigh_exactly_one(temperature):
 @pytest.mark.parametrize("value", [True, False])
 @pytest.mark.parametrize("policy", [True, False])
 def test_switches_of_value_and_policy_weights(value, policy):
-    weights, _ = weigh(TABB(weigh_value=value, weigh_policy=policy))
+    weights, _ = weigh(TABB(weigh_value=value, weigh_policy=policy, imitate_source=1.0))
     assert float(weights.critic[2]) < 0.5
     for weight, on in ((weights.value, value), (weights.policy, policy)):
         assert np.array_equal(weight, weights.critic if on else np.ones(5))
@@ -112,7 +112,7 @@ def test_switches_of_value_and_policy_weights(value, policy):
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_source_rows_are_imitated_by_the_factor_given(share):
     weights, _ = weigh(TABB(imitate_source=share))
-    np.testing.assert_array_equal(weights.policy[:3], share * weights.critic[:3])
+    np.testing.assert_allclose(weights.policy[:3], share * weights.critic[:3], rtol=1e-6)
     np.testing.assert_array_equal(weights.policy[3:], [1, 1])
     np.testing.assert_array_equal(weights.value, weights.critic)
 
@@ -143,7 +143,7 @@ class Unweighted(TABB):
 
 def test_infinite_temperature_is_pooled_bit_for_bit(run, fitted, predictor_config, same_bits):
     config = predictor_config()
-    state, metrics = run(TABB(temperature=math.inf, predictor=config), fitted(config))
+    state, metrics = run(TABB(temperature=math.inf, imitate_source=1.0, predictor=config), fitted(config))
     assert same_bits(state, run(Pooled(), ())[0])
     assert float(metrics["source_weight"]) == 1.0
     assert float(metrics["tbm"]) > 0
@@ -151,7 +151,7 @@ def test_infinite_temperature_is_pooled_bit_for_bit(run, fitted, predictor_confi
 
 def test_infinite_temperature_in_latent_space_is_unweighted_bit_for_bit(run, fitted, predictor_config, same_bits):
     config = predictor_config("latent")
-    state, _ = run(TABB(temperature=math.inf, predictor=config), fitted(config))
+    state, _ = run(TABB(temperature=math.inf, imitate_source=1.0, predictor=config), fitted(config))
     assert same_bits(state, run(Unweighted(predictor=config), fitted(config))[0])
 
 

@@ -54,17 +54,17 @@ class TABB(Rule):
 
     temperature: float = 1.0
     """c: a source row whose TBM is c units weighs 1/e; inf weighs all rows alike [ours]"""
-    scale: Literal["target", "source"] = "target"
-    """the unit of c, over the batch: the mean error of predicted backups on target rows, so that a source is
-    trusted only as far as its mismatch could be the predictor's error; or the mean TBM of source rows, so that
-    the same share of any source is trusted [ours]"""
-    uncertainty: float = 0.0
+    scale: Literal["source", "target"] = "source"
+    """the unit of c, over the batch: the mean TBM of source rows, so that the same share of any source is
+    trusted; or the mean error of predicted backups on target rows, so that a source is trusted only as far as
+    its mismatch could be the predictor's error [ours]"""
+    uncertainty: float = 1.0
     """β: how much the spread of the K predicted backups adds to TBM; 0 is the paper [ours]"""
     weigh_value: bool = True
     """whether the weights enter the value loss too [ours]"""
     weigh_policy: bool = True
     """whether the weights enter the policy loss too [ours]"""
-    imitate_source: float = 1.0
+    imitate_source: float = 0.0
     """factor on source rows in the policy loss: 1 imitates them as far as they are trusted, 0 imitates target
     rows alone, so that the source acts through the critic [paper: 1; ours by measurement]"""
     source_share: float = 0.5
