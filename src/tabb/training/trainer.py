@@ -1,0 +1,331 @@
+"""The course of a run: prepare, compile, train stretch by stretch, evaluate, save, stop on request, finish."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+
+from tabb.batch import Domains, Sizes
+from tabb.environments.tasks import Task
+from tabb.errors import RunError, Stopped
+from tabb.evaluation.scores import Evaluation, evaluate, final_score
+from tabb.policy import Policy
+from tabb.rules import Rule
+from tabb.training.config import Settings, environment, plain
+from tabb.training.folder import RunFolder, write_json
+from tabb.training.loop import Learner, Packed, compiled_updates, compiled_updates_of_seeds, pack, pack_data
+from tabb.training.progress import Reporter, Style, reporter
+from tabb.training.signals import stop_on_signal
+
+CHECKPOINT_SECONDS = 60.0
+"""longest time of training that a kill can cost (evaluations write checkpoints too)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    policy: Policy
+    rule: Rule
+    seed: int
+    evaluations: tuple[tuple[int, Evaluation], ...]
+    """(updates done, evaluation), in order."""
+    seconds: dict[str, float]
+    """Wall time of each part: prepare, compile, train, evaluate, checkpoint."""
+    folder: Path | None
+
+    @property
+    def score(self) -> float | None:
+        """Mean over the last three evaluations, never the best one; None without evaluations."""
+        return final_score([evaluation.mean for _, evaluation in self.evaluations])
+
+
+class Trainer:
+    """One compiled program over one or more seeds (lanes), and what surrounds it: folders, evaluation, stops."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        domains: Domains,
+        task: Task | None,
+        seeds: list[int],
+        settings: Settings,
+        folders: list[RunFolder | None],
+        env_factory: Callable[[], gymnasium.Env[Any, Any]] | None,
+        config: dict[str, Any],
+        resume: bool,
+    ) -> None:
+        self.rule, self.domains, self.task, self.seeds = rule, domains, task, seeds
+        self.settings, self.folders, self.env_factory = settings, folders, env_factory
+        self.learner = Learner(settings.backbone, rule, settings.updates)
+        self.evaluations: list[list[tuple[int, Evaluation]]] = [[] for _ in seeds]
+        self.seconds = dict.fromkeys(("prepare", "compile", "train", "evaluate", "checkpoint"), 0.0)
+        self.resume = resume
+        for seed, folder in zip(seeds, folders, strict=True):
+            if folder is None:
+                continue
+            if resume and folder.config_file.exists():
+                _same_run(folder, config)
+            else:
+                folder.start(config | {"seed": seed})
+
+    # --- Lanes: one seed has no seed axis, several are stacked on a leading one ---
+
+    def _stack(self, trees: list[Any]) -> Any:
+        return trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+    def _lane(self, tree: Any, i: int) -> Any:
+        return tree if len(self.seeds) == 1 else jax.tree.map(lambda leaf: leaf[i], tree)
+
+    # --- The run ---
+
+    def run(self, progress: Style) -> list[Run]:
+        where = self.task.name if self.task else "no task"
+        seeds = ",".join(map(str, self.seeds))
+        tell = reporter(progress, f"{self.rule.name} {where} seed {seeds}", self.settings.updates)
+        with stop_on_signal() as stopped:
+            try:
+                return self._run(tell, stopped)
+            finally:
+                tell.close()
+
+    def _run(self, tell: Reporter, stopped: threading.Event) -> list[Run]:
+        keys = [jax.random.split(jax.random.key(seed), 3) for seed in self.seeds]  # init, prepare, draw
+        with self._timed("prepare"):
+            models = [self._prepare(i, key[1], tell, stopped) for i, key in enumerate(keys)]
+            data = pack_data(self.domains, {})._replace(
+                columns=_pack_lanes([self.rule.columns(model, self.domains) for model in models]),
+                target_columns=_pack_lanes([self.rule.target_columns(model, self.domains) for model in models]),
+            )
+        models = self._stack(models)
+        draw_keys = self._stack([key[2] for key in keys])
+        state, update = self._begin([key[0] for key in keys])
+
+        if update == self.settings.updates:
+            return [self._finish(i, state) for i in range(len(self.seeds))]
+        with self._timed("compile"):
+            tell.phase("compile", 0.0)
+            updates = compiled_updates if len(self.seeds) == 1 else compiled_updates_of_seeds
+            bounds = jnp.zeros((), jnp.int32)
+            program = updates.lower(self.learner, models, data, draw_keys, state, bounds, bounds).compile()
+            tell.phase("compile", 1.0)
+
+        points = set(self.settings.evaluation_points())  # checkpoints too, where nothing is evaluated
+        stretch, end = self.settings.stretch(), self.settings.updates
+        saved = time.monotonic()
+        while update < end:
+            # Stretches end at fixed updates, whenever the run was stopped: the metrics are the same lines then.
+            ahead = [point for point in points if point > update]
+            until = min([end, (update // stretch + 1) * stretch, *ahead])
+            started = time.monotonic()
+            with self._timed("train"):
+                state, metrics = program(
+                    models,
+                    data,
+                    draw_keys,
+                    state,
+                    jnp.asarray(update, jnp.int32),
+                    jnp.asarray(until, jnp.int32),
+                )
+                jax.block_until_ready(state)
+            metrics = jax.device_get(metrics)
+            rate = (until - update) / (time.monotonic() - started)
+            update = until
+            self._log_metrics(update, metrics, rate)
+            if update in points and self._evaluates():
+                self._evaluate(update, state)
+            loss = sum(float(self._lane(metrics, i)["critic_loss"]) for i in range(len(self.seeds)))
+            tell.training(update, rate * len(self.seeds), loss / len(self.seeds), self._last_score())
+            if update in points or update == end or time.monotonic() - saved > CHECKPOINT_SECONDS or stopped.is_set():
+                self._save(update, state)
+                saved = time.monotonic()
+            if stopped.is_set() and update < end:
+                raise Stopped(self._how_to_go_on(update))
+        return [self._finish(i, state) for i in range(len(self.seeds))]
+
+    def _prepare(self, i: int, key: Any, tell: Reporter, stopped: threading.Event) -> Any:
+        """The rule's fitted models for one seed: from the folder if they were finished, else fitted now."""
+
+        def report(what: str, share: float) -> None:
+            tell.phase(what, share)
+            if stopped.is_set():
+                raise Stopped(self._how_to_go_on(0))
+
+        folder = self.folders[i]
+        if folder is not None and self.resume and folder.prepared_file.exists():
+            template = jax.eval_shape(self.rule.template, self.domains, key)
+            return folder.restore_prepared(template)
+        models = self.rule.prepare(self.domains, key, report)
+        if folder is not None:
+            folder.save_prepared(models)
+        return models
+
+    def _begin(self, keys: list[Any]) -> tuple[Any, int]:
+        """The state to start from: fresh, or the checkpoints'."""
+        sizes = Sizes(self.domains.target.observation_size, self.domains.target.action_size)
+        states = [self.learner.init(sizes, key) for key in keys]
+        found = [
+            folder.restore(state) if folder is not None and self.resume else None
+            for folder, state in zip(self.folders, states, strict=True)
+        ]
+        if any(saved is None for saved in found):
+            return self._stack(states), 0
+        at = {saved.update for saved in found if saved is not None}
+        if len(at) > 1:
+            raise RunError(
+                f"the seeds {self.seeds} were stopped after different updates ({sorted(at)}): resume them one by one"
+            )
+        for i, (folder, saved) in enumerate(zip(self.folders, found, strict=True)):
+            assert folder is not None
+            assert saved is not None
+            self.evaluations[i] = [
+                (line["update"], _evaluation_from(line)) for line in folder.metrics() if line["kind"] == "evaluation"
+            ]
+            if i == 0:
+                self.seconds = {part: self.seconds[part] + saved.seconds.get(part, 0.0) for part in self.seconds}
+        return self._stack([saved.state for saved in found if saved is not None]), at.pop()
+
+    # --- Records ---
+
+    def _evaluates(self) -> bool:
+        return self.task is not None or self.env_factory is not None
+
+    def _evaluate(self, update: int, state: Any) -> None:
+        with self._timed("evaluate"):
+            for i, folder in enumerate(self.folders):
+                evaluation = evaluate(
+                    self._policy(i, state),
+                    self.task,
+                    self.settings.episodes,
+                    self.settings.evaluation_seed,
+                    engine=self.settings.engine,
+                    env_factory=self.env_factory,
+                )
+                self.evaluations[i].append((update, evaluation))
+                if folder is not None:
+                    line = {"kind": "evaluation", "update": update, "mean": evaluation.mean}
+                    folder.log(line | dataclasses.asdict(evaluation))
+
+    def _log_metrics(self, update: int, metrics: Any, rate: float) -> None:
+        for i, folder in enumerate(self.folders):
+            values = {name: float(value) for name, value in self._lane(metrics, i).items()}
+            bad = [name for name, value in values.items() if not math.isfinite(value)]
+            if bad:
+                raise RunError(
+                    f"seed {self.seeds[i]} diverged: {bad[0]} is {values[bad[0]]} before update {update:,}; lower "
+                    "the backbone's learning rate or check the scale of rewards and observations"
+                )
+            if folder is not None:
+                folder.log({"kind": "training", "update": update, "rate": round(rate, 1)} | values)
+
+    def _save(self, update: int, state: Any) -> None:
+        with self._timed("checkpoint"):
+            for i, folder in enumerate(self.folders):
+                if folder is not None:
+                    folder.save(self._lane(state, i), update, self.seconds)
+
+    def _policy(self, i: int, state: Any) -> Policy:
+        about = {
+            "task": self.task.name if self.task else None,
+            "rule": self.rule.name,
+            "seed": self.seeds[i],
+            "updates": self.settings.updates,
+            "engine": self.settings.engine,
+        }
+        return Policy.from_networks(self._lane(state, i).policy, self.domains.normaliser, about)
+
+    def _finish(self, i: int, state: Any) -> Run:
+        folder = self.folders[i]
+        run = Run(
+            self._policy(i, state),
+            self.rule,
+            self.seeds[i],
+            tuple(self.evaluations[i]),
+            dict(self.seconds),
+            folder.path if folder else None,
+        )
+        if folder is not None:
+            run.policy.save(folder.policy_file)
+            write_json(folder.result_file, result_of(run, self.task, self.settings))
+            if run.evaluations:
+                from tabb.evaluation.figures import learning_curves
+
+                learning_curves({self.rule.name: [run.evaluations]}, self.task, folder.curve_file)
+        return run
+
+    def _last_score(self) -> float | None:
+        last = [evaluations[-1][1].mean for evaluations in self.evaluations if evaluations]
+        return sum(last) / len(last) if last else None
+
+    def _how_to_go_on(self, update: int) -> str:
+        folder = self.folders[0]
+        if folder is None:
+            return f"stopped after {update:,} updates; nothing is kept, because the run has no folder"
+        return f"stopped and saved after {update:,} updates; go on with `tabb train --resume {folder.path.parent}`"
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.monotonic() - started
+
+
+def result_of(run: Run, task: Task | None, settings: Settings) -> dict[str, Any]:
+    """The `result.json` of a run: what tables and figures are made from."""
+    return {
+        "rule": plain(run.rule),
+        "task": None if task is None else task.name,
+        "seed": run.seed,
+        "score": run.score,
+        "measure": "normalised score" if task is not None else "return",
+        "evaluations": [
+            {"update": update, "mean": evaluation.mean} | dataclasses.asdict(evaluation)
+            for update, evaluation in run.evaluations
+        ],
+        "evaluation_episodes": sum(len(evaluation.returns) for _, evaluation in run.evaluations),
+        "updates": settings.updates,
+        "updates_per_second": settings.updates / max(run.seconds["train"], 1e-9),
+        "seconds": run.seconds,
+        "environment": environment(),
+    }
+
+
+def _pack_lanes(columns: list[dict[str, Any]]) -> Packed | None:
+    """The columns of one seed packed, or those of several stacked on a leading axis; None if there are none."""
+    packed = [pack(lane) for lane in columns]
+    first = packed[0]
+    if first is None or len(packed) == 1:
+        return first
+    return Packed(jnp.stack([lane.matrix for lane in packed if lane is not None]), first.layout)
+
+
+def _evaluation_from(line: dict[str, Any]) -> Evaluation:
+    scores = None if line["scores"] is None else tuple(line["scores"])
+    return Evaluation(tuple(line["returns"]), tuple(line["lengths"]), scores, line["first_seed"])
+
+
+def _same_run(folder: RunFolder, config: dict[str, Any]) -> None:
+    """Raise `RunError` unless the folder's run has this rule, these settings and these data."""
+    before = folder.config()
+    for part in ("rule", "settings", "task", "data"):
+        if before.get(part) != config[part]:
+            detail = ""
+            if isinstance(config[part], dict):
+                old = before.get(part) or {}
+                name = next(key for key in {**old, **config[part]} if old.get(key) != config[part].get(key))
+                detail = f" ({name})"
+            raise RunError(
+                f"{folder.path}: was started with another {part}{detail}; resume it as it was, or choose another folder"
+            )
