@@ -215,6 +215,15 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         tabb.train(tabb.Pooled(), source, target, settings=small_settings(), folder=tmp_path, resume=True)
 
 
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    source, target = domain(500, 0, 0.0), domain(200, 1, 0.05)
+    tabb.train(tabb.Pooled(), source, target, settings=small_settings(), folder=tmp_path)
+    again = {"settings": small_settings(), "folder": tmp_path, "resume": True}
+    with RunFolder(tmp_path / "seed0").locked(), pytest.raises(RunError, match="another process trains here"):
+        tabb.train(tabb.Pooled(), source, target, **again)
+    tabb.train(tabb.Pooled(), source, target, **again)
+
+
 def test_the_record_of_a_run_is_complete(tmp_path: Path) -> None:
     source, target = domain(500, 0, 0.0), domain(200, 1, 0.05)
     (run,) = tabb.train(tabb.Pooled(), source, target, settings=small_settings(), folder=tmp_path, seeds=[7])

@@ -13,10 +13,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: there nothing keeps two processes apart
+    fcntl = None  # type: ignore[assignment]
 
 from tabb.data.storage import atomic
 from tabb.errors import RunError
@@ -57,6 +64,26 @@ class RunFolder:
             raise RunError(f"{self.path}: cannot be made ({error.strerror}); choose another folder") from None
         self.metrics_file.unlink(missing_ok=True)
         write_json(self.config_file, config)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else trains in this folder meanwhile. The system lets go of the lock however a process ends.
+
+        Raises `RunError` if another process holds it.
+        """
+        if fcntl is None:
+            yield
+            return
+        handle = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            raise RunError(f"{self.path}: another process trains here; wait for it or stop it first") from None
+        try:
+            yield
+        finally:
+            os.close(handle)
 
     def config(self) -> dict[str, Any]:
         """The configuration that `start` wrote. Raises `RunError` if there is none."""

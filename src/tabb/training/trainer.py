@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,10 @@ class Trainer:
         where = self.task.name if self.task else "no task"
         seeds = ",".join(map(str, self.seeds))
         tell = reporter(progress, f"{self.rule.name} {where} seed {seeds}", self.settings.updates)
-        with stop_on_signal() as stopped:
+        with ExitStack() as held, stop_on_signal() as stopped:
+            for folder in self.folders:
+                if folder is not None:
+                    held.enter_context(folder.locked())
             try:
                 return self._run(tell, stopped)
             finally:
