@@ -1,13 +1,13 @@
-"""Target-Aligned Bellman Backup (Liu and Ting Long, arXiv 2605.22376): trust a source row as far as its backup
-agrees with the one that the target domain would give.
+"""Target-Aligned Bellman Backup (Liu and Long, arXiv 2605.22376): trust a source row as far as its backup agrees
+with the one that the target domain would give.
 
     own backup        b  = r + γ (1 - d) V(x')
     predicted backup  b̂  = r̂ + γ (1 - d̂) V(x̂')        from the target-domain predictor
     mismatch          TBM = |b̂ - b|                     (Theorem 1 bounds the true error by it)
-    weight            w  = exp(-TBM / (c · unit))       unit: mean |b̂ - b| of target rows, or mean TBM
+    weight            w  = exp(-TBM / (c · unit))       unit: mean TBM, or mean |b̂ - b| of target rows
 
-TBM and w are in the units of return, computed anew at each update with the current V; the predictions
-(x̂', r̂, d̂) do not depend on V, so they are computed once per source row and drawn along with it.
+TBM is in units of return; it and w are computed anew at each update with the current V. The predictions (x̂', r̂, d̂)
+do not depend on V, so they are computed once per source row and drawn along with it.
 """
 
 from __future__ import annotations
