@@ -9,6 +9,7 @@ run.policy.save("policy.npz")
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -56,6 +57,12 @@ _WHERE = {
 }
 
 __all__ = ["__version__", *sorted(_WHERE)]
+
+
+if "gymnasium" in sys.modules:
+    # `gymnasium.make("tabb:tabb/hopper-v0")` imports this module and expects the ids to be there. (Installed,
+    # tabb also has an entry point by which Gymnasium registers them itself.)
+    importlib.import_module("tabb.environments").register()
 
 
 def __getattr__(name: str) -> Any:

@@ -57,6 +57,9 @@ class Policy:
             dict(about or {}),
         )
 
+    def __repr__(self) -> str:
+        return f"Policy({self.observation_size} -> {self.action_size}, {self.about})"
+
     @property
     def observation_size(self) -> int:
         return self.weights[0].shape[0]
@@ -69,7 +72,8 @@ class Policy:
         """Actions in [-1, 1], shape [..., A], for raw observations of shape [..., S].
 
         Raises:
-            UsageError: the last axis is not the observation size that the policy was trained with.
+            UsageError: the last axis is not the observation size that the policy was trained with, or a number in it
+            is not finite.
         """
         x = np.asarray(observation, np.float32)
         if x.ndim == 0 or x.shape[-1] != self.observation_size:
@@ -77,6 +81,8 @@ class Policy:
                 f"observation has shape {x.shape}: the policy takes [..., {self.observation_size}]"
                 + (f" ({self.about['task']})" if self.about.get("task") else "")
             )
+        if not np.isfinite(x).all():
+            raise UsageError("observation holds NaN or infinity: a policy must not act on it; check the sensors")
         x = (x - self.mean) / self.scale
         last = len(self.weights) - 1
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -107,6 +113,10 @@ class Policy:
         path = Path(path)
         if path.is_dir() and (path / "policy.npz").is_file():
             path = path / "policy.npz"  # a run folder
+        elif path.is_dir():
+            runs = sorted(file.parent.name for file in path.glob("*/policy.npz"))
+            there = f"it holds runs: name one of {', '.join(runs)}" if runs else "give a policy.npz or a finished run"
+            raise RunError(f"{path}: is a folder without a policy; {there}")
         try:
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))

@@ -214,7 +214,12 @@ def test_train_on_own_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["train", "tabb", "--rule.predictor.heads", "0"], 2, "heads=0"),
         (["train", "pooled", "--rule.temperature", "1"], 2, "Unrecognized"),
         (["train", "tabb", "--backbone.expectile", "2"], 2, "expectile=2.0"),
-        (["train", "tabb", "--source", "medium"], 2, "give --task"),
+        (["train", "tabb", "--source", "medium"], 2, "--source without --target"),
+        (["train", "tabb", "--target", "medium"], 2, "--target without --source"),
+        (["train", "tabb", "--source", "medium", "--target", "medium"], 2, "give --task"),
+        (["train", "tabb", "--seeds", "0", "0"], 2, "seeds=(0, 0)"),
+        (["train", "tabb", "--seeds"], 2, "seeds=()"),
+        (["train", "tabb", "--seeds", "-1"], 2, "-1"),
         (["train", "tabb", "--source", "medium", "--task", "hopper-gravty-0.5"], 2, "hopper-gravity-0.5"),
         (["train", "tabb", "--source", "medium", "--task", "hopper-morph"], 3, "TABB_DATA is not set"),
         (["train", "tabb", "--target", "nowhere.hdf5", "--source", "nowhere.hdf5"], 3, "nowhere.hdf5: no such file"),
@@ -257,6 +262,30 @@ def test_data_of_another_engine(policy: Path, tmp_path: Path, capsys: pytest.Cap
     alone = ["--target", str(tmp_path / "native.hdf5"), "--task", "hopper-gravity-0.5"]
     code, line = refused(capsys, "train", "target-only", *alone)
     assert "say --engine native" in line
+
+
+def test_runs_from_arrays_are_resumed_in_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generator = np.random.default_rng(0)
+    data = tabb.from_arrays(
+        generator.normal(size=(60, 3)),
+        generator.uniform(-1, 1, (60, 2)),
+        generator.normal(size=60),
+        timeouts=np.arange(1, 61) % 20 == 0,
+    )
+    settings = tabb.Settings(updates=10, backbone=tabb.IQL(hidden=(8,), batch_size=8))
+    tabb.train(tabb.TargetOnly(), None, data, settings=settings, folder=tmp_path / "runs")
+    assert "target-only" in told(capsys, "train", "--resume", tmp_path / "runs")
+    (tmp_path / "runs" / "seed0" / "result.json").unlink()
+    code, line = refused(capsys, "train", "--resume", tmp_path / "runs")
+    assert (code, "resume=True" in line) == (2, True)
+    code, line = refused(capsys, "evaluate", tmp_path / "runs")
+    assert "name one of seed0" in line
+
+
+def test_the_gymnasium_id_of_the_readme() -> None:
+    script = "import gymnasium; print(gymnasium.make('tabb:tabb/hopper-gravity-0.5-v0').spec.id)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "tabb/hopper-gravity-0.5-v0", done.stderr
 
 
 def test_a_damaged_policy(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -261,6 +261,10 @@ def test_seeds_differ_and_repeat() -> None:
         ({"task": "hoper"}, UsageError, "did you mean hopper"),
         ({"seeds": []}, UsageError, "seeds"),
         ({"seeds": [1, 1]}, UsageError, "seeds"),
+        ({"seeds": 3.5}, UsageError, "seeds"),
+        ({"source": "a.hdf5"}, UsageError, "tabb.load"),
+        ({"settings": {"updates": 3}}, UsageError, "tabb.Settings"),
+        ({"progress": "verbose"}, UsageError, "auto, bar, lines or none"),
     ],
 )
 def test_wrong_arguments(change: dict, error: type[Exception], says: str) -> None:
@@ -268,6 +272,12 @@ def test_wrong_arguments(change: dict, error: type[Exception], says: str) -> Non
     with pytest.raises(error, match=says) as caught:
         tabb.train(tabb.Pooled(), **{**arguments, **change})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rule", ["tabb", tabb.TABB])
+def test_a_rule_must_be_an_instance(rule: object) -> None:
+    with pytest.raises(UsageError, match=r"tabb\.TABB\(\)"):
+        tabb.train(rule, domain(500, 0, 0.0), domain(200, 1, 0.05))  # type: ignore[arg-type]
 
 
 def test_domains_of_different_robots() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -91,6 +92,8 @@ def _description(names: list[str]) -> str:
 
 
 def _train(rules: list[Any], options: Any, arguments: list[str]) -> int:
+    from tabb.training.run import check_seeds
+
     task, spot = _where(options)
     if task != NO_TASK and options.env is None:
         from tabb.environments.tasks import get_task
@@ -104,11 +107,13 @@ def _train(rules: list[Any], options: Any, arguments: list[str]) -> int:
     root = options.out or Path("runs") / spot / "-".join(map(_word, (options.source, options.target)))
     if options.out is None and len(rules) == 1:
         root = root / rules[0].name
+    check_seeds(options.seeds)
     jobs = _jobs(options.jobs)
     if len(rules) * len(options.seeds) == 1 or (jobs == 1 and len(rules) == 1):
         return _here(rules[0], options, task, paths, root)
     from tabb.evaluation.summary import summarise
 
+    _tell_data(paths)
     shared = _without(arguments, ("--seeds", "--jobs", "--out", "--progress"))
     cells = []
     for rule in rules:
@@ -131,6 +136,9 @@ def _where(options: Any) -> tuple[str, str]:
         return options.task, options.task
     if options.source == options.target == BUNDLED:
         return DEMO_TASK, DEMO_TASK
+    for one, other in (("source", "target"), ("target", "source")):
+        if getattr(options, other) == BUNDLED:
+            raise UsageError(f"--{one} without --{other}: give both, or neither for the bundled data")
     if any(re.fullmatch(r"[a-z_]+", name) for name in (options.source, options.target)):
         raise UsageError("give --task: data named by quality belong to a task, see `tabb tasks`")
     return NO_TASK, "own"
@@ -144,11 +152,16 @@ def _here(rule: Any, options: Any, task: str, paths: dict[str, list[Path]], root
     from tabb.training.run import train
 
     loaded = {domain: read(files) for domain, files in paths.items()}
+    warnings = []
     if len(loaded) == 2:
         source, target = loaded["source"], loaded["target"]
-        for warning in check_domains(source.transitions, target.transitions, source.report, target.report):
-            print(f"tabb: warning: {warning}")
+        warnings = check_domains(source.transitions, target.transitions, source.report, target.report)
     _check_engine(loaded, options.engine)
+    if options.progress != "none":
+        for domain, data in loaded.items():
+            _tell(domain, data.report)
+        for warning in warnings:
+            print(f"tabb: warning: {warning}", file=sys.stderr)
     origin = {
         domain: {"files": [str(file.resolve()) for file in files], "report": _short(loaded[domain].report)}
         for domain, files in paths.items()
@@ -188,7 +201,15 @@ def _resume(root: Path, jobs: int | None, progress: Any) -> int:
     from tabb.training.run import train
 
     first = configs[0]
+    if all(RunFolder(folder).result_file.exists() for folder in folders) and len(folders) >= len(first["seeds"]):
+        print(summarise(root))
+        return 0
     origin = first["origin"]
+    if "target" not in origin:
+        raise UsageError(
+            f"{root}: was trained from arrays, which tabb does not keep; go on in Python with "
+            "tabb.train(..., folder=..., resume=True) and the same data"
+        )
     loaded = {
         domain: read([Path(file) for file in origin[domain]["files"]])
         for domain in ("source", "target")
@@ -212,6 +233,26 @@ def _resume(root: Path, jobs: int | None, progress: Any) -> int:
     if progress != "none":
         print(summarise(root))
     return 0
+
+
+def _tell_data(paths: dict[str, list[Path]]) -> None:
+    """What the runs of a plan will be trained on, once for all of them."""
+    from tabb.data import read
+
+    for domain, files in paths.items():
+        _tell(domain, read(files).report)
+
+
+def _tell(domain: str, report: Any) -> None:
+    """A data set in one line, and what a user should know of it."""
+    dropped = "".join(f", {count:,} dropped ({reason})" for reason, count in report.dropped.items())
+    print(
+        f"{domain}: {report.kept:,} transitions in {report.episodes:,} episodes ({report.terminals:,} terminal, "
+        f"{report.truncations:,} truncated){dropped}: {report.name}",
+        file=sys.stderr,
+    )
+    for note in report.notes:
+        print(f"tabb: warning: {domain}: {note}", file=sys.stderr)
 
 
 def _check_engine(loaded: dict[str, Any], engine: str) -> None:

@@ -40,6 +40,9 @@ class Settings:
     """the single-domain learner and its constants"""
 
     def __post_init__(self) -> None:
+        for name in ("updates", "evaluations", "episodes", "evaluation_seed"):
+            if not isinstance(getattr(self, name), int):
+                raise UsageError(f"{name}={getattr(self, name)}: give a whole number")
         for name, least in (("updates", 1), ("evaluations", 0), ("episodes", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name}={getattr(self, name)}: must be at least {least}")

@@ -55,8 +55,8 @@ class RunFolder:
         """Make the folder of a new run. Raises `RunError` if it already holds one."""
         if self.config_file.exists():
             raise RunError(
-                f"{self.path}: already holds a run; go on with `tabb train --resume {self.path}`, "
-                "or choose another folder with --out"
+                f"{self.path}: already holds a run; go on with `tabb train --resume {self.path}` (in Python: "
+                "resume=True), or choose another folder"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,8 @@ from typing import Literal, Protocol, runtime_checkable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from tabb.errors import UsageError
+
 Style = Literal["auto", "bar", "lines", "none"]
 
 
@@ -98,4 +100,6 @@ def reporter(style: Style, label: str, updates: int) -> Reporter:
         style = "bar" if sys.stderr.isatty() else "lines"
     if style == "none":
         return Silent()
+    if style not in ("bar", "lines"):
+        raise UsageError(f"progress={style!r}: use auto, bar, lines or none")
     return Bar(label, updates) if style == "bar" else Lines(label, updates)

@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import jax
+import numpy as np
 
 from tabb.batch import make_domains
 from tabb.data import check_domains
@@ -55,11 +56,10 @@ def train(
         Stopped: Ctrl-C or SIGTERM; what was done is saved.
     """
     settings = settings or Settings()
+    _check_types(rule, source, target, settings)
     task = None if task is None else get_task(task)
     source = _check(rule, source, target, task, settings)
-    seeds = list(seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise UsageError(f"seeds={seeds}: give one or more different numbers, none negative")
+    seeds = check_seeds(seeds)
     domains = make_domains(source, target, settings.normalise)
     config = {
         "rule": plain(rule),
@@ -78,6 +78,28 @@ def train(
         trainer = Trainer(rule, domains, task, lanes, settings, folders, env_factory, config, resume)
         runs += trainer.run(progress)
     return runs
+
+
+def check_seeds(seeds: Sequence[int]) -> list[int]:
+    """`seeds` as a list; `UsageError` unless they are different whole numbers, none negative."""
+    numbers = list(seeds) if isinstance(seeds, Sequence) else [seeds]
+    if not numbers or len(set(numbers)) < len(numbers) or not all(isinstance(n, (int, np.integer)) and n >= 0 for n in numbers):
+        raise UsageError(f"seeds={seeds}: give one or more different whole numbers, none negative")
+    return numbers
+
+
+def _check_types(rule: object, source: object, target: object, settings: object) -> None:
+    """The mistakes that a user of the library makes first, each with its remedy."""
+    if isinstance(rule, type) or not isinstance(rule, Rule):
+        name = rule.__name__ if isinstance(rule, type) else repr(rule)
+        raise UsageError(f"rule is {name}: give an instance, such as tabb.TABB() or tabb.Pooled()")
+    for name, data in (("source", source), ("target", target)):
+        if not isinstance(data, Transitions) and not (name == "source" and data is None):
+            raise UsageError(
+                f"{name} is {type(data).__name__}: give Transitions, from tabb.load(path) or tabb.from_arrays(...)"
+            )
+    if not isinstance(settings, Settings):
+        raise UsageError(f"settings is {type(settings).__name__}: give tabb.Settings(updates=..., ...)")
 
 
 def _check(
