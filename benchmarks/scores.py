@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results" / "scores"
 
 
 def gather(runs: Path) -> int:
-    """Copy results as <task>/<source>-<target>/<rule>-seed<k>.json; returns how many there were."""
+    """Copy results as <task>/<target data>/<rule>-<source data>-seed<k>.json; returns how many there were."""
     found = sorted(runs.rglob("result.json"))
     for file in found:
         result = read_json(file)
@@ -35,7 +35,7 @@ def gather(runs: Path) -> int:
         target = "+".join(Path(name).stem for name in result["data"]["target"])
         folder = RESULTS / str(result["task"]) / target
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"{result['rule']['name']}-seed{result['seed']}.json", result)
+        write_json(folder / f"{_method(result).replace(' from ', '-')}-seed{result['seed']}.json", result)
     return len(found)
 
 
@@ -44,9 +44,7 @@ def table(folder: Path) -> str:
     cells: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for file in sorted(folder.rglob("*.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
-        cells.setdefault(f"{result['task']} ({file.parent.name})", {}).setdefault(result["rule"]["name"], []).append(
-            result
-        )
+        cells.setdefault(f"{result['task']} ({file.parent.name})", {}).setdefault(_method(result), []).append(result)
     rules = sorted({rule for row in cells.values() for rule in row})
     lines = ["| task (target data) | updates | " + " | ".join(rules) + " |", "|---" * (len(rules) + 2) + "|"]
     for task, row in cells.items():
@@ -54,6 +52,13 @@ def table(folder: Path) -> str:
         told = [_cell([result["score"] for result in row.get(rule, [])]) for rule in rules]
         lines.append(f"| {task} | {', '.join(f'{n:,}' for n in sorted(updates))} | " + " | ".join(told) + " |")
     return "\n".join(lines)
+
+
+def _method(result: dict[str, Any]) -> str:
+    """The rule and the level of its source data: `tabb from medium`."""
+    robot = str(result["task"]).split("-")[0]
+    source = "+".join(Path(name).stem.removeprefix(f"{robot}_") for name in result["data"].get("source", []))
+    return f"{result['rule']['name']} from {source}" if source else str(result["rule"]["name"])
 
 
 def _cell(scores: list[float]) -> str:
