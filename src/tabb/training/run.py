@@ -83,7 +83,11 @@ def train(
 def check_seeds(seeds: Sequence[int]) -> list[int]:
     """`seeds` as a list; `UsageError` unless they are different whole numbers, none negative."""
     numbers = list(seeds) if isinstance(seeds, Sequence) else [seeds]
-    if not numbers or len(set(numbers)) < len(numbers) or not all(isinstance(n, (int, np.integer)) and n >= 0 for n in numbers):
+    if (
+        not numbers
+        or len(set(numbers)) < len(numbers)
+        or not all(isinstance(n, int | np.integer) and n >= 0 for n in numbers)
+    ):
         raise UsageError(f"seeds={seeds}: give one or more different whole numbers, none negative")
     return numbers
 
