@@ -162,7 +162,7 @@ def test_target_only_needs_no_source(numbers, backbone, sizes, domains):
 
     learner = Learner(backbone, TargetOnly(), 20)
     alone = pack_data(Domains(domains.source[:0], domains.target, domains.normaliser), {})
-    assert alone.source is None
+    assert alone.sources == 0
     state, metrics = compiled_updates(
         learner, (), alone, jax.random.key(2), learner.init(sizes, jax.random.key(1)), 0, 3
     )

@@ -53,7 +53,7 @@ class Packed(NamedTuple):
 
     def rows(self, numbers: Int[Array, " b"]) -> dict[str, Array]:
         """The given rows, split into their columns again."""
-        drawn = self.matrix[numbers]
+        drawn = self.matrix.at[numbers].get(mode="promise_in_bounds")
         columns, at = {}, 0
         for name, shape in self.layout.columns:
             width = math.prod(shape)
@@ -74,9 +74,10 @@ def pack(columns: dict[str, Array]) -> Packed | None:
 class Data(NamedTuple):
     """All rows that batches are drawn from, on the device."""
 
-    source: Packed | None
-    """None where the rule draws no source rows."""
-    target: Packed
+    rows: Packed
+    """The source rows (none where the rule draws none), then the target rows."""
+    sources: Int[Array, ""]
+    """How many of them are source rows."""
     columns: Packed | None
     """What the rule prepared for each source row."""
     target_columns: Packed | None
@@ -88,30 +89,27 @@ FIELDS = ("observation", "action", "reward", "next_observation", "terminal")
 
 def pack_data(domains: Domains, columns: dict[str, Array], target_columns: dict[str, Array] | None = None) -> Data:
     """Both domains and the rule's columns, packed."""
-
-    def fields(data: Transitions) -> Packed | None:
-        return pack({name: getattr(data, name) for name in FIELDS})
-
-    target = fields(domains.target)
-    assert target is not None
-    return Data(
-        fields(domains.source) if len(domains.source) else None, target, pack(columns), pack(target_columns or {})
-    )
+    both = {
+        name: jnp.concatenate([getattr(domains.source, name), getattr(domains.target, name)]) for name in FIELDS
+    }
+    rows = pack(both)
+    assert rows is not None
+    return Data(rows, jnp.asarray(len(domains.source), jnp.int32), pack(columns), pack(target_columns or {}))
 
 
 def draw(data: Data, shares: tuple[int, int], key: PRNGKeyArray) -> Batch:
     """A batch of uniformly drawn rows (with replacement): `shares[0]` of the source, then `shares[1]` of the target."""
-    source_key, target_key = jax.random.split(key)
-    rows = jax.random.randint(target_key, (shares[1],), 0, len(data.target.matrix))
-    fields, columns = data.target.rows(rows), {}
-    target_columns = data.target_columns.rows(rows) if data.target_columns is not None else {}
-    if shares[0]:
-        assert data.source is not None
-        rows = jax.random.randint(source_key, (shares[0],), 0, len(data.source.matrix))
-        source = data.source.rows(rows)
-        fields = {name: jnp.concatenate([source[name], fields[name]]) for name in FIELDS}
-        columns = data.columns.rows(rows) if data.columns is not None else {}
-    return Batch(**fields, columns=columns, target_columns=target_columns, source_rows=shares[0])
+    # One draw of all row numbers and one gather: what is drawn in two parts has to be copied together again.
+    from_source = jnp.arange(sum(shares)) < shares[0]
+    least = jnp.where(from_source, 0, data.sources)
+    bound = jnp.where(from_source, data.sources, len(data.rows.matrix))
+    numbers = jax.random.randint(key, (sum(shares),), least, bound)
+    columns, target_columns = {}, {}
+    if shares[0] and data.columns is not None:
+        columns = data.columns.rows(numbers[: shares[0]])
+    if data.target_columns is not None:
+        target_columns = data.target_columns.rows(numbers[shares[0] :] - data.sources)
+    return Batch(**data.rows.rows(numbers), columns=columns, target_columns=target_columns, source_rows=shares[0])
 
 
 def update_once(
