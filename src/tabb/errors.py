@@ -15,6 +15,10 @@ class TabbError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+class DataWarning(UserWarning):
+    """Data that can be used but look wrong: one line that names what and the likely remedy."""
+
+
 class UsageError(TabbError):
     """A name, an option or a combination of options that cannot work."""
 

@@ -16,6 +16,9 @@ from tabb.cli import COMMANDS, main
 from tabb.data import read, save_npz
 from tabb.policy import Policy
 
+FOLDER = Path(tabb.__file__).parent / "data" / "bundled"
+BUNDLED = ["--source", str(FOLDER / "hopper_medium.hdf5"), "--target", str(FOLDER / "hopper_gravity_0.5_medium.hdf5")]
+
 
 @pytest.fixture(autouse=True)
 def no_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -223,6 +226,14 @@ def test_train_on_own_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["train", "tabb", "--source", "medium", "--task", "hopper-gravty-0.5"], 2, "hopper-gravity-0.5"),
         (["train", "tabb", "--source", "medium", "--task", "hopper-morph"], 3, "TABB_DATA is not set"),
         (["train", "tabb", "--target", "nowhere.hdf5", "--source", "nowhere.hdf5"], 3, "nowhere.hdf5: no such file"),
+        (["train", "tabb", "--updates", "1e3"], 2, "--updates: '1e3' is not a whole number"),
+        (["train", "tabb", "--rule.temperature", "warm"], 2, "'warm' is not a number"),
+        (["train", "tabb", "--env", "tabb/ant-v0"], 2, "give --source FILE"),
+        (
+            ["train", "tabb", *BUNDLED, "--env", "tabb/ant-v0", "--progress", "none"],
+            2,
+            "observation_size is 111 and 11",
+        ),
         (["train", "tabb", "--jobs", "0"], 2, "--jobs 0"),
         (["train", "--resume", "nowhere"], 4, "nowhere"),
         (["tasks", "swimmer"], 2, "no task holds swimmer"),

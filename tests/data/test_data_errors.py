@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tabb.data import from_arrays, load
+from tabb.data import find, from_arrays, load
 from tabb.errors import DataError
 
 
@@ -224,3 +224,21 @@ def test_files_that_do_not_match(steps, tmp_path):
         file.attrs["engine"] = "native"
     with pytest.raises(DataError, match="engine is native but not stated"):
         load(f"{first}+{other}")
+
+
+def test_no_array_and_other_formats(tmp_path):
+    with pytest.raises(DataError, match=r"^arrays: rewards: is missing; a data set needs observations, actions, rew"):
+        from_arrays([[1], [3]], [[0], [0]], None)
+    for suffix, content in ((".npy", b"\x93NUMPY\x01\x00"), (".csv", b"a,b\n1,2\n")):
+        path = tmp_path / f"log{suffix}"
+        path.write_bytes(content)
+        expect(path, "", "pass its columns to tabb.from_arrays")
+
+
+def test_a_missing_data_set_lists_those_of_its_robot(monkeypatch, tmp_path):
+    (tmp_path / "target").mkdir()
+    for name in ("hopper_morph_medium", "walker2d_morph_medium"):
+        (tmp_path / "target" / f"{name}.hdf5").touch()
+    monkeypatch.setenv("TABB_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=r"target data of walker2d at hand: walker2d-morph medium; TABB_DATA is"):
+        find("walker2d-kinematic", "medium", "target")

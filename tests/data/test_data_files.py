@@ -269,7 +269,7 @@ def test_resolve(shelf):
         (
             lambda: find("ant", "medium", "source"),
             DataError,
-            "no ant_medium.hdf5 in .*ant medium_replay, hopper expert",
+            "no ant_medium.hdf5 in .*data of ant at hand: ant medium_replay; TABB_DATA is",
         ),
         (
             lambda: find("ant", "medium_expert", "source"),

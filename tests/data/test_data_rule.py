@@ -7,7 +7,7 @@ import pytest
 
 from tabb.data import check_domains, describe, from_arrays, inspect_arrays
 from tabb.data.boundaries import resets
-from tabb.errors import DataError
+from tabb.errors import DataError, DataWarning
 
 
 def count(rows):
@@ -63,8 +63,8 @@ def test_both_flags_count_as_terminal_and_are_noted():
     assert transitions.terminal.tolist() == [0, 0, 1, 0, 0]
     assert report.truncations == 1
     assert any("both terminal and timeout" in note for note in report.notes)
-    assert not any("old `done`" in note for note in report.notes)
-    assert any("old `done`" in note for note in arrays(6, terminals=[2, 5], timeouts=[2]).report.notes)
+    assert not any("old `done`" in note for note in report.doubts)
+    assert any("old `done`" in note for note in arrays(6, terminals=[2, 5], timeouts=[2]).report.doubts)
 
 
 def test_stored_next_observation_at_a_time_limit_is_kept():
@@ -133,6 +133,23 @@ def test_shuffled_rows_are_all_kept():
     order = np.random.default_rng(0).permutation(400)
     transitions = from_arrays(count(400)[order], np.zeros((400, 1)), np.zeros(400), count(400)[order] + 1)
     assert len(transitions) == 400
+
+
+def test_a_time_limit_stored_as_terminal_is_warned_of():
+    def notes(ends):
+        return " ".join(arrays(sum(ends), terminals=np.cumsum(ends) - 1).report.doubts)
+
+    assert "3 of 4 terminal rows come after 30 steps exactly" in notes([30, 12, 30, 30])
+    assert "steps exactly" not in notes([30, 12, 30, 31])
+    assert "steps exactly" not in notes([5, 5, 5, 5])  # a short task of fixed length
+
+
+def test_arrays_without_any_end_are_warned_of(steps):
+    columns = {key: steps(50)[key] for key in ("observations", "actions", "rewards")}
+    with pytest.warns(DataWarning, match="^log: all 50 rows are taken as one episode") as told:
+        from_arrays(**columns, name="log")
+    assert told[0].filename == __file__
+    from_arrays(**columns, episodes=np.zeros(50, int))  # stated: no warning
 
 
 def test_types_shapes_and_rounding():
@@ -225,7 +242,7 @@ def test_million_rows():
 
 class TestDomains:
     def side(self, steps, seed, scale=1.0, observations=3):
-        columns = steps(40 + seed, seed)
+        columns = steps(400 + seed, seed)
         columns["actions"] = columns["actions"] * np.float32(scale)
         columns["observations"] = columns["observations"][:, :observations]
         return inspect_arrays(**columns, name=f"side{seed}")
@@ -239,7 +256,7 @@ class TestDomains:
             check_domains(source[0], target[0], source[1], target[1])
 
     def test_same_rows(self, steps):
-        with pytest.raises(DataError, match="same 39 rows"):
+        with pytest.raises(DataError, match="same 399 rows"):
             check_domains(self.side(steps, 0)[0], self.side(steps, 0)[0])
 
     def test_engines(self, steps):
@@ -255,3 +272,13 @@ class TestDomains:
         assert "actions reach" in warning
         (warning,) = check_domains(self.side(steps, 0)[0], self.side(steps, 1)[0])
         assert "swapped" in warning
+
+    def test_degenerate_sides(self, steps):
+        source, columns = self.side(steps, 1)[0], steps(30, 0)
+        columns["rewards"][:] = 1
+        columns["actions"][:] = 0
+        said = "; ".join(check_domains(source, inspect_arrays(**columns)[0]))
+        for words in ("only 29 rows", "target's reward is the same", "target's action is the same", "actions reach"):
+            assert words in said
+        assert "observation" not in said
+        assert "the source" in "; ".join(check_domains(inspect_arrays(**columns)[0], source))

@@ -15,7 +15,7 @@ import pytest
 
 import tabb
 from tabb.data import save_npz
-from tabb.errors import DataError, RunError, UsageError
+from tabb.errors import DataError, DataWarning, RunError, UsageError
 from tabb.training.folder import RunFolder
 
 SMALL = [
@@ -284,6 +284,15 @@ def test_domains_of_different_robots() -> None:
     wide = tabb.from_arrays(np.zeros((10, 4)), np.zeros((10, 2)), np.zeros(10), timeouts=np.arange(10) == 9)
     with pytest.raises(DataError, match="observation_size"):
         tabb.train(tabb.Pooled(), domain(500, 0, 0.0), wide)
+
+
+def test_data_that_look_wrong_are_warned_of() -> None:
+    source, target = domain(500, 0, 0.0), domain(200, 1, 0.05)
+    target.reward[:] = 1
+    with pytest.warns(DataWarning) as told:
+        tabb.train(tabb.Pooled(), source, target, settings=small_settings())
+    assert any("target's reward is the same" in str(warning.message) for warning in told)
+    assert {warning.filename for warning in told} == {__file__}
 
 
 def test_a_diverging_run_says_so() -> None:

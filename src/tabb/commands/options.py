@@ -53,5 +53,7 @@ def _one_line(text: str, program: str) -> str:
             kept.append(line)
     told, _, meant = " ".join(kept).partition("Perhaps you meant:")
     close = list(dict.fromkeys(re.findall(r"--[\w.-]+", meant)))[:3]
+    told = re.sub(r"invalid literal for int\(\) with base 10: ('.*?')", r"\1 is not a whole number", told)
+    told = re.sub(r"could not convert string to float: ('.*?')", r"\1 is not a number", told)
     hint = f"; perhaps you meant {' or '.join(close)}" if close else ""
     return f"{told.strip()}{hint}; see `{program} --help`"

@@ -6,13 +6,15 @@ import dataclasses
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from tabb.commands.options import parse
 from tabb.data.catalogue import BUNDLED, resolve
-from tabb.errors import RunError, UsageError
+from tabb.data.report import Loaded, Report
+from tabb.errors import DataWarning, RunError, UsageError
 from tabb.training.config import Settings, from_plain, rule_from_plain
 from tabb.training.folder import RunFolder
 from tabb.training.pool import PLAN, Cell, follow_parent, read_plan, run_plan, write_plan
@@ -111,9 +113,12 @@ def _train(rules: list[Any], options: Any, arguments: list[str]) -> int:
     jobs = _jobs(options.jobs)
     if len(rules) * len(options.seeds) == 1 or (jobs == 1 and len(rules) == 1):
         return _here(rules[0], options, task, paths, root)
+    from tabb.data import read
     from tabb.evaluation.summary import summarise
 
-    _tell_data(paths)
+    loaded = {domain: read(files) for domain, files in paths.items()}
+    _check_data(loaded, options.engine, options.progress != "none")
+    del loaded
     shared = _without(arguments, ("--seeds", "--jobs", "--out", "--progress"))
     cells = []
     for rule in rules:
@@ -131,6 +136,9 @@ def _train(rules: list[Any], options: Any, arguments: list[str]) -> int:
 def _where(options: Any) -> tuple[str, str]:
     """The task's name (or `none`) and the word for it in the run's folder."""
     if options.env is not None:
+        for domain in ("source", "target"):
+            if re.fullmatch(r"[a-z_]+", getattr(options, domain)):
+                raise UsageError(f"--env {options.env}: data named by quality belong to a task; give --{domain} FILE")
         return NO_TASK, _word(options.env)
     if options.task is not None:
         return options.task, options.task
@@ -146,27 +154,19 @@ def _where(options: Any) -> tuple[str, str]:
 
 def _here(rule: Any, options: Any, task: str, paths: dict[str, list[Path]], root: Path) -> int:
     """Train in this process."""
-    from tabb.data import check_domains, read
+    from tabb.data import read
     from tabb.environments.registration import env_factory_of
     from tabb.evaluation.summary import summarise
     from tabb.training.run import train
 
     loaded = {domain: read(files) for domain, files in paths.items()}
-    warnings = []
-    if len(loaded) == 2:
-        source, target = loaded["source"], loaded["target"]
-        warnings = check_domains(source.transitions, target.transitions, source.report, target.report)
-    _check_engine(loaded, options.engine)
-    if options.progress != "none":
-        for domain, data in loaded.items():
-            _tell(domain, data.report)
-        for warning in warnings:
-            print(f"tabb: warning: {warning}", file=sys.stderr)
+    _check_data(loaded, options.engine, options.progress != "none")
     origin = {
         domain: {"files": [str(file.resolve()) for file in files], "report": _short(loaded[domain].report)}
         for domain, files in paths.items()
     } | {"env": options.env}
-    train(
+    _quietly(
+        train,
         rule,
         loaded["source"].transitions if "source" in loaded else None,
         loaded["target"].transitions,
@@ -217,7 +217,8 @@ def _resume(root: Path, jobs: int | None, progress: Any) -> int:
     }
     env = origin.get("env")
     alone = root == folders[0]
-    train(
+    _quietly(
+        train,
         rule_from_plain(first["rule"]),
         loaded["source"].transitions if "source" in loaded else None,
         loaded["target"].transitions,
@@ -235,15 +236,31 @@ def _resume(root: Path, jobs: int | None, progress: Any) -> int:
     return 0
 
 
-def _tell_data(paths: dict[str, list[Path]]) -> None:
-    """What the runs of a plan will be trained on, once for all of them."""
-    from tabb.data import read
+def _check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
+    """Check that the data sets fit together and, to `show`, say what they are and what looks wrong in them."""
+    from tabb.data import check_domains
 
-    for domain, files in paths.items():
-        _tell(domain, read(files).report)
+    found = []
+    if len(loaded) == 2:
+        source, target = loaded["source"], loaded["target"]
+        found = check_domains(source.transitions, target.transitions, source.report, target.report)
+    _check_engine(loaded, engine)
+    if not show:
+        return
+    for domain, data in loaded.items():
+        _tell(domain, data.report)
+    for warning in found:
+        print(f"tabb: warning: {warning}", file=sys.stderr)
 
 
-def _tell(domain: str, report: Any) -> None:
+def _quietly(train: Any, *arguments: Any, **options: Any) -> None:
+    """`train` without the warnings that `_check_data` already gave."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        train(*arguments, **options)
+
+
+def _tell(domain: str, report: Report) -> None:
     """A data set in one line, and what a user should know of it."""
     dropped = "".join(f", {count:,} dropped ({reason})" for reason, count in report.dropped.items())
     print(
@@ -251,7 +268,7 @@ def _tell(domain: str, report: Any) -> None:
         f"{report.truncations:,} truncated){dropped}: {report.name}",
         file=sys.stderr,
     )
-    for note in report.notes:
+    for note in (*report.notes, *report.doubts):
         print(f"tabb: warning: {domain}: {note}", file=sys.stderr)
 
 

@@ -39,12 +39,13 @@ def from_arrays(
 
     One rule (`tabb.data.boundaries`) finds the ends of episodes and drops the rows whose next observation is
     unknown; terminal rows stay. A truncated row stays, with d = 0, where its next observation is stored.
-    Use `inspect_arrays` to see what was dropped. Raises `DataError` (one line, with `name`, key and row) for
-    shapes, types or values that cannot be used, and where no row is left.
+    Use `inspect_arrays` to see what was dropped. What looks wrong but can be used is a `DataWarning`. Raises
+    `DataError` (one line, with `name`, key and row) for shapes, types or values that cannot be used, and where
+    no row is left.
     """
     return inspect_arrays(
         observations, actions, rewards, next_observations, terminals, timeouts, episodes=episodes, name=name
-    ).transitions
+    ).warned()
 
 
 def inspect_arrays(
@@ -103,6 +104,7 @@ def build(raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, 
     reasons = {LEAKED: np.flatnonzero(crossing), NOT_STORED: np.flatnonzero(drop & ~crossing)}
     reasons = {reason: rows for reason, rows in reasons.items() if rows.size}
     ends = np.flatnonzero(found.end)
+    notes, doubts = _notes(columns, ends, int(found.reset.sum()))
     report = Report(
         name=name,
         layout=layout,
@@ -118,13 +120,17 @@ def build(raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, 
         truncations=int((~terminals[ends]).sum()),
         clipped=_clipped(observations),
         provenance=dict(provenance or {}),
-        notes=tuple(_notes(columns, ends, int(found.reset.sum()))),
+        notes=tuple(notes),
+        doubts=tuple(doubts),
     )
     return Loaded(transitions, report)
 
 
 def _checked(raw: dict[str, Any], name: str) -> dict[str, np.ndarray]:
     """The columns of `raw` with their final types, of one length; no terminals given means none happened."""
+    for key in REQUIRED:
+        if raw[key] is None:
+            checks.fail(name, key, f"is missing; a data set needs {', '.join(REQUIRED)}")
     columns = {
         "observations": checks.matrix(raw["observations"], name, "observations"),
         "actions": checks.matrix(raw["actions"], name, "actions"),
@@ -181,16 +187,39 @@ def _clipped(observations: np.ndarray) -> tuple[float, float] | None:
     return (limit, share) if limit > 0 and at_limit.sum() > 2 and share < 0.9 else None
 
 
-def _notes(columns: dict[str, np.ndarray], ends: np.ndarray, resets: int) -> list[str]:
-    notes = []
+def _notes(columns: dict[str, np.ndarray], ends: np.ndarray, resets: int) -> tuple[list[str], list[str]]:
+    """What a reader should know, and what looks wrong."""
+    notes, doubts = [], []
     terminals, timeouts = columns["terminals"], columns.get("timeouts")
     both = 0 if timeouts is None else int((terminals & timeouts).sum())
     if both:
         notes.append(f"{both} rows are marked both terminal and timeout; they count as terminal")
         if timeouts is not None and both == int(timeouts.sum()):
-            notes.append("every timeout is also terminal: check that `terminals` does not hold Gym's old `done`")
+            doubts.append("every timeout is also terminal: check that `terminals` does not hold Gym's old `done`")
     if resets:
         notes.append(f"{resets} ends of episodes are stated nowhere and were found by their jump to a first state")
     if "episodes" not in columns and "next_observations" not in columns and timeouts is None:
         notes.append("neither timeouts, episodes nor next_observations: truncations were looked for, not stated")
-    return notes
+        if len(ends) == 1 and not terminals.any():
+            doubts.append(
+                f"all {len(terminals):,} rows are taken as one episode: say where episodes end with terminals, "
+                "timeouts or episodes"
+            )
+    limit = _time_limit(terminals, ends)
+    if limit:
+        doubts.append(
+            f"{limit[0]:,} of {int(terminals.sum()):,} terminal rows come after {limit[1]:,} steps exactly, and "
+            "none later: if that is a time limit, mark them as timeouts, or their futures count as worth nothing"
+        )
+    return notes, doubts
+
+
+def _time_limit(terminals: np.ndarray, ends: np.ndarray) -> tuple[int, int] | None:
+    """(count, length) where several terminal episodes share exactly the largest length; else None.
+
+    Tasks end by themselves after very different numbers of steps, a time limit always after the same.
+    """
+    lengths = np.diff(ends, prepend=-1)
+    longest = int(lengths.max())
+    count = int((terminals[ends] & (lengths == longest)).sum())
+    return (count, longest) if count >= 3 and longest >= 20 else None

@@ -70,11 +70,11 @@ def find(task: str, quality: str, domain: Domain) -> list[Path]:
     name = (task.split("-")[0] if domain == "source" else task).replace("-", "_")
     if quality == BUNDLED:
         path = _BUNDLED_FOLDER / f"{name}_{_BUNDLED_QUALITY}.hdf5"
-        return [path] if path.is_file() else _missing(f"no bundled {domain} data for {task}", domain)
+        return [path] if path.is_file() else _missing(f"no bundled {domain} data for {task}", task, domain)
     root = _root()
     wanted = f"{name}_{quality}.hdf5"
     if root is None:
-        return _missing(f"{domain} data {wanted} of {task} cannot be looked for", domain)
+        return _missing(f"{domain} data {wanted} of {task} cannot be looked for", task, domain)
     folder = root / domain
     if (folder / wanted).is_file():
         return [folder / wanted]
@@ -83,7 +83,7 @@ def find(task: str, quality: str, domain: Domain) -> list[Path]:
         if all(path.is_file() for path in both):
             return both
         wanted = " and ".join(path.name for path in both if not path.is_file())
-    return _missing(f"no {wanted} in {folder}", domain)
+    return _missing(f"no {wanted} in {folder}", task, domain)
 
 
 def resolve(spec: str | Path, task: str, domain: Domain) -> list[Path]:
@@ -142,14 +142,15 @@ def _names() -> str:
     return ", ".join((*QUALITIES, BUNDLED))
 
 
-def _missing(problem: str, domain: Domain) -> list[Path]:
-    """Raise the `DataError` that tells what there is instead, and how to make more known."""
-    there = sorted({f"{entry.task} {entry.quality}" for entry in available() if entry.domain == domain})
-    listed = ", ".join(there[:20]) + (f" and {len(there) - 20} more" if len(there) > 20 else "")
+def _missing(problem: str, task: str, domain: Domain) -> list[Path]:
+    """Raise the `DataError` that tells what there is of the robot instead, and how to make more known."""
+    robot = task.split("-")[0]
+    entries = [entry for entry in available() if entry.domain == domain and entry.task.split("-")[0] == robot]
+    listed = ", ".join(sorted({f"{entry.task} {entry.quality}" for entry in entries}))
     value = os.environ.get(VARIABLE)
     advice = (
         f"{VARIABLE} is {value}; put the file there or give a path"
         if value
         else f"{VARIABLE} is not set: export {VARIABLE}=<folder with source/ and target/>, or give a path"
     )
-    raise DataError(one_line(f"{problem}; {domain} data at hand: {listed or 'none'}; {advice}"))
+    raise DataError(one_line(f"{problem}; {domain} data of {robot} at hand: {listed or 'none'}; {advice}"))

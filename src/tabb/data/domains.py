@@ -13,6 +13,9 @@ ACTION_RATIO = 5.0
 """The largest actions of public source and target files differ by a factor of 1.04 at most; five can only be
 another scale or a policy that hardly moves, and no one can tell which from the data: a warning."""
 
+FEW_ROWS = 100
+"""Public target files have 3,151 rows at least; fewer than this hold hardly an episode."""
+
 
 def check_domains(
     source: Transitions,
@@ -23,8 +26,8 @@ def check_domains(
     """Check that `source` and `target` fit together; returns warnings, one line each.
 
     Raises `DataError` (one line) if observation or action sizes differ, if both reports state an engine and
-    the two differ, or if both sides hold the same rows. Warned of are actions of very different range and a
-    target larger than the source.
+    the two differ, or if both sides hold the same rows. Warned of are actions of very different range, a
+    target larger than the source, very few rows, and columns that never change.
     """
     source_name = source_report.name if source_report else "source"
     target_name = target_report.name if target_report else "target"
@@ -58,4 +61,11 @@ def check_domains(
         warnings.append(
             f"the target has more rows ({len(target):,}) than the source ({len(source):,}); are they swapped?"
         )
+    for domain, side in (("source", source), ("target", target)):
+        if len(side) < FEW_ROWS:
+            warnings.append(f"the {domain} has only {len(side):,} rows: too few to learn from")
+        for key in ("observation", "action", "reward"):
+            column = np.asarray(getattr(side, key))
+            if (column == column[:1]).all():
+                warnings.append(f"the {domain}'s {key} is the same in all {len(side):,} rows: nothing to learn from")
     return [one_line(warning) for warning in warnings]

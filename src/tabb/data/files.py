@@ -22,10 +22,10 @@ def load(path: PathLike | Sequence[PathLike]) -> Transitions:
     """The transitions of a file, HDF5 (D4RL, ODRL, OTDF) or npz, told apart by content.
 
     Several files, as a list or as "a.hdf5+b.hdf5", are joined in this order into one data set (medium_expert
-    is medium followed by expert). Raises `DataError` (one line) for files that are missing, damaged or do not
-    match.
+    is medium followed by expert). What looks wrong but can be used is a `DataWarning`. Raises `DataError` (one
+    line) for files that are missing, damaged or do not match.
     """
-    return read(path).transitions
+    return read(path).warned()
 
 
 def read(path: PathLike | Sequence[PathLike]) -> Loaded:

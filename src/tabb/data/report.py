@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tabb.errors import DataWarning
 from tabb.transitions import Transitions
 
 FIRST_ROWS = 10
@@ -48,6 +50,8 @@ class Report:
     """Attributes of the file: `engine`, `env_id`, ..."""
     notes: tuple[str, ...] = ()
     """What a reader should know, one line each."""
+    doubts: tuple[str, ...] = ()
+    """What looks wrong though it can be used, one line each: `load` and `from_arrays` warn of it."""
 
     @property
     def episodes(self) -> int:
@@ -102,6 +106,7 @@ class Report:
             known = (f"{key}={_short(value)}" for key, value in self.provenance.items())
             lines.append(f"  origin     {', '.join(known)}")
         lines += [f"  note       {note}" for note in self.notes]
+        lines += [f"  doubt      {doubt}" for doubt in self.doubts]
         return "\n".join(lines)
 
 
@@ -110,6 +115,12 @@ class Loaded(NamedTuple):
 
     transitions: Transitions
     report: Report
+
+    def warned(self) -> Transitions:
+        """The transitions, after the report's doubts were issued as `DataWarning` to the caller's caller."""
+        for doubt in self.report.doubts:
+            warnings.warn(f"{self.report.name}: {doubt}", DataWarning, stacklevel=3)
+        return self.transitions
 
 
 def join(reports: list[Report]) -> Report:
@@ -151,6 +162,7 @@ def join(reports: list[Report]) -> Report:
             if all(report.provenance.get(key) == value for report in reports[1:])
         },
         notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+        doubts=tuple(dict.fromkeys(doubt for report in reports for doubt in report.doubts)),
     )
 
 

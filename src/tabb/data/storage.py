@@ -41,7 +41,10 @@ def kind(path: Path) -> str:
     if head.startswith(b"version https://git-lfs"):
         raise DataError(one_line(f"{path}: is a Git LFS pointer, not the data; run `git lfs pull`"))
     raise DataError(
-        one_line(f"{path}: is neither HDF5 nor npz (it starts with {head[:8]!r}); give a D4RL, ODRL or npz file")
+        one_line(
+            f"{path}: is neither HDF5 nor npz (it starts with {head[:8]!r}); give a D4RL, ODRL or npz "
+            "file, or read it yourself and pass its columns to tabb.from_arrays"
+        )
     )
 
 

@@ -114,7 +114,7 @@ def rollout(
 
     def run(first: int, count: int) -> _Batch:
         while len(envs) < count:
-            envs.append(_bare_env(found, engine) if found else _checked(env_factory()))  # type: ignore[misc]
+            envs.append(_bare_env(found, engine) if found else flat_spaces(env_factory()))  # type: ignore[misc]
         return _run_batch(act, envs[:count], seed + first, generator, limit, record or rows is not None)
 
     try:
@@ -143,7 +143,8 @@ def _bare_env(task: Task, engine: Engine) -> Any:
     return make_robot(task, engine)
 
 
-def _checked(env: Any) -> Any:
+def flat_spaces(env: Any) -> Any:
+    """`env`, if its observations and actions are flat boxes; else `UsageError`."""
     spaces = gymnasium.spaces
     flat = isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1
     box = isinstance(env.action_space, spaces.Box) and len(env.action_space.shape) == 1

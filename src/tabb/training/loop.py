@@ -19,7 +19,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from tabb.backbones.iql import IQL, State
 from tabb.batch import Batch, Domains, Sizes
 from tabb.rules.rule import Metrics, Models, Rule
-from tabb.transitions import Transitions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +88,7 @@ FIELDS = ("observation", "action", "reward", "next_observation", "terminal")
 
 def pack_data(domains: Domains, columns: dict[str, Array], target_columns: dict[str, Array] | None = None) -> Data:
     """Both domains and the rule's columns, packed."""
-    both = {
-        name: jnp.concatenate([getattr(domains.source, name), getattr(domains.target, name)]) for name in FIELDS
-    }
+    both = {name: jnp.concatenate([getattr(domains.source, name), getattr(domains.target, name)]) for name in FIELDS}
     rows = pack(both)
     assert rows is not None
     return Data(rows, jnp.asarray(len(domains.source), jnp.int32), pack(columns), pack(target_columns or {}))

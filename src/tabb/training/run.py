@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from tabb.batch import make_domains
 from tabb.data import check_domains
 from tabb.environments.tasks import Task, get_task
-from tabb.errors import UsageError
+from tabb.errors import DataWarning, UsageError
 from tabb.rules import Rule
 from tabb.training.config import Settings, environment, fingerprint, plain
 from tabb.training.folder import RunFolder
@@ -49,6 +50,8 @@ def train(
         progress: "auto" (bar or lines), "bar", "lines" or "none".
         origin: where the data come from, for the record (paths, reports).
 
+    Data that can be used but look wrong are a `DataWarning`.
+
     Raises:
         DataError: the two data sets do not belong together.
         UsageError: unknown task, options that cannot work.
@@ -59,6 +62,8 @@ def train(
     _check_types(rule, source, target, settings)
     task = None if task is None else get_task(task)
     source = _check(rule, source, target, task, settings)
+    if env_factory is not None:
+        _check_env(env_factory, target)
     seeds = check_seeds(seeds)
     domains = make_domains(source, target, settings.normalise)
     config = {
@@ -120,5 +125,21 @@ def _check(
         return target[:0]
     if source is None:
         raise UsageError(f"rule {rule.name} needs source data: give them, or train target-only")
-    check_domains(source, target)
+    for warning in check_domains(source, target):
+        warnings.warn(warning, DataWarning, stacklevel=3)
     return source
+
+
+def _check_env(env_factory: Callable[[], gymnasium.Env[Any, Any]], target: Transitions) -> None:
+    """An environment of another size is found now, not at the first evaluation."""
+    from tabb.environments.rollout import flat_spaces
+
+    env = flat_spaces(env_factory())
+    sizes = {"observation_size": env.observation_space.shape[0], "action_size": env.action_space.shape[0]}
+    env.close()
+    for name, size in sizes.items():
+        if size != getattr(target, name):
+            raise UsageError(
+                f"the environment and the data do not fit: {name} is {size} and {getattr(target, name)}; "
+                "evaluate in the environment that the target data come from"
+            )
