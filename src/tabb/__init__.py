@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from tabb.environments import make as make
     from tabb.evaluation.scores import evaluate as evaluate
     from tabb.policy import Policy as Policy
+    from tabb.rules import DARA as DARA
+    from tabb.rules import DROCO as DROCO
+    from tabb.rules import IGDF as IGDF
+    from tabb.rules import SRPO as SRPO
     from tabb.rules import TABB as TABB
+    from tabb.rules import EnsembleConfig as EnsembleConfig
     from tabb.rules import Pooled as Pooled
     from tabb.rules import PredictorConfig as PredictorConfig
     from tabb.rules import Rule as Rule
@@ -37,6 +42,11 @@ if TYPE_CHECKING:
 # Names are imported when they are first used: `tabb tasks` and an acting policy need not wait for JAX.
 _WHERE = {
     "IQL": "tabb.backbones",
+    "EnsembleConfig": "tabb.rules",
+    "SRPO": "tabb.rules",
+    "IGDF": "tabb.rules",
+    "DROCO": "tabb.rules",
+    "DARA": "tabb.rules",
     "Policy": "tabb.policy",
     "Pooled": "tabb.rules",
     "PredictorConfig": "tabb.rules",

@@ -17,6 +17,9 @@ from tabb.transitions import Transitions
 
 NORMALISATIONS = ("none", "pooled")
 
+FIELDS = ("observation", "action", "reward", "next_observation", "terminal")
+"""The columns of a transition that a batch holds."""
+
 
 class Domains(NamedTuple):
     """Source and target data with *normalised* observations, and the normaliser that made them so."""
@@ -89,3 +92,13 @@ class Batch(eqx.Module):
 
     def __len__(self) -> int:
         return self.observation.shape[0]
+
+    def best_source(self, score: Float[Array, " s"], count: int) -> Batch:
+        """The batch with only the `count` source rows of the highest score, in the order they were in."""
+        if count == self.source_rows:
+            return self
+        _, best = jax.lax.top_k(score, count)
+        kept = jnp.concatenate([jnp.sort(best), jnp.arange(self.source_rows, len(self))])
+        rows = {name: getattr(self, name)[kept] for name in FIELDS}
+        columns = {name: column[kept[:count]] for name, column in self.columns.items()}
+        return dataclasses.replace(self, **rows, columns=columns, source_rows=count)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 M = TypeVar("M", bound=eqx.Module)
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "elu": jax.nn.elu}
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "elu": jax.nn.elu, "swish": jax.nn.swish}
 
 
 class MLP(eqx.Module):

@@ -26,7 +26,7 @@ class Edited(Rule):
         seen = {"value_before": jnp.sum(value(features.following)), "discount": jnp.asarray(discount)}
         return weights, seen
 
-    def reward(self, models, batch):
+    def reward(self, models, learned, batch):
         return batch.reward + models["reward_bonus"]
 
     def backup(self, models, batch, backup):

@@ -21,7 +21,7 @@ from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, Twin, mlp, moving_average, twin
-from tabb.rules.rule import Metrics, Models, Rule
+from tabb.rules.rule import Learned, Metrics, Models, Rule
 
 
 class State(NamedTuple):
@@ -34,6 +34,8 @@ class State(NamedTuple):
     value_optimiser: optax.OptState
     critic_optimiser: optax.OptState
     policy_optimiser: optax.OptState
+    learned: Learned = ()
+    """what the rule learns along the way"""
 
 
 def expectile_loss(error: Float[Array, " b"], expectile: float) -> Float[Array, " b"]:
@@ -96,16 +98,27 @@ class IQL:
         adam, policy_adam = self.optimisers(updates)
         # A copy, not an alias: the state is donated to the compiled loop, and a buffer can be given away once.
         slow_critic = jax.tree.map(jnp.copy, critic)
-        return State(value, critic, slow_critic, policy, adam.init(value), adam.init(critic), policy_adam.init(policy))
+        return State(
+            value,
+            critic,
+            slow_critic,
+            policy,
+            adam.init(value),
+            adam.init(critic),
+            policy_adam.init(policy),
+            rule.init_learned(sizes, jax.random.fold_in(key, 3)),
+        )
 
     def update(self, rule: Rule, models: Models, updates: int, state: State, batch: Batch) -> tuple[State, Metrics]:
         """One update of V, Q, slow Q and the policy on one batch; pure."""
         adam, policy_adam = self.optimisers(updates)
+        batch = rule.select(models, batch)
         features = rule.represent(models, batch)
 
         def value_at(x: Array) -> Array:
             return state.value(x)[..., 0]
 
+        learned, seen = rule.observe(models, state.learned, batch, features, value_at)
         weights, metrics = rule.weigh(models, batch, features, value_at, self.discount)
 
         # --- V: expectile regression on the slow critic ---
@@ -121,11 +134,14 @@ class IQL:
 
         # --- Q: regression on the backup with the new V ---
         next_value = value(features.following)[..., 0]
-        backup = bellman_backup(rule.reward(models, batch), batch.terminal, next_value, self.discount)
+        next_value = rule.next_value(models, batch, next_value, lambda x: value(x)[..., 0])
+        reward = rule.reward(models, learned, batch)
+        backup = bellman_backup(reward, batch.terminal, next_value, self.discount)
         backup = rule.backup(models, batch, backup)
 
         def critic_loss(critic: Twin) -> Array:
-            return jnp.sum(jnp.mean(weights.critic * (critic(features.critic) - backup) ** 2, axis=-1))
+            loss = rule.critic_loss(models, batch, critic(features.critic) - backup)
+            return jnp.sum(jnp.mean(weights.critic * loss, axis=-1))
 
         q_loss, gradient = jax.value_and_grad(critic_loss)(state.critic)
         step, critic_optimiser = adam.update(gradient, state.critic_optimiser)
@@ -144,14 +160,18 @@ class IQL:
         step, policy_optimiser = policy_adam.update(gradient, state.policy_optimiser)
         policy = optax.apply_updates(state.policy, step)
 
-        metrics = metrics | {
-            "value_loss": v_loss,
-            "critic_loss": q_loss,
-            "policy_loss": p_loss,
-            "mean_value": jnp.mean(slow_q - advantage),
-            "mean_backup": jnp.mean(backup),
-        }
+        metrics = (
+            metrics
+            | seen
+            | {
+                "value_loss": v_loss,
+                "critic_loss": q_loss,
+                "policy_loss": p_loss,
+                "mean_value": jnp.mean(slow_q - advantage),
+                "mean_backup": jnp.mean(backup),
+            }
+        )
         return (
-            State(value, critic, slow_critic, policy, value_optimiser, critic_optimiser, policy_optimiser),
+            State(value, critic, slow_critic, policy, value_optimiser, critic_optimiser, policy_optimiser, learned),
             metrics,
         )

@@ -1,10 +1,27 @@
 """Transfer rules: what a cross-domain method adds to a backbone. `RULES` lists them by name."""
 
 from tabb.rules.baselines import Pooled, TargetOnly
+from tabb.rules.dara import DARA
+from tabb.rules.droco import DROCO
+from tabb.rules.ensemble import EnsembleConfig
+from tabb.rules.igdf import IGDF
 from tabb.rules.predictor import PredictorConfig
 from tabb.rules.rule import Rule
+from tabb.rules.srpo import SRPO
 from tabb.rules.tabb import TABB
 
-RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (TABB, Pooled, TargetOnly)}
+RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (TABB, Pooled, TargetOnly, DARA, DROCO, IGDF, SRPO)}
 
-__all__ = ["RULES", "TABB", "Pooled", "PredictorConfig", "Rule", "TargetOnly"]
+__all__ = [
+    "DARA",
+    "DROCO",
+    "IGDF",
+    "RULES",
+    "SRPO",
+    "TABB",
+    "EnsembleConfig",
+    "Pooled",
+    "PredictorConfig",
+    "Rule",
+    "TargetOnly",
+]

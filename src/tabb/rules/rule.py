@@ -1,7 +1,8 @@
 """A transfer rule: what a cross-domain method adds to a backbone, as seams that all default to the identity.
 
 A rule is a frozen dataclass: its fields are its configuration, its methods fill seams. It holds no arrays;
-what it fits goes into `models` (from `prepare`), what it keeps per source row into columns of the batch.
+what it fits before training goes into `models` (from `prepare`), what it keeps per source row into columns of
+the batch, and what it learns during training into `learned` (from `observe`).
 Every rule with its knobs at neutral equals pooled IQL bit for bit: the backbone calls each seam always.
 """
 
@@ -18,6 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.batch import Batch, Domains, Sizes
 
 Models = Any  # pytree of arrays: what `prepare` fitted
+Learned = Any  # pytree of arrays: what the rule goes on learning, update by update
 Metrics = dict[str, Array]  # scalars
 
 
@@ -74,6 +76,23 @@ class Rule:
         del models, domains
         return {}
 
+    def init_learned(self, sizes: Sizes, key: PRNGKeyArray) -> Learned:
+        """What `observe` starts from: networks and optimiser states of the rule's own."""
+        del sizes, key
+        return ()
+
+    def select(self, models: Models, batch: Batch) -> Batch:
+        """The batch less the source rows that do not stay; how many stay is fixed (`Batch.best_source`)."""
+        del models
+        return batch
+
+    def observe(
+        self, models: Models, learned: Learned, batch: Batch, features: Features, value: Value
+    ) -> tuple[Learned, Metrics]:
+        """Train the rule's own networks on the batch, with the value function before the update."""
+        del models, batch, features, value
+        return learned, {}
+
     def represent(self, models: Models, batch: Batch) -> Features:
         """What V and Q see of each row."""
         del models
@@ -83,15 +102,27 @@ class Rule:
             jnp.concatenate([batch.observation, batch.action], axis=-1),
         )
 
-    def reward(self, models: Models, batch: Batch) -> Float[Array, " b"]:
+    def reward(self, models: Models, learned: Learned, batch: Batch) -> Float[Array, " b"]:
         """The rewards that enter the backup."""
-        del models
+        del models, learned
         return batch.reward
+
+    def next_value(
+        self, models: Models, batch: Batch, next_value: Float[Array, " b"], value: Value
+    ) -> Float[Array, " b"]:
+        """V(s') as it enters the backup, after the rule's edit; `value` is the updated value function."""
+        del models, batch, value
+        return next_value
 
     def backup(self, models: Models, batch: Batch, backup: Float[Array, " b"]) -> Float[Array, " b"]:
         """The backups after the rule's edit."""
         del models, batch
         return backup
+
+    def critic_loss(self, models: Models, batch: Batch, error: Float[Array, "2 b"]) -> Float[Array, "2 b"]:
+        """Loss of each row and critic from its error Q - backup."""
+        del models, batch
+        return error**2
 
     def weigh(
         self, models: Models, batch: Batch, features: Features, value: Value, discount: float
@@ -107,3 +138,8 @@ class Rule:
         """Extra term of the policy loss; `action` is the policy's action at each row."""
         del models, batch, action
         return jnp.zeros((), jnp.float32)
+
+
+def on_source(batch: Batch, values: Float[Array, " s"], elsewhere: float) -> Float[Array, " b"]:
+    """`values` for the source rows of the batch, and the number `elsewhere` for its target rows."""
+    return jnp.concatenate([values, jnp.full(len(batch) - batch.source_rows, elsewhere, values.dtype)])

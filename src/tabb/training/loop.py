@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tabb.backbones.iql import IQL, State
-from tabb.batch import Batch, Domains, Sizes
+from tabb.batch import FIELDS, Batch, Domains, Sizes
 from tabb.rules.rule import Metrics, Models, Rule
 
 
@@ -81,9 +81,6 @@ class Data(NamedTuple):
     """What the rule prepared for each source row."""
     target_columns: Packed | None
     """What it prepared for each target row."""
-
-
-FIELDS = ("observation", "action", "reward", "next_observation", "terminal")
 
 
 def pack_data(domains: Domains, columns: dict[str, Array], target_columns: dict[str, Array] | None = None) -> Data:

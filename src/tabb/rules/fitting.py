@@ -1,0 +1,106 @@
+"""What rules share that fit networks before training: standardised inputs, rows with a next state, the fit itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from tabb.batch import Domains
+from tabb.errors import DataError
+from tabb.networks import Normaliser
+from tabb.transitions import Transitions
+
+P = TypeVar("P")
+
+CALLS = 20
+"""compiled calls that a fit is cut into, so that progress shows and Ctrl-C is heard"""
+
+ROWS_PER_CALL = 8192
+"""rows scored at once: bounds the memory of hidden layers, whatever the size of the data"""
+
+Report = Callable[[str, float], None]
+
+
+def steps(data: Transitions) -> Float[Array, "n w"]:
+    """[s, a, s'] of every row: what a score of the dynamics looks at."""
+    return jnp.concatenate([data.observation, data.action, data.next_observation], axis=-1)
+
+
+def with_next(data: Transitions, name: str) -> Int[Array, " m"]:
+    """Numbers of the rows that have a next state: a terminal row has none, what the file holds there says nothing.
+
+    Raises `DataError` where no row has one.
+    """
+    rows = np.flatnonzero(np.asarray(data.terminal) == 0)
+    if not rows.size:
+        raise DataError(f"{name}: every row is terminal, so there are no dynamics to learn; check terminals")
+    return jnp.asarray(rows, jnp.int32)
+
+
+def step_normaliser(domains: Domains) -> Normaliser:
+    """Mean and deviation of each column of [s, a, s'] over rows with a next state, each domain counting half."""
+    means, squares = [], []
+    for name, data in (("source", domains.source), ("target", domains.target)):
+        values = np.asarray(steps(data), np.float64)[np.asarray(with_next(data, name))]
+        means.append(values.mean(axis=0))
+        squares.append((values**2).mean(axis=0))
+    mean = np.mean(means, axis=0)
+    scale = np.sqrt(np.maximum(np.mean(squares, axis=0) - mean**2, 0))
+    # A constant column (Ant's contact forces) has no spread to divide by.
+    scale = np.where(scale < 1e-6, 1.0, scale)
+    return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
+
+
+def fit(
+    loss: Callable[[P, Any, PRNGKeyArray], Float[Array, ""]],
+    parameters: P,
+    data: Any,
+    optimiser: optax.GradientTransformation,
+    updates: int,
+    key: PRNGKeyArray,
+    report: Report,
+    what: str,
+) -> P:
+    """`parameters` after so many updates of `optimiser` on `loss(parameters, data, key of the update)`.
+
+    Deterministic in `key`, however the fit is cut into calls; `report(what, share done)` before each of them.
+    """
+
+    @jax.jit
+    def run(data: Any, key: PRNGKeyArray, carry: tuple[P, Any], bounds: Int[Array, " 2"]) -> tuple[P, Any]:
+        def body(number: Array, carry: tuple[P, Any]) -> tuple[P, Any]:
+            parameters, state = carry
+            gradient = jax.grad(loss)(parameters, data, jax.random.fold_in(key, number))
+            step, state = optimiser.update(gradient, state, parameters)
+            return optax.apply_updates(parameters, step), state
+
+        return jax.lax.fori_loop(bounds[0], bounds[1], body, carry)
+
+    carry = (parameters, optimiser.init(parameters))
+    call = max(1, -(-updates // CALLS))
+    for first in range(0, updates, call):
+        report(what, first / updates)
+        carry = run(data, key, carry, jnp.asarray([first, min(first + call, updates)], jnp.int32))
+        jax.block_until_ready(carry)
+    report(what, 1.0)
+    return carry[0]
+
+
+def draw_rows(rows: Int[Array, " m"], count: int, key: PRNGKeyArray) -> Int[Array, " count"]:
+    """So many of the given row numbers, uniformly with replacement."""
+    return rows[jax.random.randint(key, (count,), 0, len(rows))]
+
+
+def scores(score: Callable[[Transitions], Any], data: Transitions) -> Any:
+    """`score` of every row, computed in pieces; it takes rows with a leading axis and returns arrays with one."""
+
+    def one(row: Transitions) -> Any:
+        return jax.tree.map(lambda leaf: leaf[0], score(jax.tree.map(lambda leaf: leaf[None], row)))
+
+    return jax.jit(lambda data: jax.lax.map(one, data, batch_size=ROWS_PER_CALL))(data)
