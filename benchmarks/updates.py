@@ -1,6 +1,6 @@
 """Speed of training: updates per second against what this machine's matrix products allow.
 
-    python benchmarks/updates.py [--robot hopper] [--updates 200] [--rounds 9] [--torch] [--json FILE]
+    python benchmarks/updates.py [--robot hopper] [--updates 200] [--rounds 9] [--rivals] [--torch] [--json FILE]
 
 Random data, no files. How to read the table: benchmarks/README.md.
 """
@@ -28,10 +28,7 @@ from products import Product, fastest_form, flops, products
 from random_data import ROBOTS, random_domains
 from tabb.backbones.iql import IQL
 from tabb.batch import Domains, Sizes
-from tabb.rules.baselines import Pooled, TargetOnly
-from tabb.rules.predictor import PredictorConfig
-from tabb.rules.rule import Rule
-from tabb.rules.tabb import TABB
+from tabb.rules import DARA, DROCO, IGDF, SRPO, TABB, EnsembleConfig, Pooled, PredictorConfig, Rule, TargetOnly
 from tabb.training.loop import (
     Learner,
     compiled_updates,
@@ -49,12 +46,18 @@ Clock = Callable[[Callable[[], Any]], float]
 
 POOLED, TORCH = "pooled IQL", "ODRL-style PyTorch"
 
-# The speed of an update does not depend on how well the predictor was fitted: one update of it will do.
+# The speed of an update does not depend on how well a rule's models were fitted: one update of them will do.
 RULES: dict[str, Rule] = {
     POOLED: Pooled(),
     "target-only IQL": TargetOnly(),
     "TABB": TABB(predictor=PredictorConfig(updates=1)),
     "TABB, latent": TABB(predictor=PredictorConfig(updates=1, space="latent")),
+}
+RIVALS: dict[str, Rule] = {
+    "DARA": DARA(updates=1),
+    "DROCO": DROCO(ensemble=EnsembleConfig(updates=1)),
+    "IGDF": IGDF(updates=1),
+    "SRPO": SRPO(),
 }
 
 
@@ -178,6 +181,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--robot", choices=sorted(ROBOTS), default="hopper", help="whose sizes the data have")
     parser.add_argument("--updates", type=int, default=200, help="updates per turn")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each contender")
+    parser.add_argument("--rivals", action="store_true", help="also time the rival methods")
     parser.add_argument("--torch", action="store_true", help="also time ODRL-style PyTorch (needs torch)")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="processor: on a shared core (one thread only)")
     parser.add_argument("--note", default="", help="a line about the machine for the result file")
@@ -197,7 +201,8 @@ def main() -> None:
     console.print(f"{described['processor']}, {described['device']}: {threads()} thread(s) of {described['cores']}")
 
     clock = functools.partial(seconds, options.clock)
-    contenders = {name: our_contender(rule, domains, sizes, options.updates, clock) for name, rule in RULES.items()}
+    rules = RULES | (RIVALS if options.rivals else {})
+    contenders = {name: our_contender(rule, domains, sizes, options.updates, clock) for name, rule in rules.items()}
     if options.torch:
         contenders[TORCH] = torch_contender(domains, options.updates, clock, contenders[POOLED].counts)
     shapes = set().union(*(contender.counts for contender in contenders.values()))
