@@ -28,7 +28,20 @@ from products import Product, fastest_form, flops, products
 from random_data import ROBOTS, random_domains
 from tabb.backbones.iql import IQL
 from tabb.batch import Domains, Sizes
-from tabb.rules import DARA, DROCO, IGDF, SRPO, TABB, EnsembleConfig, Pooled, PredictorConfig, Rule, TargetOnly
+from tabb.rules import (
+    DARA,
+    DROCO,
+    IGDF,
+    OTDF,
+    SRPO,
+    TABB,
+    CVAEConfig,
+    EnsembleConfig,
+    Pooled,
+    PredictorConfig,
+    Rule,
+    TargetOnly,
+)
 from tabb.training.loop import (
     Learner,
     compiled_updates,
@@ -57,6 +70,7 @@ RIVALS: dict[str, Rule] = {
     "DARA": DARA(updates=1),
     "DROCO": DROCO(ensemble=EnsembleConfig(updates=1)),
     "IGDF": IGDF(updates=1),
+    "OTDF": OTDF(iterations=1, cvae=CVAEConfig(updates=1)),
     "SRPO": SRPO(),
 }
 

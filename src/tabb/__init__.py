@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from tabb.rules import DARA as DARA
     from tabb.rules import DROCO as DROCO
     from tabb.rules import IGDF as IGDF
+    from tabb.rules import OTDF as OTDF
     from tabb.rules import SRPO as SRPO
     from tabb.rules import TABB as TABB
+    from tabb.rules import CVAEConfig as CVAEConfig
     from tabb.rules import EnsembleConfig as EnsembleConfig
     from tabb.rules import Pooled as Pooled
     from tabb.rules import PredictorConfig as PredictorConfig
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 # Names are imported when they are first used: `tabb tasks` and an acting policy need not wait for JAX.
 _WHERE = {
     "IQL": "tabb.backbones",
+    "CVAEConfig": "tabb.rules",
+    "OTDF": "tabb.rules",
     "EnsembleConfig": "tabb.rules",
     "SRPO": "tabb.rules",
     "IGDF": "tabb.rules",

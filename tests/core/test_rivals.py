@@ -10,7 +10,7 @@ import pytest
 
 from tabb.batch import make_domains
 from tabb.errors import DataError, UsageError
-from tabb.rules import DARA, DROCO, IGDF, RULES, SRPO, EnsembleConfig, Pooled
+from tabb.rules import DARA, DROCO, IGDF, OTDF, RULES, SRPO, CVAEConfig, EnsembleConfig, Pooled
 from tabb.rules.dara import reward_correction
 from tabb.rules.droco import huber, robust_penalty
 from tabb.rules.ensemble import LOG_VARIANCE, fit_ensemble, gaussian, negative_log_likelihood
@@ -22,17 +22,20 @@ from tabb.transitions import Transitions
 
 SMALL = {"updates": 40, "batch_size": 16, "hidden": (16,)}
 SMALL_ENSEMBLE = EnsembleConfig(members=3, elites=2, updates=40, batch_size=16, hidden=(16, 16))
+SMALL_CVAE = CVAEConfig(hidden=(16,), updates=40, batch_size=16)
 RIVALS = {
     "dara": DARA(**SMALL),
     "igdf": IGDF(**SMALL, latent_size=4),
     "srpo": SRPO(hidden=(16,)),
     "droco": DROCO(ensemble=SMALL_ENSEMBLE),
+    "otdf": OTDF(samples=2, iterations=20, chunk=600, cvae=SMALL_CVAE),
 }
 NEUTRAL = {
     "dara": {"bonus_scale": 0.0},
     "igdf": {"keep": 1.0, "weight_scale": 0.0},
     "srpo": {"bonus_scale": 0.0},
     "droco": {"penalty_scale": 0.0, "huber_threshold": math.inf},
+    "otdf": {"keep": 1.0, "weigh_rows": False, "behaviour_scale": 0.0},
 }
 
 
@@ -133,6 +136,12 @@ def test_preparation_repeats_and_fits_its_template(name, prepared, domains, same
         (SRPO, {"bonus_scale": math.nan}, "bonus_scale=nan"),
         (DROCO, {"penalty_scale": -0.1}, "penalty_scale=-0.1"),
         (DROCO, {"huber_threshold": math.nan}, "huber_threshold=nan"),
+        (OTDF, {"keep": 0.0}, "keep=0.0"),
+        (OTDF, {"behaviour_scale": math.nan}, "behaviour_scale=nan"),
+        (OTDF, {"regularisation": 0.0}, "regularisation=0.0"),
+        (OTDF, {"chunk": 0}, "chunk=0"),
+        (CVAEConfig, {"divergence": -1.0}, "divergence=-1.0"),
+        (CVAEConfig, {"hidden": ()}, "hidden layer"),
         (EnsembleConfig, {"elites": 8}, "elites=8"),
         (EnsembleConfig, {"held_out": 1.0}, "held_out=1.0"),
     ],

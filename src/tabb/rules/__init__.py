@@ -1,24 +1,28 @@
 """Transfer rules: what a cross-domain method adds to a backbone. `RULES` lists them by name."""
 
 from tabb.rules.baselines import Pooled, TargetOnly
+from tabb.rules.cvae import CVAEConfig
 from tabb.rules.dara import DARA
 from tabb.rules.droco import DROCO
 from tabb.rules.ensemble import EnsembleConfig
 from tabb.rules.igdf import IGDF
+from tabb.rules.otdf import OTDF
 from tabb.rules.predictor import PredictorConfig
 from tabb.rules.rule import Rule
 from tabb.rules.srpo import SRPO
 from tabb.rules.tabb import TABB
 
-RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (TABB, Pooled, TargetOnly, DARA, DROCO, IGDF, SRPO)}
+RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (TABB, Pooled, TargetOnly, DARA, DROCO, IGDF, OTDF, SRPO)}
 
 __all__ = [
     "DARA",
     "DROCO",
     "IGDF",
+    "OTDF",
     "RULES",
     "SRPO",
     "TABB",
+    "CVAEConfig",
     "EnsembleConfig",
     "Pooled",
     "PredictorConfig",
