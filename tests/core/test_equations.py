@@ -82,6 +82,12 @@ def test_soft_weight_by_hand():
     close(soft_weight(mismatch, 0.5, jnp.mean(mismatch)), [1, math.exp(-2), math.exp(-4)])
 
 
+def test_soft_weight_has_a_floor():
+    mismatch = jnp.array([0.0, 2.0, 400.0])
+    close(soft_weight(mismatch, 1.0, jnp.array(2.0), 0.2), [1, 0.2 + 0.8 * math.exp(-1), 0.2])
+    assert np.asarray(soft_weight(mismatch, math.inf, jnp.array(2.0), 0.2)).tolist() == [1.0, 1.0, 1.0]
+
+
 def test_soft_weight_does_not_depend_on_the_scale_of_values():
     mismatch = jnp.array([0.1, 0.7, 2.0])
     close(soft_weight(1000 * mismatch, 1.0, jnp.array(1000.0)), soft_weight(mismatch, 1.0, jnp.array(1.0)), rtol=1e-5)

@@ -71,14 +71,14 @@ def weigh(rule, batch=BATCH):
 
 
 def test_weights_by_hand_without_uncertainty():
-    weights, metrics = weigh(TABB(uncertainty=0.0))
+    weights, metrics = weigh(TABB(uncertainty=0.0, least_weight=0.0))
     assert float(metrics["tbm"]) == pytest.approx(0.5)
     np.testing.assert_allclose(weights.critic, [1, 1, math.exp(-3), 1, 1], rtol=1e-5)
     assert float(metrics["source_weight"]) == pytest.approx((2 + math.exp(-3)) / 3)
 
 
 def test_weights_by_hand_with_uncertainty():
-    weights, metrics = weigh(TABB(uncertainty=2.0, temperature=2.0))
+    weights, metrics = weigh(TABB(uncertainty=2.0, temperature=2.0, least_weight=0.0))
     # TBM+: 0, 2, 2.5; mean 1.5; τ = 3
     assert float(metrics["tbm"]) == pytest.approx(1.5)
     np.testing.assert_allclose(weights.critic, [1, math.exp(-2 / 3), math.exp(-2.5 / 3), 1, 1], rtol=1e-5)
@@ -86,7 +86,7 @@ def test_weights_by_hand_with_uncertainty():
 
 @pytest.mark.parametrize("uncertainty", [0.0, 2.0])
 def test_the_error_on_target_rows_as_unit(uncertainty):
-    weights, metrics = weigh(TABB(scale="target", temperature=2.0, uncertainty=uncertainty))
+    weights, metrics = weigh(TABB(scale="target", temperature=2.0, uncertainty=uncertainty, least_weight=0.0))
     assert float(metrics["target_error"]) == pytest.approx(1.0), "the heads' spread is no part of the unit"
     mismatch = np.array([0, 0, 1.5]) + uncertainty * np.array([0, 1, 0.5])
     np.testing.assert_allclose(weights.critic, [*np.exp(-mismatch / 2.0), 1, 1], rtol=1e-5)
@@ -117,7 +117,24 @@ def test_source_rows_are_imitated_by_the_factor_given(share):
     np.testing.assert_array_equal(weights.value, weights.critic)
 
 
-@pytest.mark.parametrize("options", [{"uncertainty": -1.0}, {"uncertainty": math.inf}, {"imitate_source": -0.1}])
+def test_no_source_row_weighs_less_than_the_least_weight():
+    weights, metrics = weigh(TABB(uncertainty=0.0, least_weight=0.25))
+    np.testing.assert_allclose(weights.critic, [1, 1, 0.25 + 0.75 * math.exp(-3), 1, 1], rtol=1e-5)
+    assert float(metrics["source_weight"]) == pytest.approx((2.25 + 0.75 * math.exp(-3)) / 3)
+    weights, _ = weigh(TABB(temperature=1e-3, uncertainty=0.0))
+    np.testing.assert_allclose(weights.critic, [1, 1, 0.1, 1, 1], rtol=1e-6)
+
+
+WRONG_FACTORS = [
+    {"uncertainty": -1.0},
+    {"uncertainty": math.inf},
+    {"imitate_source": -0.1},
+    {"least_weight": 1.1},
+    {"least_weight": math.nan},
+]
+
+
+@pytest.mark.parametrize("options", WRONG_FACTORS)
 def test_factors_must_not_be_negative(options):
     with pytest.raises(UsageError, match=next(iter(options))):
         TABB(**options)

@@ -49,7 +49,7 @@ def soft_weight(
     """
     # The bound on the unit is inside: with c = inf and no mismatch at all, inf * 0 would be NaN.
     trust = jnp.exp(-mismatch / (temperature * jnp.maximum(unit, 1e-8)))
-    return 1.0 - (1.0 - least) * (1.0 - trust)
+    return trust + least * (1.0 - trust)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,67 @@
+"""How runs went: scores and mean values along them, from their run folders, as a table and a JSON file.
+
+    python benchmarks/curves.py runs/a/seed0 runs/b/seed0 --json results/ablations/NAME.json
+    python benchmarks/curves.py results/ablations/NAME.json
+
+A mean value far above the best return over 1 - γ is a critic that drifts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tabb.training.folder import read_json, write_json
+
+METRICS = ("mean_value", "critic_loss", "source_weight")
+
+
+def curve(folder: Path) -> dict[str, Any]:
+    """Settings of a run, and at each evaluation its score and the metrics just before."""
+    config = read_json(folder / "config.json")
+    points: list[dict[str, float]] = []
+    metrics: dict[str, Any] = {}
+    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if entry["kind"] == "evaluation":
+            known = {name: round(metrics[name], 3) for name in METRICS if name in metrics}
+            points.append({"update": entry["update"], "score": round(entry["mean"], 2), **known})
+        else:
+            metrics = entry
+    kept = ("rule", "task", "seed", "settings")
+    return {name: config[name] for name in kept} | {"device": config["environment"]["device"], "points": points}
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """A line per run: rule, task, seed; score and mean value at each fifth of the run."""
+    lines = []
+    for run in runs:
+        rule = {name: value for name, value in run["rule"].items() if name in ("least_weight", "imitate_source")}
+        told = ", ".join(f"{name}={value}" for name, value in rule.items())
+        lines.append(f"{run['rule']['name']} ({told or 'no options'}), {run['task']}, seed {run['seed']}")
+        every = max(1, len(run["points"]) // 5)
+        for point in run["points"][every - 1 :: every]:
+            numbers = "  ".join(f"{name} {point[name]:g}" for name in ("score", *METRICS) if name in point)
+            lines.append(f"  {point['update']:>9,}  {numbers}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders, or one JSON file written before")
+    parser.add_argument("--json", type=Path, help="where to write the curves")
+    options = parser.parse_args()
+    if options.runs[0].is_file():
+        runs = json.loads(options.runs[0].read_text(encoding="utf-8"))["runs"]
+    else:
+        runs = [curve(folder) for folder in options.runs]
+    print(table(runs))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(options.json, {"runs": runs})
+
+
+if __name__ == "__main__":
+    main()
