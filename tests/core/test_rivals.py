@@ -2,12 +2,15 @@
 
 import dataclasses
 import math
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tabb.backbones import IQL
 from tabb.batch import make_domains
 from tabb.errors import DataError, UsageError
 from tabb.rules import DARA, DROCO, IGDF, OTDF, RULES, SRPO, CVAEConfig, EnsembleConfig, Pooled
@@ -17,6 +20,7 @@ from tabb.rules.ensemble import LOG_VARIANCE, fit_ensemble, gaussian, negative_l
 from tabb.rules.fitting import step_normaliser, with_next
 from tabb.rules.igdf import contrastive_loss, cosine
 from tabb.rules.srpo import state_bonus, valuable
+from tabb.training import Settings, train
 from tabb.training.loop import Learner, compiled_updates, compiled_updates_of_seeds, pack_data
 from tabb.transitions import Transitions
 
@@ -98,25 +102,57 @@ def test_cut_into_calls_is_the_same_run(name, run, same_bits):
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_a_seed_axis_is_the_seed_alone(name, prepared, sizes, backbone, run, largest_difference):
-    models, data = prepared[name]
-    learner = Learner(backbone, RIVALS[name], 12)
-    keys = jnp.stack([jax.random.key(2), jax.random.key(9)])
-    states = jax.vmap(lambda key: learner.init(sizes, key))(jnp.stack([jax.random.key(1), jax.random.key(8)]))
+def test_a_seed_axis_is_the_seed_alone(name, prepared, domains, sizes, backbone, run, largest_difference):
+    """Two lanes with models, columns and keys of their own: each ends as it would alone."""
+    rule, (first, data) = RIVALS[name], prepared[name]
+    second = jax.tree.map(lambda leaf: 0.5 * leaf, first)
+    other = pack_data(domains, rule.columns(second, domains))
+    learner = Learner(backbone, rule, 12)
+    keys = [jax.random.key(2), jax.random.key(9)]
+    states = [learner.init(sizes, jax.random.key(seed)) for seed in (1, 8)]
 
-    def twice(tree):
-        return jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), tree)
+    def lanes(*trees):
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
-    lanes = data._replace(columns=twice(data.columns))
-    both, _ = compiled_updates_of_seeds(learner, twice(models), lanes, keys, states, jnp.asarray(0), jnp.asarray(12))
-    alone, _ = run(name, RIVALS[name])
-    assert largest_difference(jax.tree.map(lambda leaf: leaf[0], both), alone) < 1e-4
+    both, _ = compiled_updates_of_seeds(
+        learner,
+        lanes(first, second),
+        data._replace(columns=lanes(data.columns, other.columns)),
+        jnp.stack(keys),
+        lanes(*states),
+        jnp.asarray(0),
+        jnp.asarray(12),
+    )
+    alone = [run(name, rule)[0], compiled_updates(learner, second, other, keys[1], states[1], 0, 12)[0]]
+    for lane, wanted in enumerate(alone):
+        assert largest_difference(jax.tree.map(lambda leaf, lane=lane: leaf[lane], both), wanted) < 1e-4
+    assert largest_difference(*alone) > 1e-2
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_preparation_repeats_and_fits_its_template(name, prepared, domains, same_bits):
+def test_preparation_repeats(name, prepared, domains, same_bits):
     models, _ = prepared[name]
     assert same_bits(models, RIVALS[name].prepare(domains, jax.random.key(3), silent))
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_finished_preparation_is_read_back(name, pair, tmp_path):
+    """A run that goes on takes its models from the folder, and ends as it did."""
+    settings = Settings(updates=4, evaluations=0, backbone=IQL(hidden=(8,), batch_size=16))
+    rule = RIVALS[name]
+    (whole,) = train(rule, *pair, settings=settings, folder=tmp_path)
+    folder = tmp_path / "seed0"
+    wanted = (folder / "policy.npz").read_bytes()
+    for file in ("result.json", "policy.npz", "checkpoint.npz"):
+        (folder / file).unlink()
+    (again,) = train(rule, *pair, settings=settings, folder=tmp_path, resume=True)
+    assert (folder / "policy.npz").read_bytes() == wanted
+    np.testing.assert_array_equal(again.policy.act(np.zeros(3)), whole.policy.act(np.zeros(3)))
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_template_has_the_shapes_of_what_is_prepared(name, prepared, domains):
+    models, _ = prepared[name]
     template = RIVALS[name].template(domains, jax.random.key(0))
     assert jax.tree.structure(template) == jax.tree.structure(models)
     assert [leaf.shape for leaf in jax.tree.leaves(template)] == [leaf.shape for leaf in jax.tree.leaves(models)]
@@ -141,15 +177,31 @@ def test_preparation_repeats_and_fits_its_template(name, prepared, domains, same
         (OTDF, {"regularisation": 0.0}, "regularisation=0.0"),
         (OTDF, {"chunk": 0}, "chunk=0"),
         (CVAEConfig, {"divergence": -1.0}, "divergence=-1.0"),
-        (CVAEConfig, {"hidden": ()}, "hidden layer"),
+        (CVAEConfig, {"hidden": ()}, "hidden layers"),
         (EnsembleConfig, {"elites": 8}, "elites=8"),
         (EnsembleConfig, {"held_out": 1.0}, "held_out=1.0"),
+        (EnsembleConfig, {"learning_rate": math.nan}, "learning_rate=nan"),
+        (EnsembleConfig, {"hidden": (0,)}, "at least 1"),
     ],
 )
 def test_wrong_settings(rule, settings, says):
     with pytest.raises(UsageError, match=says) as caught:
         rule(**settings)
     assert "\n" not in str(caught.value)
+
+
+def test_wrong_words():
+    """In a process without the tests' type checks, which would speak first."""
+    script = (
+        "import tabb\n"
+        "for kind, options in ((tabb.SRPO, {'bonus': 'x'}), (tabb.TABB, {'scale': 'x'}),\n"
+        "                      (tabb.PredictorConfig, {'form': 'x'}), (tabb.PredictorConfig, {'space': 'x'})):\n"
+        "    try: kind(**options)\n"
+        "    except tabb.errors.UsageError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    says = [line.split(" is unknown")[0] for line in done.stdout.splitlines()]
+    assert says == ["bonus='x'", "scale='x'", "predictor form='x'", "predictor space='x'"]
 
 
 # --- what fits share ---
@@ -189,6 +241,19 @@ def test_best_source_rows_stay_in_order_with_their_columns(batch):
     for name in ("observation", "action", "reward", "next_observation", "terminal"):
         np.testing.assert_array_equal(getattr(best, name), np.asarray(getattr(batch, name))[[0, 2, 3, 4, 5]])
     assert batch.best_source(jnp.zeros(3), 3) is batch
+
+
+@pytest.mark.parametrize("name", ["dara", "igdf", "droco", "otdf"])
+def test_next_states_of_terminal_rows_are_not_looked_at(name, prepared, pair, same_bits):
+    def poisoned(data):
+        ended = data.terminal[:, None] > 0
+        return dataclasses.replace(data, next_observation=np.where(ended, np.float32(1e3), data.next_observation))
+
+    poison = make_domains(*map(poisoned, pair))
+    rule, (models, _) = RIVALS[name], prepared[name]
+    again = rule.prepare(poison, jax.random.key(3), silent)
+    assert same_bits(models, again)
+    assert same_bits(rule.columns(models, make_domains(*pair)), rule.columns(again, poison))
 
 
 # --- DARA ---
@@ -343,6 +408,13 @@ def test_ensemble_learns_the_target_dynamics_and_keeps_the_best(make_pair):
     error = np.asarray(predicted) - np.asarray(fresh.next_observation)[:, None]
     assert (error**2).mean() < 0.2 * (changes**2).mean()
     everyone = fit_ensemble(dataclasses.replace(config, elites=3), domains.target, jax.random.key(0), silent)
-    kept = [np.asarray(member.weights[0]) for member in ensemble.members]
-    of_all = [np.asarray(member.weights[0]) for member in everyone.members]
-    assert all(any(np.array_equal(one, other) for other in of_all) for one in kept)
+
+    def error_of(member):
+        alone = dataclasses.replace(ensemble, members=(member,)).following(fresh.observation, fresh.action)[:, 0]
+        return float(jnp.mean(((alone - fresh.next_observation) / ensemble.scale) ** 2))
+
+    kept = {np.asarray(member.weights[0]).tobytes() for member in ensemble.members}
+    errors = [error_of(member) for member in everyone.members]
+    left_out = [np.asarray(member.weights[0]).tobytes() not in kept for member in everyone.members]
+    assert sum(left_out) == 1
+    assert np.argmax(errors) == np.argmax(left_out), "the worst on rows it has not seen is left out"

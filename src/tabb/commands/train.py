@@ -215,6 +215,7 @@ def _resume(root: Path, jobs: int | None, progress: Any) -> int:
         for domain in ("source", "target")
         if domain in origin
     }
+    _check_data(loaded, first["settings"]["engine"], progress != "none")
     env = origin.get("env")
     alone = root == folders[0]
     _quietly(
@@ -238,10 +239,11 @@ def _resume(root: Path, jobs: int | None, progress: Any) -> int:
 
 def _check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
     """Check that the data sets fit together and, to `show`, say what they are and what looks wrong in them."""
-    from tabb.data import check_domains
+    from tabb.data import check_domains, check_side
 
-    found = []
-    if len(loaded) == 2:
+    if len(loaded) == 1:
+        found = check_side("target", loaded["target"].transitions)
+    else:
         source, target = loaded["source"], loaded["target"]
         found = check_domains(source.transitions, target.transitions, source.report, target.report)
     _check_engine(loaded, engine)
@@ -254,7 +256,7 @@ def _check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
 
 
 def _quietly(train: Any, *arguments: Any, **options: Any) -> None:
-    """`train` without the warnings that `_check_data` already gave."""
+    """`train` without its warnings: `_check_data` gives them, with the names of files, or is asked not to."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         train(*arguments, **options)

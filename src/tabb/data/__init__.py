@@ -2,7 +2,7 @@
 
 from tabb.data.arrays import from_arrays, inspect_arrays
 from tabb.data.catalogue import Entry, available, find, resolve
-from tabb.data.domains import check_domains
+from tabb.data.domains import check_domains, check_side
 from tabb.data.files import load, read
 from tabb.data.hdf5 import load_hdf5, write_hdf5
 from tabb.data.npz import load_npz, save_npz
@@ -14,6 +14,7 @@ __all__ = [
     "Report",
     "available",
     "check_domains",
+    "check_side",
     "describe",
     "find",
     "from_arrays",

@@ -27,7 +27,7 @@ def check_domains(
 
     Raises `DataError` (one line) if observation or action sizes differ, if both reports state an engine and
     the two differ, or if both sides hold the same rows. Warned of are actions of very different range, a
-    target larger than the source, very few rows, and columns that never change.
+    target larger than the source, and what `check_side` finds in either.
     """
     source_name = source_report.name if source_report else "source"
     target_name = target_report.name if target_report else "target"
@@ -61,11 +61,16 @@ def check_domains(
         warnings.append(
             f"the target has more rows ({len(target):,}) than the source ({len(source):,}); are they swapped?"
         )
-    for domain, side in (("source", source), ("target", target)):
-        if len(side) < FEW_ROWS:
-            warnings.append(f"the {domain} has only {len(side):,} rows: too few to learn from")
-        for key in ("observation", "action", "reward"):
-            column = np.asarray(getattr(side, key))
-            if (column == column[:1]).all():
-                warnings.append(f"the {domain}'s {key} is the same in all {len(side):,} rows: nothing to learn from")
-    return [one_line(warning) for warning in warnings]
+    return [one_line(warning) for warning in warnings] + check_side("source", source) + check_side("target", target)
+
+
+def check_side(domain: str, data: Transitions) -> list[str]:
+    """Warnings, one line each: very few rows; observations, actions or rewards that are the same in all rows."""
+    warnings = []
+    if len(data) < FEW_ROWS:
+        warnings.append(f"the {domain} has only {len(data):,} rows: too few to learn from")
+    for key in ("observation", "action", "reward"):
+        column = np.asarray(getattr(data, key))
+        if (column == column[:1]).all():
+            warnings.append(f"the {domain}'s {key} is the same in all {len(data):,} rows: nothing to learn from")
+    return warnings

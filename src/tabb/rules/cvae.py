@@ -20,7 +20,7 @@ from tabb.transitions import Transitions
 
 @dataclasses.dataclass(frozen=True)
 class CVAEConfig:
-    """How the autoencoder is built and fitted [OTDF and BCQ: 750, 750; 10,000; 128; 1e-3; 0.5]."""
+    """How the autoencoder is built and fitted [all as OTDF]."""
 
     hidden: tuple[int, ...] = (750, 750)
     """widths of the hidden layers of encoder and decoder"""
@@ -34,8 +34,8 @@ class CVAEConfig:
     """weight of the Kullback-Leibler term against the reconstruction's mean squared error"""
 
     def __post_init__(self) -> None:
-        if self.updates < 1 or self.batch_size < 1 or not self.hidden:
-            raise UsageError("cvae: updates and batch_size must be at least 1, and there must be a hidden layer")
+        if self.updates < 1 or self.batch_size < 1 or not self.hidden or min(self.hidden) < 1:
+            raise UsageError("cvae: updates, batch_size and the widths of hidden layers must be at least 1")
         for name in ("learning_rate", "divergence"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"cvae {name}={getattr(self, name)}: must be a number, zero or more")

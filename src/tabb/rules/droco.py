@@ -6,7 +6,7 @@
     loss = Huber_δ(Q - b) for source rows, (Q - b)² / 2 for target rows
 
 The ensemble is fitted before training and then frozen: its next states are columns per source row. The losses here are
-twice those of the paper, which leaves their ratio and makes IQL's squared error the neutral case.
+twice those above and their mean is over both domains' rows together: at equal shares the sum of two means above.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ The members are separate networks, not one stacked: XLA's batched matrix product
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import equinox as eqx
 import jax
@@ -49,8 +50,11 @@ class EnsembleConfig:
             raise UsageError(f"ensemble elites={self.elites}: must lie between 1 and members={self.members}")
         if not 0 < self.held_out < 1:
             raise UsageError(f"ensemble held_out={self.held_out}: must lie between 0 and 1")
-        if self.updates < 1 or self.batch_size < 1 or not self.hidden:
-            raise UsageError("ensemble: updates and batch_size must be at least 1, and there must be a hidden layer")
+        if self.updates < 1 or self.batch_size < 1 or not self.hidden or min(self.hidden) < 1:
+            raise UsageError("ensemble: updates, batch_size and the widths of hidden layers must be at least 1")
+        for name in ("learning_rate", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"ensemble {name}={getattr(self, name)}: must be a number, zero or more")
 
 
 class Ensemble(eqx.Module):

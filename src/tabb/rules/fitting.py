@@ -45,13 +45,19 @@ def with_next(data: Transitions, name: str) -> Int[Array, " m"]:
 
 def step_normaliser(domains: Domains) -> Normaliser:
     """Mean and deviation of each column of [s, a, s'] over rows with a next state, each domain counting half."""
-    means, squares = [], []
+    moments = []
     for name, data in (("source", domains.source), ("target", domains.target)):
-        values = np.asarray(steps(data), np.float64)[np.asarray(with_next(data, name))]
-        means.append(values.mean(axis=0))
-        squares.append((values**2).mean(axis=0))
-    mean = np.mean(means, axis=0)
-    scale = np.sqrt(np.maximum(np.mean(squares, axis=0) - mean**2, 0))
+        rows = np.asarray(with_next(data, name))
+        # Column group by column group: the million rows of Ant as one matrix of doubles would take gigabytes.
+        groups = [np.asarray(part)[rows] for part in (data.observation, data.action, data.next_observation)]
+        means = [values.mean(axis=0, dtype=np.float64) for values in groups]
+        squares = [
+            ((values - mean.astype(np.float32)) ** 2).mean(axis=0, dtype=np.float64) + mean**2
+            for values, mean in zip(groups, means, strict=True)
+        ]
+        moments.append((np.concatenate(means), np.concatenate(squares)))
+    mean, square = np.mean(moments, axis=0)
+    scale = np.sqrt(np.maximum(square - mean**2, 0))
     # A constant column (Ant's contact forces) has no spread to divide by.
     scale = np.where(scale < 1e-6, 1.0, scale)
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))

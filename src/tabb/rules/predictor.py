@@ -56,9 +56,12 @@ class PredictorConfig:
     hidden: int = 256
     """width of the two hidden layers of encoders and source head; target heads have half"""
     slow_rate: float = 0.005
-    """rate of the slow encoder, which V and the targets of prediction use (space latent)"""
+    """rate of the slow encoder, which V and the goals of prediction use (space latent)"""
 
     def __post_init__(self) -> None:
+        for name, known in (("space", ("raw", "latent")), ("form", ("residual", "direct"))):
+            if getattr(self, name) not in known:
+                raise UsageError(f"predictor {name}={getattr(self, name)!r} is unknown: use {' or '.join(known)}")
         for name in ("heads", "updates", "batch_size", "latent_size", "hidden"):
             if getattr(self, name) < 1:
                 raise UsageError(f"predictor {name}={getattr(self, name)}: must be at least 1")

@@ -66,8 +66,7 @@ class TABB(Rule):
     its mismatch could be the predictor's error [ours]"""
     least_weight: float = 0.1
     """f, the weight that the least trusted source row keeps. With 0 (the paper) nothing corrects V where no row is
-    trusted: it drifts up, which lowers the trust there further; measured, V passed all returns after 60,000
-    updates [ours]"""
+    trusted: it drifts up, and that lowers the trust there further [ours, measured: docs/methods/tabb.md]"""
     uncertainty: float = 1.0
     """β: how much the spread of the K predicted backups adds to TBM; 0 is the paper [ours]"""
     weigh_value: bool = True
@@ -85,6 +84,8 @@ class TABB(Rule):
     def __post_init__(self) -> None:
         if math.isnan(self.temperature) or self.temperature <= 0:
             raise UsageError(f"temperature={self.temperature} must be positive (inf weighs all source rows alike)")
+        if self.scale not in ("source", "target"):
+            raise UsageError(f"scale={self.scale!r} is unknown: use source or target")
         if not 0 < self.source_share < 1:
             raise UsageError(f"source_share={self.source_share} must lie between 0 and 1")
         if not 0 <= self.least_weight <= 1:

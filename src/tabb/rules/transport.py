@@ -18,6 +18,9 @@ from tabb.rules.fitting import Report
 LARGEST_EXPONENT = 60.0
 """costs beyond this many ε above the least of their row count as that: e^-60 is nearly nothing, and float32 holds it"""
 
+LARGEST_MATRIX = 50_000_000
+"""entries of one matrix: 200 MB"""
+
 
 def cosine_cost(source: Float[Array, "n w"], target: Float[Array, "m w"]) -> Float[Array, "n m"]:
     """1 - cos of the angle between rows."""
@@ -66,8 +69,9 @@ def deviations(
 
     The source is cut into chunks of nearly equal size, drawn at random so that each is a fair sample of it; a row's
     share of its chunk's cost is divided by its share of the mass, so that scores do not depend on a chunk's size.
-    Memory: two matrices of chunk x target rows.
+    Memory: a few matrices of chunk x target rows, the chunk made smaller where those would pass `LARGEST_MATRIX`.
     """
+    chunk = max(1, min(chunk, LARGEST_MATRIX // len(target)))
     order = np.asarray(jax.random.permutation(key, len(source)))
     found = np.empty(len(source), np.float32)
     pieces = np.array_split(order, -(-len(source) // chunk))

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from tabb.batch import make_domains
-from tabb.data import check_domains
+from tabb.data import check_domains, check_side
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataWarning, UsageError
 from tabb.rules import Rule
@@ -121,11 +121,12 @@ def _check(
                 f"task {task.name} and the data do not fit: {size} is {getattr(task, size)} and "
                 f"{getattr(target, size)}; name the task that the target data come from"
             )
-    if rule.shares(settings.backbone.batch_size)[0] == 0:
-        return target[:0]
+    alone = rule.shares(settings.backbone.batch_size)[0] == 0
+    if alone:
+        source = target[:0]
     if source is None:
         raise UsageError(f"rule {rule.name} needs source data: give them, or train target-only")
-    for warning in check_domains(source, target):
+    for warning in check_side("target", target) if alone else check_domains(source, target):
         warnings.warn(warning, DataWarning, stacklevel=3)
     return source
 

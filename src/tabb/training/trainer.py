@@ -166,8 +166,8 @@ class Trainer:
 
         folder = self.folders[i]
         if folder is not None and self.resume and folder.prepared_file.exists():
-            template = jax.eval_shape(self.rule.template, self.domains, key)
-            return folder.restore_prepared(template)
+            # Not traced: a template may look at the data (their scales, how many rows they have).
+            return folder.restore_prepared(self.rule.template(self.domains, key))
         models = self.rule.prepare(self.domains, key, report)
         if folder is not None:
             folder.save_prepared(models)
