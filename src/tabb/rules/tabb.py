@@ -65,8 +65,8 @@ class TABB(Rule):
     trusted; or the mean error of predicted backups on target rows, so that a source is trusted only as far as
     its mismatch could be the predictor's error [ours]"""
     least_weight: float = 0.1
-    """f, the weight that the least trusted source row keeps. With 0 (the paper) nothing corrects V where no row is
-    trusted: it drifts up, and that lowers the trust there further [ours, measured: docs/methods/tabb.md]"""
+    """f, the weight that the least trusted source row keeps; with 0 (the paper) V drifted far above all returns'
+    worth in long runs [ours, measured: docs/methods/tabb.md]"""
     uncertainty: float = 1.0
     """β: how much the spread of the K predicted backups adds to TBM; 0 is the paper [ours]"""
     weigh_value: bool = True
