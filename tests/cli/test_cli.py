@@ -278,10 +278,10 @@ def test_data_of_another_engine(policy: Path, tmp_path: Path, capsys: pytest.Cap
 def test_runs_from_arrays_are_resumed_in_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generator = np.random.default_rng(0)
     data = tabb.from_arrays(
-        generator.normal(size=(60, 3)),
-        generator.uniform(-1, 1, (60, 2)),
-        generator.normal(size=60),
-        timeouts=np.arange(1, 61) % 20 == 0,
+        generator.normal(size=(160, 3)),
+        generator.uniform(-1, 1, (160, 2)),
+        generator.normal(size=160),
+        timeouts=np.arange(1, 161) % 20 == 0,
     )
     settings = tabb.Settings(updates=10, backbone=tabb.IQL(hidden=(8,), batch_size=8))
     tabb.train(tabb.TargetOnly(), None, data, settings=settings, folder=tmp_path / "runs")
