@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.batch import Batch, Domains
 from tabb.errors import UsageError
 from tabb.networks import MLP, Normaliser, mlp
-from tabb.rules.fitting import Report, draw_rows, fit, scores, step_normaliser, steps, with_next
+from tabb.rules.fitting import Report, draw_rows, fit, scores, standard_steps, step_normaliser, steps
 from tabb.rules.rule import Learned, Models, Rule, on_source
 from tabb.transitions import Transitions
 
@@ -89,10 +89,7 @@ class DARA(Rule):
     def prepare(self, domains: Domains, key: PRNGKeyArray, report: Report) -> Classifiers:
         init_key, fit_key = jax.random.split(key)
         fresh = self.template(domains, init_key)
-        data = tuple(
-            fresh.normaliser(steps(side)[with_next(side, name)])
-            for name, side in (("source", domains.source), ("target", domains.target))
-        )
+        data = standard_steps(domains, fresh.normaliser)
         networks = fit(
             self._loss,
             (fresh.step, fresh.state_action),

@@ -63,6 +63,14 @@ def step_normaliser(domains: Domains) -> Normaliser:
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
 
 
+def standard_steps(domains: Domains, normaliser: Normaliser) -> tuple[Float[Array, "n w"], Float[Array, "m w"]]:
+    """Standardised [s, a, s'] of the source and of the target rows that have a next state."""
+    return (
+        normaliser(steps(domains.source)[with_next(domains.source, "source")]),
+        normaliser(steps(domains.target)[with_next(domains.target, "target")]),
+    )
+
+
 def fit(
     loss: Callable[[P, Any, PRNGKeyArray], Float[Array, ""]],
     parameters: P,

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.batch import Batch, Domains, Sizes
 from tabb.errors import UsageError
 from tabb.rules.cvae import CVAE, CVAEConfig, fit_cvae, init_cvae, log_likelihood
-from tabb.rules.fitting import Report, step_normaliser, steps, with_next
+from tabb.rules.fitting import Report, standard_steps, step_normaliser, with_next
 from tabb.rules.rule import Features, Metrics, Models, Rule, Value, Weights, on_source
 from tabb.rules.transport import deviations
 
@@ -89,11 +89,9 @@ class OTDF(Rule):
 
     def prepare(self, domains: Domains, key: PRNGKeyArray, report: Report) -> Transported:
         transport_key, cvae_key, noise_key = jax.random.split(key, 3)
-        normaliser = step_normaliser(domains)
         alive = with_next(domains.source, "source")
         found = deviations(
-            normaliser(steps(domains.source)[alive]),
-            normaliser(steps(domains.target)[with_next(domains.target, "target")]),
+            *standard_steps(domains, step_normaliser(domains)),
             self.chunk,
             self.regularisation,
             self.iterations,
