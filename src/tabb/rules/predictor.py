@@ -25,10 +25,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.batch import Domains, Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, avg_l1_norm, mlp, moving_average
+from tabb.rules.fitting import CALLS
 from tabb.transitions import Transitions
-
-CALLS = 20
-"""compiled calls that the fit is cut into, so that progress shows and Ctrl-C is heard"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,12 +24,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Domains, Sizes
 from tabb.errors import UsageError
+from tabb.rules.fitting import ROWS_PER_CALL
 from tabb.rules.predictor import Outcome, Predictor, PredictorConfig, fit_predictor, init_predictor
 from tabb.rules.rule import Features, Metrics, Rule, Value, Weights
 from tabb.transitions import Transitions
-
-ROWS_PER_CALL = 8192
-"""source rows predicted at once: bounds the memory of hidden layers, whatever the size of the data"""
 
 
 def target_bellman_mismatch(
