@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tabb.evaluation.summary import learner_of
 from tabb.training.folder import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "scores"
@@ -55,10 +56,10 @@ def table(folder: Path) -> str:
 
 
 def _method(result: dict[str, Any]) -> str:
-    """The rule and the level of its source data: `tabb from medium`."""
+    """The learner and the level of its source data: `tabb from medium`."""
     robot = str(result["task"]).split("-")[0]
     source = "+".join(Path(name).stem.removeprefix(f"{robot}_") for name in result["data"].get("source", []))
-    return f"{result['rule']['name']} from {source}" if source else str(result["rule"]["name"])
+    return f"{learner_of(result)} from {source}" if source else learner_of(result)
 
 
 def _cell(scores: list[float]) -> str:

@@ -1,7 +1,11 @@
+import os
+
 import numpy as np
 import pytest
 
 from tabb.transitions import Transitions
+
+os.environ["TABB_CACHE"] = "off"  # what one test prepared must not spare another the work it tests
 
 
 def _rows(generator, rows, shift, observation_size=3, action_size=2):

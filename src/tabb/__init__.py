@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tabb.backbones import BCQ as BCQ
+    from tabb.backbones import CQL as CQL
     from tabb.backbones import IQL as IQL
+    from tabb.backbones import TD3BC as TD3BC
+    from tabb.backbones import Backbone as Backbone
     from tabb.data import from_arrays as from_arrays
     from tabb.data import load as load
     from tabb.data.collect import collect as collect
@@ -24,8 +28,10 @@ if TYPE_CHECKING:
     from tabb.environments import make as make
     from tabb.evaluation.scores import evaluate as evaluate
     from tabb.policy import Policy as Policy
+    from tabb.rules import BOSA as BOSA
     from tabb.rules import DARA as DARA
     from tabb.rules import DROCO as DROCO
+    from tabb.rules import DVDF as DVDF
     from tabb.rules import IGDF as IGDF
     from tabb.rules import OTDF as OTDF
     from tabb.rules import SRPO as SRPO
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
     from tabb.rules import Pooled as Pooled
     from tabb.rules import PredictorConfig as PredictorConfig
     from tabb.rules import Rule as Rule
+    from tabb.rules import SparseQConfig as SparseQConfig
     from tabb.rules import TargetOnly as TargetOnly
     from tabb.training import Run as Run
     from tabb.training import Settings as Settings
@@ -43,7 +50,10 @@ if TYPE_CHECKING:
 
 # Names are imported when they are first used: `tabb tasks` and an acting policy need not wait for JAX.
 _WHERE = {
-    "IQL": "tabb.backbones",
+    **dict.fromkeys(("BCQ", "CQL", "IQL", "TD3BC", "Backbone"), "tabb.backbones"),
+    "BOSA": "tabb.rules",
+    "DVDF": "tabb.rules",
+    "SparseQConfig": "tabb.rules",
     "CVAEConfig": "tabb.rules",
     "OTDF": "tabb.rules",
     "EnsembleConfig": "tabb.rules",

@@ -51,7 +51,7 @@ def first_update():
 
     @functools.partial(jax.jit, static_argnums=(0,))
     def update(learner, models, state, batch):
-        return learner.update(models, state, batch)
+        return learner.update(models, state, batch, jax.random.key(4), jnp.asarray(0))
 
     def first(rule, batch, models=()):
         learner = Learner(TINY, rule, 10)

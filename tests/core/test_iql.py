@@ -13,6 +13,7 @@ from tabb.batch import Batch, Sizes
 from tabb.rules.baselines import Pooled
 
 UPDATES = 4
+UNUSED = (jax.random.key(0), jnp.asarray(0))  # IQL draws nothing and treats every update alike
 ALGORITHM = IQL(
     expectile=0.8, temperature=4.0, largest_advantage_weight=2.0, discount=0.9, slow_rate=0.25, learning_rate=0.01,
     hidden=(5, 4), batch_size=8,
@@ -140,7 +141,7 @@ def history():
         *map(arrays, (state.value, state.critic.first, state.critic.second)),
         *map(arrays, (state.slow_critic.first, state.slow_critic.second, state.policy)),
     )
-    update = jax.jit(lambda state, batch: ALGORITHM.update(rule, (), UPDATES, state, batch))
+    update = jax.jit(lambda state, batch: ALGORITHM.update(rule, (), UPDATES, state, batch, *UNUSED))
     steps = []
     for number in range(3):
         rows = rows_of(number)
@@ -204,7 +205,7 @@ def test_metrics_of_each_update(history, number):
 def test_policy_rate_ends_at_zero():
     algorithm = IQL(hidden=(4,), batch_size=8)
     state = algorithm.init(Pooled(), Sizes(3, 2), 2, jax.random.key(0))
-    update = jax.jit(lambda state, batch: algorithm.update(Pooled(), (), 2, state, batch))
+    update = jax.jit(lambda state, batch: algorithm.update(Pooled(), (), 2, state, batch, *UNUSED))
     batch = Batch(*(jnp.asarray(c, jnp.float32) for c in rows_of(0)), columns={}, target_columns={}, source_rows=4)
     states = [state]
     for _ in range(4):

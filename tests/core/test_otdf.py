@@ -118,7 +118,7 @@ def test_autoencoder_knows_which_actions_its_data_take(make_pair):
     data = make_domains(*make_pair(), "none").target
     data = dataclasses.replace(data, action=jnp.stack([jnp.tanh(data.observation[:, 0])] * 2, axis=1))
     config = CVAEConfig(hidden=(32, 32), updates=800, batch_size=64)
-    cvae = fit_cvae(config, data, jax.random.key(0), silent)
+    cvae = fit_cvae(config, [(data.observation, data.action)], jax.random.key(0), silent, "autoencoder")
     noise = jax.random.normal(jax.random.key(1), (10, 4))
     usual = log_likelihood(cvae, data.observation, data.action, noise, 0.1)
     other = log_likelihood(cvae, data.observation, -data.action, noise, 0.1)

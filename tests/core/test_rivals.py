@@ -1,6 +1,7 @@
 """The rival methods: every formula by hand, the rows it changes, the neutral setting, what is fitted."""
 
 import dataclasses
+import functools
 import math
 import subprocess
 import sys
@@ -10,10 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tabb.backbones import IQL
+from tabb.backbones import own_backbone
 from tabb.batch import make_domains
 from tabb.errors import DataError, UsageError
-from tabb.rules import DARA, DROCO, IGDF, OTDF, RULES, SRPO, CVAEConfig, EnsembleConfig, Pooled
+from tabb.rules import (
+    BOSA,
+    DARA,
+    DROCO,
+    DVDF,
+    IGDF,
+    OTDF,
+    RULES,
+    SRPO,
+    CVAEConfig,
+    EnsembleConfig,
+    Pooled,
+    SparseQConfig,
+)
 from tabb.rules.dara import reward_correction
 from tabb.rules.fitting import step_normaliser, with_next
 from tabb.rules.igdf import contrastive_loss, cosine
@@ -31,6 +45,8 @@ RIVALS = {
     "srpo": SRPO(hidden=(16,)),
     "droco": DROCO(ensemble=SMALL_ENSEMBLE),
     "otdf": OTDF(samples=2, iterations=20, chunk=600, cvae=SMALL_CVAE),
+    "dvdf": DVDF(**SMALL, latent_size=4, values=SparseQConfig(updates=40, batch_size=16, hidden=(16,))),
+    "bosa": BOSA(members=2, cvae=SMALL_CVAE, least_likelihood=1e-9),
 }
 NEUTRAL = {
     "dara": {"bonus_scale": 0.0},
@@ -38,6 +54,8 @@ NEUTRAL = {
     "srpo": {"bonus_scale": 0.0},
     "droco": {"penalty_scale": 0.0, "huber_threshold": math.inf},
     "otdf": {"keep": 1.0, "weigh_rows": False, "behaviour_scale": 0.0},
+    "dvdf": {"keep": 1.0, "weight_scale": 0.0},
+    "bosa": {"policy_scale": 0.0, "least_likelihood": 0.0, "conservatism": 0.0},
 }
 
 
@@ -51,16 +69,27 @@ def prepared(domains):
     made = {}
     for name, rule in RIVALS.items():
         models = rule.prepare(domains, jax.random.key(3), silent)
-        made[name] = (models, pack_data(domains, rule.columns(models, domains)))
+        made[name] = (models, pack_data(domains, rule.columns(models, domains), rule.target_columns(models, domains)))
     return made
 
 
 @pytest.fixture(scope="module")
-def run(prepared, sizes, backbone):
+def small_backbone(backbone):
+    """`small_backbone(rule)`: the rule's own, small."""
+
+    def small(rule):
+        sizes = {name: getattr(backbone, name) for name in ("hidden", "batch_size", "learning_rate")}
+        return dataclasses.replace(own_backbone(rule), **sizes)
+
+    return small
+
+
+@pytest.fixture(scope="module")
+def run(prepared, sizes, small_backbone):
     """`run(name, rule, cuts)`: state and metrics after 12 updates, in calls that end at `cuts`."""
 
     def run(name, rule, cuts=(12,)):
-        learner = Learner(backbone, rule, 12)
+        learner = Learner(small_backbone(rule), rule, 12)
         models, data = prepared[name]
         state, first = learner.init(sizes, jax.random.key(1)), 0
         for last in cuts:
@@ -72,10 +101,16 @@ def run(prepared, sizes, backbone):
 
 
 @pytest.fixture(scope="module")
-def pooled_run(domains, sizes, backbone):
-    learner = Learner(backbone, Pooled(), 12)
-    state = learner.init(sizes, jax.random.key(1))
-    return compiled_updates(learner, (), pack_data(domains, {}), jax.random.key(2), state, 0, 12)[0]
+def pooled_run(domains, sizes, small_backbone):
+    """`pooled_run(rule)`: pooled data on the rule's backbone."""
+
+    @functools.cache
+    def pooled(backbone):
+        learner = Learner(backbone, Pooled(), 12)
+        state = learner.init(sizes, jax.random.key(1))
+        return compiled_updates(learner, (), pack_data(domains, {}), jax.random.key(2), state, 0, 12)[0]
+
+    return lambda rule: pooled(small_backbone(rule))
 
 
 # --- all of them ---
@@ -89,9 +124,10 @@ def test_every_rival_is_on_the_command_line():
 @pytest.mark.parametrize("name", RIVALS)
 def test_neutral_is_pooled_bit_for_bit(name, run, pooled_run, same_bits, largest_difference):
     neutral, _ = run(name, dataclasses.replace(RIVALS[name], **NEUTRAL[name]))
-    assert same_bits(neutral._replace(learned=()), pooled_run)
+    pooled = pooled_run(RIVALS[name])
+    assert same_bits(neutral._replace(learned=()), pooled)
     usual, _ = run(name, RIVALS[name])
-    assert largest_difference(usual.critic, pooled_run.critic) > 1e-4
+    assert largest_difference(usual.critic, pooled.critic) > 1e-4
 
 
 @pytest.mark.parametrize("name", RIVALS)
@@ -100,12 +136,12 @@ def test_cut_into_calls_is_the_same_run(name, run, same_bits):
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_a_seed_axis_is_the_seed_alone(name, prepared, domains, sizes, backbone, run, largest_difference):
+def test_a_seed_axis_is_the_seed_alone(name, prepared, domains, sizes, small_backbone, run, largest_difference):
     """Two lanes with models, columns and keys of their own: each ends as it would alone."""
     rule, (first, data) = RIVALS[name], prepared[name]
     second = jax.tree.map(lambda leaf: 0.5 * leaf, first)
-    other = pack_data(domains, rule.columns(second, domains))
-    learner = Learner(backbone, rule, 12)
+    other = pack_data(domains, rule.columns(second, domains), rule.target_columns(second, domains))
+    learner = Learner(small_backbone(rule), rule, 12)
     keys = [jax.random.key(2), jax.random.key(9)]
     states = [learner.init(sizes, jax.random.key(seed)) for seed in (1, 8)]
 
@@ -115,7 +151,10 @@ def test_a_seed_axis_is_the_seed_alone(name, prepared, domains, sizes, backbone,
     both, _ = compiled_updates_of_seeds(
         learner,
         lanes(first, second),
-        data._replace(columns=lanes(data.columns, other.columns)),
+        data._replace(
+            columns=lanes(data.columns, other.columns),
+            target_columns=data.target_columns and lanes(data.target_columns, other.target_columns),
+        ),
         jnp.stack(keys),
         lanes(*states),
         jnp.asarray(0),
@@ -136,8 +175,9 @@ def test_preparation_repeats(name, prepared, domains, same_bits):
 @pytest.mark.parametrize("name", RIVALS)
 def test_a_finished_preparation_is_read_back(name, pair, tmp_path):
     """A run that goes on takes its models from the folder, and ends as it did."""
-    settings = Settings(updates=4, evaluations=0, backbone=IQL(hidden=(8,), batch_size=16))
     rule = RIVALS[name]
+    backbone = dataclasses.replace(own_backbone(rule), hidden=(8,), batch_size=16)
+    settings = Settings(updates=4, evaluations=0, backbone=backbone)
     (whole,) = train(rule, *pair, settings=settings, folder=tmp_path)
     folder = tmp_path / "seed0"
     wanted = (folder / "policy.npz").read_bytes()
@@ -176,6 +216,16 @@ def test_a_template_has_the_shapes_of_what_is_prepared(name, prepared, domains):
         (OTDF, {"chunk": 0}, "chunk=0"),
         (CVAEConfig, {"divergence": -1.0}, "divergence=-1.0"),
         (CVAEConfig, {"hidden": ()}, "hidden layers"),
+        (DVDF, {"likeness": 1.5}, "likeness=1.5"),
+        (DVDF, {"keep": 0.0}, "keep=0.0"),
+        (SparseQConfig, {"sparsity": 0.0}, "sparsity=0.0"),
+        (SparseQConfig, {"discount": math.nan}, "discount=nan"),
+        (SparseQConfig, {"updates": 0}, "at least 1"),
+        (BOSA, {"policy_scale": math.nan}, "policy_scale=nan"),
+        (BOSA, {"least_likelihood": -0.1}, "least_likelihood=-0.1"),
+        (BOSA, {"variance": 0.0}, "variance=0.0"),
+        (BOSA, {"members": 0}, "members=0"),
+        (BOSA, {"dynamics_from": "source"}, "dynamics_from='source'"),
         (EnsembleConfig, {"elites": 8}, "elites=8"),
         (EnsembleConfig, {"held_out": 1.0}, "held_out=1.0"),
         (EnsembleConfig, {"learning_rate": math.nan}, "learning_rate=nan"),
@@ -241,7 +291,7 @@ def test_best_source_rows_stay_in_order_with_their_columns(batch):
     assert batch.best_source(jnp.zeros(3), 3) is batch
 
 
-@pytest.mark.parametrize("name", ["dara", "igdf", "droco", "otdf"])
+@pytest.mark.parametrize("name", ["dara", "igdf", "droco", "otdf", "dvdf", "bosa"])
 def test_next_states_of_terminal_rows_are_not_looked_at(name, prepared, pair, same_bits):
     def poisoned(data):
         ended = data.terminal[:, None] > 0

@@ -9,14 +9,14 @@ is pooled IQL.
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from tabb.backbones.backbone import Backbone, check_common, critic_error
 from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
@@ -50,8 +50,10 @@ def advantage_weight(advantage: Float[Array, " b"], temperature: float, largest:
 
 
 @dataclasses.dataclass(frozen=True)
-class IQL:
+class IQL(Backbone):
     """Implicit Q-learning."""
+
+    name: ClassVar[str] = "iql"
 
     expectile: float = 0.7
     """λ of the value loss; 0.5 is the mean, 1 the maximum over the data's actions [ODRL MuJoCo: 0.7]"""
@@ -71,17 +73,9 @@ class IQL:
     """rows per update, half source and half target unless the rule says otherwise [ODRL: 128 + 128]"""
 
     def __post_init__(self) -> None:
-        for name in ("expectile", "discount", "slow_rate"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UsageError(f"backbone {name}={getattr(self, name)}: must lie in (0, 1]")
-        for name in ("temperature", "learning_rate"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UsageError(f"backbone {name}={getattr(self, name)}: must be a number, zero or more")
+        check_common(self, shares=("expectile", "discount", "slow_rate"), amounts=("temperature", "learning_rate"))
         if self.largest_advantage_weight <= 0:
             raise UsageError(f"backbone largest_advantage_weight={self.largest_advantage_weight}: must be positive")
-        if self.batch_size < 2 or not self.hidden or min(self.hidden) < 1:
-            sizes = f"batch_size={self.batch_size}, hidden={self.hidden}"
-            raise UsageError(f"backbone {sizes}: needs two rows and layers of width 1 at least")
 
     def optimisers(self, updates: int) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
         """Adam for V and Q, and Adam with the cosine schedule over `updates` for the policy."""
@@ -109,8 +103,18 @@ class IQL:
             rule.init_learned(sizes, jax.random.fold_in(key, 3)),
         )
 
-    def update(self, rule: Rule, models: Models, updates: int, state: State, batch: Batch) -> tuple[State, Metrics]:
+    def update(
+        self,
+        rule: Rule,
+        models: Models,
+        updates: int,
+        state: State,
+        batch: Batch,
+        key: PRNGKeyArray,
+        number: Int[Array, ""],
+    ) -> tuple[State, Metrics]:
         """One update of V, Q, slow Q and the policy on one batch; pure."""
+        del key, number  # IQL draws nothing, and every update is like the others
         adam, policy_adam = self.optimisers(updates)
         batch = rule.select(models, batch)
         features = rule.represent(models, batch)
@@ -140,8 +144,7 @@ class IQL:
         backup = rule.backup(models, batch, backup)
 
         def critic_loss(critic: Twin) -> Array:
-            loss = rule.critic_loss(models, batch, critic(features.critic) - backup)
-            return jnp.sum(jnp.mean(weights.critic * loss, axis=-1))
+            return critic_error(rule, models, batch, weights, critic(features.critic), backup)
 
         q_loss, gradient = jax.value_and_grad(critic_loss)(state.critic)
         step, critic_optimiser = adam.update(gradient, state.critic_optimiser)

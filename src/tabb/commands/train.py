@@ -9,8 +9,11 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import tyro
+
+from tabb.commands.learners import Chosen, learners_of, preset_of, presets_told, takes_preset
 from tabb.commands.options import parse
 from tabb.data.catalogue import BUNDLED, resolve
 from tabb.data.report import Loaded, Report
@@ -54,46 +57,58 @@ def run(arguments: Sequence[str]) -> int:
 
         return demo()
     follow_parent()
-    from tabb.rules import RULES
-
     names = []
     while arguments and not arguments[0].startswith("-"):
         names.append(arguments.pop(0))
-    for name in names:
-        if name not in RULES:
-            raise UsageError(f"unknown rule {name!r}: use one or more of {', '.join(RULES)}")
+    preset, others = preset_of(arguments)
+    learners = learners_of(names, preset)
     if not names and "--resume" not in " ".join(arguments) and not {"-h", "--help"} & set(arguments):
+        from tabb.rules import RULES
+
         raise UsageError(f"name the rule first, e.g. `tabb train tabb ...`: one or more of {', '.join(RULES)}")
-    options = parse(_options_for(names), arguments, " ".join(["tabb train", *names]), _description(names))
+    options: Any = parse(_options_for(learners), others, " ".join(["tabb train", *names]), _description(names))
     if options.resume is not None:
         return _resume(options.resume, options.jobs, options.progress)
-    rules = [getattr(options, "rule", None) or RULES[name]() for name in names]
-    return _train(rules, options, arguments)
+    if len(learners) == 1:
+        learners = [Chosen(learners[0].name, options.rule, options.backbone)]
+    elif options.backbone is not None:
+        learners = [learner._replace(backbone=options.backbone) for learner in learners]
+    for learner in learners:
+        learner.backbone.check_rule(learner.rule)
+    return _train(learners, options, arguments)
 
 
-def _options_for(names: list[str]) -> type[Options]:
-    """The options of `tabb train`, with those of the rule if there is just one (--rule.temperature, ...)."""
-    from tabb.rules import RULES
-
-    if len(names) != 1:
-        return Options
-    rule = RULES[names[0]]
-    field: Any = dataclasses.field(default_factory=rule)
-    return dataclasses.make_dataclass("RuleOptions", [("rule", rule, field)], bases=(Options,), frozen=True)
+def _options_for(learners: list[Chosen]) -> type[Options]:
+    """The options of `tabb train`, with those of the rule and its backbone where there is just one of them."""
+    rules = {learner.rule: learner.rule for learner in learners}
+    backbones = {learner.backbone: learner.backbone for learner in learners}
+    fields: list[Any] = []
+    if len(learners) == 1:
+        fields.append(("rule", type(*rules), dataclasses.field(default=next(iter(rules)))))
+    if len(backbones) == 1:
+        fields.append(("backbone", type(*backbones), dataclasses.field(default=next(iter(backbones)))))
+    else:
+        fields.append(("backbone", Annotated[None, tyro.conf.Suppress], None))
+    return dataclasses.make_dataclass("RuleOptions", fields, bases=(Options,), frozen=True)
 
 
 def _description(names: list[str]) -> str:
+    from tabb.backbones import BACKBONES
     from tabb.rules import RULES
 
-    told = "\n".join(f"  {name}: {(RULES[name].__doc__ or '').splitlines()[0]}" for name in names or RULES)
+    words = {name.partition("@")[0]: RULES[name.partition("@")[0]] for name in names} or RULES
+    told = "\n".join(f"  {name}: {(rule.__doc__ or '').splitlines()[0]}" for name, rule in words.items())
     return (
         "Learn a policy for the target domain from source and target data.\n\n"
-        f"usage: tabb train RULE [RULE ...] [options]\n{told}\n\n"
-        "With one rule, its own options are there too (--rule...). Without arguments: the demo."
+        f"usage: tabb train RULE[@BACKBONE] [RULE[@BACKBONE] ...] [options]\n{told}\n\n"
+        f"Backbones: {', '.join(BACKBONES)}; iql if none is named, but td3-bc for bosa. `--preset NAME` sets constants "
+        f"that a method's authors use on a robot or shift:\n{presets_told()}\n\n"
+        "With one rule, its own options are there too (--rule...), and the backbone's (--backbone...). "
+        "Without arguments: the demo."
     )
 
 
-def _train(rules: list[Any], options: Any, arguments: list[str]) -> int:
+def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
     from tabb.training.run import check_seeds
 
     task, spot = _where(options)
@@ -102,30 +117,33 @@ def _train(rules: list[Any], options: Any, arguments: list[str]) -> int:
 
         task = get_task(task).name
     # Names are looked up before anything is written: a typing error leaves no folder behind.
-    needs_source = any(rule.shares(options.backbone.batch_size)[0] for rule in rules)
+    needs_source = any(learner.rule.shares(learner.backbone.batch_size)[0] for learner in learners)
     paths = {"target": resolve(options.target, task, "target")}
     if needs_source:
         paths["source"] = resolve(options.source, task, "source")
     root = options.out or Path("runs") / spot / "-".join(map(_word, (options.source, options.target)))
-    if options.out is None and len(rules) == 1:
-        root = root / rules[0].name
+    if options.out is None and len(learners) == 1:
+        root = root / learners[0].name
     check_seeds(options.seeds)
     jobs = _jobs(options.jobs)
-    if len(rules) * len(options.seeds) == 1 or (jobs == 1 and len(rules) == 1):
-        return _here(rules[0], options, task, paths, root)
+    if len(learners) * len(options.seeds) == 1 or (jobs == 1 and len(learners) == 1):
+        return _here(learners[0].rule, options, task, paths, root)
     from tabb.data import read
     from tabb.evaluation.summary import summarise
 
     loaded = {domain: read(files) for domain, files in paths.items()}
     _check_data(loaded, options.engine, options.progress != "none")
     del loaded
-    shared = _without(arguments, ("--seeds", "--jobs", "--out", "--progress"))
+    chosen, _ = preset_of(arguments)
+    shared = _without(arguments, ("--seeds", "--jobs", "--out", "--progress", "--preset"))
     cells = []
-    for rule in rules:
+    for learner in learners:
         for seed in options.seeds:
-            folder = Path(rule.name if len(rules) > 1 else ".") / f"seed{seed}"
-            label = f"{rule.name} seed {seed}"
-            cell_arguments = [rule.name, *shared, "--seeds", str(seed)]
+            folder = Path(learner.name if len(learners) > 1 else ".") / f"seed{seed}"
+            label = f"{learner.name} seed {seed}"
+            # A preset belongs to some of the learners only; the children are told by name which.
+            preset = ["--preset", chosen] if chosen and takes_preset(learner.name, chosen) else []
+            cell_arguments = [learner.name, *shared, *preset, "--seeds", str(seed)]
             cells.append(Cell(label, str(folder), cell_arguments, options.updates))
     write_plan(root, cells)
     run_plan(root, jobs, options.progress)

@@ -22,14 +22,21 @@ def results_in(root: Path) -> list[dict[str, Any]]:
             results.append(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             continue
-    return sorted(results, key=lambda result: (result["rule"]["name"], result["seed"]))
+    return sorted(results, key=lambda result: (learner_of(result), result["seed"]))
+
+
+def learner_of(result: dict[str, Any]) -> str:
+    """What tables call the learner of a result: `tabb`, `tabb@cql`."""
+    from tabb.training.config import learner_name
+
+    return learner_name(result["rule"]["name"], result.get("backbone", {}).get("name"))
 
 
 def by_rule(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Results grouped by rule, the best mean score first; rules without scores last."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for result in results:
-        groups.setdefault(result["rule"]["name"], []).append(result)
+        groups.setdefault(learner_of(result), []).append(result)
 
     def order(item: tuple[str, list[dict[str, Any]]]) -> float:
         scores = [result["score"] for result in item[1] if result["score"] is not None]

@@ -1,9 +1,11 @@
 """Transfer rules: what a cross-domain method adds to a backbone. `RULES` lists them by name."""
 
 from tabb.rules.baselines import Pooled, TargetOnly
+from tabb.rules.bosa import BOSA
 from tabb.rules.cvae import CVAEConfig
 from tabb.rules.dara import DARA
 from tabb.rules.droco import DROCO
+from tabb.rules.dvdf import DVDF, SparseQConfig
 from tabb.rules.ensemble import EnsembleConfig
 from tabb.rules.igdf import IGDF
 from tabb.rules.otdf import OTDF
@@ -12,11 +14,15 @@ from tabb.rules.rule import Rule
 from tabb.rules.srpo import SRPO
 from tabb.rules.tabb import TABB
 
-RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (TABB, Pooled, TargetOnly, DARA, DROCO, IGDF, OTDF, SRPO)}
+RULES: dict[str, type[Rule]] = {
+    rule.name: rule for rule in (TABB, Pooled, TargetOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO)
+}
 
 __all__ = [
+    "BOSA",
     "DARA",
     "DROCO",
+    "DVDF",
     "IGDF",
     "OTDF",
     "RULES",
@@ -27,5 +33,6 @@ __all__ = [
     "Pooled",
     "PredictorConfig",
     "Rule",
+    "SparseQConfig",
     "TargetOnly",
 ]

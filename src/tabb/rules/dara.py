@@ -51,6 +51,7 @@ class DARA(Rule):
     """Edit source rewards by the log-ratio of target and source dynamics, from two domain classifiers."""
 
     name: ClassVar[str] = "dara"
+    after_preparation: ClassVar[frozenset[str]] = frozenset({"bonus_scale", "largest_bonus"})
 
     bonus_scale: float = 0.1
     """η, the weight of Δr in source rewards; 0 leaves them [paper and ODRL: 0.1]"""

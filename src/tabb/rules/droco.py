@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -44,6 +44,8 @@ class DROCO(Rule):
     """Back source rows up with the worst next value that a target-domain ensemble deems possible."""
 
     name: ClassVar[str] = "droco"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"code": {"penalty_scale": 1.0, "huber_threshold": 50.0}}
+    after_preparation: ClassVar[frozenset[str]] = frozenset({"penalty_scale", "huber_threshold"})
 
     penalty_scale: float = 0.3
     """β; 0 keeps the source's own backup [run script: 0.3; code's default: 1.0]"""

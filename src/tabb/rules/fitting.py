@@ -17,6 +17,7 @@ from tabb.networks import Normaliser
 from tabb.transitions import Transitions
 
 P = TypeVar("P")
+C = TypeVar("C")
 
 CALLS = 20
 """compiled calls that a fit is cut into, so that progress shows and Ctrl-C is heard"""
@@ -81,29 +82,44 @@ def fit(
     report: Report,
     what: str,
 ) -> P:
-    """`parameters` after so many updates of `optimiser` on `loss(parameters, data, key of the update)`.
+    """`parameters` after so many updates of `optimiser` on `loss(parameters, data, key of the update)`."""
+
+    def update(carry: tuple[P, Any], data: Any, key: PRNGKeyArray) -> tuple[P, Any]:
+        parameters, state = carry
+        step, state = optimiser.update(jax.grad(loss)(parameters, data, key), state, parameters)
+        return optax.apply_updates(parameters, step), state
+
+    return run_fit(update, (parameters, optimiser.init(parameters)), data, updates, key, report, what)[0]
+
+
+def run_fit(
+    update: Callable[[C, Any, PRNGKeyArray], C],
+    carry: C,
+    data: Any,
+    updates: int,
+    key: PRNGKeyArray,
+    report: Report,
+    what: str,
+) -> C:
+    """`carry` after so many calls of `update(carry, data, key of the update)`.
 
     Deterministic in `key`, however the fit is cut into calls; `report(what, share done)` before each of them.
     """
 
     @jax.jit
-    def run(data: Any, key: PRNGKeyArray, carry: tuple[P, Any], bounds: Int[Array, " 2"]) -> tuple[P, Any]:
-        def body(number: Array, carry: tuple[P, Any]) -> tuple[P, Any]:
-            parameters, state = carry
-            gradient = jax.grad(loss)(parameters, data, jax.random.fold_in(key, number))
-            step, state = optimiser.update(gradient, state, parameters)
-            return optax.apply_updates(parameters, step), state
+    def run(data: Any, key: PRNGKeyArray, carry: C, bounds: Int[Array, " 2"]) -> C:
+        def body(number: Array, carry: C) -> C:
+            return update(carry, data, jax.random.fold_in(key, number))
 
         return jax.lax.fori_loop(bounds[0], bounds[1], body, carry)
 
-    carry = (parameters, optimiser.init(parameters))
     call = max(1, -(-updates // CALLS))
     for first in range(0, updates, call):
         report(what, first / updates)
         carry = run(data, key, carry, jnp.asarray([first, min(first + call, updates)], jnp.int32))
         jax.block_until_ready(carry)
     report(what, 1.0)
-    return carry[0]
+    return carry
 
 
 def draw_rows(rows: Int[Array, " m"], count: int, key: PRNGKeyArray) -> Int[Array, " count"]:

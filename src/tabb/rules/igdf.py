@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -57,11 +57,27 @@ def contrastive_loss(
     return total / (positive.size + negative.size)
 
 
+def likenesses(contrast: Contrast, data: Transitions) -> Float[Array, " n"]:
+    """c(s, a, s') of every row; a terminal row's is the mean of the others."""
+
+    def score(rows: Transitions) -> Array:
+        return cosine(*contrast.encode(contrast.normaliser(steps(rows))))
+
+    found, alive = scores(score, data), 1.0 - data.terminal
+    return jnp.where(alive > 0, found, jnp.sum(alive * found) / jnp.sum(alive))
+
+
 @dataclasses.dataclass(frozen=True)
 class IGDF(Rule):
     """Keep and weigh the source rows whose dynamics a contrastive score finds target-like."""
 
     name: ClassVar[str] = "igdf"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "halfcheetah": {"keep": 0.25},
+        "hopper": {"keep": 0.25},
+        "walker2d": {"keep": 0.75},
+    }
+    after_preparation: ClassVar[frozenset[str]] = frozenset({"keep", "weight_scale"})
 
     keep: float = 0.75
     """ξ, share of each batch's source rows that stay [ODRL: 0.75; authors: 0.25 on HalfCheetah and Hopper]"""
@@ -88,7 +104,11 @@ class IGDF(Rule):
             if getattr(self, name) < least:
                 raise UsageError(f"{name}={getattr(self, name)} must be at least {least}")
 
-    def template(self, domains: Domains, key: PRNGKeyArray) -> Contrast:
+    def template(self, domains: Domains, key: PRNGKeyArray) -> Any:
+        return self.fresh(domains, key)
+
+    def fresh(self, domains: Domains, key: PRNGKeyArray) -> Contrast:
+        """Encoders that have learned nothing."""
         pair_key, next_key = jax.random.split(key)
         size, action = domains.source.observation_size, domains.source.action_size
         return Contrast(
@@ -97,9 +117,13 @@ class IGDF(Rule):
             step_normaliser(domains),
         )
 
-    def prepare(self, domains: Domains, key: PRNGKeyArray, report: Report) -> Contrast:
+    def prepare(self, domains: Domains, key: PRNGKeyArray, report: Report) -> Any:
+        return self.fit(domains, key, report)
+
+    def fit(self, domains: Domains, key: PRNGKeyArray, report: Report) -> Contrast:
+        """Encoders that tell each target row's own next state from the source's."""
         init_key, fit_key = jax.random.split(key)
-        fresh = self.template(domains, init_key)
+        fresh = self.fresh(domains, init_key)
         data = standard_steps(domains, fresh.normaliser)
         networks = fit(
             self._loss,
@@ -122,13 +146,8 @@ class IGDF(Rule):
         rows = target[draw_rows(jnp.arange(len(target)), self.batch_size, target_key)]
         return contrastive_loss(pair(rows[:, :known]), following(rows[:, known:]), following(others[:, known:]))
 
-    def columns(self, models: Contrast, domains: Domains) -> dict[str, Array]:
-        def score(rows: Transitions) -> Array:
-            return cosine(*models.encode(models.normaliser(steps(rows))))
-
-        found, alive = scores(score, domains.source), 1.0 - domains.source.terminal
-        mean = jnp.sum(alive * found) / jnp.sum(alive)
-        return {"score": jnp.where(alive > 0, found, mean)}
+    def columns(self, models: Any, domains: Domains) -> dict[str, Array]:
+        return {"score": likenesses(models, domains.source)}
 
     def select(self, models: Models, batch: Batch) -> Batch:
         del models

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tabb.batch import Batch, Domains, Sizes
+from tabb.batch import Batch, Domains
 from tabb.errors import UsageError
 from tabb.rules.cvae import CVAE, CVAEConfig, fit_cvae, init_cvae, log_likelihood
 from tabb.rules.fitting import Report, standard_steps, step_normaliser, with_next
@@ -49,6 +49,12 @@ class OTDF(Rule):
     """Keep and weigh source rows by their transport cost to the target, and hold the policy to target actions."""
 
     name: ClassVar[str] = "otdf"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "gravity": {"behaviour_scale": 0.5},
+        "morph": {"behaviour_scale": 0.5},
+        "kinematic": {"behaviour_scale": 0.1},
+    }
+    after_preparation: ClassVar[frozenset[str]] = frozenset({"keep", "weigh_rows", "behaviour_scale", "variance"})
 
     keep: float = 0.8
     """share of each batch's source rows that stay [command line: 0.8; the file's 0.25 is overridden by it]"""
@@ -83,9 +89,9 @@ class OTDF(Rule):
                 raise UsageError(f"{name}={getattr(self, name)} must be at least 1")
 
     def template(self, domains: Domains, key: PRNGKeyArray) -> Transported:
-        sizes = Sizes(domains.source.observation_size, domains.source.action_size)
-        noise = jnp.zeros((self.samples, 2 * sizes.action))
-        return Transported(jnp.zeros(len(domains.source)), init_cvae(self.cvae, sizes, key), noise)
+        size, action = domains.source.observation_size, domains.source.action_size
+        noise = jnp.zeros((self.samples, 2 * action))
+        return Transported(jnp.zeros(len(domains.source)), init_cvae(self.cvae, size, action, key), noise)
 
     def prepare(self, domains: Domains, key: PRNGKeyArray, report: Report) -> Transported:
         transport_key, cvae_key, noise_key = jax.random.split(key, 3)
@@ -99,7 +105,9 @@ class OTDF(Rule):
             report,
         )
         score = jnp.full(len(domains.source), jnp.mean(found)).at[alive].set(found)
-        cvae = fit_cvae(self.cvae, domains.target, cvae_key, report)
+        cvae = fit_cvae(
+            self.cvae, [(domains.target.observation, domains.target.action)], cvae_key, report, "autoencoder"
+        )
         noise = jax.random.normal(noise_key, (self.samples, 2 * domains.target.action_size))
         return Transported(score, cvae, noise)
 

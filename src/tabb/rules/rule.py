@@ -47,6 +47,18 @@ class Rule:
     """The rule that adds nothing; the base of all others."""
 
     name: ClassVar[str] = "rule"
+    backbone: ClassVar[str] = "iql"
+    """The backbone that the method's authors put it on; `tabb train RULE@BACKBONE` takes another."""
+    backbone_constants: ClassVar[dict[str, Any]] = {}
+    """Constants of that backbone that belong to the method."""
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Settings that its authors use for a robot or a shift, or that public code has: `--preset NAME`."""
+    after_preparation: ClassVar[frozenset[str]] = frozenset()
+    """Fields that `prepare` does not read: changing them leaves what was prepared, and cached, as it is."""
+
+    def check_backbone(self, backbone: str) -> None:
+        """Raise `UsageError` if the rule cannot act on the backbone of this name."""
+        del backbone
 
     def shares(self, batch_size: int) -> tuple[int, int]:
         """How many source and target rows a batch of `batch_size` rows holds."""
@@ -93,13 +105,24 @@ class Rule:
         del models, batch, features, value
         return learned, {}
 
+    def see_state(self, models: Models, observation: Float[Array, "*b s"]) -> Float[Array, "*b v"]:
+        """What V sees of a state."""
+        del models
+        return observation
+
+    def see_action(
+        self, models: Models, observation: Float[Array, "*b s"], action: Float[Array, "*b a"]
+    ) -> Float[Array, "*b q"]:
+        """What Q sees of a state and an action."""
+        del models
+        return jnp.concatenate([observation, action], axis=-1)
+
     def represent(self, models: Models, batch: Batch) -> Features:
         """What V and Q see of each row."""
-        del models
         return Features(
-            batch.observation,
-            batch.next_observation,
-            jnp.concatenate([batch.observation, batch.action], axis=-1),
+            self.see_state(models, batch.observation),
+            self.see_state(models, batch.next_observation),
+            self.see_action(models, batch.observation, batch.action),
         )
 
     def reward(self, models: Models, learned: Learned, batch: Batch) -> Float[Array, " b"]:
@@ -123,6 +146,11 @@ class Rule:
         """Loss of each row and critic from its error Q - backup."""
         del models, batch
         return error**2
+
+    def critic_term(self, models: Models, batch: Batch, values: Float[Array, "2 b"]) -> Float[Array, ""]:
+        """Extra term of the critics' loss; `values` are both critics' values of the batch's rows."""
+        del models, batch, values
+        return jnp.zeros((), jnp.float32)
 
     def weigh(
         self, models: Models, batch: Batch, features: Features, value: Value, discount: float

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +53,7 @@ class SRPO(Rule):
     """Add to the rewards of both domains how valuable a state looks to a discriminator."""
 
     name: ClassVar[str] = "srpo"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"published": {"bonus": "published"}}
 
     bonus_scale: float = 0.1
     """λ, the weight of the bonus; 0 leaves rewards alone [paper: 0.1 or 0.3]"""

@@ -55,6 +55,10 @@ class TABB(Rule):
     """Weight source rows by the agreement of their Bellman backup with the target domain's."""
 
     name: ClassVar[str] = "tabb"
+    after_preparation: ClassVar[frozenset[str]] = frozenset(
+        {"temperature", "least_weight", "uncertainty", "weigh_value", "weigh_policy", "imitate_source", "source_share"}
+        | {"scale"}
+    )
 
     temperature: float = 1.0
     """c: a source row whose TBM is c units weighs 1/e; inf weighs all rows alike [ours]"""
@@ -92,6 +96,13 @@ class TABB(Rule):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name}={getattr(self, name)} must be a number, zero or more")
 
+    def check_backbone(self, backbone: str) -> None:
+        if self.predictor.space == "latent" and backbone != "iql":
+            raise UsageError(
+                f"rule tabb with predictor space latent needs backbone iql, not {backbone}: without a V network, "
+                "predicted states are valued by the policy's action there, and the policy acts on observations; use raw"
+            )
+
     def shares(self, batch_size: int) -> tuple[int, int]:
         source = min(max(round(self.source_share * batch_size), 1), batch_size - 1)
         return source, batch_size - source
@@ -114,13 +125,16 @@ class TABB(Rule):
     def target_columns(self, models: Predictor, domains: Domains) -> dict[str, Array]:
         return _predict_blind(models, domains.target) if self.scale == "target" else {}
 
-    def represent(self, models: Predictor, batch: Batch) -> Features:
-        plain = super().represent(models, batch)
+    def see_state(self, models: Predictor, observation: Float[Array, "*b s"]) -> Float[Array, "*b v"]:
+        return models.encode(observation)
+
+    def see_action(
+        self, models: Predictor, observation: Float[Array, "*b s"], action: Float[Array, "*b a"]
+    ) -> Float[Array, "*b q"]:
+        plain = super().see_action(models, observation, action)
         if models.encoders is None:
             return plain
-        now = models.encode(batch.observation)
-        latent = models.trunk(now, batch.action)
-        return Features(now, models.encode(batch.next_observation), jnp.concatenate([plain.critic, latent], -1))
+        return jnp.concatenate([plain, models.trunk(models.encode(observation), action)], axis=-1)
 
     def weigh(
         self, models: Predictor, batch: Batch, features: Features, value: Value, discount: float

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from tabb.backbones import IQL
+from tabb.backbones import BACKBONES, Backbone, own_backbone
 from tabb.errors import RunError, UsageError
 from tabb.rules import RULES, Rule
 from tabb.transitions import Transitions
@@ -36,8 +36,8 @@ class Settings:
     """standardise observations by both domains (each counting half), or not at all"""
     engine: typing.Literal["legacy", "native"] = "legacy"
     """physics of the evaluation: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's"""
-    backbone: IQL = dataclasses.field(default_factory=IQL)
-    """the single-domain learner and its constants"""
+    backbone: Backbone | None = None
+    """the single-domain learner and its constants; None is the rule's own (IQL for most)"""
 
     def __post_init__(self) -> None:
         for name in ("updates", "evaluations", "episodes", "evaluation_seed"):
@@ -46,6 +46,10 @@ class Settings:
         for name, least in (("updates", 1), ("evaluations", 0), ("episodes", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name}={getattr(self, name)}: must be at least {least}")
+
+    def on(self, rule: Rule) -> Settings:
+        """These settings with the rule's own backbone where none is named."""
+        return dataclasses.replace(self, backbone=backbone_of(self, rule))
 
     def evaluation_points(self) -> list[int]:
         """After how many updates the policy is evaluated."""
@@ -56,11 +60,22 @@ class Settings:
         return max(1, min(1000, self.updates // 100))
 
 
+def backbone_of(settings: Settings, rule: Rule) -> Backbone:
+    """The backbone of a run: the settings', or else the rule's own."""
+    return settings.backbone or own_backbone(rule)
+
+
+def learner_name(rule: str, backbone: str | None) -> str:
+    """`tabb`, or `tabb@cql` on a backbone that is not the rule's own: what tables and folders call a learner."""
+    own = RULES[rule].backbone if rule in RULES else "iql"
+    return rule if backbone in (None, own) else f"{rule}@{backbone}"
+
+
 def plain(value: Any) -> Any:
     """Dataclasses, tuples and infinities as JSON types; `from_plain` is its inverse for dataclasses."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"name": value.name} | fields if isinstance(value, Rule) else fields
+        return {"name": value.name} | fields if isinstance(value, Rule | Backbone) else fields
     if isinstance(value, (tuple, list)):
         return [plain(item) for item in value]
     if isinstance(value, dict):
@@ -82,7 +97,9 @@ def from_plain(kind: type[C], values: dict[str, Any]) -> C:
     arguments: dict[str, Any] = {}
     for name, value in values.items():
         wanted = types[name]
-        if dataclasses.is_dataclass(wanted):
+        if name == "backbone" and isinstance(value, dict):
+            value = backbone_from_plain(value)
+        elif dataclasses.is_dataclass(wanted):
             value = from_plain(wanted, value)  # type: ignore[arg-type]
         elif wanted is float:
             value = float(value)
@@ -99,6 +116,15 @@ def rule_from_plain(values: dict[str, Any]) -> Rule:
     if name not in RULES:
         raise RunError(f"rule {name!r} is unknown: it was registered by other code, import that first")
     return from_plain(RULES[name], values)
+
+
+def backbone_from_plain(values: dict[str, Any]) -> Backbone:
+    """The backbone that `plain` wrote, found by its name; runs from before there were several have IQL."""
+    values = dict(values)
+    name = values.pop("name", "iql")
+    if name not in BACKBONES:
+        raise RunError(f"backbone {name!r} is unknown: it was registered by other code, import that first")
+    return from_plain(BACKBONES[name], values)
 
 
 def fingerprint(data: Transitions) -> str:

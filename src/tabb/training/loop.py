@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.iql import IQL, State
+from tabb.backbones import Backbone
+from tabb.backbones.backbone import State
 from tabb.batch import FIELDS, Batch, Domains, Sizes
 from tabb.rules.rule import Metrics, Models, Rule
 
@@ -25,15 +26,17 @@ from tabb.rules.rule import Metrics, Models, Rule
 class Learner:
     """Backbone x rule, with the length of the run (the policy's schedule needs it). Static in compiled code."""
 
-    backbone: IQL
+    backbone: Backbone
     rule: Rule
     updates: int
 
     def init(self, sizes: Sizes, key: PRNGKeyArray) -> State:
         return self.backbone.init(self.rule, sizes, self.updates, key)
 
-    def update(self, models: Models, state: State, batch: Batch) -> tuple[State, Metrics]:
-        return self.backbone.update(self.rule, models, self.updates, state, batch)
+    def update(
+        self, models: Models, state: State, batch: Batch, key: PRNGKeyArray, number: Int[Array, ""]
+    ) -> tuple[State, Metrics]:
+        return self.backbone.update(self.rule, models, self.updates, state, batch, key, number)
 
 
 @jax.tree_util.register_static
@@ -111,8 +114,9 @@ def update_once(
 ) -> tuple[State, Metrics]:
     """Update `number` (counted from 0): draw its batch, update."""
     shares = learner.rule.shares(learner.backbone.batch_size)
-    batch = draw(data, shares, jax.random.fold_in(key, number))
-    return learner.update(models, state, batch)
+    key = jax.random.fold_in(key, number)
+    batch = draw(data, shares, key)
+    return learner.update(models, state, batch, jax.random.fold_in(key, 1), number)
 
 
 def run_updates(

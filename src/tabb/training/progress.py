@@ -24,6 +24,9 @@ class Reporter(Protocol):
     def training(self, update: int, rate: float, loss: float, score: float | None) -> None:
         """So many updates are done, at `rate` per second, with this critic loss and last score."""
 
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+
     def close(self) -> None: ...
 
 
@@ -32,6 +35,7 @@ class Silent:
 
     def phase(self, what: str, share: float) -> None: ...
     def training(self, update: int, rate: float, loss: float, score: float | None) -> None: ...
+    def note(self, text: str) -> None: ...
     def close(self) -> None: ...
 
 
@@ -60,6 +64,9 @@ class Bar:
     def training(self, update: int, rate: float, loss: float, score: float | None) -> None:
         status = f"{rate:,.0f} updates/s  loss {loss:.3g}" + ("" if score is None else f"  score {score:.1f}")
         self._progress.update(self._task, completed=update, status=status)
+
+    def note(self, text: str) -> None:
+        self._progress.console.print(f"{self._label}: {text}", markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self._progress.stop()
@@ -90,6 +97,9 @@ class Lines:
         self._say(
             f"{update:,}/{self._updates:,} updates, {rate:,.0f} updates/s, {left:,.0f} s left, loss {loss:.3g}{told}"
         )
+
+    def note(self, text: str) -> None:
+        self._say(text)
 
     def close(self) -> None: ...
 

@@ -16,7 +16,7 @@ from tabb.data import check_domains, check_side
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataWarning, UsageError
 from tabb.rules import Rule
-from tabb.training.config import Settings, environment, fingerprint, plain
+from tabb.training.config import Settings, backbone_of, environment, fingerprint, plain
 from tabb.training.folder import RunFolder
 from tabb.training.progress import Style
 from tabb.training.trainer import Run, Trainer
@@ -60,6 +60,8 @@ def train(
     """
     settings = settings or Settings()
     _check_types(rule, source, target, settings)
+    settings = settings.on(rule)
+    backbone_of(settings, rule).check_rule(rule)
     task = None if task is None else get_task(task)
     source = _check(rule, source, target, task, settings)
     if env_factory is not None:
@@ -121,7 +123,7 @@ def _check(
                 f"task {task.name} and the data do not fit: {size} is {getattr(task, size)} and "
                 f"{getattr(target, size)}; name the task that the target data come from"
             )
-    alone = rule.shares(settings.backbone.batch_size)[0] == 0
+    alone = rule.shares(backbone_of(settings, rule).batch_size)[0] == 0
     if alone:
         source = target[:0]
     if source is None:

@@ -21,7 +21,8 @@ from tabb.errors import RunError, Stopped
 from tabb.evaluation.scores import Evaluation, evaluate, final_score
 from tabb.policy import Policy
 from tabb.rules import Rule
-from tabb.training.config import Settings, environment, plain
+from tabb.training.cache import cached, entry_name
+from tabb.training.config import Settings, backbone_of, environment, learner_name, plain
 from tabb.training.folder import RunFolder, write_json
 from tabb.training.loop import Learner, Packed, compiled_updates, compiled_updates_of_seeds, pack, pack_data
 from tabb.training.progress import Reporter, Style, reporter
@@ -67,10 +68,11 @@ class Trainer:
     ) -> None:
         self.rule, self.domains, self.task, self.seeds = rule, domains, task, seeds
         self.settings, self.folders, self.env_factory = settings, folders, env_factory
-        self.learner = Learner(settings.backbone, rule, settings.updates)
+        self.learner = Learner(backbone_of(settings, rule), rule, settings.updates)
+        self.label = learner_name(rule.name, self.learner.backbone.name)
         self.evaluations: list[list[tuple[int, Evaluation]]] = [[] for _ in seeds]
         self.seconds = dict.fromkeys(("prepare", "compile", "train", "evaluate", "checkpoint"), 0.0)
-        self.resume = resume
+        self.resume, self.config = resume, config
         for seed, folder in zip(seeds, folders, strict=True):
             if folder is None:
                 continue
@@ -92,7 +94,7 @@ class Trainer:
     def run(self, progress: Style) -> list[Run]:
         where = self.task.name if self.task else "no task"
         seeds = ",".join(map(str, self.seeds))
-        tell = reporter(progress, f"{self.rule.name} {where} seed {seeds}", self.settings.updates)
+        tell = reporter(progress, f"{self.label} {where} seed {seeds}", self.settings.updates)
         with ExitStack() as held, stop_on_signal() as stopped:
             for folder in self.folders:
                 if folder is not None:
@@ -168,7 +170,13 @@ class Trainer:
         if folder is not None and self.resume and folder.prepared_file.exists():
             # Not traced: a template may look at the data (their scales, how many rows they have).
             return folder.restore_prepared(self.rule.template(self.domains, key))
-        models = self.rule.prepare(self.domains, key, report)
+        entry = entry_name(self.rule, self.config["data"], self.settings.normalise, key)
+        models = cached(
+            entry,
+            lambda: self.rule.template(self.domains, key),
+            lambda: self.rule.prepare(self.domains, key, report),
+            tell.note,
+        )
         if folder is not None:
             folder.save_prepared(models)
         return models
@@ -241,11 +249,12 @@ class Trainer:
         about = {
             "task": self.task.name if self.task else None,
             "rule": self.rule.name,
+            "backbone": self.learner.backbone.name,
             "seed": self.seeds[i],
             "updates": self.settings.updates,
             "engine": self.settings.engine,
         }
-        return Policy.from_networks(self._lane(state, i).policy, self.domains.normaliser, about)
+        return self.learner.backbone.policy(self._lane(state, i), self.domains.normaliser, about)
 
     def _finish(self, i: int, state: Any) -> Run:
         folder = self.folders[i]
@@ -263,7 +272,7 @@ class Trainer:
             if run.evaluations:
                 from tabb.evaluation.figures import learning_curves
 
-                learning_curves({self.rule.name: [run.evaluations]}, self.task, folder.curve_file)
+                learning_curves({self.label: [run.evaluations]}, self.task, folder.curve_file)
         return run
 
     def _last_score(self) -> float | None:
@@ -289,6 +298,7 @@ def result_of(run: Run, task: Task | None, settings: Settings) -> dict[str, Any]
     """The `result.json` of a run: what tables and figures are made from."""
     return {
         "rule": plain(run.rule),
+        "backbone": plain(backbone_of(settings, run.rule)),
         "task": None if task is None else task.name,
         "seed": run.seed,
         "score": run.score,

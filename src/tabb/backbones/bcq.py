@@ -1,0 +1,204 @@
+"""Batch-constrained Q-learning (Fujimoto et al. 2019): choose by Q among actions that the data could have taken.
+
+    candidates   a_k = clip(ã_k + φ tanh(ξ(s, ã_k)), ±1),  ã_k = decoder(s, z_k),  z_k ~ N(0, 1) clipped to ±1/2
+    b            = r + γ (1 - d) max_k {λ min_i Q_i,slow(s', a'_k) + (1 - λ) max_i Q_i,slow(s', a'_k)}
+    L_ξ          = -mean Q_1(s, a_1)
+    act          the best of 100 candidates by Q_1
+
+The autoencoder of actions, the critics and the perturbation ξ learn side by side. There is no value of a state apart
+from the candidates, so only the rules that ask for none act on this backbone: pooled and target-only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from tabb.backbones.backbone import Backbone, check_common, critic_error
+from tabb.backbones.backup import bellman_backup
+from tabb.batch import Batch, Sizes
+from tabb.candidate_policy import CandidatePolicy
+from tabb.errors import UsageError
+from tabb.networks import MLP, Normaliser, Twin, mlp, moving_average, twin
+from tabb.rules.cvae import CVAE, CVAEConfig, cvae_loss, init_cvae
+from tabb.rules.rule import Learned, Metrics, Models, Rule
+
+LARGEST_LATENT = 0.5
+ACTING_CANDIDATES = 100
+
+
+class State(NamedTuple):
+    """All that an update changes, and the latents that the deployed policy decodes."""
+
+    cvae: CVAE
+    critic: Twin
+    slow_critic: Twin
+    perturbation: MLP
+    slow_perturbation: MLP
+    cvae_optimiser: optax.OptState
+    critic_optimiser: optax.OptState
+    perturbation_optimiser: optax.OptState
+    latents: Float[Array, "k z"]
+    learned: Learned = ()
+
+
+def perturbed(
+    perturbation: MLP, observation: Float[Array, "*b s"], action: Float[Array, "*b a"], reach: float
+) -> Float[Array, "*b a"]:
+    """clip(a + φ tanh(ξ(s, a)), ±1)."""
+    change = jnp.tanh(perturbation(jnp.concatenate([observation, action], axis=-1)))
+    return jnp.clip(action + reach * change, -1.0, 1.0)
+
+
+def soft_clipped_value(values: Float[Array, "2 b k"], pessimism: float) -> Float[Array, " b"]:
+    """max_k {λ min_i Q_i + (1 - λ) max_i Q_i} (BCQ, equation 13)."""
+    return jnp.max(pessimism * jnp.min(values, axis=0) + (1.0 - pessimism) * jnp.max(values, axis=0), axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class BCQ(Backbone):
+    """Batch-constrained Q-learning."""
+
+    name: ClassVar[str] = "bcq"
+
+    reach: float = 0.05
+    """φ, how far an action may be moved from what the data would do [original: 0.05]"""
+    pessimism: float = 0.75
+    """λ, weight of the smaller critic in the backup [original: 0.75]"""
+    candidates: int = 10
+    """actions per next state [original: 10]"""
+    discount: float = 0.99
+    """γ [original: 0.99]"""
+    slow_rate: float = 0.005
+    """rate of the slow networks [original: 0.005]"""
+    learning_rate: float = 1e-3
+    """Adam's rate for all networks [original: 1e-3]"""
+    hidden: tuple[int, ...] = (400, 300)
+    """widths of the hidden layers of critics and perturbation [original: 400, 300]"""
+    cvae_hidden: tuple[int, ...] = (750, 750)
+    """widths of the hidden layers of the autoencoder [original: 750, 750]"""
+    divergence: float = 0.5
+    """weight of the autoencoder's Kullback-Leibler term [original: 0.5]"""
+    batch_size: int = 256
+    """rows per update, half source and half target unless the rule says otherwise [original: 100]"""
+
+    def __post_init__(self) -> None:
+        check_common(
+            self,
+            shares=("discount", "slow_rate"),
+            amounts=("reach", "learning_rate", "divergence"),
+            widths=("hidden", "cvae_hidden"),
+        )
+        if not 0 <= self.pessimism <= 1:
+            raise UsageError(f"backbone pessimism={self.pessimism}: must lie in [0, 1]")
+        if self.candidates < 1:
+            raise UsageError(f"backbone candidates={self.candidates}: must be at least 1")
+
+    def check_rule(self, rule: Rule) -> None:
+        super().check_rule(rule)
+        if rule.name not in ("pooled", "target-only"):
+            raise UsageError(f"backbone bcq takes the rules pooled and target-only, not {rule.name}: it has no V(s)")
+
+    def init(self, rule: Rule, sizes: Sizes, updates: int, key: PRNGKeyArray) -> State:
+        del updates
+        cvae_key, critic_key, perturbation_key, latent_key = jax.random.split(key, 4)
+        pair = sizes.observation + sizes.action
+        cvae = init_cvae(CVAEConfig(hidden=self.cvae_hidden), sizes.observation, sizes.action, cvae_key)
+        critic = twin(critic_key, (rule.widths(sizes)[1], *self.hidden, 1))
+        perturbation = mlp(perturbation_key, (pair, *self.hidden, sizes.action))
+        adam = optax.adam(self.learning_rate)
+        return State(
+            cvae,
+            critic,
+            jax.tree.map(jnp.copy, critic),
+            perturbation,
+            jax.tree.map(jnp.copy, perturbation),
+            adam.init(cvae),
+            adam.init(critic),
+            adam.init(perturbation),
+            clipped_latents(latent_key, (ACTING_CANDIDATES, 2 * sizes.action)),
+            rule.init_learned(sizes, jax.random.fold_in(key, 3)),
+        )
+
+    def update(
+        self,
+        rule: Rule,
+        models: Models,
+        updates: int,
+        state: State,
+        batch: Batch,
+        key: PRNGKeyArray,
+        number: Int[Array, ""],
+    ) -> tuple[State, Metrics]:
+        del updates, number
+        adam = optax.adam(self.learning_rate)
+        noise_key, next_key, now_key = jax.random.split(key, 3)
+        features = rule.represent(models, batch)
+        # Rules that ask for no value weigh all rows alike; the call keeps this backbone's losses those of the others.
+        weights, metrics = rule.weigh(models, batch, features, lambda x: jnp.zeros(x.shape[:-1]), self.discount)
+        latent_shape = (len(batch), 2 * batch.action.shape[-1])
+
+        # --- what the data would do ---
+        noise = jax.random.normal(noise_key, latent_shape)
+        loss, gradient = jax.value_and_grad(cvae_loss)(
+            state.cvae, batch.observation, batch.action, noise, self.divergence
+        )
+        step, cvae_optimiser = adam.update(gradient, state.cvae_optimiser)
+        cvae = optax.apply_updates(state.cvae, step)
+
+        # --- Q: regression on the best candidate's backup ---
+        states = jnp.broadcast_to(
+            batch.next_observation[:, None], (len(batch), self.candidates, batch.observation.shape[-1])
+        )
+        latent = clipped_latents(next_key, (len(batch), self.candidates, latent_shape[-1]))
+        actions = perturbed(state.slow_perturbation, states, cvae.decode(states, latent), self.reach)
+        next_value = soft_clipped_value(state.slow_critic(rule.see_action(models, states, actions)), self.pessimism)
+        backup = bellman_backup(rule.reward(models, (), batch), batch.terminal, next_value, self.discount)
+
+        def critic_loss(critic: Twin) -> tuple[Array, Array]:
+            values = critic(features.critic)
+            return critic_error(rule, models, batch, weights, values, backup), jnp.mean(jnp.min(values, axis=0))
+
+        (q_loss, mean_value), gradient = jax.value_and_grad(critic_loss, has_aux=True)(state.critic)
+        step, critic_optimiser = adam.update(gradient, state.critic_optimiser)
+        critic = optax.apply_updates(state.critic, step)
+
+        # --- perturbation: uphill on the first critic ---
+        decoded = cvae.decode(batch.observation, clipped_latents(now_key, latent_shape))
+
+        def perturbation_loss(perturbation: MLP) -> Array:
+            action = perturbed(perturbation, batch.observation, decoded, self.reach)
+            return -jnp.mean(weights.policy * critic.first(rule.see_action(models, batch.observation, action))[..., 0])
+
+        p_loss, gradient = jax.value_and_grad(perturbation_loss)(state.perturbation)
+        step, perturbation_optimiser = adam.update(gradient, state.perturbation_optimiser)
+        perturbation = optax.apply_updates(state.perturbation, step)
+        state = State(
+            cvae,
+            critic,
+            moving_average(state.slow_critic, critic, self.slow_rate),
+            perturbation,
+            moving_average(state.slow_perturbation, perturbation, self.slow_rate),
+            cvae_optimiser,
+            critic_optimiser,
+            perturbation_optimiser,
+            state.latents,
+            state.learned,
+        )
+        told = {"critic_loss": q_loss, "policy_loss": p_loss, "cvae_loss": loss, "mean_value": mean_value}
+        return state, metrics | told | {"mean_backup": jnp.mean(backup)}
+
+    def policy(self, state: State, normaliser: Normaliser, about: dict[str, Any]) -> CandidatePolicy:
+        return CandidatePolicy.from_candidates(
+            state.cvae.decoder, state.perturbation, state.critic.first, state.latents, self.reach, normaliser, about
+        )
+
+
+def clipped_latents(key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
+    """Standard normal numbers clipped to ±1/2: what is decoded stays near the data's usual actions."""
+    return jnp.clip(jax.random.normal(key, shape), -LARGEST_LATENT, LARGEST_LATENT)

@@ -1,0 +1,95 @@
+"""Learners by name on the command line: RULE, or RULE@BACKBONE, with the constants of a preset."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tabb.errors import UsageError
+
+
+class Chosen(NamedTuple):
+    """A learner that was asked for: its name as given, its rule and its backbone."""
+
+    name: str
+    rule: Any
+    backbone: Any
+
+
+def preset_of(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value of `--preset`, and the other arguments."""
+    chosen, others, waiting = None, [], False
+    for argument in arguments:
+        if waiting:
+            chosen, waiting = argument, False
+        elif argument == "--preset":
+            waiting = True
+        elif argument.startswith("--preset="):
+            chosen = argument.partition("=")[2]
+        else:
+            others.append(argument)
+    if waiting:
+        raise UsageError("--preset: give its name, one of " + ", ".join(_all_presets()))
+    return chosen, others
+
+
+def learners_of(names: Sequence[str], preset: str | None = None) -> list[Chosen]:
+    """Rules and backbones by name, with a preset's constants where they have it.
+
+    Raises `UsageError` for names that there are not, or a preset that none of them has.
+    """
+    from tabb.backbones import BACKBONES, own_backbone
+    from tabb.rules import RULES
+
+    chosen, used = [], False
+    for name in names:
+        rule_name, at, backbone_name = name.partition("@")
+        if rule_name not in RULES:
+            raise UsageError(f"unknown rule {rule_name!r}: use one or more of {', '.join(RULES)}")
+        if at and backbone_name not in BACKBONES:
+            raise UsageError(f"{name}: unknown backbone {backbone_name!r}: use one of {', '.join(BACKBONES)}")
+        rule, own = RULES[rule_name], own_backbone(RULES[rule_name])
+        backbone: Any = own if backbone_name in ("", own.name) else BACKBONES[backbone_name]()
+        used = used or preset in (*rule.presets, *backbone.presets)
+        settings = rule.presets.get(preset or "", {})
+        constants = backbone.presets.get(preset or "", {})
+        chosen.append(Chosen(name, rule(**settings), dataclasses.replace(backbone, **constants)))
+    if len({learner.name for learner in chosen}) < len(chosen):
+        raise UsageError(f"{' '.join(names)}: a learner is named twice")
+    if preset is not None and names and not used:
+        known = sorted({name for learner in chosen for name in (*learner.rule.presets, *learner.backbone.presets)})
+        there = f"they have {', '.join(known)}" if known else f"some others have: {', '.join(_all_presets())}"
+        raise UsageError(f"--preset {preset}: {' and '.join(names)} do not have it; {there}")
+    return chosen
+
+
+def takes_preset(name: str, preset: str) -> bool:
+    """Whether the learner's rule or backbone has this preset."""
+    (learner,) = learners_of([name])
+    return preset in (*learner.rule.presets, *learner.backbone.presets)
+
+
+def presets_told() -> str:
+    """The presets of every rule and backbone, one line each, for the help."""
+    return "\n".join(
+        f"  {name} of {', '.join(f'{kind} ({_constants(values)})' for kind, values in owners.items())}"
+        for name, owners in _all_presets().items()
+    )
+
+
+def _all_presets() -> dict[str, dict[str, dict[str, Any]]]:
+    from tabb.backbones import BACKBONES
+    from tabb.rules import RULES
+
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    things: dict[str, Any] = {**RULES, **BACKBONES}
+    for kind, thing in things.items():
+        for name, values in thing.presets.items():
+            found.setdefault(name, {})[kind] = values
+    return found
+
+
+def _constants(values: dict[str, Any]) -> str:
+    return ", ".join(f"{re.sub('_', '-', name)} {value}" for name, value in values.items())
