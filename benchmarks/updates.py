@@ -1,6 +1,6 @@
 """Speed of training: updates per second against what this machine's matrix products allow.
 
-    python benchmarks/updates.py [--robot hopper] [--updates 200] [--rounds 9] [--rivals] [--torch] [--json FILE]
+    python benchmarks/updates.py [--robot hopper] [--updates 200] [--rounds 9] [--torch] [--json FILE]
 
 Random data, no files. How to read the table: benchmarks/README.md.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import dataclasses
 import functools
 import json
 import sys
@@ -18,44 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from products import Product, fastest_form, flops, products
+from contenders import RUN, Clock, Contender, our_contender
+from products import Product, fastest_form, flops
 from random_data import ROBOTS, random_domains
-from tabb.backbones.iql import IQL
+from tabb.backbones import own_backbone
 from tabb.batch import Domains, Sizes
-from tabb.rules import (
-    DARA,
-    DROCO,
-    IGDF,
-    OTDF,
-    SRPO,
-    TABB,
-    CVAEConfig,
-    EnsembleConfig,
-    Pooled,
-    PredictorConfig,
-    Rule,
-    TargetOnly,
-)
-from tabb.training.loop import (
-    Learner,
-    compiled_updates,
-    compiled_updates_of_seeds,
-    pack_data,
-    update_once,
-)
+from tabb.rules import TABB, Pooled, PredictorConfig, Rule, TargetOnly
+from tabb.training.loop import Learner, compiled_updates, compiled_updates_of_seeds, pack_data
 from timing import CLOCKS, Times, machine, rounded, seconds, take_turns, threads
 
-RUN = 100_000
-"""length of the run that the policy's schedule is made for"""
 SEEDS = 16
-Clock = Callable[[Callable[[], Any]], float]
-"""seconds of a call"""
 
 POOLED, TORCH = "pooled IQL", "ODRL-style PyTorch"
 
@@ -66,45 +42,6 @@ RULES: dict[str, Rule] = {
     "TABB": TABB(predictor=PredictorConfig(updates=1)),
     "TABB, latent": TABB(predictor=PredictorConfig(updates=1, space="latent")),
 }
-RIVALS: dict[str, Rule] = {
-    "DARA": DARA(updates=1),
-    "DROCO": DROCO(ensemble=EnsembleConfig(updates=1)),
-    "IGDF": IGDF(updates=1),
-    "OTDF": OTDF(iterations=1, cvae=CVAEConfig(updates=1)),
-    "SRPO": SRPO(),
-}
-
-
-@dataclasses.dataclass
-class Contender:
-    """A learner that is ready to be timed."""
-
-    compile_seconds: float | None
-    turn: Callable[[], float]
-    """seconds per update, measured over one turn"""
-    counts: collections.Counter[Product]
-    """the matrix products of one update"""
-
-
-def our_contender(rule: Rule, domains: Domains, sizes: Sizes, updates: int, clock: Clock) -> Contender:
-    """tabb's compiled loop with `rule`."""
-    learner = Learner(IQL(), rule, RUN)
-    init_key, prepare_key, draw_key = jax.random.split(jax.random.key(0), 3)
-    models = rule.prepare(domains, prepare_key, lambda what, share: None)
-    data = pack_data(domains, rule.columns(models, domains), rule.target_columns(models, domains))
-    state = learner.init(sizes, init_key)
-    counts = products(functools.partial(update_once, learner), models, data, draw_key, state, jnp.asarray(0))
-    at = 0
-
-    def run(count: int) -> Any:
-        nonlocal state, at
-        state, metrics = compiled_updates(learner, models, data, draw_key, state, at, at + count)
-        at += count
-        return state, metrics
-
-    first = clock(lambda: run(1))
-    compile_seconds = first - clock(lambda: run(1))
-    return Contender(compile_seconds, lambda: clock(lambda: run(updates)) / updates, counts)
 
 
 def torch_contender(domains: Domains, updates: int, clock: Clock, counts: collections.Counter[Product]) -> Contender:
@@ -118,12 +55,12 @@ def torch_contender(domains: Domains, updates: int, clock: Clock, counts: collec
             learner.update()
 
     run(5)
-    return Contender(None, lambda: clock(lambda: run(updates)) / updates, counts)
+    return Contender(lambda: clock(lambda: run(updates)) / updates, counts)
 
 
 def seeds_result(domains: Domains, sizes: Sizes, updates: int, rounds: int, clock: Clock) -> dict[str, float]:
     """Updates per second of pooled IQL with one seed, and of all seeds together with a seed axis."""
-    learner = Learner(IQL(), Pooled(), RUN)
+    learner = Learner(own_backbone(Pooled()), Pooled(), RUN)
     data = pack_data(domains, {})
     keys = jax.random.split(jax.random.key(0), SEEDS)
     states = {1: learner.init(sizes, keys[0]), SEEDS: jax.vmap(lambda key: learner.init(sizes, key))(keys)}
@@ -195,7 +132,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--robot", choices=sorted(ROBOTS), default="hopper", help="whose sizes the data have")
     parser.add_argument("--updates", type=int, default=200, help="updates per turn")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each contender")
-    parser.add_argument("--rivals", action="store_true", help="also time the rival methods")
     parser.add_argument("--torch", action="store_true", help="also time ODRL-style PyTorch (needs torch)")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="processor: on a shared core (one thread only)")
     parser.add_argument("--note", default="", help="a line about the machine for the result file")
@@ -215,8 +151,10 @@ def main() -> None:
     console.print(f"{described['processor']}, {described['device']}: {threads()} thread(s) of {described['cores']}")
 
     clock = functools.partial(seconds, options.clock)
-    rules = RULES | (RIVALS if options.rivals else {})
-    contenders = {name: our_contender(rule, domains, sizes, options.updates, clock) for name, rule in rules.items()}
+    contenders = {
+        name: our_contender(own_backbone(rule), rule, domains, sizes, options.updates, clock)
+        for name, rule in RULES.items()
+    }
     if options.torch:
         contenders[TORCH] = torch_contender(domains, options.updates, clock, contenders[POOLED].counts)
     shapes = set().union(*(contender.counts for contender in contenders.values()))

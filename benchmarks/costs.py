@@ -1,0 +1,147 @@
+"""What each method costs: time of an update relative to pooled IQL, preparation, and peak memory.
+
+    python benchmarks/costs.py [--robot hopper] [--learners tabb dara ...] [--json FILE]
+
+Random data, 100,000 source and 5,000 target rows. Every method has a process of its own, so that the peak of memory
+is its own, and takes turns there with pooled IQL. How to read the table: benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+POOLED = "pooled"
+LEARNERS = [
+    "target-only",
+    "tabb",
+    "dara",
+    "srpo",
+    "igdf",
+    "dvdf",
+    "droco",
+    "otdf",
+    "pooled@td3-bc",
+    "tabb@td3-bc",
+    "bosa",
+    "pooled@cql",
+    "tabb@cql",
+    "pooled@bcq",
+]
+TURN = 0.7
+"""seconds of a turn, about"""
+
+
+def measure(name: str, robot: str, rounds: int, kind: str) -> dict[str, Any]:
+    """Costs of one learner, measured in this process."""
+    from contenders import our_contender
+    from random_data import ROBOTS, random_domains
+    from tabb.commands.learners import learners_of
+    from timing import Times, seconds, take_turns
+
+    clock = functools.partial(seconds, kind)
+    sizes = ROBOTS[robot]
+    domains = random_domains(sizes)
+
+    def ready(name: str) -> Any:
+        (learner,) = learners_of([name])
+        make = functools.partial(our_contender, learner.backbone, learner.rule, domains, sizes)
+        return functools.partial(make, clock=clock)
+
+    trial = ready(name)(updates=4)
+    per_update = trial.turn()
+    own = functools.partial(trial_turn, trial, max(1, round(TURN / per_update / 4)))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    turns = {name: own, POOLED: ready(POOLED)(updates=100).turn}
+    *_, times = take_turns(turns, rounds)
+    return {
+        "prepare_seconds": trial.prepare_seconds,
+        "compile_seconds": trial.compile_seconds,
+        "time_relative_to_pooled": {
+            field: getattr(times[name], field) / getattr(times[POOLED], field) for field in Times._fields
+        },
+        "peak_memory_mib": peak / 2**20,
+    }
+
+
+def trial_turn(contender: Any, repeats: int) -> float:
+    """Mean of several of its turns, as one."""
+    return sum(contender.turn() for _ in range(repeats)) / repeats
+
+
+def in_own_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """`measure` in a fresh interpreter."""
+    command = [sys.executable, __file__, "--one", name, "--robot", options.robot]
+    command += ["--rounds", str(options.rounds), "--clock", options.clock]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return json.loads(done.stdout)
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """All of it as Markdown, as the documentation has it."""
+    lines = [
+        "| method | time of an update / pooled | preparation, s | compilation, s | peak memory, MiB |",
+        "|---|---|---|---|---|",
+    ]
+    for name, result in results.items():
+        ratio = result["time_relative_to_pooled"]
+        lines.append(
+            f"| `{name}` | {ratio['least']:.2f} / {ratio['median']:.2f} | {result['prepare_seconds']:.0f} "
+            f"| {result['compile_seconds']:.1f} | {result['peak_memory_mib']:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def parse() -> argparse.Namespace:
+    from random_data import ROBOTS
+    from timing import CLOCKS, threads
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--robot", choices=sorted(ROBOTS), default="hopper", help="whose sizes the data have")
+    parser.add_argument("--learners", nargs="+", default=LEARNERS, metavar="RULE[@BACKBONE]", help="which to measure")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="processor: on a shared core (one thread only)")
+    parser.add_argument("--note", default="", help="a line about the machine for the result file")
+    parser.add_argument("--json", type=Path, help="where to write the result")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.clock == "processor" and threads() > 1:
+        parser.error("--clock processor counts all threads together: pin the process to one core (taskset -c 0)")
+    return options
+
+
+def main() -> None:
+    options = parse()
+    if options.one:
+        print(json.dumps(measure(options.one, options.robot, options.rounds, options.clock)))
+        return
+    from timing import machine, rounded
+
+    results: dict[str, dict[str, Any]] = {}
+    output = {
+        "command": " ".join(["python", *sys.argv]),
+        "note": options.note,
+        "machine": machine(),
+        "robot": options.robot,
+        "clock": options.clock,
+        "rounds": options.rounds,
+        "learners": results,
+    }
+    for name in options.learners:
+        results[name] = in_own_process(name, options)
+        print(name, json.dumps(rounded(results[name])), file=sys.stderr, flush=True)
+        if options.json:  # after each: some of them prepare for many minutes
+            options.json.write_text(json.dumps(rounded(output), indent=2) + "\n")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
