@@ -182,7 +182,12 @@ def test_evaluate_in_any_environment(policy: Path, capsys: pytest.CaptureFixture
 # --- Training ---
 
 
-def test_train_on_own_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+SMALL = ["--updates", "20", "--backbone.hidden", "8", "8", "--backbone.batch-size", "8"]
+
+
+@pytest.fixture
+def own_files(tmp_path: Path) -> list[str]:
+    """Options that name two small files of data that belong to no task."""
     files = []
     for name, rows in (("source", 200), ("target", 60)):
         generator = np.random.default_rng(rows)
@@ -194,11 +199,65 @@ def test_train_on_own_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         )
         save_npz(tmp_path / f"{name}.npz", data)
         files += [f"--{name}", str(tmp_path / f"{name}.npz")]
-    small = ["--updates", "20", "--backbone.hidden", "8", "8", "--backbone.batch-size", "8"]
-    text = told(capsys, "train", "pooled", *files, *small, "--out", tmp_path / "runs")
+    return files
+
+
+def test_train_on_own_files(own_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(capsys, "train", "pooled", *own_files, *SMALL, "--out", tmp_path / "runs")
     assert "pooled" in text
     assert (tmp_path / "runs" / "seed0" / "policy.npz").exists()
     assert Policy.load(tmp_path / "runs" / "seed0").act(np.zeros(3)).shape == (2,)
+
+
+def test_a_rule_on_another_backbone(own_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--rule.predictor.updates", "2", "--rule.predictor.hidden", "8"]
+    text = told(capsys, "train", "tabb@td3-bc", *own_files, *SMALL, *arguments, "--out", tmp_path / "runs")
+    assert "tabb@td3-bc" in text
+    config = json.loads((tmp_path / "runs" / "seed0" / "config.json").read_text())
+    assert (config["rule"]["name"], config["settings"]["backbone"]["name"]) == ("tabb", "td3-bc")
+    assert Policy.load(tmp_path / "runs" / "seed0").act(np.zeros(3)).shape == (2,)
+
+
+def test_a_preset_reaches_the_learners_that_have_it(
+    own_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Several learners become processes of their own; each must be told by name and with its preset."""
+    updates = ["--updates", "2", "--progress", "none", "--preset", "odrl"]
+    text = told(capsys, "train", "pooled@td3-bc", "pooled", *own_files, *updates, "--out", tmp_path / "runs")
+    assert "pooled@td3-bc" in text
+    backbones = {}
+    for name in ("pooled@td3-bc", "pooled"):
+        config = json.loads((tmp_path / "runs" / name / "seed0" / "config.json").read_text())
+        backbones[name] = config["settings"]["backbone"]
+    assert (backbones["pooled@td3-bc"]["name"], backbones["pooled@td3-bc"]["policy_delay"]) == ("td3-bc", 1)
+    assert backbones["pooled"]["name"] == "iql"
+    # Finished runs are not run again, and the plan still knows their names.
+    assert "pooled@td3-bc" in told(capsys, "train", "--resume", tmp_path / "runs")
+
+
+def test_a_preset_of_a_rule(own_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told(
+        capsys,
+        "train",
+        "igdf",
+        *own_files,
+        *SMALL,
+        "--preset",
+        "hopper",
+        "--rule.updates",
+        "2",
+        "--out",
+        tmp_path / "a",
+    )
+    assert json.loads((tmp_path / "a" / "seed0" / "config.json").read_text())["rule"]["keep"] == 0.25
+
+
+def test_help_names_backbones_and_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "igdf@cql", "--help"])
+    text = capsys.readouterr().out
+    assert "--backbone.conservatism" in text
+    assert all(word in text for word in ("td3-bc", "bcq", "--preset", "kinematic of otdf"))
 
 
 # --- Errors ---
@@ -209,6 +268,16 @@ def test_train_on_own_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     [
         (["trian"], 2, "did you mean train"),
         (["train", "tab"], 2, "one or more of tabb, pooled, target-only"),
+        (["train", "tabb@sac"], 2, "tabb@sac: unknown backbone 'sac': use one of iql, td3-bc, cql, bcq"),
+        (["train", "tab@cql"], 2, "unknown rule 'tab'"),
+        (["train", "dara@bcq"], 2, "takes the rules pooled and target-only, not dara"),
+        (["train", "tabb@td3-bc", "--rule.predictor.space", "latent"], 2, "latent"),
+        (["train", "tabb@td3-bc", "--backbone.expectile", "0.7"], 2, "--backbone.expectile"),
+        (["train", "pooled@td3-bc", "--backbone.policy-delay", "0"], 2, "policy_delay=0"),
+        (["train", "pooled", "pooled"], 2, "named twice"),
+        (["train", "igdf", "--preset", "ant"], 2, "they have halfcheetah, hopper, walker2d"),
+        (["train", "dara", "--preset", "hopper"], 2, "dara do not have it; some others have"),
+        (["train", "dara", "--preset"], 2, "--preset: give its name"),
         (["train", "--updates", "5"], 2, "name the rule first"),
         (["train", "tabb", "--updatse", "5"], 2, "--updates"),
         (["train", "tabb", "--updates", "many"], 2, "--updates"),
