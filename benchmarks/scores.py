@@ -1,7 +1,7 @@
 """Scores of finished runs: gathers their result files into the repository, and prints one table over tasks.
 
     python benchmarks/scores.py --gather runs        copy every result.json below runs/ into benchmarks/results/scores/
-    python benchmarks/scores.py                      print the table of what is there, as Markdown
+    python benchmarks/scores.py [--learners ...]     print the table of medium to medium, 100,000 updates, as Markdown
 
 The runs themselves come from `tabb train`; `benchmarks/README.md` has the command of each cell.
 """
@@ -40,18 +40,28 @@ def gather(runs: Path) -> int:
     return len(found)
 
 
-def table(folder: Path) -> str:
-    """Mean ± standard deviation over seeds (their number in brackets) of each rule on each task, as Markdown."""
-    cells: dict[str, dict[str, list[dict[str, Any]]]] = {}
+def gathered(
+    folder: Path, source: str = "medium", target: str = "medium", updates: int = 100_000
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Results by task and learner, of runs of this length on data of these levels (or on no source data)."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for file in sorted(folder.rglob("*.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
-        cells.setdefault(f"{result['task']} ({file.parent.name})", {}).setdefault(_method(result), []).append(result)
-    rules = sorted({rule for row in cells.values() for rule in row})
-    lines = ["| task (target data) | updates | " + " | ".join(rules) + " |", "|---" * (len(rules) + 2) + "|"]
-    for task, row in cells.items():
-        updates = {result["updates"] for results in row.values() for result in results}
-        told = [_cell([result["score"] for result in row.get(rule, [])]) for rule in rules]
-        lines.append(f"| {task} | {', '.join(f'{n:,}' for n in sorted(updates))} | " + " | ".join(told) + " |")
+        same_data = _method(result) in (learner_of(result), f"{learner_of(result)} from {source}")
+        if same_data and file.parent.name.endswith(f"_{target}") and result["updates"] == updates:
+            found.setdefault(result["task"], {}).setdefault(learner_of(result), []).append(result)
+    return found
+
+
+def table(folder: Path, learners: list[str] | None) -> str:
+    """Mean ± standard deviation over seeds (their number in brackets) of each learner on each task, as Markdown."""
+    found = gathered(folder)
+    shown = sorted({name for row in found.values() for name in row}) if learners is None else learners
+    lines = [f"| task | {' | '.join(shown)} |", "|---" * (len(shown) + 1) + "|"]
+    for task, row in found.items():
+        if set(row) & set(shown):
+            told = [cell([result["score"] for result in row.get(name, [])]) for name in shown]
+            lines.append(f"| {task} | {' | '.join(told)} |")
     return "\n".join(lines)
 
 
@@ -62,7 +72,8 @@ def _method(result: dict[str, Any]) -> str:
     return f"{learner_of(result)} from {source}" if source else learner_of(result)
 
 
-def _cell(scores: list[float]) -> str:
+def cell(scores: list[float]) -> str:
+    """Mean ± standard deviation over seeds, and their number."""
     if not scores:
         return "-"
     spread = f" ± {np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
@@ -72,10 +83,13 @@ def _cell(scores: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gather", type=Path, metavar="RUNS", help="folder of runs to copy results from")
+    parser.add_argument(
+        "--learners", nargs="+", metavar="RULE[@BACKBONE]", help="columns of the table; all if not given"
+    )
     options = parser.parse_args()
     if options.gather is not None:
         print(f"{gather(options.gather)} results gathered")
-    print(table(RESULTS))
+    print(table(RESULTS, options.learners))
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ class Scored(eqx.Module):
 
 
 def sparse_value_loss(q: Float[Array, " b"], value: Float[Array, " b"], sparsity: float) -> Float[Array, " b"]:
-    """1{x > 0} x² + V/α with x = 1 + (Q - V) / 2α (SQL, equation 12)."""
+    """1{x > 0} x² + V/α with x = 1 + (Q - V) / 2α (Sparse Q-learning's value loss)."""
     excess = jax.nn.relu(1.0 + (q - value) / (2.0 * sparsity))
     return excess**2 + value / sparsity
 

@@ -1,0 +1,84 @@
+"""Writes what was measured into the pages of docs/methods, between their `measured` marks, from committed results.
+
+    python benchmarks/pages.py             rewrite the pages
+    python benchmarks/pages.py --check     fail if a page does not hold what the results say
+
+Scores come from results/scores (`scores.py --gather`), costs from results/costs-cpu.json (`costs.py --json`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from scores import RESULTS, cell, gathered
+
+PAGES = Path(__file__).parent.parent / "docs" / "methods"
+COSTS = Path(__file__).parent / "results" / "costs-cpu.json"
+BEGIN, END = "<!-- measured: {} -->", "<!-- /measured -->"
+BESIDE = ("target-only", "pooled")
+"""learners that every page shows beside its own"""
+
+
+def measured(learners: list[str], scores: dict[str, dict[str, list[Any]]], costs: dict[str, Any]) -> str:
+    """Scores, and costs of an update, of these learners: one row each, as Markdown."""
+    tasks = [task for task, row in scores.items() if set(learners) & set(row)]
+    shown = [*learners, *(name for name in BESIDE if name not in learners)]
+    shown = [name for name in shown if name in costs or any(name in scores[task] for task in tasks)]
+    if not shown:
+        return "Not measured yet."
+    lines = [f"| | {' | '.join((*tasks, 'update / pooled', 'preparation', 'memory'))} |"]
+    lines.append("|---" * (len(tasks) + 4) + "|")
+    for name in shown:
+        told = [cell([result["score"] for result in scores[task].get(name, [])]) for task in tasks]
+        lines.append(f"| `{name}` | {' | '.join([*told, *_cost(costs.get(name))])} |")
+    return "\n".join(lines)
+
+
+def _cost(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["-", "-", "-"]
+    seconds = found["prepare_seconds"]
+    preparation = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return [f"{found['time_relative_to_pooled']['median']:.2f}", preparation, f"{found['peak_memory_mib']:,.0f} MiB"]
+
+
+def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[str, Any]) -> str:
+    """The page with fresh tables between its marks: `measured: all`, or the learners that it names."""
+    every = [name for name in costs if name != "pooled"]
+    every += sorted({name for row in scores.values() for name in row} - set(every))
+
+    def table(match: re.Match[str]) -> str:
+        named = match[1].strip()
+        learners = every if named == "all" else named.split()
+        return f"{BEGIN.format(named)}\n\n{measured(learners, scores, costs)}\n\n{END}"
+
+    return re.sub(r"<!-- measured: ([^>]*?)-->.*?<!-- /measured -->", table, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a page is out of date")
+    options = parser.parse_args()
+    scores = gathered(RESULTS)
+    costs = json.loads(COSTS.read_text(encoding="utf-8"))["learners"] if COSTS.exists() else {}
+    stale = []
+    for page in sorted(PAGES.glob("*.md")):
+        old = page.read_text(encoding="utf-8")
+        new = rewritten(old, scores, costs)
+        if new != old:
+            stale.append(page.name)
+            if not options.check:
+                page.write_text(new, encoding="utf-8")
+    print(f"{'out of date' if options.check else 'rewritten'}: {', '.join(stale) or 'none'}")
+    return int(options.check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
