@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,42 +17,43 @@ from tabb.backbones import Backbone
 from tabb.batch import Domains, Sizes
 from tabb.rules import Rule
 from tabb.training.loop import Learner, compiled_updates, pack_data, update_once
+from timing import CLOCKS, seconds
 
 RUN = 100_000
 """length of the run that the policy's schedule is made for"""
-Clock = Callable[[Callable[[], Any]], float]
-"""seconds of a call"""
 
 
 @dataclasses.dataclass
 class Contender:
     """A learner that is ready to be timed."""
 
-    turn: Callable[[], float]
-    """seconds per update, measured over one turn"""
+    turn: Callable[[int], float]
+    """seconds per update, measured over one turn of that many"""
     counts: collections.Counter[Product]
     """the matrix products of one update"""
     compile_seconds: float | None = None
-    prepare_seconds: float = 0.0
-    """what is fitted before training, and the columns computed from it; compilation included"""
+    prepare_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    """each part of what is fitted before training, and the columns computed from it; compilation included"""
 
 
-def our_contender(
-    backbone: Backbone, rule: Rule, domains: Domains, sizes: Sizes, updates: int, clock: Clock
-) -> Contender:
-    """tabb's compiled loop with `rule` on `backbone`, in turns of `updates` updates."""
+def our_contender(backbone: Backbone, rule: Rule, domains: Domains, sizes: Sizes, kind: str) -> Contender:
+    """tabb's compiled loop with `rule` on `backbone`, timed by the clock `kind`."""
     learner = Learner(backbone, rule, RUN)
     init_key, prepare_key, draw_key = jax.random.split(jax.random.key(0), 3)
-    models: Any = None
-    data: Any = None
+    marks: dict[str, float] = {}
 
-    def prepare() -> Any:
-        nonlocal models, data
-        models = rule.prepare(domains, prepare_key, lambda what, share: None)
-        data = pack_data(domains, rule.columns(models, domains), rule.target_columns(models, domains))
-        return data
+    def mark(part: str, share: float = 0.0) -> None:
+        del share
+        marks.setdefault(part, CLOCKS[kind]())
 
-    prepare_seconds = clock(prepare)
+    mark("set-up")
+    models = jax.block_until_ready(rule.prepare(domains, prepare_key, mark))
+    mark("columns")
+    columns = rule.columns(models, domains), rule.target_columns(models, domains)
+    data = jax.block_until_ready(pack_data(domains, *columns))
+    mark("end")
+    prepare_seconds = {part: marks[after] - marks[part] for part, after in itertools.pairwise(marks)}
+
     state = learner.init(sizes, init_key)
     counts = products(functools.partial(update_once, learner), models, data, draw_key, state, jnp.asarray(0))
     at = 0
@@ -62,6 +64,10 @@ def our_contender(
         at += count
         return state, metrics
 
-    first = clock(lambda: run(1))
-    compile_seconds = first - clock(lambda: run(1))
-    return Contender(lambda: clock(lambda: run(updates)) / updates, counts, compile_seconds, prepare_seconds)
+    first = seconds(kind, lambda: run(1))
+    compile_seconds = first - seconds(kind, lambda: run(1))
+
+    def turn(count: int) -> float:
+        return seconds(kind, lambda: run(count)) / count
+
+    return Contender(turn, counts, compile_seconds, prepare_seconds)

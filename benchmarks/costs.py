@@ -9,7 +9,6 @@ is its own, and takes turns there with pooled IQL. How to read the table: benchm
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import resource
 import subprocess
@@ -33,36 +32,29 @@ def measure(name: str, robot: str, rounds: int, kind: str) -> dict[str, Any]:
     from contenders import our_contender
     from random_data import ROBOTS, random_domains
     from tabb.commands.learners import learners_of
-    from timing import Times, seconds, take_turns
+    from timing import Times, take_turns
 
-    clock = functools.partial(seconds, kind)
     sizes = ROBOTS[robot]
     domains = random_domains(sizes)
 
     def ready(name: str) -> Any:
         (learner,) = learners_of([name])
-        make = functools.partial(our_contender, learner.backbone, learner.rule, domains, sizes)
-        return functools.partial(make, clock=clock)
+        return our_contender(learner.backbone, learner.rule, domains, sizes, kind)
 
-    trial = ready(name)(updates=4)
-    per_update = trial.turn()
-    own = functools.partial(trial_turn, trial, max(1, round(TURN / per_update / 4)))
+    method = ready(name)
+    updates = max(1, round(TURN / method.turn(4)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    turns = {name: own, POOLED: ready(POOLED)(updates=100).turn}
+    pooled = ready(POOLED)
+    turns = {name: lambda: method.turn(updates), POOLED: lambda: pooled.turn(100)}
     *_, times = take_turns(turns, rounds)
     return {
-        "prepare_seconds": trial.prepare_seconds,
-        "compile_seconds": trial.compile_seconds,
+        "prepare_seconds": method.prepare_seconds,
+        "compile_seconds": method.compile_seconds,
         "time_relative_to_pooled": {
             field: getattr(times[name], field) / getattr(times[POOLED], field) for field in Times._fields
         },
         "peak_memory_mib": peak / 2**20,
     }
-
-
-def trial_turn(contender: Any, repeats: int) -> float:
-    """Mean of several of its turns, as one."""
-    return sum(contender.turn() for _ in range(repeats)) / repeats
 
 
 def in_own_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -81,8 +73,9 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     ]
     for name, result in results.items():
         ratio = result["time_relative_to_pooled"]
+        preparation = sum(result["prepare_seconds"].values())
         lines.append(
-            f"| `{name}` | {ratio['least']:.2f} / {ratio['median']:.2f} | {result['prepare_seconds']:.0f} "
+            f"| `{name}` | {ratio['least']:.2f} / {ratio['median']:.2f} | {preparation:.0f} "
             f"| {result['compile_seconds']:.1f} | {result['peak_memory_mib']:,.0f} |"
         )
     return "\n".join(lines)

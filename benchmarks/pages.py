@@ -44,7 +44,7 @@ def measured(learners: list[str], scores: dict[str, dict[str, list[Any]]], costs
 def _cost(found: dict[str, Any] | None) -> list[str]:
     if found is None:
         return ["-", "-", "-"]
-    seconds = found["prepare_seconds"]
+    seconds = sum(found["prepare_seconds"].values())
     preparation = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     return [f"{found['time_relative_to_pooled']['median']:.2f}", preparation, f"{found['peak_memory_mib']:,.0f} MiB"]
 

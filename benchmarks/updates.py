@@ -22,7 +22,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from contenders import RUN, Clock, Contender, our_contender
+from contenders import RUN, Contender, our_contender
 from products import Product, fastest_form, flops
 from random_data import ROBOTS, random_domains
 from tabb.backbones import own_backbone
@@ -32,6 +32,8 @@ from tabb.training.loop import Learner, compiled_updates, compiled_updates_of_se
 from timing import CLOCKS, Times, machine, rounded, seconds, take_turns, threads
 
 SEEDS = 16
+Clock = Callable[[Callable[[], Any]], float]
+"""seconds of a call"""
 
 POOLED, TORCH = "pooled IQL", "ODRL-style PyTorch"
 
@@ -44,7 +46,7 @@ RULES: dict[str, Rule] = {
 }
 
 
-def torch_contender(domains: Domains, updates: int, clock: Clock, counts: collections.Counter[Product]) -> Contender:
+def torch_contender(domains: Domains, clock: Clock, counts: collections.Counter[Product]) -> Contender:
     """The same update as pooled IQL, in PyTorch; `counts` are pooled IQL's."""
     from odrl_torch import TorchIQL
 
@@ -55,7 +57,7 @@ def torch_contender(domains: Domains, updates: int, clock: Clock, counts: collec
             learner.update()
 
     run(5)
-    return Contender(lambda: clock(lambda: run(updates)) / updates, counts)
+    return Contender(lambda count: clock(lambda: run(count)) / count, counts)
 
 
 def seeds_result(domains: Domains, sizes: Sizes, updates: int, rounds: int, clock: Clock) -> dict[str, float]:
@@ -152,13 +154,14 @@ def main() -> None:
 
     clock = functools.partial(seconds, options.clock)
     contenders = {
-        name: our_contender(own_backbone(rule), rule, domains, sizes, options.updates, clock)
-        for name, rule in RULES.items()
+        name: our_contender(own_backbone(rule), rule, domains, sizes, options.clock) for name, rule in RULES.items()
     }
     if options.torch:
-        contenders[TORCH] = torch_contender(domains, options.updates, clock, contenders[POOLED].counts)
+        contenders[TORCH] = torch_contender(domains, clock, contenders[POOLED].counts)
     shapes = set().union(*(contender.counts for contender in contenders.values()))
-    turns: dict[Any, Callable[[], float]] = {name: contender.turn for name, contender in contenders.items()}
+    turns: dict[Any, Callable[[], float]] = {
+        name: functools.partial(contender.turn, options.updates) for name, contender in contenders.items()
+    }
     with console.status(f"finding the fastest form of {len(shapes)} matrix products"):
         turns |= {shape: fastest_form(shape, clock) for shape in sorted(shapes)}
     with console.status(f"measuring {options.rounds} rounds"):
