@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -31,6 +32,11 @@ Report = Callable[[str, float], None]
 def steps(data: Transitions) -> Float[Array, "n w"]:
     """[s, a, s'] of every row: what a score of the dynamics looks at."""
     return jnp.concatenate([data.observation, data.action, data.next_observation], axis=-1)
+
+
+def changes(data: Transitions) -> Transitions:
+    """The same rows with the change s' - s where s' was, for scores that look at [s, a, s' - s]."""
+    return dataclasses.replace(data, next_observation=data.next_observation - data.observation)
 
 
 def with_next(data: Transitions, name: str) -> Int[Array, " m"]:

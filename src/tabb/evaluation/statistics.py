@@ -1,0 +1,146 @@
+"""Statistics over tasks and seeds: interquartile mean, bootstrap intervals, profiles, improvement, paired tests.
+
+Scores of a method are a mapping from task to the scores of its seeds; tasks may differ in their number of seeds.
+Agarwal et al., *Deep Reinforcement Learning at the Edge of the Statistical Precipice*, NeurIPS 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+from numpy.typing import ArrayLike, NDArray
+
+from tabb.errors import UsageError
+
+Scores = Mapping[str, Sequence[float]]
+"""Scores of the seeds of each task."""
+BOOTSTRAPS = 2_000
+CONFIDENCE = 0.95
+
+
+class Estimate(NamedTuple):
+    """A statistic and the interval that holds it with 95 % confidence."""
+
+    value: float
+    low: float
+    high: float
+
+
+class PairedTest(NamedTuple):
+    """Student's t-test of the differences of paired scores."""
+
+    difference: float
+    """Mean of first less second."""
+    t: float
+    p: float
+    """Two-sided."""
+    pairs: int
+
+
+def interquartile_mean(scores: Scores) -> float:
+    """Mean of the middle half of all scores, a quarter of them left out at each end."""
+    return float(scipy.stats.trim_mean(_pooled(scores), 0.25))
+
+
+def optimality_gap(scores: Scores, goal: float = 100.0) -> float:
+    """Mean of what each score lacks to `goal`; scores above it lack nothing."""
+    return float(np.mean(np.maximum(goal - _pooled(scores), 0.0)))
+
+
+def performance_profile(scores: Scores, thresholds: ArrayLike) -> NDArray[np.float64]:
+    """Share of runs that score above each threshold, tasks counting alike."""
+    limits = np.asarray(thresholds, float)
+    return np.mean(
+        [np.mean(np.asarray(found)[:, None] > limits, axis=0) for found in _checked(scores).values()], axis=0
+    )
+
+
+def probability_of_improvement(first: Scores, second: Scores) -> float:
+    """Chance that a run of `first` beats one of `second` on the same task, a tie counting half; mean over tasks."""
+    wins = []
+    for task in _common(first, second):
+        ours, theirs = np.asarray(first[task])[:, None], np.asarray(second[task])
+        wins.append(np.mean((ours > theirs) + 0.5 * (ours == theirs)))
+    return float(np.mean(wins))
+
+
+def share_of_tasks_won(first: Scores, second: Scores) -> float:
+    """Share of the common tasks on which the mean score of `first` is above that of `second`, a tie counting half."""
+    gaps = [np.mean(first[task]) - np.mean(second[task]) for task in _common(first, second)]
+    return float(np.mean([0.5 * (1.0 + np.sign(gap)) for gap in gaps]))
+
+
+def bootstrap(statistic: Callable[..., float], *methods: Scores, seed: int = 0, samples: int = BOOTSTRAPS) -> Estimate:
+    """`statistic(*methods)` with its stratified bootstrap interval: seeds are drawn anew within every task.
+
+    The interval is that of percentiles. It speaks of other seeds on the same tasks, not of other tasks.
+    """
+    generator = np.random.default_rng(seed)
+    tables = [{task: np.asarray(found, float) for task, found in _checked(method).items()} for method in methods]
+    drawn = [
+        statistic(*({task: generator.choice(found, len(found)) for task, found in table.items()} for table in tables))
+        for _ in range(samples)
+    ]
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Estimate(float(statistic(*tables)), float(low), float(high))
+
+
+def paired_t_test(first: Mapping[tuple[str, int], float], second: Mapping[tuple[str, int], float]) -> PairedTest:
+    """Student's t-test of the differences over the (task, seed) that both have."""
+    both = sorted(set(first) & set(second))
+    if len(both) < 2:
+        raise UsageError(f"a paired test needs two common (task, seed) at least, there are {len(both)}")
+    ours, theirs = (np.array([scores[pair] for pair in both], float) for scores in (first, second))
+    if np.ptp(ours - theirs) == 0:  # no spread: the test says nothing, unless there is no difference either
+        same = ours[0] == theirs[0]
+        return PairedTest(float(ours[0] - theirs[0]), 0.0 if same else float("inf"), 1.0 if same else 0.0, len(both))
+    found = scipy.stats.ttest_rel(ours, theirs)
+    return PairedTest(float(np.mean(ours - theirs)), float(found.statistic), float(found.pvalue), len(both))
+
+
+def not_significantly_worse(cells: Mapping[str, Sequence[float]], level: float = 0.05) -> set[str]:
+    """The method of the best mean, and those that Welch's one-sided t-test does not find worse than it.
+
+    A method with a single run is compared with nothing: only the best is marked then.
+    """
+    means = {name: float(np.mean(scores)) for name, scores in cells.items() if len(scores)}
+    if not means:
+        return set()
+    best = max(means, key=lambda name: means[name])
+    marked = {best}
+    for name in means:
+        ours, theirs = np.asarray(cells[name], float), np.asarray(cells[best], float)
+        if name == best or min(len(ours), len(theirs)) < 2:
+            continue
+        if np.ptp(ours) == 0 and np.ptp(theirs) == 0:
+            worse = bool(ours[0] < theirs[0])
+        else:
+            worse = scipy.stats.ttest_ind(ours, theirs, equal_var=False, alternative="less").pvalue < level
+        if not worse:
+            marked.add(name)
+    return marked
+
+
+def _checked(scores: Scores) -> Scores:
+    if not scores:
+        raise UsageError("no scores: there is not one task")
+    for task, found in scores.items():
+        if not len(found):
+            raise UsageError(f"{task}: has no scores")
+        if not np.isfinite(found).all():
+            raise UsageError(f"{task}: has a score that is not finite")
+    return scores
+
+
+def _pooled(scores: Scores) -> NDArray[np.float64]:
+    return np.concatenate([np.asarray(found, float) for found in _checked(scores).values()])
+
+
+def _common(first: Scores, second: Scores) -> list[str]:
+    tasks = sorted(set(_checked(first)) & set(_checked(second)))
+    if not tasks:
+        raise UsageError("the two methods have no task in common")
+    return tasks
