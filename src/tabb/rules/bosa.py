@@ -78,7 +78,7 @@ class BOSA(Rule):
     dynamics_from: str = "target"
     """data of the dynamics' autoencoders: target, or both [paper: target; ODRL: both]"""
     cvae: CVAEConfig = dataclasses.field(default_factory=lambda: CVAEConfig(updates=5_000))
-    """all autoencoders [ODRL: 50,000 updates in effect; the likelihood of held-out target steps gains little after 2,500]"""
+    """all autoencoders [ODRL: 50,000 updates in effect; held-out target steps gain little after 2,500]"""
 
     def __post_init__(self) -> None:
         for name in ("policy_scale", "conservatism"):
