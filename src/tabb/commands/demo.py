@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tabb.commands.train import DEMO_TASK, _jobs
+from tabb.commands.options import jobs_of
+from tabb.commands.train import DEMO_TASK
 from tabb.evaluation.summary import summarise
 from tabb.training.pool import Cell, run_plan, write_plan
 
@@ -23,7 +24,7 @@ def demo() -> int:
     )
     options = ["--updates", str(UPDATES), "--evaluations", str(EVALUATIONS), "--seeds", str(SEED)]
     write_plan(root, [Cell(rule, f"{rule}/seed{SEED}", [rule, *options], UPDATES) for rule in RULES])
-    run_plan(root, _jobs(None), "auto")
+    run_plan(root, jobs_of(None), "auto")
     print(summarise(root))
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -57,3 +58,27 @@ def _one_line(text: str, program: str) -> str:
     told = re.sub(r"could not convert string to float: ('.*?')", r"\1 is not a number", told)
     hint = f"; perhaps you meant {' or '.join(close)}" if close else ""
     return f"{told.strip()}{hint}; see `{program} --help`"
+
+
+def jobs_of(asked: int | None) -> int:
+    """How many runs to train at once: 1 on an accelerator (seeds are an axis there), else one per core."""
+    if asked is not None:
+        if asked < 1:
+            raise UsageError(f"--jobs {asked}: must be at least 1")
+        return asked
+    import jax
+
+    if jax.default_backend() != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Arguments less the given options and their values."""
+    kept, skipping = [], False
+    for argument in arguments:
+        if argument.startswith("--"):
+            skipping = argument.split("=")[0] in options
+        if not skipping:
+            kept.append(argument)
+    return kept

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import sys
 import warnings
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from tabb.commands.learners import Chosen, learners_of, preset_of, presets_told, takes_preset
-from tabb.commands.options import parse
+from tabb.commands.options import jobs_of, parse, without
 from tabb.data.catalogue import BUNDLED, resolve
 from tabb.data.report import Loaded, Report
 from tabb.errors import DataWarning, RunError, UsageError
@@ -125,7 +124,7 @@ def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
     if options.out is None and len(learners) == 1:
         root = root / learners[0].name
     check_seeds(options.seeds)
-    jobs = _jobs(options.jobs)
+    jobs = jobs_of(options.jobs)
     if len(learners) * len(options.seeds) == 1 or (jobs == 1 and len(learners) == 1):
         return _here(learners[0].rule, options, task, paths, root)
     from tabb.data import read
@@ -135,7 +134,7 @@ def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
     _check_data(loaded, options.engine, options.progress != "none")
     del loaded
     chosen, _ = preset_of(arguments)
-    shared = _without(arguments, ("--seeds", "--jobs", "--out", "--progress", "--preset"))
+    shared = without(arguments, ("--seeds", "--jobs", "--out", "--progress", "--preset"))
     cells = []
     for learner in learners:
         for seed in options.seeds:
@@ -207,7 +206,7 @@ def _resume(root: Path, jobs: int | None, progress: Any) -> int:
 
     if (root / PLAN).exists():
         cells = read_plan(root)
-        run_plan(root, _jobs(jobs), progress)
+        run_plan(root, jobs_of(jobs), progress)
         print(summarise(root))
         return 0 if cells else 1
     folders = [root] if (root / "config.json").exists() else sorted(root.glob("seed*/"))
@@ -316,19 +315,6 @@ def _short(report: Any) -> dict[str, Any]:
     }
 
 
-def _jobs(asked: int | None) -> int:
-    """How many runs to train at once: 1 on an accelerator (seeds are an axis there), else one per core."""
-    if asked is not None:
-        if asked < 1:
-            raise UsageError(f"--jobs {asked}: must be at least 1")
-        return asked
-    import jax
-
-    if jax.default_backend() != "cpu":
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _word(spec: str) -> str:
     """A file name or quality as one word of a folder's name."""
     return "+".join(re.sub(r"[^\w.-]", "_", Path(part).stem) for part in spec.split("+"))
@@ -337,14 +323,3 @@ def _word(spec: str) -> str:
 def _settings(options: Options) -> Settings:
     """The part of the options that a run is made of."""
     return Settings(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)})
-
-
-def _without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Arguments less the given options and their values."""
-    kept, skipping = [], False
-    for argument in arguments:
-        if argument.startswith("--"):
-            skipping = argument.split("=")[0] in options
-        if not skipping:
-            kept.append(argument)
-    return kept

@@ -109,23 +109,64 @@ def _start(root: Path, cell: Cell, core: int) -> subprocess.Popen[bytes]:
         arguments = ["--resume", str(folder)]
     else:
         arguments = [*cell.arguments, "--out", str(folder.parent)]
-    flags = " ".join(filter(None, [os.environ.get("XLA_FLAGS"), ONE_THREAD]))
-    environment = os.environ | {"XLA_FLAGS": flags, PARENT: str(os.getpid()), "OMP_NUM_THREADS": "1"}
-    # The OpenBLAS of NumPy's rollouts, likewise.
-    environment |= {"OPENBLAS_NUM_THREADS": "1"}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(_log(root, cell), "ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tabb", "train", *arguments, "--progress", "none", "--jobs", "1"],
-            env=environment,
+            env=one_core_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
+    _pin(process, core)
+    return process
+
+
+def one_core_environment() -> dict[str, str]:
+    """Environment of a child that is to use one thread, and to end with this process."""
+    flags = " ".join(filter(None, [os.environ.get("XLA_FLAGS"), ONE_THREAD]))
+    # OpenBLAS: that of NumPy's rollouts.
+    threads = {"XLA_FLAGS": flags, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return os.environ | threads | {PARENT: str(os.getpid())}
+
+
+def _pin(process: subprocess.Popen[bytes], core: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(process.pid, {core})
-    return process
+
+
+def run_commands(commands: Sequence[Sequence[str]], jobs: int) -> None:
+    """Run `tabb` with each of these arguments, `jobs` at a time on a core each; they tell on our standard error.
+
+    Raises `RunError` after the first that fails, whose own error stands above; the others are stopped.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    waiting, free = [list(command) for command in commands], list(range(jobs))
+    running: dict[subprocess.Popen[bytes], tuple[list[str], int]] = {}
+    try:
+        while waiting or running:
+            while waiting and free:
+                command, slot = waiting.pop(0), free.pop(0)
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "tabb", *command],
+                    env=one_core_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+                _pin(process, cores[slot % len(cores)])
+                running[process] = (command, slot)
+            time.sleep(0.1)
+            for process in [process for process in running if process.poll() is not None]:
+                command, slot = running.pop(process)
+                free.append(slot)
+                if process.returncode != 0:
+                    raise RunError(f"`tabb {' '.join(command)}` failed, see above; the others were stopped")
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
 
 
 def _log(root: Path, cell: Cell) -> Path:

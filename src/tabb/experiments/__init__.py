@@ -1,0 +1,1 @@
+"""Figures and tables of the paper, and beyond: one readable file each, run by `tabb figure`."""

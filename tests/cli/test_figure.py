@@ -1,0 +1,99 @@
+"""`tabb figure`: the oracle figure on the bundled data, its record, and its errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tabb.cli import main
+
+SMALL = [
+    *("--tasks", "hopper-gravity-0.5", "--source", "bundled", "--target", "bundled", "--updates", "20"),
+    *("--rows", "60", "--tabb.predictor.updates", "5", "--tabb.predictor.hidden", "8"),
+    *("--rankings", "tbm", "nearest", "one-step"),
+]
+
+
+@pytest.fixture
+def oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """`oracle(*more arguments)`: exit code, output and errors of `tabb figure oracle` into one folder."""
+    monkeypatch.delenv("TABB_DATA", raising=False)
+
+    def run(*more: str) -> tuple[int, str, str]:
+        code = main(["figure", "oracle", *SMALL, "--out", str(tmp_path / "oracle"), *more])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_oracle_figure(oracle, tmp_path: Path) -> None:
+    code, out, err = oracle("--seeds", "0")
+    assert code == 0, err
+    assert "| ranking | hopper-gravity-0.5 | mean |" in out
+    result = json.loads((tmp_path / "oracle" / "hopper-gravity-0.5-seed0.json").read_text())
+    assert result["rows"] == 60
+    assert set(result["rank_correlation"]) == {"tbm", "nearest", "one-step"}
+    # All rows kept: the mean over all, whatever the ranking; and no ranking keeps better rows than the error itself.
+    for curve in result["kept_error"].values():
+        assert curve[-1] == pytest.approx(result["oracle_error"]["mean"])
+        assert all(found >= best - 1e-12 for found, best in zip(curve, result["least_kept_error"], strict=True))
+    assert np.all(np.diff(result["least_kept_error"]) >= -1e-12)
+    assert (tmp_path / "oracle" / "oracle.png").stat().st_size > 5_000
+
+    # What is there is read, not computed again; a second seed is one more cell, with the same settings.
+    code, again, err = oracle("--seeds", "0")
+    assert (code, again, err) == (0, out, "")
+    # V is kept beside the results, so that other rankings need no training.
+    (tmp_path / "oracle" / "hopper-gravity-0.5-seed0.json").unlink()
+    code, again, err = oracle("--seeds", "0")
+    assert (code, again) == (0, out)
+    assert "V of pooled IQL" not in err
+
+    code, _, err = oracle("--seeds", "0", "--rows", "61")
+    assert code == 4
+    assert "computed with other settings" in err
+
+
+def test_cells_run_as_processes(oracle, tmp_path: Path) -> None:
+    code, out, err = oracle("--seeds", "0", "1", "--jobs", "2")
+    assert code == 0, err
+    assert "mean over 2 seed(s)" in out
+    assert {file.name for file in (tmp_path / "oracle").glob("*.json")} == {
+        f"hopper-gravity-0.5-seed{seed}.json" for seed in (0, 1)
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["figure"], 2, "name the figure: oracle"),
+        (["figure", "--rows", "5"], 2, "name the figure: oracle"),
+        (["figure", "orcale"], 2, "unknown figure 'orcale': use one of oracle"),
+        (["figure", "oracle", "--rankings", "luck"], 2, "--rankings luck: use some of tbm, tbm+"),
+        (["figure", "oracle", "--rows", "0"], 2, "--rows 0"),
+        (["figure", "oracle", "--tasks", "nowhere"], 2, "unknown task"),
+        (["figure", "oracle", "--tasks", "hopper-morph", "--seeds", "0"], 3, "TABB_DATA is not set"),
+        (["figure", "oracle", "--tabb.temperature", "-1"], 2, "must be positive"),
+    ],
+)
+def test_one_line_errors(
+    arguments: list[str],
+    code: int,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("TABB_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    found = main(arguments)
+    err = capsys.readouterr().err
+    assert err.startswith("tabb: error: ")
+    assert len(err.strip().splitlines()) == 1
+    assert says in err
+    assert found == code
+    assert not Path("runs").exists()
