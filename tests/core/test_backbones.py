@@ -60,6 +60,11 @@ def run(prepared, sizes):
 # --- all of them ---
 
 
+def test_tabb_learns_from_source_states_where_the_critics_bootstrap_from_the_policy():
+    assert [Learner(backbone, TABB(), 1).rule.imitate_source for backbone in (IQL(), TD3BC(), CQL())] == [0, 1, 1]
+    assert Learner(TD3BC(), TABB(imitate_source=0.5), 1).rule.imitate_source == 0.5
+
+
 def test_names():
     assert BACKBONES == {"iql": IQL, "td3-bc": TD3BC, "cql": CQL, "bcq": BCQ}
     assert own_backbone(TABB) == IQL()
@@ -130,9 +135,11 @@ class Blind(Rule):
 
 @pytest.mark.parametrize("name", WEIGHING)
 def test_a_row_of_weight_zero_changes_nothing(name, batch, sizes, same_bits):
-    # TD3+BC's mean |Q| spans all rows, as CQL's entropy does: they see states, not rewards or next states.
+    # Not through batch statistics either: TD3+BC's mean |Q|, the entropy that CQL tunes.
     other = dataclasses.replace(
         batch,
+        observation=batch.observation.at[2].set(3.0),
+        action=batch.action.at[2].set(-0.9),
         reward=batch.reward.at[2].set(1e4),
         next_observation=batch.next_observation.at[2].set(-7.0),
         terminal=batch.terminal.at[2].set(1.0),
@@ -205,10 +212,14 @@ def test_smoothed_action_by_hand():
 
 
 def test_cloned_improvement_by_hand():
-    found = cloned_improvement(jnp.array([2.0, -4.0]), jnp.array([0.5, 0.0]), 1.5, 2.0)
+    found = cloned_improvement(jnp.array([2.0, -4.0]), jnp.array([0.5, 0.0]), jnp.ones(2), 1.5, 2.0)
     np.testing.assert_allclose(found, [-0.5 * 2 + 1.0, 2.0], rtol=1e-6)  # 1.5 / mean |Q| = 0.5
+    found = cloned_improvement(jnp.array([2.0, -4.0]), jnp.zeros(2), jnp.array([3.0, 1.0]), 1.5, 2.0)
+    np.testing.assert_allclose(found, [-0.6 * 2, 0.6 * 4], rtol=1e-6)  # 1.5 / ((3 * 2 + 4) / 4)
     # the mean of |Q| carries no gradient
-    slope = jax.grad(lambda q: jnp.sum(cloned_improvement(q, jnp.zeros(2), 1.5, 1.0)))(jnp.array([2.0, -4.0]))
+    slope = jax.grad(lambda q: jnp.sum(cloned_improvement(q, jnp.zeros(2), jnp.ones(2), 1.5, 1.0)))(
+        jnp.array([2.0, -4.0])
+    )
     np.testing.assert_allclose(slope, [-0.5, -0.5], rtol=1e-6)
 
 

@@ -2,16 +2,18 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tabb.rules import IGDF, TABB, Pooled, PredictorConfig, Rule
+from tabb.batch import make_domains
+from tabb.rules import IGDF, TABB, Pooled, PredictorConfig
 from tabb.training import Settings, train
 from tabb.training import cache as cache_module
-from tabb.training.cache import cache_folder, cached, entry_name
+from tabb.training.cache import cache_folder, cached, entry_name, prepared
 
 RULE = IGDF(updates=3, batch_size=8, hidden=(8,), latent_size=2)
 DATA = {"source": "a", "target": "b"}
@@ -38,6 +40,13 @@ def test_where_it_is(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "tabb"
 
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert cache_folder() is None
+
 
 def test_names_tell_apart_what_prepares_differently():
     name = entry_name(RULE, DATA, "pooled", KEY)
@@ -56,14 +65,26 @@ def test_names_tell_apart_what_prepares_differently():
     assert others[4] == entry_name(TABB(temperature=2.0), DATA, "pooled", KEY)
 
 
-def test_a_users_own_code_is_part_of_the_name(monkeypatch):
-    @dataclasses.dataclass(frozen=True)
-    class Mine(Rule):
-        name = "mine"
+@dataclasses.dataclass(frozen=True)
+class Mine(IGDF):
+    """A user's rule: what its code depends on is not known."""
 
-    before = entry_name(Mine(), DATA, "pooled", KEY)
-    monkeypatch.setattr(cache_module.inspect, "getsource", lambda module: "edited")
-    assert entry_name(Mine(), DATA, "pooled", KEY) != before
+    path: Path = Path("nowhere")  # which JSON cannot hold
+
+
+def test_rules_of_others_are_not_cached(folder, pair):
+    domains = make_domains(*pair)
+    told = []
+    for rule in (Mine(updates=2), RULE):
+        prepared(rule, domains, DATA, "pooled", KEY, lambda what, share: None, told.append)
+        assert len(list(folder.glob("*"))) == (rule is RULE)
+    assert told == []
+
+
+def test_flags_are_part_of_the_name(monkeypatch):
+    before = entry_name(RULE, DATA, "pooled", KEY)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+    assert entry_name(RULE, DATA, "pooled", KEY) != before
 
 
 def test_a_second_run_takes_the_first_ones_models(folder, pair, tmp_path, monkeypatch):

@@ -78,6 +78,11 @@ def policy_value(rule: Rule, models: Models, policy: MLP, critic: Twin) -> Value
     return value
 
 
+def weighted_mean(values: Float[Array, " b"], weights: Float[Array, " b"]) -> Float[Array, ""]:
+    """Mean of the rows as they count: Σ w x / Σ w."""
+    return jnp.sum(weights * values) / jnp.maximum(jnp.sum(weights), 1e-8)
+
+
 def critic_error(
     rule: Rule, models: Models, batch: Batch, weights: Weights, values: Float[Array, "2 b"], backup: Float[Array, " b"]
 ) -> Float[Array, ""]:

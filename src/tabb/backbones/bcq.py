@@ -6,7 +6,7 @@
     act          the best of 100 candidates by Q_1
 
 The autoencoder of actions, the critics and the perturbation ξ learn side by side. There is no value of a state apart
-from the candidates, so only the rules that ask for none act on this backbone: pooled and target-only.
+from the candidates, and rows are not weighed: only the rules pooled and target-only act on this backbone.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class BCQ(Backbone):
     def check_rule(self, rule: Rule) -> None:
         super().check_rule(rule)
         if rule.name not in ("pooled", "target-only"):
-            raise UsageError(f"backbone bcq takes the rules pooled and target-only, not {rule.name}: it has no V(s)")
+            raise UsageError(f"backbone bcq takes the rules pooled and target-only, not {rule.name}")
 
     def init(self, rule: Rule, sizes: Sizes, updates: int, key: PRNGKeyArray) -> State:
         del updates

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common, policy_value
+from tabb.backbones.backbone import Backbone, check_common, policy_value, weighted_mean
 from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
@@ -170,7 +170,7 @@ class CQL(Backbone):
             action, log_density = squashed_sample(policy, batch.observation, noise)
             value = jnp.min(state.critic(rule.see_action(models, batch.observation, action)), axis=0)
             loss = jnp.mean(weights.policy * (entropy_weight * log_density - value))
-            return loss + rule.actor_term(models, batch, action), jnp.mean(log_density)
+            return loss + rule.actor_term(models, batch, action), weighted_mean(log_density, weights.policy)
 
         (p_loss, log_density_now), gradient = jax.value_and_grad(policy_loss, has_aux=True)(state.policy)
         step, policy_optimiser = policy_adam.update(gradient, state.policy_optimiser)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common, critic_error, policy_value
+from tabb.backbones.backbone import Backbone, check_common, critic_error, policy_value, weighted_mean
 from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
@@ -48,10 +48,13 @@ def smoothed_action(
 
 
 def cloned_improvement(
-    value: Float[Array, " b"], distance: Float[Array, " b"], weight: float, cloning: float
+    value: Float[Array, " b"], distance: Float[Array, " b"], weights: Float[Array, " b"], weight: float, cloning: float
 ) -> Float[Array, " b"]:
-    """-α Q / mean|Q| + cloning · distance of each row; the mean carries no gradient (TD3+BC, equations 3 and 5)."""
-    scale = weight / jnp.maximum(jnp.mean(jnp.abs(jax.lax.stop_gradient(value))), 1e-8)
+    """-α Q / mean|Q| + cloning · distance of each row; the mean carries no gradient (TD3+BC, equations 3 and 5).
+
+    In the mean, rows count by their `weights`.
+    """
+    scale = weight / jnp.maximum(weighted_mean(jnp.abs(jax.lax.stop_gradient(value)), weights), 1e-8)
     return -scale * value + cloning * distance
 
 
@@ -155,7 +158,7 @@ class TD3BC(Backbone):
             seen_action = rule.see_action(models, batch.observation, action)
             value = jnp.min(critic(seen_action), 0) if self.smaller_critic else critic.first(seen_action)[..., 0]
             distance = jnp.mean((action - batch.action) ** 2, axis=-1)
-            loss = cloned_improvement(value, distance, self.value_weight, self.cloning)
+            loss = cloned_improvement(value, distance, weights.policy, self.value_weight, self.cloning)
             return jnp.mean(weights.policy * loss) + rule.actor_term(models, batch, action)
 
         def improve(state: State) -> tuple[State, Array]:

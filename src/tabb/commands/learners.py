@@ -42,6 +42,7 @@ def learners_of(names: Sequence[str], preset: str | None = None) -> list[Chosen]
     """
     from tabb.backbones import BACKBONES, own_backbone
     from tabb.rules import RULES
+    from tabb.training.config import learner_name
 
     chosen, used = [], False
     for name in names:
@@ -52,14 +53,17 @@ def learners_of(names: Sequence[str], preset: str | None = None) -> list[Chosen]
             raise UsageError(f"{name}: unknown backbone {backbone_name!r}: use one of {', '.join(BACKBONES)}")
         rule, own = RULES[rule_name], own_backbone(RULES[rule_name])
         backbone: Any = own if backbone_name in ("", own.name) else BACKBONES[backbone_name]()
-        used = used or preset in (*rule.presets, *backbone.presets)
+        # A rule that brings its own form of the backbone (BOSA) is not to be given another one's.
+        forms = {} if backbone == own and rule.backbone_constants else backbone.presets
+        used = used or preset in (*rule.presets, *forms)
         settings = rule.presets.get(preset or "", {})
-        constants = backbone.presets.get(preset or "", {})
+        constants = forms.get(preset or "", {})
+        name = learner_name(rule_name, backbone.name)
         chosen.append(Chosen(name, rule(**settings), dataclasses.replace(backbone, **constants)))
     if len({learner.name for learner in chosen}) < len(chosen):
         raise UsageError(f"{' '.join(names)}: a learner is named twice")
     if preset is not None and names and not used:
-        known = sorted({name for learner in chosen for name in (*learner.rule.presets, *learner.backbone.presets)})
+        known = sorted(name for name in _all_presets() if any(takes_preset(one.name, name) for one in chosen))
         there = f"they have {', '.join(known)}" if known else f"some others have: {', '.join(_all_presets())}"
         raise UsageError(f"--preset {preset}: {' and '.join(names)} do not have it; {there}")
     return chosen
@@ -67,8 +71,7 @@ def learners_of(names: Sequence[str], preset: str | None = None) -> list[Chosen]
 
 def takes_preset(name: str, preset: str) -> bool:
     """Whether the learner's rule or backbone has this preset."""
-    (learner,) = learners_of([name])
-    return preset in (*learner.rule.presets, *learner.backbone.presets)
+    return learners_of([name], preset) != learners_of([name])
 
 
 def presets_told() -> str:

@@ -34,7 +34,7 @@ from tabb.networks import MLP, mlp
 from tabb.rules import RULES, TABB, Pooled, Rule
 from tabb.rules.fitting import Report, step_normaliser, steps
 from tabb.rules.tabb import target_bellman_mismatch
-from tabb.training.cache import cached, entry_name
+from tabb.training.cache import prepared
 from tabb.training.checkpoint import load_tree, save_tree
 from tabb.training.config import Settings, environment, fingerprint, plain
 from tabb.training.folder import read_json, write_json
@@ -170,19 +170,14 @@ def _measured(
         lambda raw: np.asarray(value(domains.normaliser(jnp.asarray(raw)))), source[rows], truth, IQL().discount
     )
     data = {"source": fingerprint(source), "target": fingerprint(target)}
-    prepared: dict[str, dict[str, jax.Array]] = {}
+    known: dict[str, dict[str, jax.Array]] = {}
 
     def columns(rule: Rule) -> dict[str, jax.Array]:
-        if rule.name not in prepared:
+        if rule.name not in known:
             key = jax.random.split(jax.random.key(seed), 3)[1]  # as a training run of this seed has it
-            models = cached(
-                entry_name(rule, data, Settings().normalise, key),
-                lambda: rule.template(domains, key),
-                lambda: rule.prepare(domains, key, tell),
-                lambda note: None,
-            )
-            prepared[rule.name] = {name: column[rows] for name, column in rule.columns(models, domains).items()}
-        return prepared[rule.name]
+            models = prepared(rule, domains, data, Settings().normalise, key, tell, lambda note: None)
+            known[rule.name] = {name: column[rows] for name, column in rule.columns(models, domains).items()}
+        return known[rule.name]
 
     following = np.asarray(domains.normaliser(jnp.asarray(truth.next_observation)))
     case = Case(oracle, domains, rows, value, following, columns)

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.batch import Batch, Domains
 from tabb.errors import UsageError
 from tabb.networks import MLP, Normaliser, mlp
-from tabb.rules.fitting import Report, draw_rows, fit, scores, standard_steps, step_normaliser, steps
+from tabb.rules.fitting import Report, check_widths, draw_rows, fit, scores, standard_steps, step_normaliser, steps
 from tabb.rules.rule import Learned, Models, Rule, on_source
 from tabb.transitions import Transitions
 
@@ -76,6 +76,7 @@ class DARA(Rule):
         for name in ("updates", "batch_size"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}={getattr(self, name)} must be at least 1")
+        check_widths(self.hidden)
 
     def template(self, domains: Domains, key: PRNGKeyArray) -> Classifiers:
         step_key, pair_key = jax.random.split(key)

@@ -76,8 +76,10 @@ class DROCO(Rule):
         self, models: Models, batch: Batch, next_value: Float[Array, " b"], value: Value
     ) -> Float[Array, " b"]:
         del models
-        own = next_value[: batch.source_rows]
-        penalty = robust_penalty(own, value(batch.columns["next"]), self.penalty_scale)
+        # Both by the same function: a backbone's own next value may hold noise, of which the penalty is not to be made.
+        following = batch.next_observation[: batch.source_rows, None]
+        values = value(jnp.concatenate([following, batch.columns["next"]], axis=1))
+        penalty = robust_penalty(values[:, 0], values[:, 1:], self.penalty_scale)
         return next_value - on_source(batch, penalty, 0.0)
 
     def critic_loss(self, models: Models, batch: Batch, error: Float[Array, "2 b"]) -> Float[Array, "2 b"]:

@@ -1,7 +1,7 @@
 """DVDF (authors' code: zq2r/DVDF): IGDF's filter with a term for how good the source row's action is.
 
     score   λ c(s, a, s') + (1 - λ) Ã(s, a)        c: IGDF's cosine; Ã: the advantage, min-max over the batch
-    A       min_i Q_i - V of Sparse Q-learning (Xu et al., ICLR 2023) on the source alone
+    A       min_i Q_i,slow - V of Sparse Q-learning (Xu et al., ICLR 2023) on the source alone
     L_V     mean 1{1 + A/2α > 0} (1 + A/2α)² + V/α
     each batch keeps the best share ξ of its source rows; the critic's loss weighs them by exp(c), target rows by 1
 

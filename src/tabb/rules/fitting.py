@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tabb.batch import Domains
-from tabb.errors import DataError
+from tabb.errors import DataError, UsageError
 from tabb.networks import Normaliser
 from tabb.transitions import Transitions
 
@@ -27,6 +27,12 @@ ROWS_PER_CALL = 8192
 """rows scored at once: bounds the memory of hidden layers, whatever the size of the data"""
 
 Report = Callable[[str, float], None]
+
+
+def check_widths(hidden: tuple[int, ...]) -> None:
+    """Raise `UsageError` unless there are hidden layers, each of width 1 at least."""
+    if not hidden or min(hidden) < 1:
+        raise UsageError(f"hidden={hidden}: needs layers of width 1 at least")
 
 
 def steps(data: Transitions) -> Float[Array, "n w"]:

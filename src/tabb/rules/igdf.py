@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.batch import Batch, Domains
 from tabb.errors import UsageError
 from tabb.networks import MLP, Normaliser, mlp
-from tabb.rules.fitting import Report, draw_rows, fit, scores, standard_steps, step_normaliser, steps
+from tabb.rules.fitting import Report, check_widths, draw_rows, fit, scores, standard_steps, step_normaliser, steps
 from tabb.rules.rule import Features, Metrics, Models, Rule, Value, Weights, on_source
 from tabb.transitions import Transitions
 
@@ -103,6 +103,7 @@ class IGDF(Rule):
         for name, least in (("updates", 1), ("batch_size", 2), ("latent_size", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name}={getattr(self, name)} must be at least {least}")
+        check_widths(self.hidden)
 
     def template(self, domains: Domains, key: PRNGKeyArray) -> Any:
         return self.fresh(domains, key)

@@ -56,6 +56,11 @@ class Rule:
     after_preparation: ClassVar[frozenset[str]] = frozenset()
     """Fields that `prepare` does not read: changing them leaves what was prepared, and cached, as it is."""
 
+    def on(self, backbone: str) -> Rule:
+        """The rule with those defaults that depend on the backbone of this name."""
+        del backbone
+        return self
+
     def check_backbone(self, backbone: str) -> None:
         """Raise `UsageError` if the rule cannot act on the backbone of this name."""
         del backbone
@@ -133,7 +138,10 @@ class Rule:
     def next_value(
         self, models: Models, batch: Batch, next_value: Float[Array, " b"], value: Value
     ) -> Float[Array, " b"]:
-        """V(s') as it enters the backup, after the rule's edit; `value` is the updated value function."""
+        """V(s') as it enters the backup, after the rule's edit.
+
+        `value` is IQL's V after its update; elsewhere min_i Q_i at the policy's action, before the update.
+        """
         del models, batch, value
         return next_value
 

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, mlp
+from tabb.rules.fitting import check_widths
 from tabb.rules.rule import Features, Metrics, Models, Rule, Value
 
 LARGEST = 10.0
@@ -74,6 +75,7 @@ class SRPO(Rule):
             raise UsageError(f"bonus={self.bonus!r} is unknown: use ratio or published")
         if not 0 < self.valuable_share < 1:
             raise UsageError(f"valuable_share={self.valuable_share} must lie between 0 and 1")
+        check_widths(self.hidden)
 
     def init_learned(self, sizes: Sizes, key: PRNGKeyArray) -> Discriminator:
         network = mlp(key, (sizes.observation, *self.hidden, 1))

@@ -75,9 +75,10 @@ class TABB(Rule):
     """whether the weights enter the value loss too [ours]"""
     weigh_policy: bool = True
     """whether the weights enter the policy loss too [ours]"""
-    imitate_source: float = 0.0
-    """factor on source rows in the policy loss: 1 imitates them as far as they are trusted, 0 imitates target
-    rows alone, so that the source acts through the critic [paper: 1; ours by measurement]"""
+    imitate_source: float | None = None
+    """factor on source rows in the policy loss: 1 learns from them as far as they are trusted, 0 from target rows
+    alone, so that the source acts through the critic. If not given, 0 on IQL [ours by measurement] and 1 [paper] on
+    the others: their critics bootstrap from the policy at source states too, where it must not be left alone"""
     source_share: float = 0.5
     """share of source rows in a batch [field: 0.5]; those of no weight only cost time [ours]"""
     predictor: PredictorConfig = dataclasses.field(default_factory=PredictorConfig)
@@ -93,8 +94,13 @@ class TABB(Rule):
         if not 0 <= self.least_weight <= 1:
             raise UsageError(f"least_weight={self.least_weight} must lie in [0, 1]")
         for name in ("uncertainty", "imitate_source"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name}={getattr(self, name)} must be a number, zero or more")
+
+    def on(self, backbone: str) -> TABB:
+        if self.imitate_source is not None:
+            return self
+        return dataclasses.replace(self, imitate_source=0.0 if backbone == "iql" else 1.0)
 
     def check_backbone(self, backbone: str) -> None:
         if self.predictor.space == "latent" and backbone != "iql":
@@ -159,7 +165,7 @@ class TABB(Rule):
         metrics["source_weight"] = jnp.mean(source)
         weights = jnp.concatenate([source, jnp.ones(len(batch) - rows, source.dtype)])
         ones = jax.lax.optimization_barrier(jnp.ones_like(weights))
-        imitation = jnp.where(jnp.arange(len(batch)) < rows, self.imitate_source, 1.0)
+        imitation = jnp.where(jnp.arange(len(batch)) < rows, self.imitate_source or 0.0, 1.0)
         return (
             Weights(
                 weights,

@@ -1,8 +1,9 @@
 """What rules fit before training, kept on disk: another run with the same data and settings need not fit it again.
 
 An entry's name is a hash of everything that its content depends on: the rule and those of its fields that `prepare`
-reads, both data sets, the seed, the code that fits, and the versions and device that it ran on. So nothing goes stale
-unnoticed; an entry that is damaged is made anew.
+reads, both data sets, the seed, tabb's code that fits, and the versions, flags and device that it ran on. So nothing
+goes stale unnoticed; an entry that is damaged is made anew. Rules of other packages are not cached: nobody can tell
+what their code depends on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import inspect
 import json
 import os
 from collections.abc import Callable
@@ -20,38 +20,63 @@ from typing import Any
 import jax
 import numpy as np
 
+from tabb.batch import Domains
 from tabb.errors import RunError
 from tabb.rules import Rule
+from tabb.rules.fitting import Report
 from tabb.training.checkpoint import load_tree, save_tree
-from tabb.training.config import plain
+from tabb.training.config import environment, plain
 
 LARGEST = 2 * 2**30
 """bytes of all entries together; beyond that those unused for longest go"""
 
 
 def cache_folder() -> Path | None:
-    """$TABB_CACHE, else `tabb` in the user's cache folder; None if $TABB_CACHE is `off`."""
+    """$TABB_CACHE, else `tabb` in the user's cache folder; None if $TABB_CACHE is `off` or there is no home."""
     named = os.environ.get("TABB_CACHE")
     if named == "off":
         return None
     if named:
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tabb"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tabb"
+    except RuntimeError:  # a user without a home, as containers have
+        return None
+
+
+def prepared(
+    rule: Rule,
+    domains: Domains,
+    data: dict[str, str],
+    normalise: str,
+    key: Any,
+    report: Report,
+    note: Callable[[str], None],
+) -> Any:
+    """What `rule.prepare` makes of the domains, taken from the cache where it holds it.
+
+    `data` are the fingerprints of both data sets. `note` is told where something comes from, in one line.
+    """
+
+    def make() -> Any:
+        return rule.prepare(domains, key, report)
+
+    if cache_folder() is None or not type(rule).__module__.startswith("tabb."):
+        return make()
+    return cached(entry_name(rule, data, normalise, key), lambda: rule.template(domains, key), make, note)
 
 
 def entry_name(rule: Rule, data: dict[str, str], normalise: str, key: Any) -> str:
     """The name of the entry for what `rule.prepare` makes of these data (by fingerprint) with this random key."""
     settings = {name: value for name, value in plain(rule).items() if name not in rule.after_preparation}
-    device = jax.devices()[0]
     depends = {
         "rule": settings,
         "data": data,
         "normalise": normalise,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "code": [_code(), _source(type(rule))],
-        "class": f"{type(rule).__module__}.{type(rule).__qualname__}",
-        "jax": jax.__version__,
-        "device": f"{device.platform}: {device.device_kind}",
+        "code": _code(),
+        "environment": environment(),
+        "flags": os.environ.get("XLA_FLAGS", ""),
     }
     return f"{rule.name}-{hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:32]}.npz"
 
@@ -66,14 +91,6 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def _source(rule: type[Rule]) -> str:
-    """The rule's own file: it may be a user's."""
-    try:
-        return inspect.getsource(inspect.getmodule(rule) or rule)
-    except (OSError, TypeError):
-        return ""  # typed in at a prompt; its name and settings have to do
-
-
 def cached(name: str, template: Callable[[], Any], make: Callable[[], Any], note: Callable[[str], None]) -> Any:
     """The entry `name`, read into the structure of `template()`; or what `make()` returns, which is kept as it.
 
@@ -83,7 +100,7 @@ def cached(name: str, template: Callable[[], Any], make: Callable[[], Any], note
     if folder is None:
         return make()
     file = folder / name
-    if file.exists():
+    if _there(file):
         try:
             models, header = load_tree(file, template())
             if header.get("entry") != name:
@@ -103,6 +120,13 @@ def cached(name: str, template: Callable[[], Any], make: Callable[[], Any], note
         except (RunError, OSError) as error:
             note(f"what was prepared is not kept for other runs: {str(error).split(';')[0]}")
     return models
+
+
+def _there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # a folder above it that may not be entered
+        return False
 
 
 def _prune(folder: Path) -> None:

@@ -30,6 +30,9 @@ class Learner:
     rule: Rule
     updates: int
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rule", self.rule.on(self.backbone.name))
+
     def init(self, sizes: Sizes, key: PRNGKeyArray) -> State:
         return self.backbone.init(self.rule, sizes, self.updates, key)
 
@@ -116,7 +119,7 @@ def update_once(
     shares = learner.rule.shares(learner.backbone.batch_size)
     key = jax.random.fold_in(key, number)
     batch = draw(data, shares, key)
-    return learner.update(models, state, batch, jax.random.fold_in(key, 1), number)
+    return learner.update(models, state, batch, jax.random.fold_in(key, 2), number)
 
 
 def run_updates(

@@ -61,6 +61,7 @@ def train(
     settings = settings or Settings()
     _check_types(rule, source, target, settings)
     settings = settings.on(rule)
+    rule = rule.on(backbone_of(settings, rule).name)
     backbone_of(settings, rule).check_rule(rule)
     task = None if task is None else get_task(task)
     source = _check(rule, source, target, task, settings)

@@ -21,8 +21,8 @@ from tabb.errors import RunError, Stopped
 from tabb.evaluation.scores import Evaluation, evaluate, final_score
 from tabb.policy import Policy
 from tabb.rules import Rule
-from tabb.training.cache import cached, entry_name
-from tabb.training.config import Settings, backbone_of, environment, learner_name, plain
+from tabb.training.cache import prepared
+from tabb.training.config import Settings, backbone_of, environment, from_plain, learner_name, plain
 from tabb.training.folder import RunFolder, write_json
 from tabb.training.loop import Learner, Packed, compiled_updates, compiled_updates_of_seeds, pack, pack_data
 from tabb.training.progress import Reporter, Style, reporter
@@ -170,13 +170,8 @@ class Trainer:
         if folder is not None and self.resume and folder.prepared_file.exists():
             # Not traced: a template may look at the data (their scales, how many rows they have).
             return folder.restore_prepared(self.rule.template(self.domains, key))
-        entry = entry_name(self.rule, self.config["data"], self.settings.normalise, key)
-        models = cached(
-            entry,
-            lambda: self.rule.template(self.domains, key),
-            lambda: self.rule.prepare(self.domains, key, report),
-            tell.note,
-        )
+        data = self.config["data"]
+        models = prepared(self.rule, self.domains, data, self.settings.normalise, key, report, tell.note)
         if folder is not None:
             folder.save_prepared(models)
         return models
@@ -332,6 +327,8 @@ def _evaluation_from(line: dict[str, Any]) -> Evaluation:
 def _same_run(folder: RunFolder, config: dict[str, Any]) -> None:
     """Raise `RunError` unless the folder's run has this rule, these settings and these data."""
     before = folder.config()
+    # Read and written again: settings that a run from before did not have yet have their defaults.
+    before["settings"] = plain(from_plain(Settings, before.get("settings") or {}))
     for part in ("rule", "settings", "task", "data"):
         if before.get(part) != config[part]:
             detail = ""
