@@ -30,10 +30,11 @@ def test_robust_penalty_and_huber_by_hand():
 
 
 def test_droco_lowers_source_backups_alone(batch):
-    states = jnp.arange(12.0).reshape(3, 2, 2)  # V(x) = x_0: 0, 2 | 4, 6 | 8, 10
-    # A backbone's own next value (5) may differ from V(s') (here 4), of which the penalty is made.
+    # V(x) = x_0: 0, 2 | 4, 6 | 8, 10 at what the ensemble predicts, 4 at each row's own next state. A backbone's own
+    # next value, here 5, may differ from that.
+    states = jnp.zeros((3, 2, 3)).at[..., 0].set(jnp.arange(0.0, 12.0, 2.0).reshape(3, 2))
     following = batch.next_observation.at[:, 0].set(4.0)
-    batch = dataclasses.replace(batch, next_observation=following[..., :2], columns={"next": states})
+    batch = dataclasses.replace(batch, next_observation=following, columns={"next": states})
     own = jnp.full(6, 5.0)
     found = DROCO(penalty_scale=1.0).next_value(None, batch, own, lambda x: x[..., 0])
     np.testing.assert_allclose(found, [5.0 - 4.0, 5.0 - 0.0, 5.0, 5.0, 5.0, 5.0])
