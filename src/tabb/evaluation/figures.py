@@ -26,7 +26,6 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
     Of a single run the band is the standard deviation over its episodes. Writes a PNG, whole or not at all.
     """
     # Not pyplot: no global state, no display, safe in threads.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
@@ -51,9 +50,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
     axes.grid(axis="y", alpha=0.25)
     axes.set_xlim(left=0)
     axes.legend(frameon=False, loc="best")
-    canvas = FigureCanvasAgg(figure)
-    with atomic(path) as part, open(part, "wb") as file:
-        canvas.print_png(file)
+    _save(figure, path)
 
 
 def kept_curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -61,7 +58,6 @@ def kept_curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     Errors are relative to that of all rows; the grey line is the best that any ranking could do.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     tasks = list(dict.fromkeys(result["task"] for result in results))
@@ -95,6 +91,13 @@ def kept_curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.supylabel("mean oracle error / that of all rows", fontsize=10)
     handles, labels = panels.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(5, len(labels)), frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    """As a PNG, whole or not at all."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     with atomic(path) as part, open(part, "wb") as file:
         canvas.print_png(file)

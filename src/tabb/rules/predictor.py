@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.batch import Domains, Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, avg_l1_norm, mlp, moving_average
-from tabb.rules.fitting import CALLS
+from tabb.rules.fitting import run_fit
 from tabb.transitions import Transitions
 
 
@@ -248,26 +248,45 @@ def prediction_loss(
     return source_loss + sum(target_losses)
 
 
+Carry = tuple[Predictor, Predictor, optax.OptState]
+"""the predictor, its slow copy, the optimiser's state"""
+
+
 def fit_predictor(
     config: PredictorConfig, domains: Domains, key: PRNGKeyArray, report: Callable[[str, float], None]
 ) -> Predictor:
     """Fit encoders, source head and target heads together; deterministic in `key`."""
     init_key, draw_key = jax.random.split(key)
-    predictor = init_predictor(config, domains, init_key)
+    fresh = init_predictor(config, domains, init_key)
     optimiser = optax.adamw(
         optax.cosine_decay_schedule(config.learning_rate, config.updates), weight_decay=config.weight_decay
     )
-    trainable, _ = eqx.partition(predictor, trained(predictor))
-    carry = (predictor, jax.tree.map(jnp.copy, predictor), optimiser.init(trainable))
-    call = -(-config.updates // CALLS)
-    for first in range(0, config.updates, call):
-        report("predictor", first / config.updates)
-        # Bounds as arrays: as Python numbers they would be compiled in, once for each call.
-        bounds = jnp.asarray([first, min(first + call, config.updates)], jnp.int32)
-        carry = _fit_updates(config, domains.source, domains.target, draw_key, carry, bounds)
-        jax.block_until_ready(carry)
-    report("predictor", 1.0)
-    predictor, slow, _ = carry
+    rows = config.batch_size
+    weights = jax.random.exponential(jax.random.fold_in(draw_key, config.updates), (len(domains.target), config.heads))
+
+    def update(carry: Carry, data: tuple[Transitions, Transitions, Array], key: PRNGKeyArray) -> Carry:
+        predictor, slow, state = carry
+        source, target, weights = data
+        keys = jax.random.split(key, 4)
+        source = source[jax.random.randint(keys[0], (rows,), 0, len(source))]
+        drawn = jax.random.randint(keys[1], (rows,), 0, len(target))
+        target = target[drawn]
+        noise = (
+            config.input_noise * jax.random.normal(keys[2], target.observation.shape),
+            config.input_noise * jax.random.normal(keys[3], target.action.shape),
+        )
+        learned, fixed = eqx.partition(predictor, trained(predictor))
+        gradient = jax.grad(
+            lambda part: prediction_loss(eqx.combine(part, fixed), slow, source, target, noise, weights[drawn])
+        )(learned)
+        step, state = optimiser.update(gradient, state, learned)
+        predictor = eqx.combine(optax.apply_updates(learned, step), fixed)
+        return predictor, moving_average(slow, predictor, config.slow_rate), state
+
+    trainable, _ = eqx.partition(fresh, trained(fresh))
+    carry = (fresh, jax.tree.map(jnp.copy, fresh), optimiser.init(trainable))
+    data = (domains.source, domains.target, weights)
+    predictor, slow, _ = run_fit(update, carry, data, config.updates, draw_key, report, "predictor")
     # The slow encoders are the ones that the heads learned to predict, hence those that V sees.
     return eqx.tree_at(lambda p: p.encoders, predictor, slow.encoders, is_leaf=lambda leaf: leaf is None)
 
@@ -276,32 +295,3 @@ def trained(predictor: Predictor) -> Predictor:
     """Mask of the leaves that the fit changes: all but the scales."""
     mask = jax.tree.map(lambda _: True, predictor)
     return eqx.tree_at(lambda p: (p.change_scale, p.reward_scale), mask, (False, False))
-
-
-@eqx.filter_jit
-def _fit_updates(config, source, target, key, carry, bounds):  # type: ignore[no-untyped-def]
-    optimiser = optax.adamw(
-        optax.cosine_decay_schedule(config.learning_rate, config.updates), weight_decay=config.weight_decay
-    )
-    rows = config.batch_size
-    weights = jax.random.exponential(jax.random.fold_in(key, config.updates), (len(target), config.heads))
-
-    def body(number, carry):  # type: ignore[no-untyped-def]
-        predictor, slow, optimiser_state = carry
-        keys = jax.random.split(jax.random.fold_in(key, number), 4)
-        source_rows = source[jax.random.randint(keys[0], (rows,), 0, len(source))]
-        drawn = jax.random.randint(keys[1], (rows,), 0, len(target))
-        target_rows = target[drawn]
-        noise = (
-            config.input_noise * jax.random.normal(keys[2], target_rows.observation.shape),
-            config.input_noise * jax.random.normal(keys[3], target_rows.action.shape),
-        )
-        learned, fixed = eqx.partition(predictor, trained(predictor))
-        gradient = jax.grad(
-            lambda p: prediction_loss(eqx.combine(p, fixed), slow, source_rows, target_rows, noise, weights[drawn])
-        )(learned)
-        step, optimiser_state = optimiser.update(gradient, optimiser_state, learned)
-        predictor = eqx.combine(optax.apply_updates(learned, step), fixed)
-        return predictor, moving_average(slow, predictor, config.slow_rate), optimiser_state
-
-    return jax.lax.fori_loop(bounds[0], bounds[1], body, carry)

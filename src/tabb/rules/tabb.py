@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Domains, Sizes
 from tabb.errors import UsageError
-from tabb.rules.fitting import ROWS_PER_CALL
+from tabb.rules.fitting import scores
 from tabb.rules.predictor import Outcome, Predictor, PredictorConfig, fit_predictor, init_predictor
 from tabb.rules.rule import Features, Metrics, Rule, Value, Weights
 from tabb.transitions import Transitions
@@ -180,25 +180,21 @@ def _named(outcome: Outcome) -> dict[str, Array]:
     return {"next": outcome.following, "reward_hat": outcome.reward, "terminal_hat": outcome.terminal}
 
 
-@jax.jit
 def _predict(models: Predictor, source: Transitions) -> dict[str, Array]:
     """The K predicted target-domain outcomes of each source row."""
 
-    def one(row: Transitions) -> dict[str, Array]:
-        row = jax.tree.map(lambda leaf: leaf[None], row)
-        x, following = models.encode(row.observation), models.encode(row.next_observation)
-        outcome = models.outcomes(x, row.action, row.reward, following, row.terminal)
-        return jax.tree.map(lambda leaf: leaf[0], _named(outcome))
+    def predict(rows: Transitions) -> dict[str, Array]:
+        x, following = models.encode(rows.observation), models.encode(rows.next_observation)
+        return _named(models.outcomes(x, rows.action, rows.reward, following, rows.terminal))
 
-    return jax.lax.map(one, source, batch_size=ROWS_PER_CALL)
+    return scores(predict, source)
 
 
-@jax.jit
 def _predict_blind(models: Predictor, target: Transitions) -> dict[str, Array]:
     """The predictor's mean outcome of each target row from (s, a) alone, with an axis of length 1 for K."""
 
-    def one(row: Transitions) -> dict[str, Array]:
-        outcome = models.from_scratch(models.encode(row.observation[None]), row.action[None])
-        return jax.tree.map(lambda leaf: jnp.mean(leaf[0], axis=0, keepdims=True), _named(outcome))
+    def predict(rows: Transitions) -> dict[str, Array]:
+        outcome = models.from_scratch(models.encode(rows.observation), rows.action)
+        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=1, keepdims=True), _named(outcome))
 
-    return jax.lax.map(one, target, batch_size=ROWS_PER_CALL)
+    return scores(predict, target)
