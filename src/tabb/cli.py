@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "roll a trained policy out in a task and print its score",
     "collect": "roll a policy out, with noise, into an HDF5 data set with its provenance",
     "data": "list the data sets at hand, or describe files: rows, episodes, returns, defects",
+    "benchmark": "compare methods over a suite of tasks, with honest statistics",
     "figure": "compute a figure of the paper anew, with its table",
     "tasks": "list the tasks: robot, shift, level, reference returns",
 }

@@ -40,38 +40,48 @@ def learners_of(names: Sequence[str], preset: str | None = None) -> list[Chosen]
 
     Raises `UsageError` for names that there are not, or a preset that none of them has.
     """
-    from tabb.backbones import BACKBONES, own_backbone
-    from tabb.rules import RULES
     from tabb.training.config import learner_name
 
     chosen, used = [], False
     for name in names:
-        rule_name, at, backbone_name = name.partition("@")
-        if rule_name not in RULES:
-            raise UsageError(f"unknown rule {rule_name!r}: use one or more of {', '.join(RULES)}")
-        if at and backbone_name not in BACKBONES:
-            raise UsageError(f"{name}: unknown backbone {backbone_name!r}: use one of {', '.join(BACKBONES)}")
-        rule, own = RULES[rule_name], own_backbone(RULES[rule_name])
-        backbone: Any = own if backbone_name in ("", own.name) else BACKBONES[backbone_name]()
-        # A rule that brings its own form of the backbone (BOSA) is not to be given another one's.
-        forms = {} if backbone == own and rule.backbone_constants else backbone.presets
+        rule, backbone = _named(name)
+        forms = _forms(rule, backbone)
         used = used or preset in (*rule.presets, *forms)
-        settings = rule.presets.get(preset or "", {})
-        constants = forms.get(preset or "", {})
-        name = learner_name(rule_name, backbone.name)
-        chosen.append(Chosen(name, rule(**settings), dataclasses.replace(backbone, **constants)))
+        settings, constants = rule.presets.get(preset or "", {}), forms.get(preset or "", {})
+        canonical = learner_name(rule.name, backbone.name)
+        chosen.append(Chosen(canonical, rule(**settings), dataclasses.replace(backbone, **constants)))
     if len({learner.name for learner in chosen}) < len(chosen):
         raise UsageError(f"{' '.join(names)}: a learner is named twice")
     if preset is not None and names and not used:
-        known = sorted(name for name in _all_presets() if any(takes_preset(one.name, name) for one in chosen))
-        there = f"they have {', '.join(known)}" if known else f"some others have: {', '.join(_all_presets())}"
+        known = [known for known in _all_presets() if any(takes_preset(name, known) for name in names)]
+        there = f"they have {', '.join(sorted(known))}" if known else f"some others have: {', '.join(_all_presets())}"
         raise UsageError(f"--preset {preset}: {' and '.join(names)} do not have it; {there}")
     return chosen
 
 
 def takes_preset(name: str, preset: str) -> bool:
     """Whether the learner's rule or backbone has this preset."""
-    return learners_of([name], preset) != learners_of([name])
+    rule, backbone = _named(name)
+    return preset in (*rule.presets, *_forms(rule, backbone))
+
+
+def _named(name: str) -> tuple[Any, Any]:
+    """The class of the rule and the backbone of RULE or RULE@BACKBONE."""
+    from tabb.backbones import BACKBONES, own_backbone
+    from tabb.rules import RULES
+
+    rule_name, at, backbone_name = name.partition("@")
+    if rule_name not in RULES:
+        raise UsageError(f"unknown rule {rule_name!r}: use one or more of {', '.join(RULES)}")
+    if at and backbone_name not in BACKBONES:
+        raise UsageError(f"{name}: unknown backbone {backbone_name!r}: use one of {', '.join(BACKBONES)}")
+    rule, own = RULES[rule_name], own_backbone(RULES[rule_name])
+    return rule, own if backbone_name in ("", own.name) else BACKBONES[backbone_name]()
+
+
+def _forms(rule: Any, backbone: Any) -> dict[str, dict[str, Any]]:
+    """The backbone's presets; none where the rule brings a form of its own (BOSA's TD3)."""
+    return {} if rule.backbone_constants and rule.backbone == backbone.name else backbone.presets
 
 
 def presets_told() -> str:

@@ -45,7 +45,7 @@ def _one_line(text: str, program: str) -> str:
     for line in lines:
         if line.startswith(("For full helptext", "Argument helptext")):
             break
-        if line and line not in (
+        if line.strip("-") and line not in (
             "Parsing error",
             "Value error",
             "Missing required options",

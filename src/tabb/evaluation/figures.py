@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from tabb.data.storage import atomic
 from tabb.environments.tasks import Task
 from tabb.evaluation.scores import Evaluation
+from tabb.evaluation.statistics import performance_profile
 
 Curve = Sequence[tuple[int, Evaluation]]
 """(updates done, evaluation) of one run."""
@@ -30,8 +32,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
 
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for i, (name, runs) in enumerate(curves.items()):
-        colour = COLOURS.get(name, OTHER_COLOURS[i % len(OTHER_COLOURS)])
+    for (name, runs), colour in zip(curves.items(), _colours(curves), strict=True):
         updates = np.array([update for update, _ in runs[0]]) / 1000
         means = np.array([[evaluation.mean for _, evaluation in run] for run in runs])
         if len(runs) > 1:
@@ -92,6 +93,51 @@ def kept_curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     handles, labels = panels.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(5, len(labels)), frameon=False, fontsize=9)
     _save(figure, path)
+
+
+def profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
+    """Draw the share of runs above each score, tasks counting alike, one line per method."""
+    from matplotlib.figure import Figure
+
+    highest = max(max(found) for method in scores.values() for found in method.values())
+    limits = np.linspace(0.0, max(highest, 1.0) * 1.05, 200)
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    for name, colour in zip(scores, _colours(scores), strict=True):
+        axes.plot(limits, performance_profile(scores[name], limits), color=colour, linewidth=1.8, label=name)
+    axes.set_xlabel("normalised score")
+    axes.set_ylabel("share of runs above it")
+    axes.set_xlim(0, limits[-1])
+    axes.set_ylim(0, 1.02)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def interval_bars(estimates: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    """Draw each method's interquartile mean with its interval, the best on top."""
+    from matplotlib.figure import Figure
+
+    names = sorted(estimates, key=lambda name: estimates[name]["value"])
+    figure = Figure(figsize=(6.4, 0.9 + 0.4 * len(names)), layout="constrained")
+    axes = figure.add_subplot()
+    for height, (name, colour) in enumerate(zip(names, _colours(names), strict=True)):
+        found = estimates[name]
+        axes.plot([found["low"], found["high"]], [height, height], color=colour, linewidth=6, alpha=0.4)
+        axes.plot(found["value"], height, marker="|", markersize=14, markeredgewidth=2.5, color=colour)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.7, len(names) - 0.3)
+    axes.set_xlabel("interquartile mean of normalised scores, with 95 % interval")
+    axes.grid(axis="x", alpha=0.25)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    _save(figure, path)
+
+
+def _colours(names: Iterable[str]) -> list[str]:
+    """A colour for each method: its own, or one of the others in turn."""
+    others = itertools.cycle(OTHER_COLOURS)
+    return [COLOURS[name] if name in COLOURS else next(others) for name in names]
 
 
 def _save(figure: Any, path: Path) -> None:

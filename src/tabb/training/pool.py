@@ -42,9 +42,9 @@ class Cell:
     updates: int
 
 
-def write_plan(root: Path, cells: Sequence[Cell]) -> None:
-    """Write the plan into a new folder. Raises `RunError` if it holds one already."""
-    if (root / PLAN).exists():
+def write_plan(root: Path, cells: Sequence[Cell], replace: bool = False) -> None:
+    """Write the plan into a new folder. Raises `RunError` if it holds one already, unless that is to be replaced."""
+    if (root / PLAN).exists() and not replace:
         raise RunError(
             f"{root}: already holds runs; go on with `tabb train --resume {root}`, or choose another folder with --out"
         )

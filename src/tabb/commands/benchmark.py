@@ -1,0 +1,121 @@
+"""`tabb benchmark`: compare methods over a suite of tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from tabb.commands.options import jobs_of, parse
+from tabb.errors import UsageError
+from tabb.experiments.benchmark import BUDGETS
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to compare, and where."""
+
+    suite: Annotated[str, tyro.conf.Positional]
+    """otdf or odrl, see `tabb tasks`"""
+    budget: Literal["paper", "short", "smoke"] = "short"
+    """paper: 1,000,000 updates and 5 seeds; short: 100,000 and 3; smoke: 2,000 and 1, which only proves that it runs"""
+    methods: tuple[str, ...] = ("tabb", "target-only", "pooled")
+    """learners, RULE or RULE@BACKBONE, see `tabb train --help`"""
+    robots: tuple[str, ...] = ()
+    """robots of the suite; all if none is named"""
+    tasks: tuple[str, ...] = ()
+    """tasks of the suite; all if none is named"""
+    sources: tuple[str, ...] = ("medium",)
+    """qualities of the source data"""
+    targets: tuple[str, ...] = ("medium",)
+    """qualities of the target data"""
+    updates: int | None = None
+    """updates of a run, instead of the budget's"""
+    seeds: tuple[int, ...] | None = None
+    """seeds, instead of the budget's"""
+    presets: bool = True
+    """give a method its authors' constants for the robot or the shift, where it has them (`tabb train --preset`)"""
+    out: Path | None = None
+    """folder of the runs and the report; runs/benchmark/<suite>-<budget> if not given"""
+    jobs: int | None = None
+    """runs at the same time, one core each (CPU only); as many as there are cores if not given"""
+    progress: Literal["lines", "none"] = "lines"
+    """a line at each evaluation, or nothing"""
+    report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """run nothing; report what is finished"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    from tabb.commands.learners import learners_of
+    from tabb.data.catalogue import resolve
+    from tabb.experiments.benchmark import Comparison, gather, places_of
+    from tabb.training.pool import run_plan, write_plan
+    from tabb.training.run import check_seeds
+
+    options = parse(Options, arguments, "tabb benchmark", "Compare methods over the tasks of a suite.")
+    learners = learners_of(options.methods)
+    for learner in learners:
+        learner.backbone.check_rule(learner.rule)
+    methods = tuple(learner.name for learner in learners)
+    if not (methods and options.sources and options.targets):
+        raise UsageError("name at least one method, one source quality and one target quality")
+    updates, count = BUDGETS[options.budget]
+    seeds = check_seeds(range(count) if options.seeds is None else options.seeds)
+    updates = updates if options.updates is None else options.updates
+    if updates < 1:
+        raise UsageError(f"--updates {updates}: must be at least 1")
+    places = places_of(options.suite, options.robots, options.tasks, options.sources, options.targets)
+    comparison = Comparison(places, methods, tuple(seeds), updates, presets=options.presets)
+    root = options.out or Path("runs") / "benchmark" / f"{options.suite}-{options.budget}"
+    gather(comparison, root)  # a folder of other runs is refused before anything is trained
+    if not options.report:
+        for place in places:  # data that are not there are named before anything is trained
+            resolve(place.source, place.task, "source")
+            resolve(place.target, place.task, "target")
+        write_plan(root, comparison.plan(), replace=True)
+        run_plan(root, jobs_of(options.jobs), options.progress)
+    table = gather(comparison, root)
+    if not table:
+        raise UsageError(f"{root}: no run is finished")
+    _report(comparison, table, root, options)
+    return 0
+
+
+def _report(comparison, table, root: Path, options: Options) -> None:  # type: ignore[no-untyped-def]
+    """Print the tables, and write them with the figures."""
+    from tabb.data.storage import atomic
+    from tabb.evaluation.figures import interval_bars, profiles
+    from tabb.experiments.benchmark import as_csv, as_markdown, scores_of, verdicts, verdicts_as_markdown
+    from tabb.training.folder import write_json
+
+    ours = comparison.methods[0]
+    found = verdicts(table, comparison.methods, ours)
+    finished = sum(len(scores) for row in table.values() for scores in row.values())
+    text = "\n".join(
+        [
+            f"# {options.suite}: {', '.join(comparison.methods)}",
+            "",
+            f"{comparison.updates:,} updates; normalised score, mean of a run's last three evaluations; mean ±",
+            "standard deviation (seeds). Bold: the best mean of a row, and what Welch's t-test does not find worse",
+            "at 5 %.",
+            "",
+            as_markdown(table, comparison.methods),
+            "",
+            "Over all rows, with stratified bootstrap 95 % intervals (other seeds on the same rows):",
+            "",
+            verdicts_as_markdown(found, ours),
+            "",
+        ]
+    )
+    for name, content in (("report.md", text), ("scores.csv", as_csv(table))):
+        with atomic(root / name) as part:
+            part.write_text(content, encoding="utf-8")
+    write_json(root / "verdicts.json", found)
+    scores = {method: scores_of(table, method) for method in comparison.methods if scores_of(table, method)}
+    profiles(scores, root / "profiles.png")
+    interval_bars({method: told["interquartile_mean"] for method, told in found.items()}, root / "intervals.png")
+    print(text)
+    print(f"{finished} of {len(list(comparison.cells()))} cells; report, scores.csv and figures: {root}")

@@ -1,0 +1,218 @@
+"""The main comparison: a suite's tasks x data qualities x methods x seeds, and what can honestly be said of it.
+
+A cell is one run in a folder of its own, `<task>/<source>-<target>/<method>/seed<k>`; a cell that is finished is not
+run again. Methods that draw no source rows have one cell for all source qualities.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tabb.environments.tasks import TASKS, Task
+from tabb.errors import RunError, UsageError
+from tabb.evaluation.statistics import (
+    Estimate,
+    bootstrap,
+    interquartile_mean,
+    not_significantly_worse,
+    paired_t_test,
+    probability_of_improvement,
+    share_of_tasks_won,
+)
+from tabb.training.folder import RunFolder, read_json
+from tabb.training.pool import Cell
+
+BUDGETS = {"paper": (1_000_000, 5), "short": (100_000, 3), "smoke": (2_000, 1)}
+"""updates and seeds"""
+BAR = "target-only"
+"""what a method must beat to have transferred anything"""
+
+
+class Place(NamedTuple):
+    """One row of the table."""
+
+    task: str
+    source: str
+    target: str
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.source} to {self.target}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What is compared with what, and where."""
+
+    places: tuple[Place, ...]
+    methods: tuple[str, ...]
+    """learners, as `tabb train` takes them"""
+    seeds: tuple[int, ...]
+    updates: int
+    arguments: tuple[str, ...] = ()
+    """options of `tabb train` for every cell"""
+    presets: bool = True
+    """whether a method takes its authors' constants for the robot or the shift, where it has them"""
+
+    def cells(self) -> Iterator[tuple[Place, str, int, Cell]]:
+        """Every run, once; place, method and seed with it."""
+        for place in dict.fromkeys(self.places):
+            for method in self.methods:
+                for seed in self.seeds:
+                    yield place, method, seed, self._cell(place, method, seed)
+
+    def _cell(self, place: Place, method: str, seed: int) -> Cell:
+        source = place.source if _draws_source(method) else "none"
+        folder = Path(place.task) / f"{source}-{place.target}" / method / f"seed{seed}"
+        arguments = [method, "--task", place.task, "--source", place.source, "--target", place.target]
+        arguments += ["--updates", str(self.updates), "--seeds", str(seed), *self.arguments]
+        if self.presets and (preset := preset_for(method, TASKS[place.task])):
+            arguments += ["--preset", preset]
+        return Cell(f"{place} {method} seed {seed}", str(folder), arguments, self.updates)
+
+    def plan(self) -> list[Cell]:
+        """The runs without repetition: one seed of all methods first, so that an early stop leaves whole rows."""
+        found = sorted(self.cells(), key=lambda cell: self.seeds.index(cell[2]))
+        return list({cell.folder: cell for *_, cell in found}.values())
+
+
+def places_of(
+    suite: str, robots: Sequence[str], tasks: Sequence[str], sources: Sequence[str], targets: Sequence[str]
+) -> tuple[Place, ...]:
+    """Rows of the table: tasks of the suite, narrowed to robots or to tasks by name, times the qualities."""
+    names = [task.name for task in TASKS.values() if suite in task.suites and task.shift is not None]
+    if not names:
+        known = sorted({suite for task in TASKS.values() if task.shift for suite in task.suites})
+        raise UsageError(f"unknown suite {suite!r}: use one of {', '.join(known)}")
+    for name in tasks:
+        if name not in names:
+            raise UsageError(f"{name} is no task of suite {suite}; `tabb tasks {suite}` lists them")
+    unknown = set(robots) - {TASKS[name].robot for name in names}
+    if unknown:
+        raise UsageError(f"suite {suite} has no robot {sorted(unknown)[0]!r}")
+    chosen = [name for name in tasks or names if not robots or TASKS[name].robot in robots]
+    return tuple(Place(task, source, target) for task in chosen for source in sources for target in targets)
+
+
+def preset_for(method: str, task: Task) -> str | None:
+    """The method's preset for the task's shift or robot, if it has one."""
+    from tabb.commands.learners import takes_preset
+
+    return next((name for name in (task.shift, task.robot) if name and takes_preset(method, name)), None)
+
+
+def _draws_source(method: str) -> bool:
+    from tabb.commands.learners import learners_of
+
+    (learner,) = learners_of([method])
+    return bool(learner.rule.shares(learner.backbone.batch_size)[0])
+
+
+# --- What came of it ---
+
+Table = dict[Place, dict[str, dict[int, float]]]
+"""scores by place, method and seed"""
+
+
+def gather(comparison: Comparison, root: Path) -> Table:
+    """Scores of the cells that are finished. Raises `RunError` for cells of another length."""
+    table: Table = {}
+    for place, method, seed, cell in comparison.cells():
+        file = RunFolder(root / cell.folder).result_file
+        if not file.exists():
+            continue
+        result = read_json(file)
+        if result["updates"] != comparison.updates:
+            raise RunError(
+                f"{file}: is a run of {result['updates']:,} updates, not {comparison.updates:,}; "
+                "choose another folder with --out"
+            )
+        table.setdefault(place, {}).setdefault(method, {})[seed] = result["score"]
+    return table
+
+
+def as_csv(table: Table) -> str:
+    """One line per run."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["task", "source", "target", "method", "seed", "score"])
+    for place, row in table.items():
+        for method, scores in row.items():
+            writer.writerows([*place, method, seed, f"{score:.4f}"] for seed, score in scores.items())
+    return text.getvalue()
+
+
+def as_markdown(table: Table, methods: Sequence[str]) -> str:
+    """Mean ± standard deviation (seeds) of each cell; the best of a row, and those not significantly worse, bold."""
+    lines = [f"| task, source to target | {' | '.join(methods)} |", "|---" * (len(methods) + 1) + "|"]
+    for place, row in table.items():
+        found = {method: list(row.get(method, {}).values()) for method in methods}
+        marked = not_significantly_worse(found)
+        cells = [_cell(scores, method in marked) for method, scores in found.items()]
+        lines.append(f"| {place} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(scores: list[float], marked: bool) -> str:
+    if not scores:
+        return "-"
+    spread = f" ± {np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
+    text = f"{np.mean(scores):.1f}{spread} ({len(scores)})"
+    return f"**{text}**" if marked else text
+
+
+def scores_of(table: Table, method: str) -> dict[str, list[float]]:
+    """The scores of one method, by place."""
+    return {str(place): list(row[method].values()) for place, row in table.items() if method in row}
+
+
+def verdicts(table: Table, methods: Sequence[str], ours: str) -> dict[str, dict[str, Any]]:
+    """What can be said of each method over all rows: its interquartile mean, and how it stands to target-only.
+
+    Statistics over the rows that the methods concerned have in common; `None` where there are none.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for method in methods:
+        own = scores_of(table, method)
+        if not own:
+            continue
+        told: dict[str, Any] = {"rows": len(own), "runs": sum(map(len, own.values()))}
+        told["interquartile_mean"] = bootstrap(interquartile_mean, own)._asdict()
+        bar = scores_of(table, BAR)
+        if method != BAR and set(own) & set(bar):
+            told["share_of_rows_above_target_only"] = bootstrap(share_of_tasks_won, own, bar)._asdict()
+            told["probability_of_improvement_over_target_only"] = bootstrap(
+                probability_of_improvement, own, bar
+            )._asdict()
+        if method != ours:
+            pairs = [_paired(table, name) for name in (ours, method)]
+            if len(set(pairs[0]) & set(pairs[1])) > 1:
+                told[f"{ours}_less_this"] = paired_t_test(*pairs)._asdict()
+        found[method] = told
+    return found
+
+
+def _paired(table: Table, method: str) -> dict[tuple[str, int], float]:
+    return {(str(place), seed): score for place, row in table.items() for seed, score in row.get(method, {}).items()}
+
+
+def verdicts_as_markdown(found: Mapping[str, Mapping[str, Any]], ours: str) -> str:
+    """The same as a table."""
+    headings = ("method", "rows", "runs", "interquartile mean", "rows above target-only", "P(run beats target-only)")
+    lines = [f"| {' | '.join(headings)} | {ours} less this (paired t) |", "|---" * (len(headings) + 1) + "|"]
+    for method, told in found.items():
+        iqm = Estimate(**told["interquartile_mean"])
+        cells = [f"{iqm.value:.1f} [{iqm.low:.1f}, {iqm.high:.1f}]"]
+        for name in ("share_of_rows_above_target_only", "probability_of_improvement_over_target_only"):
+            estimate = Estimate(**told[name]) if name in told else None
+            cells.append("-" if estimate is None else f"{estimate.value:.0%} [{estimate.low:.0%}, {estimate.high:.0%}]")
+        test = told.get(f"{ours}_less_this")
+        cells.append("-" if test is None else f"{test['difference']:+.1f} (p = {test['p']:.2g}, {test['pairs']} pairs)")
+        lines.append(f"| `{method}` | {told['rows']} | {told['runs']} | {' | '.join(cells)} |")
+    return "\n".join(lines)

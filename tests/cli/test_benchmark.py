@@ -1,0 +1,135 @@
+"""`tabb benchmark`: which runs it plans, what it says of them, going on, and its errors."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tabb.cli import main
+from tabb.environments.tasks import TASKS
+from tabb.errors import RunError
+from tabb.experiments.benchmark import Comparison, Place, as_csv, as_markdown, gather, places_of, preset_for, verdicts
+
+SMALL = [
+    *("benchmark", "otdf", "--tasks", "hopper-gravity-0.5", "--sources", "bundled", "--targets", "bundled"),
+    *("--updates", "20", "--methods", "target-only", "pooled", "--progress", "none"),
+]
+HOPPER = Place("hopper-morph", "medium", "medium")
+
+
+def test_places_and_cells():
+    places = places_of("otdf", ["hopper"], [], ["medium", "expert"], ["medium"])
+    assert len(places) == 6  # three shifts, two sources
+    assert places_of("otdf", [], ["ant-morph"], ["medium"], ["expert"]) == (Place("ant-morph", "medium", "expert"),)
+    comparison = Comparison(places, ("tabb", "target-only"), (0, 1), 100)
+    plan = comparison.plan()
+    # target-only draws no source rows: one run for both source qualities.
+    assert len(plan) == 6 * 2 + 3 * 2
+    assert len(list(comparison.cells())) == 6 * 2 * 2
+    assert {"seed0"} == {Path(cell.folder).name for cell in plan[:9]}, "one seed of everything first"
+
+
+def test_authors_constants():
+    assert preset_for("otdf", TASKS["hopper-kinematic"]) == "kinematic"
+    assert preset_for("igdf", TASKS["hopper-kinematic"]) == "hopper"
+    assert preset_for("igdf", TASKS["ant-kinematic"]) is None
+    assert preset_for("tabb", TASKS["ant-kinematic"]) is None
+    (cell,) = Comparison((HOPPER,), ("igdf",), (0,), 5).plan()
+    assert cell.arguments[-2:] == ["--preset", "hopper"]
+    (cell,) = Comparison((HOPPER,), ("igdf",), (0,), 5, presets=False).plan()
+    assert "--preset" not in cell.arguments
+
+
+TABLE = {
+    HOPPER: {"tabb": {0: 10.0, 1: 12.0, 2: 11.0}, "target-only": {0: 9.0, 1: 9.5, 2: 9.1}, "pooled": {0: 1.0}},
+    Place("ant-morph", "medium", "medium"): {"tabb": {0: 50.0, 1: 51.0}, "target-only": {0: 52.0, 1: 52.0}},
+}
+
+
+def test_tables_by_hand():
+    text = as_markdown(TABLE, ["tabb", "target-only", "pooled"])
+    assert "| hopper-morph medium to medium | **11.0 ± 1.0 (3)** | 9.2 ± 0.3 (3) | 1.0 (1) |" in text
+    # t = -1.5 / 0.5 with one degree of freedom: p = 0.10 is not significant, so both are marked.
+    assert "| ant-morph medium to medium | **50.5 ± 0.7 (2)** | **52.0 ± 0.0 (2)** | - |" in text
+    rows = list(csv.DictReader(as_csv(TABLE).splitlines()))
+    assert len(rows) == 11
+    assert list(rows[0].values()) == ["hopper-morph", "medium", "medium", "tabb", "0", "10.0000"]
+
+
+def test_verdicts_by_hand():
+    found = verdicts(TABLE, ["tabb", "target-only", "pooled"], "tabb")
+    assert found["tabb"]["rows"] == 2
+    assert found["tabb"]["runs"] == 5
+    assert found["tabb"]["share_of_rows_above_target_only"]["value"] == 0.5
+    assert found["tabb"]["probability_of_improvement_over_target_only"]["value"] == 0.5  # all of one, none of the other
+    # Five pairs: 1, 2.5, 1.9, -2, -1
+    assert found["target-only"]["tabb_less_this"]["difference"] == pytest.approx(0.48)
+    assert found["target-only"]["tabb_less_this"]["pairs"] == 5
+    assert "tabb_less_this" not in found["pooled"]  # one common run: nothing to test
+    assert "share_of_rows_above_target_only" not in found["target-only"]
+
+
+def test_a_small_benchmark_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.delenv("TABB_DATA", raising=False)
+    out = tmp_path / "out"
+    assert main([*SMALL, "--seeds", "0", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "2 of 2 cells" in text
+    for name in ("report.md", "scores.csv", "verdicts.json", "profiles.png", "intervals.png"):
+        assert (out / name).stat().st_size > 50, name
+    assert (out / "report.md").read_text() in text
+    assert set(json.loads((out / "verdicts.json").read_text())) == {"target-only", "pooled"}
+
+    # A second seed is two more runs; the finished ones stay as they are.
+    first = out / "hopper-gravity-0.5" / "none-bundled" / "target-only" / "seed0" / "result.json"
+    before = first.stat().st_mtime_ns
+    assert main([*SMALL, "--seeds", "0", "1", "--out", str(out)]) == 0
+    assert "4 of 4 cells" in capsys.readouterr().out
+    assert first.stat().st_mtime_ns == before
+
+    assert main([*SMALL[:-1], "lines", "--seeds", "0", "--out", str(out), "--updates", "21"]) == 4
+    assert "is a run of 20 updates, not 21" in capsys.readouterr().err
+    assert main([*SMALL, "--seeds", "7", "--out", str(out), "--report"]) == 2
+    assert "no run is finished" in capsys.readouterr().err
+
+
+def test_results_of_another_length_are_refused(tmp_path: Path) -> None:
+    comparison = Comparison((HOPPER,), ("tabb",), (0,), 5)
+    (cell,) = comparison.plan()
+    folder = tmp_path / cell.folder
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps({"updates": 6, "score": 1.0}))
+    with pytest.raises(RunError, match="is a run of 6 updates, not 5"):
+        gather(comparison, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["d4rl"], 2, "unknown suite 'd4rl': use one of odrl, otdf"),
+        (["otdf", "--tasks", "hopper-friction-2.0"], 2, "is no task of suite otdf"),
+        (["otdf", "--robots", "swimmer"], 2, "has no robot 'swimmer'"),
+        (["otdf", "--methods", "magic"], 2, "unknown rule 'magic'"),
+        (["otdf", "--methods", "tabb", "tabb@iql"], 2, "named twice"),
+        (["otdf", "--methods", "tabb@bcq"], 2, "takes the rules pooled and target-only"),
+        (["otdf", "--updates", "0"], 2, "--updates 0"),
+        (["otdf", "--seeds", "0", "0"], 2, "seeds="),
+        (["otdf", "--budget", "huge"], 2, "--budget"),
+        (["otdf", "--robots", "hopper"], 3, "TABB_DATA is not set"),
+        (["otdf", "--report"], 2, "no run is finished"),
+        ([], 2, "Missing from tabb benchmark"),
+    ],
+)
+def test_one_line_errors(arguments, code, says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.delenv("TABB_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    found = main(["benchmark", *arguments])
+    err = capsys.readouterr().err
+    assert err.startswith("tabb: error: ")
+    assert len(err.strip().splitlines()) == 1
+    assert says in err
+    assert found == code
+    assert not Path("runs").exists()
