@@ -12,7 +12,6 @@ import numpy as np
 from tabb.data.storage import atomic
 from tabb.environments.tasks import Task
 from tabb.evaluation.scores import Evaluation
-from tabb.evaluation.statistics import performance_profile
 
 Curve = Sequence[tuple[int, Evaluation]]
 """(updates done, evaluation) of one run."""
@@ -98,6 +97,8 @@ def kept_curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
 def profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
     """Draw the share of runs above each score, tasks counting alike, one line per method."""
     from matplotlib.figure import Figure
+
+    from tabb.evaluation.statistics import performance_profile  # scipy.stats is slow to import, and training draws too
 
     highest = max(max(found) for method in scores.values() for found in method.values())
     limits = np.linspace(0.0, max(highest, 1.0) * 1.05, 200)
