@@ -1,4 +1,4 @@
-"""`tabb data`: what data sets are at hand, and what is in a file."""
+"""`tabb data`: what data sets there are, what is in a file, and fetching public ones."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import tyro
 
 from tabb.commands.options import parse
 from tabb.data import available, describe, read
+from tabb.data.download import at_hand
+from tabb.data.names import locate
+from tabb.data.published import published
 from tabb.errors import UsageError
 
-ACTIONS = ("list", "describe")
+ACTIONS = ("list", "describe", "get")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,20 +33,30 @@ class DescribeOptions:
     """What to describe."""
 
     files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """HDF5 or npz files; `a.hdf5+b.hdf5` reads two as one data set"""
+    """HDF5 or npz files; `a.hdf5+b.hdf5` reads two as one data set; or names: otdf:..., d4rl:..., minari:..."""
     columns: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """also minimum, maximum, mean and standard deviation of each column"""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """print JSON instead of text"""
 
 
+@dataclasses.dataclass(frozen=True)
+class GetOptions:
+    """What to fetch."""
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """data sets: otdf:TASK-QUALITY, minari:ID"""
+
+
 def run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(
             "usage: tabb data list [--json]\n"
-            "       tabb data describe FILE... [--columns] [--json]\n\n"
-            "list      data sets of the folder $TABB_DATA and of the package\n"
-            "describe  rows, episodes, returns and defects of files (HDF5 in the D4RL, ODRL or OTDF layout, npz)"
+            "       tabb data describe FILE... [--columns] [--json]\n"
+            "       tabb data get NAME...\n\n"
+            "list      data sets of the folder $TABB_DATA and of the package, and public ones\n"
+            "describe  rows, episodes, returns and defects of files (HDF5 in the D4RL, ODRL or OTDF layout, npz)\n"
+            "get       fetch public data sets (otdf:hopper-morph-medium, minari:mujoco/hopper/medium-v0)"
         )
         return 0 if arguments else 2
     action, rest = arguments[0], arguments[1:]
@@ -51,18 +64,38 @@ def run(arguments: Sequence[str]) -> int:
         return _list(parse(ListOptions, rest, "tabb data list", "List the data sets at hand."))
     if action == "describe":
         return _describe(parse(DescribeOptions, rest, "tabb data describe", "Describe data files."))
+    if action == "get":
+        return _get(parse(GetOptions, rest, "tabb data get", "Fetch public data sets."))
     raise UsageError(f"tabb data {action}: unknown; use one of {', '.join(ACTIONS)}")
 
 
 def _list(options: ListOptions) -> int:
     entries = available()
+    public = [(entry, at_hand(entry)) for entry in published()]
     if options.json:
-        print(json.dumps([entry._asdict() | {"path": str(entry.path)} for entry in entries], indent=2))
+        told = [entry._asdict() | {"path": str(entry.path)} for entry in entries]
+        told += [entry._asdict() | {"domain": "target", "path": path and str(path)} for entry, path in public]
+        print(json.dumps(told, indent=2))
         return 0
     for entry in entries:
         print(f"{entry.domain:6}  {entry.task:24}  {entry.quality:13}  {entry.bytes / 1e6:6.1f} MB  {entry.path}")
     if not any(entry.quality != "bundled" for entry in entries):
         print("more: set TABB_DATA to a folder with source/<robot>_<quality>.hdf5 and target/<task>_<quality>.hdf5")
+    print("\npublic, by name (`tabb data get NAME`, or as --target):")
+    for one, path in public:
+        mark = f"at hand: {path}" if path else "to fetch"
+        print(f"{'target':6}  {one.name:39}  {one.bytes / 1e6:6.1f} MB  {mark}")
+    return 0
+
+
+def _get(options: GetOptions) -> int:
+    if not options.names:
+        raise UsageError("tabb data get: name at least one data set; `tabb data list` shows the public ones")
+    for name in options.names:
+        path = locate(name)
+        if path is None:
+            raise UsageError(f"tabb data get {name}: is no name of a public data set; write otdf:..., or minari:...")
+        print(path)
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tabb.data.checks import one_line
+from tabb.data.names import locate
 from tabb.errors import DataError, UsageError
 
 Domain = Literal["source", "target"]
@@ -73,6 +74,8 @@ def find(task: str, quality: str, domain: Domain) -> list[Path]:
         return [path] if path.is_file() else _missing(f"no bundled {domain} data for {task}", task, domain)
     root = _root()
     wanted = f"{name}_{quality}.hdf5"
+    if (root is None or not (root / domain / wanted).is_file()) and (fetched := _fetched(wanted, domain)):
+        return [fetched]
     if root is None:
         return _missing(f"{domain} data {wanted} of {task} cannot be looked for", task, domain)
     folder = root / domain
@@ -87,7 +90,8 @@ def find(task: str, quality: str, domain: Domain) -> list[Path]:
 
 
 def resolve(spec: str | Path, task: str, domain: Domain) -> list[Path]:
-    """The files that `spec` names: an existing path, several joined with `+`, or a quality as in `find`.
+    """The files that `spec` names: an existing path, a name as in `tabb.data.names`, several joined with `+`, or a
+    quality as in `find`.
 
     Raises as `find` does; also `DataError` for a path that does not exist.
     """
@@ -96,7 +100,7 @@ def resolve(spec: str | Path, task: str, domain: Domain) -> list[Path]:
         return find(task, text, domain)
     if text.strip() and os.path.exists(text):  # Path.exists raises on names that are too long
         return [Path(text)]
-    parts = [Path(part.strip()) for part in text.split("+")]
+    parts = [locate(part.strip()) or Path(part.strip()) for part in text.split("+")]
     absent = [part for part in parts if str(part) == "." or not os.path.exists(part)]
     if not absent:
         return parts
@@ -138,12 +142,25 @@ def _entry(path: Path, domain: Domain, quality: str | None) -> Entry | None:
     return None
 
 
+def _fetched(file: str, domain: Domain) -> Path | None:
+    """The download of `tabb data get`, of a public target data set."""
+    from tabb.data.download import fetch, folder
+    from tabb.data.published import published
+
+    place = folder()
+    if domain == "source" or place is None or not (place / file).is_file():
+        return None
+    return next((fetch(entry, show=False) for entry in published() if entry.file == file), None)
+
+
 def _names() -> str:
     return ", ".join((*QUALITIES, BUNDLED))
 
 
 def _missing(problem: str, task: str, domain: Domain) -> list[Path]:
     """Raise the `DataError` that tells what there is of the robot instead, and how to make more known."""
+    from tabb.data.published import published
+
     robot = task.split("-")[0]
     entries = [entry for entry in available() if entry.domain == domain and entry.task.split("-")[0] == robot]
     listed = ", ".join(sorted({f"{entry.task} {entry.quality}" for entry in entries}))
@@ -153,4 +170,5 @@ def _missing(problem: str, task: str, domain: Domain) -> list[Path]:
         if value
         else f"{VARIABLE} is not set: export {VARIABLE}=<folder with source/ and target/>, or give a path"
     )
-    raise DataError(one_line(f"{problem}; {domain} data of {robot} at hand: {listed or 'none'}; {advice}"))
+    fetch = next((f"; or fetch them: tabb data get {one.name}" for one in published() if one.file in problem), "")
+    raise DataError(one_line(f"{problem}; {domain} data of {robot} at hand: {listed or 'none'}; {advice}{fetch}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sized
 from typing import Any, NoReturn
 
 import numpy as np
@@ -35,21 +36,44 @@ def number(value: Any, name: str, key: str) -> np.ndarray:
 def matrix(value: Any, name: str, key: str) -> np.ndarray:
     """A float32 matrix [N, K] without NaN or infinity."""
     array = number(value, name, key)
-    if array.ndim != 2:
-        fail(name, key, f"has shape {array.shape}; give (rows, size), one row per step")
-    if array.shape[1] == 0:
-        fail(name, key, f"has shape {array.shape}: no columns; give (rows, size) with size at least 1")
+    matrix_shape(array.shape, name, key)
     return _finite(array, name, key)
+
+
+def matrix_shape(shape: tuple[int, ...], name: str, key: str) -> None:
+    """`shape` is that of a matrix with at least one column."""
+    if len(shape) != 2:
+        fail(name, key, f"has shape {shape}; give (rows, size), one row per step")
+    if shape[1] == 0:
+        fail(name, key, f"has shape {shape}: no columns; give (rows, size) with size at least 1")
 
 
 def column(value: Any, name: str, key: str) -> np.ndarray:
     """A vector [N] of the type it came in; shape (N, 1) is squeezed."""
     array = number(value, name, key)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        fail(name, key, f"has shape {array.shape}; give (rows,) or (rows, 1)")
-    return array
+    column_shape(array.shape, name, key)
+    return array.reshape(-1)
+
+
+def column_shape(shape: tuple[int, ...], name: str, key: str) -> None:
+    """`shape` is that of a vector, or of a matrix with one column."""
+    if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
+        fail(name, key, f"has shape {shape}; give (rows,) or (rows, 1)")
+
+
+def shapes(found: Mapping[str, tuple[int, ...]], name: str) -> None:
+    """The shapes of a file's columns fit together: checked before any of them is read into memory."""
+    for key, shape in found.items():
+        one_row = key in ("observations", "next_observations", "actions", "observation", "next_observation", "action")
+        (matrix_shape if one_row else column_shape)(shape, name, key)
+    same_length({key: range(shape[0]) for key, shape in found.items()}, name)
+
+
+def listed(keys: Iterable[str]) -> str:
+    """The keys of a file for a message, the first ten of them by name."""
+    names = sorted(keys)
+    more = f", ... ({len(names)} in all)" if len(names) > 10 else ""
+    return (", ".join(name[:60] for name in names[:10]) or "none") + more
 
 
 def real(value: Any, name: str, key: str) -> np.ndarray:
@@ -97,7 +121,7 @@ def episode_numbers(value: Any, name: str, key: str) -> np.ndarray:
     return array
 
 
-def same_length(columns: dict[str, np.ndarray], name: str) -> None:
+def same_length(columns: Mapping[str, Sized], name: str) -> None:
     """All columns have as many rows as the first one, and at least one."""
     first, rows = next((key, len(array)) for key, array in columns.items())
     if rows == 0:

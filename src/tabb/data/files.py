@@ -10,6 +10,7 @@ from pathlib import Path
 from tabb.data import storage
 from tabb.data.checks import one_line
 from tabb.data.hdf5 import load_hdf5
+from tabb.data.names import locate
 from tabb.data.npz import load_npz
 from tabb.data.report import Loaded, join
 from tabb.errors import DataError
@@ -21,6 +22,8 @@ PathLike = str | Path
 def load(path: PathLike | Sequence[PathLike]) -> Transitions:
     """The transitions of a file, HDF5 (D4RL, ODRL, OTDF) or npz, told apart by content.
 
+    Also of a data set named `otdf:hopper-morph-medium`, `d4rl:hopper-medium-v2` (see `tabb data list`) or
+    `minari:mujoco/hopper/medium-v0`, which is fetched if it is not at hand, and of the folder of a Minari data set.
     Several files, as a list or as "a.hdf5+b.hdf5", are joined in this order into one data set (medium_expert
     is medium followed by expert). What looks wrong but can be used is a `DataWarning`. Raises `DataError` (one
     line) for files that are missing, damaged or do not match.
@@ -33,7 +36,7 @@ def read(path: PathLike | Sequence[PathLike]) -> Loaded:
     paths = split(path)
     if not paths:
         raise DataError("no file given; name at least one")
-    parts = [(load_hdf5 if storage.kind(one) == "hdf5" else load_npz)(one) for one in paths]
+    parts = [_load_one(one) for one in paths]
     first = parts[0]
     for part in parts[1:]:
         for size in ("observation_size", "action_size"):
@@ -62,8 +65,21 @@ def split(path: PathLike | Sequence[PathLike]) -> list[Path]:
     """The paths named: a list, one path, or several with `+` between (unless a file has that very name)."""
     if isinstance(path, str):
         if "+" in path and not os.path.exists(path):
-            return [Path(part.strip()) for part in path.split("+") if part.strip()]
-        return [Path(path)]
+            return [_one(part.strip()) for part in path.split("+") if part.strip()]
+        return [_one(path)]
     if isinstance(path, Path):
-        return [path]
+        return [_one(str(path))]
     return [one for part in path for one in split(part)]
+
+
+def _one(text: str) -> Path:
+    return locate(text) or Path(text)
+
+
+def _load_one(path: Path) -> Loaded:
+    if path.is_dir():
+        from tabb.data.minari_sets import is_minari, load_minari
+
+        if is_minari(path):
+            return load_minari(path)
+    return (load_hdf5 if storage.kind(path) == "hdf5" else load_npz)(path)

@@ -4,8 +4,9 @@ reverse)."""
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ DIGEST = "content_sha256"
 
 # A damaged header can claim any size. No common compression beats 1:1032 (deflate) by much.
 _LARGEST_RATIO = 2_000
-_ALWAYS_FINE = 1 << 26
+_ALWAYS_FINE = 1 << 24
+_LARGEST_CHUNK = 1 << 22
+_LARGEST_ATTRIBUTE = 1 << 20
 
 
 def load_hdf5(path: str | Path) -> Loaded:
@@ -105,46 +108,85 @@ def _columns_to_write(arrays: Mapping[str, Any], name: str) -> dict[str, np.ndar
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    limit = max(_ALWAYS_FINE, _LARGEST_RATIO * os.path.getsize(path))
+    name, size = str(path), os.path.getsize(path)
     columns = {}
     with h5py.File(path, "r", locking=False) as file:  # files are replaced whole, and many shares cannot lock
-        _need(list(file), str(path))
-        for key in (*REQUIRED, *OPTIONAL):
-            if key not in list(file):
-                continue
-            try:
-                item = file[key]
-            except KeyError:
-                checks.fail(str(path), key, "is a link to nothing or a damaged entry; fetch or write the file again")
-            if not isinstance(item, h5py.Dataset):
-                checks.fail(str(path), key, "is a group; a dataset of this name is needed at the top level")
-            if item.shape is None or item.dtype.kind not in "biuf":
-                checks.fail(str(path), key, f"holds {item.dtype} values, not numbers; store it as float32")
-            if item.nbytes > limit:
-                checks.fail(
-                    str(path),
-                    key,
-                    f"claims {item.nbytes:,} bytes, more than the file can hold: it is damaged",
-                )
+        keys = set(file)
+        _need(keys, name)
+        items = {key: direct(file, key, name) for key in (*REQUIRED, *OPTIONAL) if key in keys}
+        for key, item in items.items():
+            check_dataset(item, name, key, size)
+        checks.shapes({key: item.shape for key, item in items.items()}, name)
+        for key, item in items.items():
             try:
                 columns[key] = item[()]
             except Exception as error:  # as above; here the key is known
                 reason = checks.one_line(str(error)) or type(error).__name__
-                checks.fail(str(path), key, f"cannot be read, damaged or cut ({reason[:200]}); fetch the file again")
+                checks.fail(name, key, f"cannot be read, damaged or cut ({reason[:200]}); fetch the file again")
         provenance = {key: _plain(file.attrs[key]) for key in file.attrs if _readable(file, key)}
     return columns, provenance
 
 
-def _need(there: list[str], name: str) -> None:
+def direct(group: h5py.Group, path: str, name: str, key: str | None = None, links: int = 8) -> Any:
+    """The object at `path` below `group` (`key` in messages), by links within the file only.
+
+    A data file must not pull in what others hold: HDF5 itself would open them unasked.
+    """
+    item: Any = group
+    key = key or path
+    for part in path.split("/"):
+        if part in ("", "."):
+            continue
+        link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
+        if isinstance(link, h5py.ExternalLink):
+            checks.fail(name, key, f"is a link into another file ({link.filename}); copy the data into this one")
+        try:
+            if isinstance(link, h5py.SoftLink) and links:
+                item = direct(item.file["/"] if link.path.startswith("/") else item, link.path, name, key, links - 1)
+            else:
+                item = item[part] if isinstance(link, h5py.HardLink) else None
+        except KeyError:
+            item = None
+        if item is None:
+            checks.fail(name, key, "is a link to nothing or a damaged entry; fetch or write the file again")
+    return item
+
+
+def check_dataset(item: Any, name: str, key: str, size: int) -> None:
+    """`item` of a file of `size` bytes is a dataset of numbers that can be read within that size."""
+    if not isinstance(item, h5py.Dataset):
+        kind = "group" if isinstance(item, h5py.Group) else "type"
+        checks.fail(name, key, f"is a {kind}; a dataset of this name is needed there")
+    check_storage(item, name, key, size)
+    if item.shape is None or item.dtype.kind not in "biuf":
+        checks.fail(name, key, f"holds {item.dtype} values, not numbers; store it as float32")
+
+
+def check_storage(item: h5py.Dataset, name: str, key: str, size: int) -> None:
+    """The rows of `item` are in this file, of `size` bytes, and can be: reading must not allocate what is not there."""
+    if item.is_virtual or item.external:
+        checks.fail(name, key, "keeps its rows in other files; copy the data into this one")
+    if item.shape is None:
+        return
+    stored = item.chunks is None and item.id.get_offset() is not None  # as they are: not compressed
+    if item.nbytes > (size if stored else max(_ALWAYS_FINE, _LARGEST_RATIO * size)):
+        checks.fail(name, key, f"claims {item.nbytes:,} bytes, more than the file can hold: it is damaged")
+    chunk = math.prod(item.chunks or (0,)) * item.dtype.itemsize
+    if chunk > max(_LARGEST_CHUNK, item.nbytes, 2 * size):
+        checks.fail(name, key, f"needs {chunk:,} bytes at once for {item.nbytes:,} of data; store it in smaller chunks")
+
+
+def _need(there: Iterable[str], name: str) -> None:
     missing = [key for key in (*REQUIRED, "terminals") if key not in there]
     if missing:
-        has = ", ".join(sorted(there)) or "none"
-        checks.fail(name, ", ".join(missing), f"missing; the keys there are: {has}")
+        checks.fail(name, ", ".join(missing), f"missing; the keys there are: {checks.listed(there)}")
 
 
 def _readable(file: h5py.File, key: str) -> bool:
-    """Attributes of exotic types say nothing that is needed; they must not keep the data from being read."""
+    """Huge attributes and exotic types say nothing that is needed; they must not keep the data from being read."""
     try:
+        if file.attrs.get_id(key).get_storage_size() > _LARGEST_ATTRIBUTE:
+            return False
         return isinstance(_plain(file.attrs[key]), str | int | float | list)
     except Exception:
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import zipfile
 from pathlib import Path
@@ -63,7 +64,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         needed = FIELDS if "observation" in names else REQUIRED
         missing = [key for key in needed if key not in names]
         if missing:
-            has = ", ".join(sorted(names)) or "none"
+            has = checks.listed(names)
             checks.fail(str(path), ", ".join(missing), f"missing; the keys there are: {has}")
         for info in names.values():
             archive.open(info).close()  # a key renamed by damage must not pass for one that was never there
@@ -71,6 +72,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         for key in wanted:
             if key in names and names[key].file_size > max(1 << 26, 2_000 * size):
                 checks.fail(str(path), key, f"claims {names[key].file_size:,} bytes, more than the file can hold")
+        shapes = {key: _shape(archive, names[key], str(path), key) for key in wanted if key in names}
+        checks.shapes(shapes, str(path))
     columns = {}
     with np.load(path, allow_pickle=False) as file:
         for key in wanted:
@@ -86,6 +89,21 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     return columns
 
 
+def _shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, key: str) -> tuple[int, ...]:
+    """The shape that the array's header claims, once its size agrees with that of the entry: NumPy believes it."""
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+        at = file.tell()
+    if dtype.kind not in "biuf":
+        checks.fail(name, key, f"holds {dtype} values, not numbers; store it as float32")
+    claimed = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or at + claimed != info.file_size:
+        checks.fail(name, key, f"claims {claimed:,} bytes where {info.file_size - at:,} are; write the file again")
+    return shape
+
+
 def _saved(columns: dict[str, np.ndarray], name: str) -> Loaded:
     """The rows of `save_npz`, checked; ends of episodes are where the number changes."""
     transitions = Transitions(
@@ -94,7 +112,7 @@ def _saved(columns: dict[str, np.ndarray], name: str) -> Loaded:
         reward=checks.real(columns["reward"], name, "reward"),
         next_observation=checks.matrix(columns["next_observation"], name, "next_observation"),
         terminal=checks.flag(columns["terminal"], name, "terminal").astype(np.float32),
-        episode=checks.episode_numbers(columns["episode"], name, "episode").astype(np.int32),
+        episode=_numbers(columns["episode"], name),
     )
     checks.same_length({key: np.asarray(getattr(transitions, key)) for key in FIELDS}, name)
     if transitions.next_observation.shape != transitions.observation.shape:
@@ -121,3 +139,12 @@ def _saved(columns: dict[str, np.ndarray], name: str) -> Loaded:
             notes=("rows that were dropped when these transitions were first read are in no return",),
         ),
     )
+
+
+def _numbers(value: np.ndarray, name: str) -> np.ndarray:
+    """Episode numbers as `save_npz` writes them: int32."""
+    array = checks.episode_numbers(value, name, "episode")
+    bad = np.flatnonzero(~np.isfinite(array) | (array < -(2**31)) | (array >= 2**31))
+    if bad.size:
+        checks.fail(name, "episode", f"row {int(bad[0])} is {array[bad[0]]}, no 32-bit number; write the file again")
+    return array.astype(np.int32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 def kind(path: Path) -> str:
     """`hdf5` or `zip` by the first bytes, whatever the file is called; `DataError` for any other content."""
     try:
+        # Opening a pipe would wait for its writer, and no format here can be read from one.
+        if not stat.S_ISREG(mode := os.stat(path).st_mode) and not stat.S_ISDIR(mode):
+            raise DataError(one_line(f"{path}: is not a regular file but a pipe or a device; give a file"))
         with open(path, "rb") as file:
             head = file.read(4096)
     except FileNotFoundError:

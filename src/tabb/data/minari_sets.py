@@ -1,0 +1,217 @@
+"""Minari data sets, local ones or downloaded by Minari: episodes in, audited `Transitions` out.
+
+Needs the extra `minari`. An episode of T steps has T + 1 observations, so every next observation is known, also those
+of truncated steps; the rest is the one rule of `tabb.data.arrays.build`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tabb.data.arrays import build
+from tabb.data.checks import fail, one_line
+from tabb.data.report import Loaded
+from tabb.errors import DataError, TabbError, UsageError
+
+_ID = re.compile(r"(?:[-\w]+/)*[-\w]+-v\d+")
+
+
+def is_minari(path: Path) -> bool:
+    """Whether the folder `path` holds a Minari data set."""
+    return (path / "data" / "metadata.json").is_file()
+
+
+def folder_of(name: str) -> Path:
+    """The folder of the Minari data set `name` (`mujoco/hopper/medium-v0`); Minari downloads it if it is not there.
+
+    Raises `UsageError` for a malformed name or without the extra, `DataError` if it cannot be had (one line each).
+    """
+    if not _ID.fullmatch(name):
+        raise UsageError(one_line(f"minari:{name}: is no Minari id; write minari:NAMESPACE/NAME-vN"))
+    _import()
+    from minari.storage.datasets_root_dir import get_dataset_path
+
+    folder = Path(get_dataset_path(name)).absolute()
+    if is_minari(folder):
+        return folder
+    before = folder.exists()
+    try:
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from minari import download_dataset
+
+            download_dataset(name)
+    except Exception as error:
+        reason = one_line(str(error)) or type(error).__name__
+        raise DataError(
+            one_line(
+                f"minari:{name}: is not in {folder.parent} (MINARI_DATASETS_PATH) and Minari cannot download it "
+                f"({reason[:200]}); check its id and the network"
+            )
+        ) from None
+    finally:
+        if not before and not is_minari(folder):  # Minari takes a folder that exists for a whole data set
+            shutil.rmtree(folder, ignore_errors=True)
+    if not is_minari(folder):
+        raise DataError(one_line(f"minari:{name}: {folder} holds no data set; remove it and try again"))
+    return folder
+
+
+def load_minari(folder: Path) -> Loaded:
+    """Transitions and report of the Minari data set in `folder` (which holds `data/metadata.json`).
+
+    Observations and actions must be vectors (`Box` of one dimension). Raises `DataError` (one line) naming the data
+    set and what in it cannot be used, `UsageError` without the extra.
+    """
+    _import()
+    name = str(folder)
+    try:
+        metadata = json.loads((folder / "data" / "metadata.json").read_text())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _load(folder, metadata, f"minari:{metadata['dataset_id']}")
+    except TabbError:
+        raise
+    except Exception as error:  # Minari trusts its folders: damaged ones raise whatever they meet first
+        reason = one_line(str(error)) or type(error).__name__
+        raise DataError(one_line(f"{name}: cannot be read by Minari, damaged or cut ({reason[:200]})")) from None
+
+
+def _load(folder: Path, metadata: dict[str, Any], name: str) -> Loaded:
+    for key in ("observation_space", "action_space"):
+        if not isinstance(metadata.get(key), str):  # Minari would build the environment that the file names
+            fail(name, key, "is not stated in metadata.json; write the data set with a newer Minari")
+    _check_store(folder / "data" / "main_data.hdf5", name)
+    from minari import MinariDataset
+
+    data = MinariDataset(str(folder / "data"))
+    spaces = {"observations": data.observation_space, "actions": data.action_space}
+    for key, space in spaces.items():
+        _check_space(space, name, key)
+    columns = _columns(data, name, {key: space.shape[0] for key, space in spaces.items()})
+    loaded = build(columns, name=name, layout="minari", provenance=_provenance(metadata))
+    bounds = float(data.action_space.low.min()), float(data.action_space.high.max())
+    if np.isfinite(bounds).all() and bounds != (-1, 1):
+        return _doubted(
+            loaded,
+            f"the action space is [{bounds[0]:g}, {bounds[1]:g}], not [-1, 1]: rescale actions as "
+            "2 * (action - low) / (high - low) - 1 and give them to tabb.from_arrays",
+        )
+    return loaded
+
+
+def _columns(data: Any, name: str, sizes: dict[str, int]) -> dict[str, np.ndarray]:
+    """The columns of all episodes, one after the other; shapes are checked before they are joined."""
+    keys = ("observations", "next_observations", "actions", "rewards", "terminals", "timeouts", "episodes")
+    parts: dict[str, list[np.ndarray]] = {key: [] for key in keys}
+    for episode in data.iterate_episodes():
+        steps = len(episode.rewards)
+        expected = {
+            "observations": (steps + 1, sizes["observations"]),
+            "actions": (steps, sizes["actions"]),
+            "rewards": (steps,),
+            "terminations": (steps,),
+            "truncations": (steps,),
+        }
+        for key, shape in expected.items():
+            found = np.shape(getattr(episode, key))
+            if found != shape:
+                fail(name, key, f"episode {episode.id} has shape {found}, not {shape} as its {steps} rewards ask for")
+        parts["observations"].append(np.asarray(episode.observations[:-1]))
+        parts["next_observations"].append(np.asarray(episode.observations[1:]))
+        parts["actions"].append(np.asarray(episode.actions))
+        parts["rewards"].append(np.asarray(episode.rewards))
+        parts["terminals"].append(np.asarray(episode.terminations))
+        parts["timeouts"].append(np.asarray(episode.truncations))
+        parts["episodes"].append(np.full(steps, len(parts["episodes"])))
+    if not sum(map(len, parts["rewards"])):
+        fail(name, "episodes", "are none, or have no steps; give a data set with at least two steps")
+    return {key: np.concatenate(arrays) for key, arrays in parts.items()}
+
+
+def _check_space(space: Any, name: str, key: str) -> None:
+    from gymnasium.spaces import Box
+
+    if isinstance(space, Box) and len(space.shape) == 1:
+        return
+    kind = type(space).__name__
+    told = f"{kind} with keys {', '.join(map(str, space))}" if kind == "Dict" else f"{kind}{space.shape or ''}"
+    advice = "tabb needs vectors (Box of shape (n,)): flatten them, or use tabb.from_arrays"
+    fail(name, key, f"are of space {told}; {advice}")
+
+
+def _check_store(path: Path, name: str) -> None:
+    """Refuse links to other files and sizes that the file cannot hold, before Minari reads them."""
+    if not path.exists():
+        return  # another format of Minari's, without such traps
+    import h5py
+
+    from tabb.data.hdf5 import check_dataset, direct
+
+    with h5py.File(path, "r", locking=False) as file:
+        for group in file:
+            if not isinstance(direct(file, group, name), h5py.Group):
+                fail(name, group, "is not a group of one episode; fetch or write the data set again")
+            for key in ("observations", "actions", "rewards", "terminations", "truncations"):
+                if key in file[group]:
+                    item = direct(file[group], key, name)
+                    if isinstance(item, h5py.Dataset):  # spaces of other kinds are named later, by their space
+                        check_dataset(item, name, f"{group}/{key}", path.stat().st_size)
+            if file[group].get("infos", getlink=True) is not None:
+                _check_infos(file[group], name, path.stat().st_size)
+
+
+def _check_infos(group: Any, name: str, size: int) -> None:
+    """Minari reads these too, though tabb needs none of them."""
+    import h5py
+
+    from tabb.data.hdf5 import check_storage, direct
+
+    waiting = [(group, "infos")]
+    while waiting:
+        parent, key = waiting.pop()
+        item = direct(parent, key, name)
+        if isinstance(item, h5py.Dataset):
+            check_storage(item, name, item.name, size)
+        elif isinstance(item, h5py.Group):
+            waiting += [(item, child) for child in item]
+
+
+def _provenance(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Where the data come from. Gymnasium's own v4 and v5 classes run today's MuJoCo: the engine `native`."""
+    kept = ("dataset_id", "algorithm_name", "requirements", "minari_version", "code_permalink")
+    found = {key: metadata[key] for key in kept if isinstance(metadata.get(key), str | list)}
+    try:
+        spec = json.loads(metadata.get("env_spec") or "null")
+    except (TypeError, ValueError):
+        spec = None
+    if not isinstance(spec, dict):
+        return found
+    found["env_id"] = str(spec.get("id"))
+    own = str(spec.get("entry_point")).startswith("gymnasium.envs.mujoco.")
+    if own and found["env_id"].endswith(("-v4", "-v5")) and not (spec.get("kwargs") or {}).get("xml_file"):
+        found["engine"] = "native"
+    return found
+
+
+def _doubted(loaded: Loaded, doubt: str) -> Loaded:
+    import dataclasses
+
+    report = dataclasses.replace(loaded.report, doubts=(*loaded.report.doubts, doubt))
+    return loaded._replace(report=report)
+
+
+def _import() -> None:
+    try:
+        import minari  # noqa: F401
+    except ImportError:
+        raise UsageError('Minari data sets need the extra `minari`: pip install "tabb-rl[minari]"') from None
