@@ -30,9 +30,9 @@ class Options(Settings):
     """What to train, on what, for how long."""
 
     source: str = BUNDLED
-    """source data: a file, `a.hdf5+b.hdf5`, or a quality (medium, medium_replay, expert, ...) in $TABB_DATA"""
+    """source data: a file, `a.hdf5+b.hdf5`, a name (minari:...), or a quality (medium, expert, ...) in $TABB_DATA"""
     target: str = BUNDLED
-    """target data: a file, or a quality (medium, medium_expert, expert) in $TABB_DATA"""
+    """target data: a file, a name (otdf:..., minari:...), or a quality (medium, medium_expert, expert) in $TABB_DATA"""
     task: str | None = None
     """task to evaluate in, see `tabb tasks`; needed for named data; `none` trains on files without rollouts"""
     env: str | None = None

@@ -70,7 +70,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             archive.open(info).close()  # a key renamed by damage must not pass for one that was never there
         size = os.path.getsize(path)
         for key in wanted:
-            if key in names and names[key].file_size > max(1 << 26, 2_000 * size):
+            if key in names and names[key].file_size > max(1 << 24, 2_000 * size):
                 checks.fail(str(path), key, f"claims {names[key].file_size:,} bytes, more than the file can hold")
         shapes = {key: _shape(archive, names[key], str(path), key) for key in wanted if key in names}
         checks.shapes(shapes, str(path))
