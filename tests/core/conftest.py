@@ -10,6 +10,7 @@ from tabb.backbones.iql import IQL
 from tabb.batch import Batch, Sizes, make_domains
 from tabb.rules.predictor import PredictorConfig, fit_predictor
 from tabb.training.loop import Learner
+from tabb.transitions import Transitions
 
 SIZES = Sizes(3, 2)
 TINY = IQL(hidden=(16, 16), batch_size=16, learning_rate=1e-2)
@@ -118,3 +119,21 @@ def largest_difference():
         return max(float(np.max(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)))) for a, b in pairs)
 
     return difference
+
+
+@pytest.fixture(scope="session")
+def rows():
+    """`rows(observation, action, following, terminal)`: transitions of one observation and one action entry."""
+
+    def made(observation, action, following, terminal):
+        def column(values):
+            return np.asarray(values, np.float32)[:, None]
+
+        count = len(observation)
+        ends = np.asarray(terminal, np.float32)
+        zeros = np.zeros(count, np.float32)
+        return Transitions(
+            column(observation), column(action), zeros, column(following), ends, np.zeros(count, np.int32)
+        )
+
+    return made

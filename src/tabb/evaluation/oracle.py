@@ -40,16 +40,17 @@ class Truth(NamedTuple):
     terminal: NDArray[np.float32]
 
 
-def usable_rows(task: Task, source: Transitions, count: int, seed: int = 0) -> NDArray[np.intp]:
-    """Numbers of `count` random rows (all, if there are fewer) whose state a simulator can be put into, in order.
+def known_state(task: Task, rows: Transitions) -> NDArray[np.bool_]:
+    """Which rows' states a simulator can be put into: those with no velocity at the bound of its clip."""
+    if task.robot not in POSITIONS:
+        return np.ones(len(rows), bool)
+    velocities = np.asarray(rows.observation)[:, POSITIONS[task.robot] :]
+    return np.abs(velocities).max(axis=1) < VELOCITY_BOUND[task.robot]
 
-    Not terminal, and no velocity at the bound of its clip.
-    """
-    usable = np.asarray(source.terminal) == 0
-    if task.robot in POSITIONS:
-        velocities = np.asarray(source.observation)[:, POSITIONS[task.robot] :]
-        usable &= np.abs(velocities).max(axis=1) < VELOCITY_BOUND[task.robot]
-    rows = np.flatnonzero(usable)
+
+def usable_rows(task: Task, source: Transitions, count: int, seed: int = 0) -> NDArray[np.intp]:
+    """Numbers of `count` random rows (all, if there are fewer), not terminal and of a known state, in order."""
+    rows = np.flatnonzero((np.asarray(source.terminal) == 0) & known_state(task, source))
     if not rows.size:
         raise DataError("source: no row's state is fully known (all are terminal or have a clipped velocity)")
     return np.sort(np.random.default_rng(seed).choice(rows, min(count, rows.size), replace=False))

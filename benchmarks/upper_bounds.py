@@ -1,0 +1,152 @@
+"""How much would a perfect judgement of the source rows be worth? Policies trained with the simulator's own answers.
+
+The simulator of the target domain is asked for every source row, as no user could; the answers take the place of the
+predictor's in two ways:
+
+    weights     TABB as it is, with the true target-domain outcome of each source row where the prediction was:
+                its TBM is then the oracle Bellman error itself
+    outcomes    each source row's next state, reward and terminal replaced by the true ones, all rows trusted:
+                what the source's states and actions are worth once their dynamics are right
+
+beside target-only and TABB of the same length and seed from `benchmarks/results/scores`. If `weights` is no better than
+TABB, a better predictor will not help either; if `outcomes` is no better than target-only, nothing that is done to the
+source data will.
+
+    TABB_DATA=... python benchmarks/upper_bounds.py --tasks hopper-gravity-0.5 --out runs/upper   as long as TABB
+    python benchmarks/upper_bounds.py --gather runs/upper       copy the results, print the table
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+
+import scores
+import tabb
+from tabb.batch import Domains, fit_normaliser
+from tabb.data import read
+from tabb.data.catalogue import resolve
+from tabb.environments.tasks import get_task
+from tabb.evaluation.oracle import Truth, ask_target, known_state
+from tabb.rules import TABB, Rule
+from tabb.training.folder import read_json, write_json
+from tabb.transitions import Transitions
+
+RESULTS = Path(__file__).parent / "results" / "ablations" / "upper-bounds.json"
+FORMS = ("weights", "outcomes")
+
+
+@dataclasses.dataclass(frozen=True)
+class OracleTABB(TABB):
+    """TABB with given target-domain outcomes of the source rows, in place of a predictor."""
+
+    name: ClassVar[str] = "oracle-tabb"
+    file: str = ""
+    """npz with next (normalised) [N, S], reward_hat [N] and terminal_hat [N]"""
+
+    def prepare(self, domains: Domains, key: Any, report: Callable[[str, float], None]) -> Any:
+        return ()
+
+    def template(self, domains: Domains, key: Any) -> Any:
+        return ()
+
+    def columns(self, models: Any, domains: Domains) -> dict[str, Any]:
+        with np.load(self.file, allow_pickle=False) as found:
+            return {name: jnp.asarray(found[name])[:, None] for name in ("next", "reward_hat", "terminal_hat")}
+
+    def see_state(self, models: Any, observation: Any) -> Any:
+        return observation
+
+    def see_action(self, models: Any, observation: Any, action: Any) -> Any:
+        return Rule.see_action(self, models, observation, action)
+
+
+def truth_of(task_name: str, source: Transitions) -> Truth:
+    """What the target domain makes of each source row; a row whose state is not known keeps its own outcome."""
+    task = get_task(task_name)
+    known = known_state(task, source)
+    asked = ask_target(task, source[np.flatnonzero(known)])
+    own = (np.array(source.next_observation), np.array(source.reward), np.array(source.terminal))
+    for column, answers in zip(own, asked, strict=True):
+        column[known] = answers
+    return Truth(*own)
+
+
+def train(task: str, form: str, seed: int, updates: int, out: Path) -> None:
+    """One run, its result in `out`/<task>/<form>/seed<k>/result.json."""
+    source = read(resolve("medium", task, "source")).transitions
+    target = read(resolve("medium", task, "target")).transitions
+    truth = truth_of(task, source)
+    rule: Rule = tabb.Pooled()
+    if form == "weights":
+        normaliser = fit_normaliser(source, target, "pooled")
+        following = np.asarray(normaliser(jnp.asarray(truth.next_observation)))
+        out.mkdir(parents=True, exist_ok=True)
+        file = out / f"{task}.npz"
+        np.savez(file, next=following, reward_hat=truth.reward, terminal_hat=truth.terminal)
+        rule = OracleTABB(file=str(file))
+    else:
+        # A terminal row has no next state: its own state stands there, as the doors of tabb.data have it.
+        ended = truth.terminal[:, None] > 0
+        source = dataclasses.replace(
+            source,
+            next_observation=np.where(ended, source.observation, truth.next_observation),
+            reward=truth.reward,
+            terminal=truth.terminal,
+        )
+    settings = tabb.Settings(updates=updates)
+    tabb.train(
+        rule, source, target, task=task, seeds=[seed], settings=settings, folder=out / task / form, progress="lines"
+    )
+
+
+def gather(runs: Path) -> None:
+    """Keep the results below `runs` in one file."""
+    kept = []
+    for file in sorted(runs.rglob("result.json")):
+        result = read_json(file)
+        result["form"] = file.parent.parent.name
+        kept.append({key: result[key] for key in ("task", "form", "seed", "updates", "score", "evaluations")})
+    environment = read_json(file.parent / "config.json")["environment"]
+    write_json(RESULTS, {"environment": environment, "runs": kept})
+
+
+def table() -> str:
+    """Score after the last update, a line per task."""
+    runs = json.loads(RESULTS.read_text())["runs"]
+    found = scores.gathered(scores.RESULTS)
+    lines = ["| task | target-only | tabb | weights | outcomes |", "|---|---|---|---|---|"]
+    for task in dict.fromkeys(run["task"] for run in runs):
+        others = [scores.cell([r["score"] for r in found[task].get(name, [])]) for name in ("target-only", "tabb")]
+        own = [scores.cell([r["score"] for r in runs if (r["task"], r["form"]) == (task, form)]) for form in FORMS]
+        lines.append(f"| {task} | {' | '.join([*others, *own])} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=["hopper-gravity-0.5", "walker2d-gravity-0.5"])
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--updates", type=int, default=100_000)
+    parser.add_argument("--out", type=Path, default=Path("runs/upper"))
+    parser.add_argument("--gather", type=Path, metavar="RUNS", help="keep the results below this folder and print")
+    options = parser.parse_args()
+    if options.gather is None:
+        for task in options.tasks:
+            for form in options.forms:
+                train(task, form, options.seed, options.updates, options.out)
+        return
+    gather(options.gather)
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
