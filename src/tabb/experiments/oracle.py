@@ -33,7 +33,6 @@ from tabb.evaluation.oracle import (
 from tabb.networks import MLP, mlp
 from tabb.rules import RULES, TABB, Pooled, Rule
 from tabb.rules.fitting import Report, step_normaliser, steps
-from tabb.rules.tabb import target_bellman_mismatch
 from tabb.training.cache import prepared
 from tabb.training.checkpoint import load_tree, save_tree
 from tabb.training.config import Settings, environment, fingerprint, plain
@@ -87,7 +86,7 @@ def _mismatch(case: Case, uncertainty: float) -> jax.Array:
     discount = IQL().discount
     own = bellman_backup(source.reward, source.terminal, case.value(source.next_observation), discount)
     predicted = bellman_backup(columns["reward_hat"], columns["terminal_hat"], case.value(columns["next"]), discount)
-    return target_bellman_mismatch(predicted, own, uncertainty)
+    return dataclasses.replace(case.oracle.tabb, uncertainty=uncertainty).mismatch(predicted, own)
 
 
 def _prediction(case: Case) -> jax.Array:

@@ -76,6 +76,15 @@ def step_normaliser(domains: Domains) -> Normaliser:
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
 
 
+def outcome_scales(source: Transitions) -> tuple[Float[Array, " s"], Float[Array, ""]]:
+    """Units of a step's outcome: the spread of the changes s' - s, entry by entry, and of the rewards."""
+    change = source.next_observation - source.observation
+    alive = 1.0 - source.terminal
+    spread = jnp.sqrt(jnp.sum(change**2 * alive[:, None], axis=0) / jnp.sum(alive))
+    # A constant column (Ant's contact forces) has no spread to divide by.
+    return jnp.where(spread < 1e-6, 1.0, spread), jnp.maximum(jnp.std(source.reward), 1e-6)
+
+
 def standard_steps(domains: Domains, normaliser: Normaliser) -> tuple[Float[Array, "n w"], Float[Array, "m w"]]:
     """Standardised [s, a, s'] of the source and of the target rows that have a next state."""
     return (

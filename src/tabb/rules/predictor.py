@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.batch import Domains, Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, avg_l1_norm, mlp, moving_average
-from tabb.rules.fitting import run_fit
+from tabb.rules.fitting import outcome_scales, run_fit
 from tabb.transitions import Transitions
 
 
@@ -35,8 +35,9 @@ class PredictorConfig:
 
     space: Literal["raw", "latent"] = "raw"
     """where V and the predictor live: normalised observations, or the shared latent space z_s"""
-    form: Literal["residual", "direct"] = "residual"
-    """whether target heads correct the source head or predict on their own"""
+    form: Literal["residual", "direct", "agreed"] = "residual"
+    """whether target heads correct the source head or predict on their own, or several hypotheses of the shift are
+    fitted together with the dynamics, and what they agree on counts (rules/shift_hypotheses.py)"""
     heads: int = 5
     """K, the number of target heads; their spread estimates the predictor's error"""
     updates: int = 5_000
@@ -55,15 +56,23 @@ class PredictorConfig:
     """width of the two hidden layers of encoders and source head; target heads have half"""
     slow_rate: float = 0.005
     """rate of the slow encoder, which V and the goals of prediction use (space latent)"""
+    target_shares: tuple[float, ...] = (1.0, 0.1, 0.0)
+    """shares of the target rows' gradient that models of the dynamics take, a model each (form agreed)"""
+    shift_penalty: float = 0.01
+    """factor on the size of shifts that vary with state and action (form agreed)"""
 
     def __post_init__(self) -> None:
-        for name, known in (("space", ("raw", "latent")), ("form", ("residual", "direct"))):
+        for name, known in (("space", ("raw", "latent")), ("form", ("residual", "direct", "agreed"))):
             if getattr(self, name) not in known:
                 raise UsageError(f"predictor {name}={getattr(self, name)!r} is unknown: use {' or '.join(known)}")
+        if self.form == "agreed" and self.space != "raw":
+            raise UsageError("predictor form agreed works on observations: use space raw, or form residual or direct")
+        if not self.target_shares or not all(0 <= share <= 1 for share in self.target_shares):
+            raise UsageError(f"predictor target_shares={self.target_shares}: give numbers in [0, 1], one at least")
         for name in ("heads", "updates", "batch_size", "latent_size", "hidden"):
             if getattr(self, name) < 1:
                 raise UsageError(f"predictor {name}={getattr(self, name)}: must be at least 1")
-        for name in ("learning_rate", "weight_decay", "input_noise", "slow_rate"):
+        for name in ("learning_rate", "weight_decay", "input_noise", "slow_rate", "shift_penalty"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"predictor {name}={getattr(self, name)}: must be a number, zero or more")
 
@@ -161,6 +170,7 @@ def split(output: Float[Array, "*b o"]) -> tuple[Array, Array, Array]:
 def init_predictor(config: PredictorConfig, domains: Domains, key: PRNGKeyArray) -> Predictor:
     """A fresh predictor; scales come from the data (spread of the changes and of the rewards)."""
     sizes = Sizes(domains.source.observation_size, domains.source.action_size)
+    spread, reward_scale = outcome_scales(domains.source)
     encoder_key, action_key, source_key, target_key = jax.random.split(key, 4)
     wide = (config.hidden, config.hidden)
     if config.space == "latent":
@@ -175,13 +185,8 @@ def init_predictor(config: PredictorConfig, domains: Domains, key: PRNGKeyArray)
     else:
         encoders = None
         x_size, trunk_size = sizes.observation, sizes.observation + sizes.action
-        change = domains.source.next_observation - domains.source.observation
-        alive = 1.0 - domains.source.terminal
-        spread = jnp.sqrt(jnp.sum(change**2 * alive[:, None], axis=0) / jnp.sum(alive))
-        # A constant column (Ant's contact forces) has no spread to divide by.
-        change_scale = jnp.where(spread < 1e-6, 1.0, spread)
+        change_scale = spread
         head_hidden = (config.hidden // 2, config.hidden // 2)
-    reward_scale = jnp.maximum(jnp.std(domains.source.reward), 1e-6)
     source_hidden = wide if config.space == "raw" else head_hidden
     heads = tuple(mlp(k, (trunk_size, *head_hidden, x_size + 2)) for k in jax.random.split(target_key, config.heads))
     if config.form == "residual":

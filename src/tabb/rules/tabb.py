@@ -27,6 +27,7 @@ from tabb.errors import UsageError
 from tabb.rules.fitting import scores
 from tabb.rules.predictor import Outcome, Predictor, PredictorConfig, fit_predictor, init_predictor
 from tabb.rules.rule import Features, Metrics, Rule, Value, Weights
+from tabb.rules.shift_hypotheses import ShiftEnsemble, fit_shifts, init_shifts
 from tabb.transitions import Transitions
 
 
@@ -36,6 +37,15 @@ def target_bellman_mismatch(
     """TBM⁺ = |mean_k b̂_k - b| + β std_k b̂_k; with β = 0 the paper's TBM."""
     mismatch = jnp.abs(jnp.mean(predicted, axis=-1) - own)
     return mismatch + uncertainty * jnp.std(predicted, axis=-1)
+
+
+def agreed_mismatch(predicted: Float[Array, "b h"], own: Float[Array, " b"], uncertainty: float) -> Float[Array, " b"]:
+    """|b̂_agreed - b| + β mean_k |b̂_k - b|: what all hypotheses of the shift agree on, and a share of what each says.
+
+    `predicted` holds the backup of the agreed shift first. [ours]
+    """
+    mismatch = jnp.abs(predicted - own[:, None])
+    return mismatch[:, 0] + uncertainty * jnp.mean(mismatch[:, 1:], axis=-1)
 
 
 def soft_weight(
@@ -48,6 +58,9 @@ def soft_weight(
     # The bound on the unit is inside: with c = inf and no mismatch at all, inf * 0 would be NaN.
     trust = jnp.exp(-mismatch / (temperature * jnp.maximum(unit, 1e-8)))
     return trust + least * (1.0 - trust)
+
+
+Models = Predictor | ShiftEnsemble
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +102,8 @@ class TABB(Rule):
             raise UsageError(f"temperature={self.temperature} must be positive (inf weighs all source rows alike)")
         if self.scale not in ("source", "target"):
             raise UsageError(f"scale={self.scale!r} is unknown: use source or target")
+        if self.scale == "target" and self.predictor.form == "agreed":
+            raise UsageError("scale=target needs outcomes of target rows, which predictor form agreed does not give")
         if not 0 < self.source_share < 1:
             raise UsageError(f"source_share={self.source_share} must lie between 0 and 1")
         if not 0 <= self.least_weight <= 1:
@@ -119,23 +134,32 @@ class TABB(Rule):
         latent = self.predictor.latent_size
         return latent, sizes.observation + sizes.action + latent
 
-    def prepare(self, domains: Domains, key: PRNGKeyArray, report: Callable[[str, float], None]) -> Predictor:
+    def prepare(self, domains: Domains, key: PRNGKeyArray, report: Callable[[str, float], None]) -> Models:
+        if self.predictor.form == "agreed":
+            return fit_shifts(self.predictor, domains, key, report)
         return fit_predictor(self.predictor, domains, key, report)
 
-    def template(self, domains: Domains, key: PRNGKeyArray) -> Predictor:
+    def template(self, domains: Domains, key: PRNGKeyArray) -> Models:
+        if self.predictor.form == "agreed":
+            return init_shifts(self.predictor, domains, key)
         return init_predictor(self.predictor, domains, key)
 
-    def columns(self, models: Predictor, domains: Domains) -> dict[str, Array]:
+    def mismatch(self, predicted: Float[Array, "b k"], own: Float[Array, " b"]) -> Float[Array, " b"]:
+        """The score of rows with these predicted and own backups, as the form of the predictor has it."""
+        of_form = agreed_mismatch if self.predictor.form == "agreed" else target_bellman_mismatch
+        return of_form(predicted, own, self.uncertainty)
+
+    def columns(self, models: Models, domains: Domains) -> dict[str, Array]:
         return _predict(models, domains.source)
 
     def target_columns(self, models: Predictor, domains: Domains) -> dict[str, Array]:
         return _predict_blind(models, domains.target) if self.scale == "target" else {}
 
-    def see_state(self, models: Predictor, observation: Float[Array, "*b s"]) -> Float[Array, "*b v"]:
+    def see_state(self, models: Models, observation: Float[Array, "*b s"]) -> Float[Array, "*b v"]:
         return models.encode(observation)
 
     def see_action(
-        self, models: Predictor, observation: Float[Array, "*b s"], action: Float[Array, "*b a"]
+        self, models: Models, observation: Float[Array, "*b s"], action: Float[Array, "*b a"]
     ) -> Float[Array, "*b q"]:
         plain = super().see_action(models, observation, action)
         if models.encoders is None:
@@ -143,7 +167,7 @@ class TABB(Rule):
         return jnp.concatenate([plain, models.trunk(models.encode(observation), action)], axis=-1)
 
     def weigh(
-        self, models: Predictor, batch: Batch, features: Features, value: Value, discount: float
+        self, models: Models, batch: Batch, features: Features, value: Value, discount: float
     ) -> tuple[Weights, Metrics]:
         rows, columns = batch.source_rows, batch.columns
 
@@ -155,7 +179,7 @@ class TABB(Rule):
             return own, bellman_backup(columns["reward_hat"], columns["terminal_hat"], values[:, 1:], discount)
 
         own, predicted = backups(slice(None, rows), columns)
-        mismatch = target_bellman_mismatch(predicted, own, self.uncertainty)
+        mismatch = self.mismatch(predicted, own)
         metrics = {"tbm": jnp.mean(mismatch)}
         unit = metrics["tbm"]
         if self.scale == "target":
@@ -180,7 +204,7 @@ def _named(outcome: Outcome) -> dict[str, Array]:
     return {"next": outcome.following, "reward_hat": outcome.reward, "terminal_hat": outcome.terminal}
 
 
-def _predict(models: Predictor, source: Transitions) -> dict[str, Array]:
+def _predict(models: Models, source: Transitions) -> dict[str, Array]:
     """The K predicted target-domain outcomes of each source row."""
 
     def predict(rows: Transitions) -> dict[str, Array]:
