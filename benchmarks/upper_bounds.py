@@ -5,12 +5,12 @@ predictor's in two ways:
 
     weights     TABB as it is, with the true target-domain outcome of each source row where the prediction was:
                 its TBM is then the oracle Bellman error itself
-    outcomes    each source row's next state, reward and terminal replaced by the true ones, all rows trusted:
-                what the source's states and actions are worth once their dynamics are right
+    outcomes    each source row's next state, reward and terminal replaced by the true ones, all rows trusted by critic and
+                policy alike: what the source's states and actions are worth once their dynamics are right
+    critic      the same rows, trusted by the critic alone; the policy imitates target rows, as TABB's does
 
-beside target-only and TABB of the same length and seed from `benchmarks/results/scores`. If `weights` is no better than
-TABB, a better predictor will not help either; if `outcomes` is no better than target-only, nothing that is done to the
-source data will.
+beside target-only and TABB from `benchmarks/results/scores`. If `weights` is no better than TABB, a better predictor will
+not help either; if `critic` is no better than target-only, nothing that is done to the critic's source rows will.
 
     TABB_DATA=... python benchmarks/upper_bounds.py --tasks hopper-gravity-0.5 --out runs/upper   as long as TABB
     python benchmarks/upper_bounds.py --gather runs/upper       copy the results, print the table
@@ -36,11 +36,12 @@ from tabb.data.catalogue import resolve
 from tabb.environments.tasks import get_task
 from tabb.evaluation.oracle import Truth, ask_target, known_state
 from tabb.rules import TABB, Rule
+from tabb.rules.rule import Weights
 from tabb.training.folder import read_json, write_json
 from tabb.transitions import Transitions
 
 RESULTS = Path(__file__).parent / "results" / "ablations" / "upper-bounds.json"
-FORMS = ("weights", "outcomes")
+FORMS = ("weights", "outcomes", "critic")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,17 @@ class OracleTABB(TABB):
 
     def see_action(self, models: Any, observation: Any, action: Any) -> Any:
         return Rule.see_action(self, models, observation, action)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImitateTarget(Rule):
+    """All rows alike in critic and value; the policy learns from target rows."""
+
+    name: ClassVar[str] = "imitate-target"
+
+    def weigh(self, models: Any, batch: Any, features: Any, value: Any, discount: float) -> Any:
+        ones = jnp.ones(len(batch))
+        return Weights(ones, ones, (jnp.arange(len(batch)) >= batch.source_rows).astype(ones.dtype)), {}
 
 
 def truth_of(task_name: str, source: Transitions) -> Truth:
@@ -95,6 +107,8 @@ def train(task: str, form: str, seed: int, updates: int, out: Path) -> None:
     else:
         # A terminal row has no next state: its own state stands there, as the doors of tabb.data have it.
         ended = truth.terminal[:, None] > 0
+        if form == "critic":
+            rule = ImitateTarget()
         source = dataclasses.replace(
             source,
             next_observation=np.where(ended, source.observation, truth.next_observation),
@@ -122,7 +136,7 @@ def table() -> str:
     """Score after the last update, a line per task."""
     runs = json.loads(RESULTS.read_text())["runs"]
     found = scores.gathered(scores.RESULTS)
-    lines = ["| task | target-only | tabb | weights | outcomes |", "|---|---|---|---|---|"]
+    lines = [f"| task | target-only | tabb | {' | '.join(FORMS)} |", "|---" * (3 + len(FORMS)) + "|"]
     for task in dict.fromkeys(run["task"] for run in runs):
         others = [scores.cell([r["score"] for r in found[task].get(name, [])]) for name in ("target-only", "tabb")]
         own = [scores.cell([r["score"] for r in runs if (r["task"], r["form"]) == (task, form)]) for form in FORMS]
