@@ -5,12 +5,12 @@ predictor's in two ways:
 
     weights     TABB as it is, with the true target-domain outcome of each source row where the prediction was:
                 its TBM is then the oracle Bellman error itself
-    outcomes    each source row's next state, reward and terminal replaced by the true ones, all rows trusted by critic and
-                policy alike: what the source's states and actions are worth once their dynamics are right
+    outcomes    each source row's next state, reward and terminal replaced by the true ones, all rows trusted by
+                critic and policy alike: what the source's states and actions are worth once their dynamics are right
     critic      the same rows, trusted by the critic alone; the policy imitates target rows, as TABB's does
 
-beside target-only and TABB from `benchmarks/results/scores`. If `weights` is no better than TABB, a better predictor will
-not help either; if `critic` is no better than target-only, nothing that is done to the critic's source rows will.
+beside target-only and TABB from `benchmarks/results/scores`. If `weights` is no better than TABB, a better predictor
+will not help either; if `critic` is no better than target-only, nothing that is done to the critic's source rows will.
 
     TABB_DATA=... python benchmarks/upper_bounds.py --tasks hopper-gravity-0.5 --out runs/upper   as long as TABB
     python benchmarks/upper_bounds.py --gather runs/upper       copy the results, print the table
