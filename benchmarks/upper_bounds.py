@@ -8,6 +8,8 @@ predictor's in two ways:
     outcomes    each source row's next state, reward and terminal replaced by the true ones, all rows trusted by
                 critic and policy alike: what the source's states and actions are worth once their dynamics are right
     critic      the same rows, trusted by the critic alone; the policy imitates target rows, as TABB's does
+    corrected   as `outcomes`, but with the next state and reward that the agreed shift of the predictor gives (form
+                agreed), which any user can have: no bound, but how much of one can be reached
 
 beside target-only and TABB from `benchmarks/results/scores`. If `weights` is no better than TABB, a better predictor
 will not help either; if `critic` is no better than target-only, nothing that is done to the critic's source rows will.
@@ -25,23 +27,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 import scores
 import tabb
-from tabb.batch import Domains, fit_normaliser
+from tabb.batch import Domains, fit_normaliser, make_domains
 from tabb.data import read
 from tabb.data.catalogue import resolve
 from tabb.environments.tasks import get_task
 from tabb.evaluation.oracle import Truth, ask_target, known_state
-from tabb.rules import TABB, Rule
+from tabb.rules import TABB, PredictorConfig, Rule
 from tabb.rules.rule import Weights
+from tabb.rules.shift_hypotheses import fit_shifts
 from tabb.training.folder import read_json, write_json
 from tabb.transitions import Transitions
 
 RESULTS = Path(__file__).parent / "results" / "ablations" / "upper-bounds.json"
-FORMS = ("weights", "outcomes", "critic")
+FORMS = ("weights", "outcomes", "critic", "corrected")
+
+
+AGREED = PredictorConfig(form="agreed", updates=8_000, weight_decay=1e-4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +98,24 @@ def truth_of(task_name: str, source: Transitions) -> Truth:
     return Truth(*own)
 
 
+def corrected(source: Transitions, target: Transitions, seed: int) -> Truth:
+    """Each source row's outcome moved by the shift that the predictor's hypotheses agree on."""
+    domains = make_domains(source, target)
+    models = fit_shifts(AGREED, domains, jax.random.key(seed), lambda what, share: None)
+    columns = TABB(predictor=AGREED).columns(models, domains)
+    move = (columns["next"][:, 0] - domains.source.next_observation) * domains.normaliser.scale
+    return Truth(
+        np.asarray(source.next_observation + move, np.float32),
+        np.asarray(columns["reward_hat"][:, 0], np.float32),
+        np.asarray(source.terminal),
+    )
+
+
 def train(task: str, form: str, seed: int, updates: int, out: Path) -> None:
     """One run, its result in `out`/<task>/<form>/seed<k>/result.json."""
     source = read(resolve("medium", task, "source")).transitions
     target = read(resolve("medium", task, "target")).transitions
-    truth = truth_of(task, source)
+    truth = corrected(source, target, seed) if form == "corrected" else truth_of(task, source)
     rule: Rule = tabb.Pooled()
     if form == "weights":
         normaliser = fit_normaliser(source, target, "pooled")
