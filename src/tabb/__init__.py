@@ -77,6 +77,7 @@ _WHERE = {
     "get_task": "tabb.environments",
     "load": "tabb.data",
     "make": "tabb.environments",
+    "score_rows": "tabb.evaluation.row_scores",
     "train": "tabb.training",
 }
 

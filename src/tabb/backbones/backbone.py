@@ -48,6 +48,10 @@ class Backbone(abc.ABC):
     ) -> tuple[State, Metrics]:
         """Update `number` (from 0) on one batch, with a key of its own; pure. Metrics hold `critic_loss`."""
 
+    @abc.abstractmethod
+    def value_at(self, rule: Rule, models: Models, state: State) -> Value:
+        """V of what `rule.see_state` makes of observations, with the networks of this state."""
+
     def policy(self, state: State, normaliser: Normaliser, about: dict[str, Any]) -> Policy:
         """The policy to deploy, with the normaliser inside."""
         return Policy.from_networks(state.policy, normaliser, about)

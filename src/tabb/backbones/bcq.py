@@ -26,7 +26,7 @@ from tabb.candidate_policy import CandidatePolicy
 from tabb.errors import UsageError
 from tabb.networks import MLP, Normaliser, Twin, mlp, moving_average, twin
 from tabb.rules.cvae import CVAE, CVAEConfig, cvae_loss, init_cvae
-from tabb.rules.rule import Learned, Metrics, Models, Rule
+from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
 
 LARGEST_LATENT = 0.5
 ACTING_CANDIDATES = 100
@@ -125,6 +125,11 @@ class BCQ(Backbone):
             rule.init_learned(sizes, jax.random.fold_in(key, 3)),
         )
 
+    def value_at(self, rule: Rule, models: Models, state: State) -> Value:
+        """Zero: no rule that this backbone takes asks for a value."""
+        del rule, models, state
+        return lambda x: jnp.zeros(x.shape[:-1])
+
     def update(
         self,
         rule: Rule,
@@ -139,8 +144,8 @@ class BCQ(Backbone):
         adam = optax.adam(self.learning_rate)
         noise_key, next_key, now_key = jax.random.split(key, 3)
         features = rule.represent(models, batch)
-        # Rules that ask for no value weigh all rows alike; the call keeps this backbone's losses those of the others.
-        weights, metrics = rule.weigh(models, batch, features, lambda x: jnp.zeros(x.shape[:-1]), self.discount)
+        # The rules it takes weigh all rows alike; the call keeps this backbone's losses those of the others.
+        weights, metrics = rule.weigh(models, batch, features, self.value_at(rule, models, state), self.discount)
         latent_shape = (len(batch), 2 * batch.action.shape[-1])
 
         # --- what the data would do ---

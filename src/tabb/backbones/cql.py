@@ -27,7 +27,7 @@ from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, Normaliser, Twin, mlp, moving_average, twin
 from tabb.policy import Policy
-from tabb.rules.rule import Learned, Metrics, Models, Rule
+from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
 
 LEAST_LOG_DEVIATION, LARGEST_LOG_DEVIATION = -20.0, 2.0
 
@@ -118,6 +118,9 @@ class CQL(Backbone):
             rule.init_learned(sizes, jax.random.fold_in(key, 3)),
         )
 
+    def value_at(self, rule: Rule, models: Models, state: State) -> Value:
+        return policy_value(rule, models, mean_policy(state.policy), state.slow_critic)
+
     def update(
         self,
         rule: Rule,
@@ -132,7 +135,7 @@ class CQL(Backbone):
         adam, policy_adam = optax.adam(self.learning_rate), optax.adam(self.policy_learning_rate)
         batch = rule.select(models, batch)
         features = rule.represent(models, batch)
-        value_at = policy_value(rule, models, mean_policy(state.policy), state.slow_critic)
+        value_at = self.value_at(rule, models, state)
         learned, seen = rule.observe(models, state.learned, batch, features, value_at)
         weights, metrics = rule.weigh(models, batch, features, value_at, self.discount)
         sample_key, next_key, policy_key = jax.random.split(key, 3)

@@ -21,7 +21,7 @@ from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, Twin, mlp, moving_average, twin
-from tabb.rules.rule import Learned, Metrics, Models, Rule
+from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
 
 
 class State(NamedTuple):
@@ -103,6 +103,10 @@ class IQL(Backbone):
             rule.init_learned(sizes, jax.random.fold_in(key, 3)),
         )
 
+    def value_at(self, rule: Rule, models: Models, state: State) -> Value:
+        del rule, models
+        return lambda x: state.value(x)[..., 0]
+
     def update(
         self,
         rule: Rule,
@@ -119,9 +123,7 @@ class IQL(Backbone):
         batch = rule.select(models, batch)
         features = rule.represent(models, batch)
 
-        def value_at(x: Array) -> Array:
-            return state.value(x)[..., 0]
-
+        value_at = self.value_at(rule, models, state)
         learned, seen = rule.observe(models, state.learned, batch, features, value_at)
         weights, metrics = rule.weigh(models, batch, features, value_at, self.discount)
 

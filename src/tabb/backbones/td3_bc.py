@@ -24,7 +24,7 @@ from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, Twin, mlp, moving_average, twin
-from tabb.rules.rule import Learned, Metrics, Models, Rule
+from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
 
 
 class State(NamedTuple):
@@ -117,6 +117,9 @@ class TD3BC(Backbone):
             rule.init_learned(sizes, jax.random.fold_in(key, 3)),
         )
 
+    def value_at(self, rule: Rule, models: Models, state: State) -> Value:
+        return policy_value(rule, models, state.policy, state.slow_critic)
+
     def update(
         self,
         rule: Rule,
@@ -131,7 +134,7 @@ class TD3BC(Backbone):
         adam = optax.adam(self.learning_rate)
         batch = rule.select(models, batch)
         features = rule.represent(models, batch)
-        value_at = policy_value(rule, models, state.policy, state.slow_critic)
+        value_at = self.value_at(rule, models, state)
         learned, seen = rule.observe(models, state.learned, batch, features, value_at)
         weights, metrics = rule.weigh(models, batch, features, value_at, self.discount)
 

@@ -123,7 +123,7 @@ def build(raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, 
         notes=tuple(notes),
         doubts=tuple(doubts),
     )
-    return Loaded(transitions, report)
+    return Loaded(transitions, report, np.flatnonzero(keep))
 
 
 def _checked(raw: dict[str, Any], name: str) -> dict[str, np.ndarray]:

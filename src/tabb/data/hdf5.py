@@ -64,14 +64,21 @@ def write_hdf5(path: str | Path, arrays: Mapping[str, Any], provenance: Mapping[
     """
     path = Path(path)
     columns = _columns_to_write(arrays, str(path))
+    write_columns(path, columns, {**(provenance or {}), DIGEST: storage.digest(columns)})
+
+
+def write_columns(path: Path, columns: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
+    """Arrays and attributes as one HDF5 file, whole or not at all; compressed (gzip, shuffled).
+
+    Raises `RunError` if the file cannot be written.
+    """
     # HDF5 reports a full disk late and badly, so the file is made in memory and its bytes are written
     # plainly. Version 1.10 of the format puts checksums on its metadata.
     with h5py.File("memory", "w", driver="core", backing_store=False, libver=("v110", "latest")) as file:
         for key, array in columns.items():
             file.create_dataset(key, data=array, compression="gzip", compression_opts=4, shuffle=True)
-        for key, value in (provenance or {}).items():
+        for key, value in attributes.items():
             _write_attribute(file, key, value)
-        _write_attribute(file, DIGEST, storage.digest(columns))
         file.flush()
         image = file.id.get_file_image()
     with storage.atomic(path) as part:

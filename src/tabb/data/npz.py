@@ -138,6 +138,7 @@ def _saved(columns: dict[str, np.ndarray], name: str) -> Loaded:
             truncations=int((~ended).sum()),
             notes=("rows that were dropped when these transitions were first read are in no return",),
         ),
+        np.arange(len(transitions)),
     )
 
 

@@ -7,6 +7,7 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tabb.errors import DataWarning
 from tabb.transitions import Transitions
@@ -111,10 +112,12 @@ class Report:
 
 
 class Loaded(NamedTuple):
-    """Transitions and the report of how they came out of their file."""
+    """Transitions, the report of how they came out of their file, and which of its rows they are."""
 
     transitions: Transitions
     report: Report
+    file_rows: NDArray[np.intp]
+    """Row of the file (of several, numbered through) that each transition was."""
 
     def warned(self) -> Transitions:
         """The transitions, after the report's doubts were issued as `DataWarning` to the caller's caller."""

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tabb.backbones import IQL
-from tabb.backbones.backup import bellman_backup
 from tabb.batch import Domains, Sizes, make_domains
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import RunError
@@ -33,9 +32,10 @@ from tabb.evaluation.oracle import (
 from tabb.networks import MLP, mlp
 from tabb.rules import RULES, TABB, Pooled, Rule
 from tabb.rules.fitting import Report, step_normaliser, steps
+from tabb.rules.tabb import row_backups
 from tabb.training.cache import prepared
 from tabb.training.checkpoint import load_tree, save_tree
-from tabb.training.config import Settings, environment, fingerprint, plain
+from tabb.training.config import Settings, environment, fingerprint, from_plain, plain
 from tabb.training.folder import read_json, write_json
 from tabb.training.loop import Learner, compiled_updates, pack_data
 from tabb.transitions import Transitions
@@ -84,8 +84,7 @@ class Case:
 def _mismatch(case: Case, uncertainty: float) -> jax.Array:
     columns, source = case.columns(case.oracle.tabb), case.domains.source[case.rows]
     discount = IQL().discount
-    own = bellman_backup(source.reward, source.terminal, case.value(source.next_observation), discount)
-    predicted = bellman_backup(columns["reward_hat"], columns["terminal_hat"], case.value(columns["next"]), discount)
+    own, predicted = row_backups(source.reward, source.terminal, source.next_observation, columns, case.value, discount)
     return dataclasses.replace(case.oracle.tabb, uncertainty=uncertainty).mismatch(predicted, own)
 
 
@@ -148,7 +147,8 @@ def read_cell(folder: Path, task: str, seed: int, oracle: Oracle) -> dict[str, A
     """The result of a cell. Raises `RunError` if it was computed with other settings."""
     file = cell_file(folder, task, seed)
     found = read_json(file)
-    if found.get("settings") != plain(oracle):
+    # Read and written again: settings that a cell from before did not have yet have their defaults.
+    if plain(from_plain(Oracle, found.get("settings") or {})) != plain(oracle):
         raise RunError(f"{file}: was computed with other settings; choose another folder with --out")
     return found
 

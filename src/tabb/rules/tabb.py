@@ -39,6 +39,20 @@ def target_bellman_mismatch(
     return mismatch + uncertainty * jnp.std(predicted, axis=-1)
 
 
+def row_backups(
+    reward: Float[Array, " b"],
+    terminal: Float[Array, " b"],
+    following: Float[Array, "b v"],
+    columns: dict[str, Array],
+    value: Value,
+    discount: float,
+) -> tuple[Float[Array, " b"], Float[Array, "b k"]]:
+    """The rows' own backups b and the predicted ones b̂, with one pass of V over both."""
+    values = value(jnp.concatenate([following[:, None], columns["next"]], axis=1))
+    own = bellman_backup(reward, terminal, values[:, 0], discount)
+    return own, bellman_backup(columns["reward_hat"], columns["terminal_hat"], values[:, 1:], discount)
+
+
 def agreed_mismatch(predicted: Float[Array, "b h"], own: Float[Array, " b"], uncertainty: float) -> Float[Array, " b"]:
     """|b̂_agreed - b| + β mean_k |b̂_k - b|: what all hypotheses of the shift agree on, and a share of what each says.
 
@@ -169,16 +183,13 @@ class TABB(Rule):
     def weigh(
         self, models: Models, batch: Batch, features: Features, value: Value, discount: float
     ) -> tuple[Weights, Metrics]:
-        rows, columns = batch.source_rows, batch.columns
+        rows = batch.source_rows
 
         def backups(part: slice, columns: dict[str, Array]) -> tuple[Array, Array]:
-            """The rows' own backups [b] and the predicted ones [b, K], with one pass of V over both."""
-            states = jnp.concatenate([features.following[part, None], columns["next"]], axis=1)
-            values = value(states)
-            own = bellman_backup(batch.reward[part], batch.terminal[part], values[:, 0], discount)
-            return own, bellman_backup(columns["reward_hat"], columns["terminal_hat"], values[:, 1:], discount)
+            following = features.following[part]
+            return row_backups(batch.reward[part], batch.terminal[part], following, columns, value, discount)
 
-        own, predicted = backups(slice(None, rows), columns)
+        own, predicted = backups(slice(None, rows), batch.columns)
         mismatch = self.mismatch(predicted, own)
         metrics = {"tbm": jnp.mean(mismatch)}
         unit = metrics["tbm"]

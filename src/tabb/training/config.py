@@ -99,6 +99,8 @@ def from_plain(kind: type[C], values: dict[str, Any]) -> C:
         wanted = types[name]
         if name == "backbone" and isinstance(value, dict):
             value = backbone_from_plain(value)
+        elif isinstance(wanted, type) and issubclass(wanted, Rule):
+            value = rule_from_plain(value)
         elif dataclasses.is_dataclass(wanted):
             value = from_plain(wanted, value)  # type: ignore[arg-type]
         elif wanted is float:

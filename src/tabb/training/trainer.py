@@ -20,9 +20,17 @@ from tabb.environments.tasks import Task
 from tabb.errors import RunError, Stopped
 from tabb.evaluation.scores import Evaluation, evaluate, final_score
 from tabb.policy import Policy
-from tabb.rules import Rule
+from tabb.rules import RULES, Rule
 from tabb.training.cache import prepared
-from tabb.training.config import Settings, backbone_of, environment, from_plain, learner_name, plain
+from tabb.training.config import (
+    Settings,
+    backbone_of,
+    environment,
+    from_plain,
+    learner_name,
+    plain,
+    rule_from_plain,
+)
 from tabb.training.folder import RunFolder, write_json
 from tabb.training.loop import Learner, Packed, compiled_updates, compiled_updates_of_seeds, pack, pack_data
 from tabb.training.progress import Reporter, Style, reporter
@@ -329,6 +337,8 @@ def _same_run(folder: RunFolder, config: dict[str, Any]) -> None:
     before = folder.config()
     # Read and written again: settings that a run from before did not have yet have their defaults.
     before["settings"] = plain(from_plain(Settings, before.get("settings") or {}))
+    if before.get("rule", {}).get("name") in RULES:
+        before["rule"] = plain(rule_from_plain(before["rule"]))
     for part in ("rule", "settings", "task", "data"):
         if before.get(part) != config[part]:
             detail = ""

@@ -1,0 +1,45 @@
+"""`tabb score`: what a finished run says of each source row, as a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from tabb.commands.options import parse
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which run, and where to write."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """a finished run folder (runs/.../seed0)"""
+    out: Path | None = None
+    """HDF5 file to write; scores.hdf5 in the run folder if not given"""
+    source: str | None = None
+    """the run's source data, where they are not where they were: a file, or a.hdf5+b.hdf5"""
+    target: str | None = None
+    """the run's target data, likewise"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    options = parse(Options, arguments, "tabb score", "Write the scores that a run gives to each source row.")
+    from tabb.data.files import split
+    from tabb.evaluation.row_scores import save_scores, score_rows
+
+    given = [None if name is None else split(name) for name in (options.source, options.target)]
+    scores = score_rows(options.run, *given)
+    out = save_scores(scores, options.out or options.run / "scores.hdf5")
+    import numpy as np
+
+    print(f"{len(scores.columns['episode']):,} source rows: 10 %, 50 % and 90 % of them lie below")
+    for name, column in scores.columns.items():
+        if column.ndim == 1 and column.dtype.kind == "f":
+            told = "  ".join(f"{value:10.4g}" for value in np.quantile(column, (0.1, 0.5, 0.9)))
+            print(f"  {name:12}  {told}   mean {column.mean():.4g}")
+    print(f"scores: {out}")
+    return 0

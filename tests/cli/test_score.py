@@ -1,0 +1,106 @@
+"""`tabb score`: the scores of source rows are those of the update's own formulas, for every row of the file."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import h5py
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tabb
+from tabb.cli import main
+from tabb.data import save_npz, write_hdf5
+from tabb.errors import RunError, UsageError
+from tabb.evaluation.row_scores import open_run, score_rows
+from tabb.rules.tabb import soft_weight
+
+SMALL = ["--updates", "20", "--evaluations", "0", "--progress", "none", "--jobs", "1"]
+NETWORKS = ["--backbone.hidden", "8", "8", "--backbone.batch-size", "32"]
+
+
+@pytest.fixture(scope="module")
+def files(make_pair, tmp_path_factory) -> dict[str, str]:
+    """A source file with an episode whose last row is dropped, and a target file."""
+    folder = tmp_path_factory.mktemp("data")
+    source, target = make_pair(400, 200)
+    timeouts = np.zeros(400, bool)
+    timeouts[99] = True
+    columns = {
+        "observations": source.observation,
+        "actions": source.action,
+        "rewards": source.reward,
+        "terminals": source.terminal > 0,
+        "timeouts": timeouts & ~(source.terminal > 0),
+    }
+    write_hdf5(folder / "source.hdf5", columns)
+    save_npz(folder / "target.npz", target)
+    return {"source": str(folder / "source.hdf5"), "target": str(folder / "target.npz")}
+
+
+def trained(files: dict[str, str], out: Path, *options: str) -> Path:
+    arguments = ["train", *options, "--source", files["source"], "--target", files["target"], "--out", str(out)]
+    assert main([*arguments, *SMALL, *NETWORKS]) == 0
+    return out / "seed0"
+
+
+@pytest.fixture(scope="module")
+def tabb_run(files, tmp_path_factory) -> Path:
+    predictor = ["--rule.predictor.updates", "5", "--rule.predictor.heads", "2", "--rule.predictor.hidden", "8"]
+    return trained(files, tmp_path_factory.mktemp("runs"), "tabb", *predictor)
+
+
+def test_scores_of_all_rows_by_the_formulas(tabb_run, files, tmp_path):
+    assert main(["score", str(tabb_run), "--out", str(tmp_path / "scores.hdf5")]) == 0
+    with h5py.File(tmp_path / "scores.hdf5") as file:
+        found = {name: file[name][()] for name in file}
+        assert '"name": "tabb"' in file.attrs["rule"]
+    source = tabb.load(files["source"])
+    assert {len(column) for column in found.values()} == {len(source)}
+    np.testing.assert_array_equal(found["episode"], source.episode)
+    with h5py.File(files["source"]) as file:
+        np.testing.assert_array_equal(file["observations"][()][found["file_row"]], source.observation)
+    assert len(found["file_row"]) < 400
+    run = open_run(tabb_run)
+    value = np.asarray(run.value(run.domains.source.next_observation))
+    own = source.reward + 0.99 * (1 - source.terminal) * value
+    np.testing.assert_allclose(found["own_backup"], own, rtol=1e-5, atol=1e-6)
+    predicted = found["predicted_backup"]
+    assert predicted.shape == (len(source), 2)
+    np.testing.assert_allclose(found["tbm"], np.abs(predicted.mean(1) - own), rtol=1e-4, atol=1e-5)
+    plus = np.abs(predicted.mean(1) - own) + predicted.std(1)
+    np.testing.assert_allclose(found["tbm_plus"], plus, rtol=1e-4, atol=1e-5)
+    weight = soft_weight(jnp.asarray(plus), 1.0, jnp.asarray(plus.mean()), 0.1)
+    np.testing.assert_allclose(found["weight"], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_scores_of_a_rival_are_its_columns(files, tmp_path):
+    run = trained(files, tmp_path, "dara", "--rule.updates", "5", "--rule.hidden", "8")
+    assert set(score_rows(run).columns) == {"file_row", "episode", "bonus"}
+
+
+def test_other_backbone(files, tmp_path):
+    predictor = ["--rule.predictor.updates", "5", "--rule.predictor.heads", "2", "--rule.predictor.hidden", "8"]
+    found = score_rows(trained(files, tmp_path, "tabb@td3-bc", *predictor)).columns
+    assert np.isfinite(found["tbm"]).all()
+    assert found["weight"].min() >= 0.1
+
+
+def test_what_cannot_be_scored(tabb_run, files, tmp_path, capsys):
+    with pytest.raises(UsageError, match="pooled keeps no score per source row"):
+        score_rows(trained(files, tmp_path / "pooled", "pooled"))
+    with pytest.raises(UsageError, match="target-only draws no source rows"):
+        score_rows(trained(files, tmp_path / "alone", "target-only"))
+    with pytest.raises(RunError, match="not a run folder"):
+        score_rows(tmp_path)
+    with pytest.raises(UsageError, match="is not the source data that"):
+        score_rows(tabb_run, source=[files["target"]])
+    unfinished = shutil.copytree(tabb_run, tmp_path / "seed0")
+    (unfinished / "result.json").unlink()
+    with pytest.raises(RunError, match="is not finished"):
+        score_rows(unfinished)
+    capsys.readouterr()
+    assert main(["score", str(tabb_run), "--out", str(tmp_path / "no" / "scores.hdf5")]) == 4
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
