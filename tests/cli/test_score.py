@@ -56,7 +56,7 @@ def test_scores_of_all_rows_by_the_formulas(tabb_run, files, tmp_path):
     assert main(["score", str(tabb_run), "--out", str(tmp_path / "scores.hdf5")]) == 0
     with h5py.File(tmp_path / "scores.hdf5") as file:
         found = {name: file[name][()] for name in file}
-        assert '"name": "tabb"' in file.attrs["rule"]
+        assert b'"name": "tabb"' in file.attrs["rule"]
     source = tabb.load(files["source"])
     assert {len(column) for column in found.values()} == {len(source)}
     np.testing.assert_array_equal(found["episode"], source.episode)

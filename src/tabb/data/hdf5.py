@@ -36,10 +36,25 @@ def load_hdf5(path: str | Path) -> Loaded:
     unpickled. Raises `DataError` (one line) naming file, key and row.
     """
     path = Path(path)
+    columns, provenance = _raw(path)
+    stated = provenance.pop(DIGEST, None)
+    if stated is not None and stated != storage.digest(columns):
+        raise DataError(checks.one_line(f"{path}: content differs from its {DIGEST}; fetch or write it again"))
+    layout = "odrl" if "next_observations" in columns and "timeouts" not in columns else "d4rl"
+    return build(columns, name=str(path), layout=layout, provenance=provenance)
+
+
+def raw_columns(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a file as it stores them, numbers unchecked. Raises `DataError` where it cannot be read."""
+    return _raw(path)[0]
+
+
+def _raw(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Columns and attributes of a file."""
     if storage.kind(path) != "hdf5":
         raise DataError(checks.one_line(f"{path}: is not HDF5; use tabb.data.load, which reads npz too"))
     try:
-        columns, provenance = _read(path)
+        return _read(path)
     except TabbError:
         raise
     except Exception as error:  # h5py has a dozen ways to say that bytes make no sense
@@ -47,11 +62,6 @@ def load_hdf5(path: str | Path) -> Loaded:
         raise DataError(
             checks.one_line(f"{path}: cannot be read as HDF5, damaged or cut ({reason[:200]}); fetch or write it again")
         ) from None
-    stated = provenance.pop(DIGEST, None)
-    if stated is not None and stated != storage.digest(columns):
-        raise DataError(checks.one_line(f"{path}: content differs from its {DIGEST}; fetch or write it again"))
-    layout = "odrl" if "next_observations" in columns and "timeouts" not in columns else "d4rl"
-    return build(columns, name=str(path), layout=layout, provenance=provenance)
 
 
 def write_hdf5(path: str | Path, arrays: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> None:

@@ -1,0 +1,46 @@
+"""A finding of the audit: how bad, where, what, and how to mend it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Level = Literal["error", "warning", "note"]
+LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+"""Most harmful first: data that cannot be used as they are, data that look wrong, what a user should know."""
+SHOWN = 8
+"""row numbers listed in text"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that an audit found."""
+
+    level: Level
+    code: str
+    """Short name, the same in every audit: `nan`, `wrong-next`, ..."""
+    where: str
+    """File and key."""
+    what: str
+    fix: str
+    rows: tuple[int, ...] = ()
+    """Rows of the file that it concerns, from 0; empty where it concerns the file."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return dataclasses.asdict(self) | {"rows": list(self.rows)}
+
+    def __str__(self) -> str:
+        listed = ""
+        if self.rows:
+            more = ", ..." if len(self.rows) > SHOWN else ""
+            listed = f" (row {', '.join(str(row) for row in self.rows[:SHOWN])}{more})"
+        return f"{self.level:7}  {self.where}: {self.what}{listed}\n         fix: {self.fix}"
+
+
+def row_numbers(mask: ArrayLike) -> tuple[int, ...]:
+    """Where a mask over rows is true."""
+    return tuple(np.flatnonzero(np.asarray(mask)).tolist())

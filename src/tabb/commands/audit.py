@@ -1,0 +1,47 @@
+"""`tabb audit`: what is wrong in data files, with its place and its remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from tabb.commands.options import parse
+from tabb.errors import UsageError
+
+WRONG = 3
+"""exit code where an error was found, as of data that cannot be used"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to audit."""
+
+    files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """HDF5 or npz files; `a.hdf5+b.hdf5` are two read as one"""
+    source: str | None = None
+    """source data of a pair: audited with the target's"""
+    target: str | None = None
+    """target data of the pair"""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """print JSON instead of text"""
+    out: Path | None = None
+    """write the JSON to this file as well"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    options = parse(Options, arguments, "tabb audit", "Find what is wrong in data files, and how to mend it.")
+    if not options.files and options.source is None and options.target is None:
+        raise UsageError("tabb audit: name files, or --source FILE --target FILE")
+    from tabb.audit import audit
+    from tabb.training.folder import write_json
+
+    found = audit(*options.files, source=options.source, target=options.target)
+    if options.out is not None:
+        write_json(options.out, found.to_dict())
+    print(json.dumps(found.to_dict(), indent=2) if options.json else found)
+    return WRONG if found.of_level("error") else 0
