@@ -84,7 +84,7 @@ def check_columns_alike(names: str, source: Transitions, target: Transitions) ->
             what = f"observation columns are larger in the target by a constant factor: {told}"
             yield Finding("warning", "units", names, what, fix)
             return
-    order = best_order((s, change), (t, moved))
+    order = best_order((s, a, change), (t, b, moved))
     moved_columns = np.flatnonzero(order != np.arange(len(order)))
     if moved_columns.size and error(t[:, order], moved[:, order]) < MENDED * plain:
         told = ", ".join(f"{i} looks like the target's {order[i]}" for i in moved_columns)
@@ -97,13 +97,21 @@ def _sizes(*ratios: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(np.exp(np.abs(np.log(np.maximum(ratio, 1e-12)))) for ratio in ratios)
 
 
-def best_order(source: tuple[np.ndarray, np.ndarray], target: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Which target column is most like each source column, by level, spread and pace; a column taken once."""
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-    def signs(data: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        s, change = data
+
+def best_order(source: Sample, target: Sample) -> np.ndarray:
+    """Which target column is most like each source column, a column taken once.
+
+    By level, spread, pace, and how its changes go with each action: none of which depends on the other columns.
+    """
+
+    def signs(data: Sample) -> np.ndarray:
+        s, a, change = data
         scale = np.log(s.std(axis=0) + 1e-9), np.log(change.std(axis=0) + 1e-9)
-        return np.stack([s.mean(axis=0) / (s.std(axis=0) + 1e-3), *scale], axis=1)
+        level = s.mean(axis=0) / (s.std(axis=0) + 1e-3)
+        z, b = ((x - x.mean(axis=0)) / (x.std(axis=0) + 1e-9) for x in (change, a))
+        return np.concatenate([np.stack([level, *scale], axis=1), 3 * z.T @ b / len(b)], axis=1)
 
     cost = np.abs(signs(source)[:, None] - signs(target)[None]).sum(axis=-1)
     _, order = scipy.optimize.linear_sum_assignment(cost)

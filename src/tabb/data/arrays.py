@@ -122,8 +122,9 @@ def build(raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, 
         provenance=dict(provenance or {}),
         notes=tuple(notes),
         doubts=tuple(doubts),
+        kept_rows=np.flatnonzero(keep),
     )
-    return Loaded(transitions, report, np.flatnonzero(keep))
+    return Loaded(transitions, report)
 
 
 def _checked(raw: dict[str, Any], name: str) -> dict[str, np.ndarray]:

@@ -7,8 +7,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from tabb.data import storage
 from tabb.data.checks import one_line
 from tabb.data.hdf5 import load_hdf5
@@ -60,9 +58,7 @@ def read(path: PathLike | Sequence[PathLike]) -> Loaded:
                 )
             )
     transitions = functools.reduce(concatenate, (part.transitions for part in parts))
-    starts = np.cumsum([0] + [part.report.rows for part in parts[:-1]])
-    file_rows = np.concatenate([part.file_rows + start for part, start in zip(parts, starts, strict=True)])
-    return Loaded(transitions, join([part.report for part in parts]), file_rows)
+    return Loaded(transitions, join([part.report for part in parts]))
 
 
 def split(path: PathLike | Sequence[PathLike]) -> list[Path]:

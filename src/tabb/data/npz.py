@@ -137,8 +137,8 @@ def _saved(columns: dict[str, np.ndarray], name: str) -> Loaded:
             terminals=int(ended.sum()),
             truncations=int((~ended).sum()),
             notes=("rows that were dropped when these transitions were first read are in no return",),
+            kept_rows=np.arange(len(transitions)),
         ),
-        np.arange(len(transitions)),
     )
 
 

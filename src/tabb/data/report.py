@@ -53,6 +53,10 @@ class Report:
     """What a reader should know, one line each."""
     doubts: tuple[str, ...] = ()
     """What looks wrong though it can be used, one line each: `load` and `from_arrays` warn of it."""
+    kept_rows: NDArray[np.intp] = dataclasses.field(
+        default_factory=lambda: np.empty(0, np.intp), repr=False, compare=False
+    )
+    """Row of the file that each of the `Transitions` was; not in `to_dict`."""
 
     @property
     def episodes(self) -> int:
@@ -78,7 +82,8 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON types."""
-        plain = dataclasses.asdict(self)
+        plain = dataclasses.asdict(dataclasses.replace(self, kept_rows=np.empty(0, np.intp)))
+        del plain["kept_rows"]
         plain |= {"episodes": self.episodes, "lengths": list(self.lengths), "mean_return": self.mean_return}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
 
@@ -112,12 +117,10 @@ class Report:
 
 
 class Loaded(NamedTuple):
-    """Transitions, the report of how they came out of their file, and which of its rows they are."""
+    """Transitions and the report of how they came out of their file."""
 
     transitions: Transitions
     report: Report
-    file_rows: NDArray[np.intp]
-    """Row of the file (of several, numbered through) that each transition was."""
 
     def warned(self) -> Transitions:
         """The transitions, after the report's doubts were issued as `DataWarning` to the caller's caller."""
@@ -166,6 +169,7 @@ def join(reports: list[Report]) -> Report:
         },
         notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
         doubts=tuple(dict.fromkeys(doubt for report in reports for doubt in report.doubts)),
+        kept_rows=np.concatenate([report.kept_rows + start for report, start in zip(reports, starts, strict=True)]),
     )
 
 

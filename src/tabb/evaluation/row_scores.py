@@ -120,7 +120,7 @@ def score_rows(folder: str | Path, source: Files | None = None, target: Files | 
         columns = {name: np.asarray(column) for name, column in every.items() if np.ndim(column) == 1}
         if not columns:
             raise UsageError(f"{folder}: {run.rule.name} keeps no score per source row; score a run of tabb or igdf")
-    rows = {"file_row": run.source.file_rows, "episode": np.asarray(run.source.transitions.episode)}
+    rows = {"file_row": run.source.report.kept_rows, "episode": np.asarray(run.source.transitions.episode)}
     about = {
         "run": str(Path(folder).resolve()),
         "rule": run.config["rule"],
