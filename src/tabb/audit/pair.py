@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import scipy.optimize
 import scipy.spatial
 
 from tabb.audit.finding import Finding
@@ -19,7 +19,11 @@ SAMPLE = 5_000
 OTHER_UNIT = 4.0
 """factor between the domains of both a column's spread and its steps' spread that only another unit makes"""
 MENDED = 0.5
-"""share of the one-step error that must vanish when a suspected fault is mended"""
+"""share of the one-step error that may be left when suspected units are converted"""
+WORTH = 0.8
+"""share of the one-step error that may be left when two columns are exchanged"""
+ORDER_SAMPLE = 1_000
+"""rows that orders of columns are tried on"""
 
 
 def check_pair(source: Loaded, target: Loaded) -> Iterator[Finding]:
@@ -84,9 +88,17 @@ def check_columns_alike(names: str, source: Transitions, target: Transitions) ->
             what = f"observation columns are larger in the target by a constant factor: {told}"
             yield Finding("warning", "units", names, what, fix)
             return
-    order = best_order((s, a, change), (t, b, moved))
+    few = np.linspace(0, len(t) - 1, min(ORDER_SAMPLE, len(t))).astype(int)
+    rest = np.arange(t.shape[1])
+
+    def error_of(order: np.ndarray) -> float:
+        whole = np.concatenate([order, rest[len(order) :]])
+        misfit = one_step_error(fitted, t[few][:, whole], b[few], moved[few][:, whole])
+        return float((misfit / unit)[moving].mean())
+
+    order = best_order(np.flatnonzero(moving), error_of)
     moved_columns = np.flatnonzero(order != np.arange(len(order)))
-    if moved_columns.size and error(t[:, order], moved[:, order]) < MENDED * plain:
+    if moved_columns.size:
         told = ", ".join(f"{i} looks like the target's {order[i]}" for i in moved_columns)
         fix = "bring the observation's entries into the same order in both files"
         yield Finding("warning", "order", names, f"the source's observation column {told}", fix)
@@ -97,25 +109,22 @@ def _sizes(*ratios: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(np.exp(np.abs(np.log(np.maximum(ratio, 1e-12)))) for ratio in ratios)
 
 
-Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def best_order(source: Sample, target: Sample) -> np.ndarray:
-    """Which target column is most like each source column, a column taken once.
-
-    By level, spread, pace, and how its changes go with each action: none of which depends on the other columns.
-    """
-
-    def signs(data: Sample) -> np.ndarray:
-        s, a, change = data
-        scale = np.log(s.std(axis=0) + 1e-9), np.log(change.std(axis=0) + 1e-9)
-        level = s.mean(axis=0) / (s.std(axis=0) + 1e-3)
-        z, b = ((x - x.mean(axis=0)) / (x.std(axis=0) + 1e-9) for x in (change, a))
-        return np.concatenate([np.stack([level, *scale], axis=1), 3 * z.T @ b / len(b)], axis=1)
-
-    cost = np.abs(signs(source)[:, None] - signs(target)[None]).sum(axis=-1)
-    _, order = scipy.optimize.linear_sum_assignment(cost)
-    return order
+def best_order(columns: np.ndarray, error: Callable[[np.ndarray], float]) -> np.ndarray:
+    """An order of the target's columns with a smaller one-step error: exchanges of two of `columns`, the best first."""
+    order = np.arange(int(columns.max()) + 1 if columns.size else 0)
+    least = error(order)
+    while True:
+        tried = {}
+        for i, j in itertools.combinations(columns, 2):
+            other = order.copy()
+            other[[i, j]] = other[[j, i]]
+            tried[i, j] = (error(other), other)
+        if not tried:
+            return order
+        found, other = min(tried.values(), key=lambda pair: pair[0])
+        if found > WORTH * least:
+            return order
+        least, order = found, other
 
 
 def check_coverage(names: str, source: Transitions, target: Transitions) -> Iterator[Finding]:
