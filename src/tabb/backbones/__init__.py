@@ -1,5 +1,8 @@
 """Backbones: single-domain offline learners that a transfer rule acts on. `BACKBONES` lists them by name."""
 
+import dataclasses
+from collections.abc import Sequence
+
 from tabb.backbones.backbone import Backbone
 from tabb.backbones.bcq import BCQ
 from tabb.backbones.cql import CQL
@@ -15,4 +18,12 @@ def own_backbone(rule: Rule | type[Rule]) -> Backbone:
     return BACKBONES[rule.backbone](**rule.backbone_constants)
 
 
-__all__ = ["BACKBONES", "BCQ", "CQL", "IQL", "TD3BC", "Backbone", "own_backbone"]
+def for_task(rule: Rule | type[Rule], backbone: Backbone, suites: Sequence[str]) -> Backbone:
+    """The backbone with the constants it has for a task's suite; a rule that brings its own keeps them."""
+    if rule.backbone_constants and rule.backbone == backbone.name:
+        return backbone
+    constants = {name: value for suite in suites for name, value in backbone.presets.get(suite, {}).items()}
+    return dataclasses.replace(backbone, **constants)  # type: ignore[type-var]
+
+
+__all__ = ["BACKBONES", "BCQ", "CQL", "IQL", "TD3BC", "Backbone", "for_task", "own_backbone"]

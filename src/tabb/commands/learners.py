@@ -35,11 +35,12 @@ def preset_of(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     return chosen, others
 
 
-def learners_of(names: Sequence[str], preset: str | None = None) -> list[Chosen]:
-    """Rules and backbones by name, with a preset's constants where they have it.
+def learners_of(names: Sequence[str], preset: str | None = None, suites: Sequence[str] = ()) -> list[Chosen]:
+    """Rules and backbones by name, with a preset's constants where they have it, else those of the task's `suites`.
 
     Raises `UsageError` for names that there are not, or a preset that none of them has.
     """
+    from tabb.backbones import for_task
     from tabb.training.config import learner_name
 
     chosen, used = [], False
@@ -47,6 +48,8 @@ def learners_of(names: Sequence[str], preset: str | None = None) -> list[Chosen]
         rule, backbone = _named(name)
         forms = _forms(rule, backbone)
         used = used or preset in (*rule.presets, *forms)
+        if preset not in forms:
+            backbone = for_task(rule, backbone, suites)
         settings, constants = rule.presets.get(preset or "", {}), forms.get(preset or "", {})
         canonical = learner_name(rule.name, backbone.name)
         chosen.append(Chosen(canonical, rule(**settings), dataclasses.replace(backbone, **constants)))

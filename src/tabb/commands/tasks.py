@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from tabb.commands.options import parse
-from tabb.environments.tasks import TASKS
+from tabb.environments.tasks import MORE_TASKS, TASKS
 from tabb.errors import UsageError
 
 
@@ -26,7 +26,10 @@ class Options:
 
 def run(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, "tabb tasks", "List the tasks: robot, shift, level, reference returns.")
-    tasks = [task for task in TASKS.values() if all(word in task.name or word in task.suites for word in options.words)]
+    # "ant" and "medium" are also parts of names in the other suites: those are listed when asked for by name.
+    others = {word for task in MORE_TASKS.values() for word in (*task.suites, task.robot)}
+    pool = MORE_TASKS if any(word in others or word in MORE_TASKS for word in options.words) else TASKS
+    tasks = [task for task in pool.values() if all(word in task.name or word in task.suites for word in options.words)]
     if not tasks:
         raise UsageError(f"no task holds {' and '.join(options.words)}; `tabb tasks` lists all {len(TASKS)}")
     if options.json:
@@ -39,5 +42,6 @@ def run(arguments: Sequence[str]) -> int:
             f"{task.name:{width}}  {','.join(task.suites):10}  {task.random_return:9.1f}  {task.expert_return:9.1f}  "
             f"{task.observation_size:3}  {task.action_size:3}"
         )
-    print(f"\n{len(tasks)} tasks; score = 100 (return - random) / (expert - random); gymnasium id: tabb/<task>-v0")
+    ids = f"{tasks[0].namespace}/<task>-v0"
+    print(f"\n{len(tasks)} tasks; score = 100 (return - random) / (expert - random); gymnasium id: {ids}")
     return 0

@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     while arguments and not arguments[0].startswith("-"):
         names.append(arguments.pop(0))
     preset, others = preset_of(arguments)
-    learners = learners_of(names, preset)
+    learners = learners_of(names, preset, _suites(others))
     if not names and "--resume" not in " ".join(arguments) and not {"-h", "--help"} & set(arguments):
         from tabb.rules import RULES
 
@@ -75,6 +75,16 @@ def run(arguments: Sequence[str]) -> int:
     for learner in learners:
         learner.backbone.check_rule(learner.rule)
     return _train(learners, options, arguments)
+
+
+def _suites(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The suites of the task that the options name; options are parsed later, and complain of unknown ones."""
+    from tabb.environments.tasks import ALL_TASKS
+
+    told = [*arguments, ""]
+    values = [told[i + 1] if told[i] == "--task" else told[i].partition("=")[2] for i in range(len(arguments))
+              if told[i] == "--task" or told[i].startswith("--task=")]  # fmt: skip
+    return ALL_TASKS[values[-1]].suites if values and values[-1] in ALL_TASKS else ()
 
 
 def _options_for(learners: list[Chosen]) -> type[Options]:

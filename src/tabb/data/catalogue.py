@@ -19,6 +19,8 @@ Domain = Literal["source", "target"]
 
 VARIABLE = "TABB_DATA"
 QUALITIES = ("medium", "medium_replay", "medium_expert", "expert")
+D4RL_QUALITIES = ("human", "cloned", "play", "diverse")
+"""Further qualities of D4RL's Adroit and AntMaze files."""
 BUNDLED = "bundled"
 """The quality that names the sample inside the package."""
 
@@ -66,9 +68,9 @@ def find(task: str, quality: str, domain: Domain) -> list[Path]:
     """
     if domain not in ("source", "target"):
         raise UsageError(one_line(f"domain {domain!r} is unknown; use source or target"))
-    if quality not in (*QUALITIES, BUNDLED):
-        raise UsageError(one_line(f"quality {quality!r} is unknown; use one of {', '.join((*QUALITIES, BUNDLED))}"))
-    name = (task.split("-")[0] if domain == "source" else task).replace("-", "_")
+    if quality not in (*QUALITIES, *D4RL_QUALITIES, BUNDLED):
+        raise UsageError(one_line(f"quality {quality!r} is unknown; use one of {_names()}"))
+    name = (_robot(task) if domain == "source" else task).replace("-", "_")
     if quality == BUNDLED:
         path = _BUNDLED_FOLDER / f"{name}_{_BUNDLED_QUALITY}.hdf5"
         return [path] if path.is_file() else _missing(f"no bundled {domain} data for {task}", task, domain)
@@ -96,7 +98,7 @@ def resolve(spec: str | Path, task: str, domain: Domain) -> list[Path]:
     Raises as `find` does; also `DataError` for a path that does not exist.
     """
     text = str(spec)
-    if text in (*QUALITIES, BUNDLED):
+    if text in (*QUALITIES, *D4RL_QUALITIES, BUNDLED):
         return find(task, text, domain)
     if text.strip() and os.path.exists(text):  # Path.exists raises on names that are too long
         return [Path(text)]
@@ -109,6 +111,11 @@ def resolve(spec: str | Path, task: str, domain: Domain) -> list[Path]:
     raise UsageError(
         one_line(f"{domain} data {text!r} is neither a file nor a quality; give a path, or one of {_names()}")
     )
+
+
+def _robot(task: str) -> str:
+    """What stands before the shift: `hopper`, or `antmaze-medium`, whose size is part of the robot."""
+    return "-".join(task.split("-")[: 2 if task.startswith("antmaze-") else 1])
 
 
 def _root() -> Path | None:
@@ -135,7 +142,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _entry(path: Path, domain: Domain, quality: str | None) -> Entry | None:
     # The longest quality first: hopper_medium_expert is not the expert data of a robot "hopper_medium".
-    for suffix in sorted(QUALITIES, key=len, reverse=True):
+    for suffix in sorted((*QUALITIES, *D4RL_QUALITIES), key=len, reverse=True):
         name = path.stem.removesuffix(f"_{suffix}")
         if name and name != path.stem:
             return Entry(domain, name.replace("_", "-"), quality or suffix, path, path.stat().st_size)
@@ -154,15 +161,15 @@ def _fetched(file: str, domain: Domain) -> Path | None:
 
 
 def _names() -> str:
-    return ", ".join((*QUALITIES, BUNDLED))
+    return ", ".join((*QUALITIES, *D4RL_QUALITIES, BUNDLED))
 
 
 def _missing(problem: str, task: str, domain: Domain) -> list[Path]:
     """Raise the `DataError` that tells what there is of the robot instead, and how to make more known."""
     from tabb.data.published import published
 
-    robot = task.split("-")[0]
-    entries = [entry for entry in available() if entry.domain == domain and entry.task.split("-")[0] == robot]
+    robot = _robot(task)
+    entries = [entry for entry in available() if entry.domain == domain and _robot(entry.task) == robot]
     listed = ", ".join(sorted({f"{entry.task} {entry.quality}" for entry in entries}))
     value = os.environ.get(VARIABLE)
     advice = (

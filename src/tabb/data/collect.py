@@ -78,7 +78,7 @@ def collect(
         arrays["next_observations"] = logged.next_observation
     whole = episodes.terminal | (episodes.lengths >= task.max_episode_steps)
     attributes = {
-        "env_id": f"tabb/{task.name}-v0",
+        "env_id": task.env_id,
         "task": task.name,
         "engine": engine,
         "reset_seed0": seed,

@@ -27,20 +27,31 @@ _ALWAYS_FINE = 1 << 24
 _LARGEST_CHUNK = 1 << 22
 _LARGEST_ATTRIBUTE = 1 << 20
 
+_ANTMAZE = 29
+_LARGEST_STEP = 2.0
+"""Metres that an ant can cover in a step of AntMaze, with room to spare."""
+
 
 def load_hdf5(path: str | Path) -> Loaded:
     """Transitions and report of one file; the rule for ends and dropped rows is that of `from_arrays`.
 
     Read are `observations`, `actions`, `rewards`, `terminals` (all four needed), `next_observations`,
-    `timeouts`, `episodes` and the file's attributes; `infos`, `metadata` and others are ignored. Nothing is
-    unpickled. Raises `DataError` (one line) naming file, key and row.
+    `timeouts`, `episodes` and the file's attributes; in AntMaze files (29 observation entries and `infos/goal`) rows
+    after which the ant is elsewhere count as timeouts, their number as `unstated_ends`; `infos`, `metadata` and others
+    are otherwise ignored. Nothing is unpickled. Raises `DataError` (one line) naming file, key and row.
     """
     path = Path(path)
-    columns, provenance = _raw(path)
+    columns, provenance, maze = _raw(path)
     stated = provenance.pop(DIGEST, None)
     if stated is not None and stated != storage.digest(columns):
         raise DataError(checks.one_line(f"{path}: content differs from its {DIGEST}; fetch or write it again"))
     layout = "odrl" if "next_observations" in columns and "timeouts" not in columns else "d4rl"
+    jumps = _maze_jumps(columns) if maze else np.zeros(0, int)
+    if jumps.size:
+        timeouts = columns.get("timeouts", np.zeros(len(columns["observations"]), bool))
+        columns["timeouts"] = checks.flag(timeouts, str(path), "timeouts")
+        columns["timeouts"][jumps] = True
+        provenance["unstated_ends"] = int(jumps.size)
     return build(columns, name=str(path), layout=layout, provenance=provenance)
 
 
@@ -49,8 +60,8 @@ def raw_columns(path: Path) -> dict[str, np.ndarray]:
     return _raw(path)[0]
 
 
-def _raw(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Columns and attributes of a file."""
+def _raw(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], bool]:
+    """Columns and attributes of a file, and whether it is an AntMaze file."""
     if storage.kind(path) != "hdf5":
         raise DataError(checks.one_line(f"{path}: is not HDF5; use tabb.data.load, which reads npz too"))
     try:
@@ -124,7 +135,7 @@ def _columns_to_write(arrays: Mapping[str, Any], name: str) -> dict[str, np.ndar
     return columns
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], bool]:
     name, size = str(path), os.path.getsize(path)
     columns = {}
     with h5py.File(path, "r", locking=False) as file:  # files are replaced whole, and many shares cannot lock
@@ -141,7 +152,19 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
                 reason = checks.one_line(str(error)) or type(error).__name__
                 checks.fail(name, key, f"cannot be read, damaged or cut ({reason[:200]}); fetch the file again")
         provenance = {key: _plain(file.attrs[key]) for key in file.attrs if _readable(file, key)}
-    return columns, provenance
+        inside = isinstance(file.get("infos", getlink=True), h5py.HardLink) and isinstance(file["infos"], h5py.Group)
+        maze = inside and "goal" in file["infos"] and columns["observations"].shape[1:] == (_ANTMAZE,)
+    return columns, provenance, maze
+
+
+def _maze_jumps(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Rows of an AntMaze file after which the ant is elsewhere: ends that its flags miss or state a row off.
+
+    In some D4RL files the ant is put back without a flag, or beside it. It runs far below 20 m/s, and a step is 0.1 s.
+    """
+    place = np.asarray(columns["observations"], np.float64)[:, :2]
+    with np.errstate(invalid="ignore"):  # what is not finite is refused later, with its row
+        return np.flatnonzero(np.linalg.norm(np.diff(place, axis=0), axis=1) > _LARGEST_STEP)
 
 
 def direct(group: h5py.Group, path: str, name: str, key: str | None = None, links: int = 8) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 
 from tabb.environments.engine import Engine
-from tabb.environments.tasks import TASKS, Task, get_task
+from tabb.environments.tasks import ALL_TASKS, Task, get_task
 from tabb.errors import UsageError
 
 
@@ -25,15 +25,15 @@ def make(
         TabbError: the installed Gymnasium has other model files than the benchmarks.
     """
     register()
-    name = f"tabb/{get_task(task).name}-v0"
+    name = get_task(task).env_id
     # The checker that Gymnasium adds by default costs more than a step; tests run it on every task.
     return gymnasium.make(name, engine=engine, render_mode=render_mode, disable_env_checker=True, **options)
 
 
 def register() -> None:
-    """Register every task with Gymnasium as `tabb/<task>-v0`; doing so again changes nothing."""
-    for task in TASKS.values():
-        name = f"tabb/{task.name}-v0"
+    """Register every task with Gymnasium under its `env_id`; doing so again changes nothing."""
+    for task in ALL_TASKS.values():
+        name = task.env_id
         if name not in gymnasium.registry:
             gymnasium.register(
                 name,

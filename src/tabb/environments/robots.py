@@ -165,4 +165,12 @@ def make_robot(task: str | Task, engine: Engine = "legacy", render_mode: str | N
     unknown = sorted(options.keys() - allowed - {"visual_options"})
     if unknown:
         raise UsageError(f"unknown option {unknown[0]!r} of task {task.name}: choose of {sorted(allowed)}")
+    if task.namespace == "tabb-adroit":
+        from tabb.environments.adroit import HAND_ENVS
+
+        return HAND_ENVS[task.robot](task, engine, render_mode, **options)
+    if task.namespace == "tabb-antmaze":
+        from tabb.environments.antmaze import AntMaze
+
+        return AntMaze(task, engine, render_mode, **options)
     return ROBOTS[task.robot](task, engine, render_mode, **options)

@@ -43,6 +43,10 @@ def one_step(task: str | Task, observations: ArrayLike, actions: ArrayLike, engi
     from tabb.environments.robots import make_robot
 
     task = get_task(task)
+    if task.namespace != "tabb":
+        raise UsageError(
+            f"task {task.name}: an observation does not hold its whole state, so no single step starts there"
+        )
     observations = _rows("observations", observations, task.observation_size)
     actions = _rows("actions", actions, task.action_size)
     if len(observations) != len(actions):

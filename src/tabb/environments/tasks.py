@@ -1,7 +1,8 @@
 """Tasks: each robot, unshifted and under every shift, with the returns that normalise scores.
 
 `TASKS` holds 92 of them: the four unshifted robots (suite `d4rl`), the 80 shifts of ODRL and the 8 of OTDF
-that are not among ODRL's. OTDF's gravity shift is ODRL's gravity 0.5, reference returns included, so that
+that are not among ODRL's. `MORE_TASKS` holds those of Adroit and AntMaze.
+OTDF's gravity shift is ODRL's gravity 0.5, reference returns included, so that
 one task belongs to both suites. Nothing here imports MuJoCo.
 
 Sources of the reference returns: D4RL (Fu et al., 2020) for the unshifted robots, ODRL (Lyu et al., 2024)
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tabb.environments import adroit_shifts
+from tabb.environments.mazes import MAZES
 from tabb.environments.shifts import SHIFTS
 from tabb.errors import UsageError
 
@@ -31,13 +34,14 @@ class Task:
     name: str
     """robot[-shift[-level]], such as `hopper-gravity-0.5`."""
     robot: str
-    """`hopper`, `halfcheetah`, `walker2d` or `ant`."""
+    """`hopper`, `halfcheetah`, `walker2d`, `ant`, a hand (`pen`, `door`, `hammer`, `relocate`) or `antmaze-<size>`."""
     shift: str | None
-    """A name of `tabb.environments.shifts.SHIFTS[robot]`, None for the unshifted robot."""
+    """A name of `tabb.environments.shifts.SHIFTS[robot]`, of `adroit_shifts.SHIFTS` or of a map of `mazes.MAZES`;
+    None for the unshifted robot."""
     level: str | None
     """`easy`, `medium`, `hard` or a factor (`0.1` to `5.0`); None where a shift has one strength."""
     suites: tuple[str, ...]
-    """Benchmarks the task belongs to, of `d4rl`, `odrl` and `otdf`."""
+    """Benchmarks the task belongs to, of `d4rl`, `odrl`, `otdf`, `adroit` and `antmaze`."""
     random_return: float
     """Mean undiscounted return of random actions: score 0."""
     expert_return: float
@@ -46,6 +50,15 @@ class Task:
     action_size: int
     max_episode_steps: int = 1000
     """Steps after which an episode is cut: a truncation, never a terminal."""
+    namespace: str = "tabb"
+    """Before the slash of the Gymnasium id: `tabb`, `tabb-adroit` or `tabb-antmaze`."""
+    reward_offset: float = 0.0
+    """Added to both domains' rewards for training, as IQL does for AntMaze (-1); returns and scores never see it."""
+
+    @property
+    def env_id(self) -> str:
+        """The Gymnasium id."""
+        return f"{self.namespace}/{self.name}-v0"
 
     def normalised_score(self, returns: ArrayLike) -> Any:
         """100 (J - random) / (expert - random) of undiscounted returns J, in any shape, as float64."""
@@ -139,6 +152,46 @@ def _all_tasks() -> dict[str, Task]:
 TASKS: Mapping[str, Task] = MappingProxyType(_all_tasks())
 """Every task by name, robot by robot, the unshifted one first."""
 
+# Sizes of observation and action; returns of D4RL's unshifted task; random return of ODRL's; expert return of ODRL's.
+_HANDS = {
+    "pen": (45, 24, (96.262799, 3076.8331017826877), -12.172796387517222, 6408.3837890625),
+    "door": (39, 28, (-56.512833, 2880.5693087298737), -52.33817104624433, 2880.5693087298737),
+    "hammer": (46, 26, (-274.856578, 12794.134825156867), -240.92803745715037, 12794.134825156867),
+    "relocate": (39, 30, (-6.425911, 4233.877797728884), -4.439599892829203, 4233.877797728884),
+}
+
+
+def _hand_tasks() -> dict[str, Task]:
+    tasks: list[Task] = []
+    for hand, (seen, acted, d4rl, random, expert) in _HANDS.items():
+        tasks.append(Task(hand, hand, None, None, ("adroit",), *d4rl, seen, acted, 200, "tabb-adroit"))
+        for shift in adroit_shifts.SHIFTS:
+            for level in adroit_shifts.LEVELS:
+                name = f"{hand}-{shift}-{level}"
+                tasks.append(
+                    Task(name, hand, shift, level, ("adroit",), random, expert, seen, acted, 200, "tabb-adroit")
+                )
+    return {task.name: task for task in tasks}
+
+
+def _maze_tasks() -> dict[str, Task]:
+    tasks: list[Task] = []
+    for size, maps in MAZES.items():
+        robot, limit = f"antmaze-{size}", 700 if size == "small" else 1000
+        for place in maps:
+            shift = None if place == "source" else place
+            name = f"{robot}-{place}" if shift else robot
+            facts = (0.0, 1.0, 29, 8, limit, "tabb-antmaze", -1.0)
+            tasks.append(Task(name, robot, shift, None, ("antmaze",), *facts))
+    return {task.name: task for task in tasks}
+
+
+MORE_TASKS: Mapping[str, Task] = MappingProxyType(_hand_tasks() | _maze_tasks())
+"""Adroit's 28 tasks (they need the extra `adroit`) and AntMaze's 21, unshifted ones included."""
+
+ALL_TASKS: Mapping[str, Task] = MappingProxyType({**TASKS, **MORE_TASKS})
+"""Every task by name."""
+
 _ALIASES = {f"{robot}-gravity": f"{robot}-gravity-0.5" for robot in _ROBOTS}  # OTDF's name
 
 
@@ -151,8 +204,8 @@ def get_task(name: str | Task) -> Task:
     if isinstance(name, Task):
         return name
     name = _ALIASES.get(name, name)
-    if name not in TASKS:
-        close = difflib.get_close_matches(name, TASKS, n=3)
+    if name not in ALL_TASKS:
+        close = difflib.get_close_matches(name, ALL_TASKS, n=3)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
         raise UsageError(f"unknown task {name!r}: {hint}see `tabb tasks`")
-    return TASKS[name]
+    return ALL_TASKS[name]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tabb.environments.tasks import TASKS, Task
+from tabb.environments.tasks import ALL_TASKS, Task
 from tabb.errors import RunError, UsageError
 from tabb.evaluation.statistics import (
     Estimate,
@@ -72,7 +72,7 @@ class Comparison:
         folder = Path(place.task) / f"{source}-{place.target}" / method / f"seed{seed}"
         arguments = [method, "--task", place.task, "--source", place.source, "--target", place.target]
         arguments += ["--updates", str(self.updates), "--seeds", str(seed), *self.arguments]
-        if self.presets and (preset := preset_for(method, TASKS[place.task])):
+        if self.presets and (preset := preset_for(method, ALL_TASKS[place.task])):
             arguments += ["--preset", preset]
         return Cell(f"{place} {method} seed {seed}", str(folder), arguments, self.updates)
 
@@ -86,17 +86,17 @@ def places_of(
     suite: str, robots: Sequence[str], tasks: Sequence[str], sources: Sequence[str], targets: Sequence[str]
 ) -> tuple[Place, ...]:
     """Rows of the table: tasks of the suite, narrowed to robots or to tasks by name, times the qualities."""
-    names = [task.name for task in TASKS.values() if suite in task.suites and task.shift is not None]
+    names = [task.name for task in ALL_TASKS.values() if suite in task.suites and task.shift is not None]
     if not names:
-        known = sorted({suite for task in TASKS.values() if task.shift for suite in task.suites})
+        known = sorted({suite for task in ALL_TASKS.values() if task.shift for suite in task.suites})
         raise UsageError(f"unknown suite {suite!r}: use one of {', '.join(known)}")
     for name in tasks:
         if name not in names:
             raise UsageError(f"{name} is no task of suite {suite}; `tabb tasks {suite}` lists them")
-    unknown = set(robots) - {TASKS[name].robot for name in names}
+    unknown = set(robots) - {ALL_TASKS[name].robot for name in names}
     if unknown:
         raise UsageError(f"suite {suite} has no robot {sorted(unknown)[0]!r}")
-    chosen = [name for name in tasks or names if not robots or TASKS[name].robot in robots]
+    chosen = [name for name in tasks or names if not robots or ALL_TASKS[name].robot in robots]
     return tuple(Place(task, source, target) for task in chosen for source in sources for target in targets)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import gymnasium
 import jax
 import numpy as np
 
+from tabb.backbones import for_task, own_backbone
 from tabb.batch import make_domains
 from tabb.data import check_domains, check_side
 from tabb.environments.tasks import Task, get_task
@@ -60,14 +62,18 @@ def train(
     """
     settings = settings or Settings()
     _check_types(rule, source, target, settings)
+    task = None if task is None else get_task(task)
+    if settings.backbone is None and task is not None:
+        settings = dataclasses.replace(settings, backbone=for_task(rule, own_backbone(rule), task.suites))
     settings = settings.on(rule)
     rule = rule.on(backbone_of(settings, rule).name)
     backbone_of(settings, rule).check_rule(rule)
-    task = None if task is None else get_task(task)
     source = _check(rule, source, target, task, settings)
     if env_factory is not None:
         _check_env(env_factory, target)
     seeds = check_seeds(seeds)
+    if task is not None and task.reward_offset:
+        source, target = (dataclasses.replace(d, reward=d.reward + task.reward_offset) for d in (source, target))
     domains = make_domains(source, target, settings.normalise)
     config = {
         "rule": plain(rule),
