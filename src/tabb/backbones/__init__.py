@@ -22,7 +22,7 @@ def for_task(rule: Rule | type[Rule], backbone: Backbone, suites: Sequence[str])
     """The backbone with the constants it has for a task's suite; a rule that brings its own keeps them."""
     if rule.backbone_constants and rule.backbone == backbone.name:
         return backbone
-    constants = {name: value for suite in suites for name, value in backbone.presets.get(suite, {}).items()}
+    constants = {name: value for suite in suites for name, value in backbone.suite_constants.get(suite, {}).items()}
     return dataclasses.replace(backbone, **constants)  # type: ignore[type-var]
 
 

@@ -25,6 +25,8 @@ class Backbone(abc.ABC):
     name: ClassVar[str]
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Constants of public code that differ from the original's: `--preset NAME`."""
+    suite_constants: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Constants of ODRL's for a suite: its tasks take them unless told otherwise."""
     batch_size: int
 
     def check_rule(self, rule: Rule) -> None:

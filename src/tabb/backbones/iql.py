@@ -54,11 +54,10 @@ class IQL(Backbone):
     """Implicit Q-learning."""
 
     name: ClassVar[str] = "iql"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
+    suite_constants: ClassVar[dict[str, dict[str, Any]]] = {
         "adroit": {"temperature": 0.5},
         "antmaze": {"expectile": 0.9, "temperature": 10.0},
     }
-    """ODRL's constants of the two suites; their tasks take them by themselves."""
 
     expectile: float = 0.7
     """λ of the value loss; 0.5 is the mean, 1 the maximum over the data's actions [ODRL MuJoCo: 0.7]"""
