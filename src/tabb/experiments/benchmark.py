@@ -88,7 +88,7 @@ def places_of(
     """Rows of the table: tasks of the suite, narrowed to robots or to tasks by name, times the qualities."""
     names = [task.name for task in ALL_TASKS.values() if suite in task.suites and task.shift is not None]
     if not names:
-        known = sorted({suite for task in ALL_TASKS.values() if task.shift for suite in task.suites})
+        known = dict.fromkeys(suite for task in ALL_TASKS.values() if task.shift for suite in task.suites)
         raise UsageError(f"unknown suite {suite!r}: use one of {', '.join(known)}")
     for name in tasks:
         if name not in names:
