@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "roll a trained policy out in a task and print its score",
     "collect": "roll a policy out, with noise, into an HDF5 data set with its provenance",
     "audit": "find what is wrong in data files: where, how bad, and how to mend it",
+    "select": "rank policies that nobody may roll out, by their off-policy value on logged target data",
     "score": "write what a finished run says of each source row: TBM, weights, the scores of rival rules",
     "data": "list the data sets at hand, or describe files: rows, episodes, returns, defects",
     "benchmark": "compare methods over a suite of tasks, with honest statistics",

@@ -126,9 +126,19 @@ class BCQ(Backbone):
         )
 
     def value_at(self, rule: Rule, models: Models, state: State) -> Value:
-        """Zero: no rule that this backbone takes asks for a value."""
-        del rule, models, state
-        return lambda x: jnp.zeros(x.shape[:-1])
+        """V(s) = the softly clipped value of the best candidate, decoded from the first of the kept latents."""
+        latents = state.latents[: self.candidates]
+
+        def value(observation: Array) -> Array:
+            flat = observation.reshape(-1, observation.shape[-1])
+            shape = (len(flat), len(latents))
+            states = jnp.broadcast_to(flat[:, None], (*shape, flat.shape[-1]))
+            decoded = state.cvae.decode(states, jnp.broadcast_to(latents, (*shape, latents.shape[-1])))
+            actions = perturbed(state.slow_perturbation, states, decoded, self.reach)
+            values = soft_clipped_value(state.slow_critic(rule.see_action(models, states, actions)), self.pessimism)
+            return values.reshape(observation.shape[:-1])
+
+        return value
 
     def update(
         self,

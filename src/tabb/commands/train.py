@@ -17,7 +17,7 @@ from tabb.commands.options import jobs_of, parse, without
 from tabb.data.catalogue import BUNDLED, resolve
 from tabb.data.report import Loaded, Report
 from tabb.errors import DataWarning, RunError, UsageError
-from tabb.training.config import Settings, from_plain, rule_from_plain
+from tabb.training.config import Settings, rule_from_plain, settings_from
 from tabb.training.folder import RunFolder
 from tabb.training.pool import PLAN, Cell, follow_parent, read_plan, run_plan, write_plan
 
@@ -252,7 +252,7 @@ def _resume(root: Path, jobs: int | None, progress: Any) -> int:
         loaded["target"].transitions,
         task=first["task"],
         seeds=[first["seed"]] if alone else first["seeds"],
-        settings=from_plain(Settings, first["settings"]),
+        settings=settings_from(first),
         folder=root.parent if alone else root,
         resume=True,
         env_factory=env_factory_of(env) if env else None,

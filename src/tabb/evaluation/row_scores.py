@@ -27,8 +27,9 @@ from tabb.rules.fitting import ROWS_PER_CALL
 from tabb.rules.rule import Value
 from tabb.rules.tabb import row_backups, soft_weight, target_bellman_mismatch
 from tabb.training.checkpoint import load_tree
-from tabb.training.config import Settings, backbone_of, fingerprint, from_plain, rule_from_plain
+from tabb.training.config import backbone_of, fingerprint, rule_from_plain, settings_from
 from tabb.training.folder import RunFolder
+from tabb.training.held_out import split
 from tabb.training.loop import Learner
 from tabb.transitions import Transitions
 
@@ -68,14 +69,15 @@ def open_run(folder: str | Path, source: Files | None = None, target: Files | No
     config = run.config()
     if not run.result_file.exists():
         raise RunError(f"{folder}: is not finished; go on with `tabb train --resume {folder}` first")
-    settings, rule = from_plain(Settings, config["settings"]), rule_from_plain(config["rule"])
+    settings, rule = settings_from(config), rule_from_plain(config["rule"])
     backbone = backbone_of(settings, rule)
     if rule.shares(backbone.batch_size)[0] == 0:
         raise UsageError(f"{folder}: {rule.name} draws no source rows, so there is nothing to score")
     loaded = {
         domain: _data(config, domain, given, str(folder)) for domain, given in (("source", source), ("target", target))
     }
-    domains = make_domains(loaded["source"].transitions, loaded["target"].transitions, settings.normalise)
+    seen = split(loaded["target"].transitions, settings.held_out or 0.0).train
+    domains = make_domains(loaded["source"].transitions, seen, settings.normalise)
     learner = Learner(backbone, rule, settings.updates)
     key = jax.random.key(0)
     models = run.restore_prepared(learner.rule.template(domains, key))

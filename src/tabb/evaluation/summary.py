@@ -83,6 +83,7 @@ def summarise(root: Path) -> str:
         lines.append(
             f"{measure} in {where}, mean of a run's last three evaluations; {episodes} evaluation episodes in all"
         )
+    lines += _held_out(groups, root)
     evaluated = {rule: [_curve(result) for result in runs] for rule, runs in groups.items() if runs[0]["evaluations"]}
     if len(results) > 1 and evaluated:
         picture = root / "comparison.png"
@@ -91,6 +92,25 @@ def summarise(root: Path) -> str:
         lines.append(f"picture: {picture}")
     lines.append(f"runs: {root}")
     return "\n".join(lines)
+
+
+def _held_out(groups: Mapping[str, list[dict[str, Any]]], root: Path) -> list[str]:
+    """What held-out target episodes say of the policies that the runs ended with, where some were held out."""
+    lines = []
+    for rule, runs in groups.items():
+        for result in runs:
+            last = (result.get("held_out") or {}).get("policies", [])[-1:]
+            for look in last:
+                errors = f"TD error {look['td_error']:.3g}"
+                if "predictor_error" in look:
+                    errors += f", predictor error {look['predictor_error']:.3g}"
+                lines.append(
+                    f"{rule} seed {result['seed']}: value {look['value']:.1f} ({look['low']:.1f} to {look['high']:.1f}), "
+                    f"{errors} on {result['held_out']['rows']:,} held-out target rows"
+                )
+    if lines:
+        lines.append(f"values are off-policy estimates; rank all policies along the runs with `tabb select {root}`")
+    return lines
 
 
 def _curve(result: Mapping[str, Any]) -> list[tuple[int, Evaluation]]:

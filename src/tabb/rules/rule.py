@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Batch, Domains, Sizes
+from tabb.transitions import Transitions
 
 Models = Any  # pytree of arrays: what `prepare` fitted
 Learned = Any  # pytree of arrays: what the rule goes on learning, update by update
@@ -92,6 +93,14 @@ class Rule:
         """Values per target row, likewise."""
         del models, domains
         return {}
+
+    def predict_target(self, models: Models, rows: Transitions) -> tuple[Array, Array, Array] | None:
+        """What the rule's model of the target domain says of the (normalised) rows from (s, a) alone.
+
+        Rewards and terminals [n, K] and what V sees of the next states [n, K, v], by K heads; None without a model.
+        """
+        del models, rows
+        return None
 
     def init_learned(self, sizes: Sizes, key: PRNGKeyArray) -> Learned:
         """What `observe` starts from: networks and optimiser states of the rule's own."""

@@ -169,6 +169,12 @@ class TABB(Rule):
     def target_columns(self, models: Predictor, domains: Domains) -> dict[str, Array]:
         return _predict_blind(models, domains.target) if self.scale == "target" else {}
 
+    def predict_target(self, models: Models, rows: Transitions) -> tuple[Array, Array, Array] | None:
+        if not isinstance(models, Predictor):  # form agreed says how outcomes differ, not what they are
+            return None
+        outcome = models.from_scratch(models.encode(rows.observation), rows.action)
+        return outcome.reward, outcome.terminal, outcome.following
+
     def see_state(self, models: Models, observation: Float[Array, "*b s"]) -> Float[Array, "*b v"]:
         return models.encode(observation)
 

@@ -36,6 +36,9 @@ class Settings:
     """standardise observations by both domains (each counting half), or not at all"""
     engine: typing.Literal["legacy", "native"] = "legacy"
     """physics of the evaluation: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's"""
+    held_out: float | None = None
+    """share of the target's episodes that training does not see; policies are judged by them where nothing is rolled
+    out (`tabb select`). If not given, 0.2 without a task or environment and 0 with one"""
     backbone: Backbone | None = None
     """the single-domain learner and its constants; None is the rule's own (IQL for most)"""
 
@@ -46,6 +49,8 @@ class Settings:
         for name, least in (("updates", 1), ("evaluations", 0), ("episodes", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name}={getattr(self, name)}: must be at least {least}")
+        if self.held_out is not None and not 0 <= self.held_out < 1:
+            raise UsageError(f"held_out={self.held_out}: a share of the target's episodes lies in [0, 1)")
 
     def on(self, rule: Rule) -> Settings:
         """These settings with the rule's own backbone where none is named."""
@@ -109,6 +114,11 @@ def from_plain(kind: type[C], values: dict[str, Any]) -> C:
             value = tuple(value)
         arguments[name] = value
     return kind(**arguments)
+
+
+def settings_from(config: dict[str, Any]) -> Settings:
+    """The settings of a run's config; a run from before episodes could be held out held out none."""
+    return from_plain(Settings, {"held_out": 0.0} | (config.get("settings") or {}))
 
 
 def rule_from_plain(values: dict[str, Any]) -> Rule:

@@ -5,6 +5,7 @@ metrics.jsonl    one line per stretch of updates and per evaluation
 prepared.npz     what the rule fitted before training
 checkpoint.npz   state of the learner; where a stopped run goes on
 policy.npz       the policy after the last update, raw observation in
+policies/        those along the run, where target episodes were held out to choose among them
 result.json      final score, all evaluations, seconds of each part
 curve.png        learning curve
 """
@@ -27,6 +28,7 @@ except ImportError:  # not on Windows: there nothing keeps two processes apart
 
 from tabb.data.storage import atomic
 from tabb.errors import RunError
+from tabb.policy import Policy
 from tabb.training.checkpoint import load_tree, save_tree
 
 
@@ -132,6 +134,19 @@ class RunFolder:
         if self.metrics_file.exists():
             os.truncate(self.metrics_file, min(header["metrics_bytes"], self.metrics_file.stat().st_size))
         return Saved(state, int(header["update"]), dict(header["seconds"]))
+
+    def policy_at(self, update: int) -> Path:
+        """Where the policy after `update` updates is kept."""
+        return self.path / "policies" / f"{update}.npz"
+
+    def keep_policy(self, policy: Policy, update: int) -> None:
+        """Keep a policy along the run. Raises `RunError` where that fails."""
+        file = self.policy_at(update)
+        try:
+            file.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{file.parent}: cannot be made ({error.strerror}); mend that and resume") from None
+        policy.save(file)
 
     def save_prepared(self, models: Any) -> None:
         if jax.tree.leaves(models):

@@ -17,9 +17,11 @@ from tabb.batch import make_domains
 from tabb.data import check_domains, check_side
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataWarning, UsageError
+from tabb.evaluation.fqe import FQE
 from tabb.rules import Rule
 from tabb.training.config import Settings, backbone_of, environment, fingerprint, plain
 from tabb.training.folder import RunFolder
+from tabb.training.held_out import HeldOut, share_of, split
 from tabb.training.progress import Style
 from tabb.training.trainer import Run, Trainer
 from tabb.transitions import Transitions
@@ -74,7 +76,10 @@ def train(
     seeds = check_seeds(seeds)
     if task is not None and task.reward_offset:
         source, target = (dataclasses.replace(d, reward=d.reward + task.reward_offset) for d in (source, target))
-    domains = make_domains(source, target, settings.normalise)
+    rolls_out = task is not None or env_factory is not None
+    settings = dataclasses.replace(settings, held_out=share_of(settings.held_out, rolls_out, target))
+    parts = split(target, settings.held_out or 0.0)
+    domains = make_domains(source, parts.train, settings.normalise)
     config = {
         "rule": plain(rule),
         "settings": plain(settings),
@@ -84,12 +89,19 @@ def train(
         "data": {"source": fingerprint(source), "target": fingerprint(target)},
         "environment": environment(),
     }
+    held_out = None
+    if parts.episodes:
+        # What rules fit before training depends on it, so it belongs to the data that the cache knows them by.
+        config["data"] |= {"held_out": parts.episodes}
+        held_out = HeldOut(
+            target, parts, domains.normaliser, FQE(discount=getattr(backbone_of(settings, rule), "discount", 0.99))
+        )
     at_once = len(seeds) if jax.default_backend() != "cpu" else 1
     runs: list[Run] = []
     for first in range(0, len(seeds), at_once):
         lanes = seeds[first : first + at_once]
         folders = [None if folder is None else RunFolder(Path(folder) / f"seed{seed}") for seed in lanes]
-        trainer = Trainer(rule, domains, task, lanes, settings, folders, env_factory, config, resume)
+        trainer = Trainer(rule, domains, task, lanes, settings, folders, env_factory, config, resume, held_out)
         runs += trainer.run(progress)
     return runs
 

@@ -26,12 +26,13 @@ from tabb.training.config import (
     Settings,
     backbone_of,
     environment,
-    from_plain,
     learner_name,
     plain,
     rule_from_plain,
+    settings_from,
 )
 from tabb.training.folder import RunFolder, write_json
+from tabb.training.held_out import HeldOut, Look, describe
 from tabb.training.loop import Learner, Packed, compiled_updates, compiled_updates_of_seeds, pack, pack_data
 from tabb.training.progress import Reporter, Style, reporter
 from tabb.training.signals import stop_on_signal
@@ -52,6 +53,8 @@ class Run:
     seconds: dict[str, float]
     """Wall time of each part: prepare, compile, train, evaluate, checkpoint."""
     folder: Path | None
+    held_out: tuple[Look, ...] = ()
+    """What held-out target episodes say of the policies along the run, in order; empty if none were held out."""
 
     @property
     def score(self) -> float | None:
@@ -73,12 +76,15 @@ class Trainer:
         env_factory: Callable[[], gymnasium.Env[Any, Any]] | None,
         config: dict[str, Any],
         resume: bool,
+        held_out: HeldOut | None = None,
     ) -> None:
         self.rule, self.domains, self.task, self.seeds = rule, domains, task, seeds
         self.settings, self.folders, self.env_factory = settings, folders, env_factory
         self.learner = Learner(backbone_of(settings, rule), rule, settings.updates)
         self.label = learner_name(rule.name, self.learner.backbone.name)
         self.evaluations: list[list[tuple[int, Evaluation]]] = [[] for _ in seeds]
+        self.held_out = held_out
+        self.looks: list[list[Look]] = [[] for _ in seeds]
         self.seconds = dict.fromkeys(("prepare", "compile", "train", "evaluate", "checkpoint"), 0.0)
         self.resume, self.config = resume, config
         for seed, folder in zip(seeds, folders, strict=True):
@@ -125,7 +131,7 @@ class Trainer:
         state, update = self._begin([key[0] for key in keys])
 
         if update == self.settings.updates:
-            return [self._finish(i, state) for i in range(len(self.seeds))]
+            return self._end(models, state, tell, stopped)
         with self._timed("compile"):
             tell.phase("compile", 0.0)
             updates = compiled_updates if len(self.seeds) == 1 else compiled_updates_of_seeds
@@ -157,6 +163,8 @@ class Trainer:
             self._log_metrics(update, metrics, rate)
             if update in points and self._evaluates():
                 self._evaluate(update, state)
+            if update in points and self.held_out is not None:
+                self._look(update, models, state)
             loss = sum(float(self._lane(metrics, i)["critic_loss"]) for i in range(len(self.seeds)))
             tell.training(update, rate * len(self.seeds), loss / len(self.seeds), self._last_score())
             if update in points or update == end or time.monotonic() - saved > CHECKPOINT_SECONDS or stopped.is_set():
@@ -164,21 +172,38 @@ class Trainer:
                 saved = time.monotonic()
             if stopped.is_set() and update < end:
                 raise Stopped(self._how_to_go_on(update))
-        return [self._finish(i, state) for i in range(len(self.seeds))]
+        return self._end(models, state, tell, stopped)
 
-    def _prepare(self, i: int, key: Any, tell: Reporter, stopped: threading.Event) -> Any:
-        """The rule's fitted models for one seed: from the folder if they were finished, else fitted now."""
+    def _end(self, models: Any, state: Any, tell: Reporter, stopped: threading.Event) -> list[Run]:
+        """Value the policies along the runs, where episodes were held out for that, and write the results."""
+        del models
+        runs = []
+        for i in range(len(self.seeds)):
+            if self.held_out is not None:
+                with self._timed("evaluate"):
+                    report = self._reporting(tell, stopped, self.settings.updates)
+                    self.looks[i] = self.held_out.value(self.looks[i], report)
+            runs.append(self._finish(i, state))
+        return runs
+
+    def _reporting(self, tell: Reporter, stopped: threading.Event, update: int) -> Callable[[str, float], None]:
+        """Shows the progress of a part, and hears Ctrl-C."""
 
         def report(what: str, share: float) -> None:
             tell.phase(what, share)
             if stopped.is_set():
-                raise Stopped(self._how_to_go_on(0))
+                raise Stopped(self._how_to_go_on(update))
 
+        return report
+
+    def _prepare(self, i: int, key: Any, tell: Reporter, stopped: threading.Event) -> Any:
+        """The rule's fitted models for one seed: from the folder if they were finished, else fitted now."""
         folder = self.folders[i]
         if folder is not None and self.resume and folder.prepared_file.exists():
             # Not traced: a template may look at the data (their scales, how many rows they have).
             return folder.restore_prepared(self.rule.template(self.domains, key))
         data = self.config["data"]
+        report = self._reporting(tell, stopped, 0)
         models = prepared(self.rule, self.domains, data, self.settings.normalise, key, report, tell.note)
         if folder is not None:
             folder.save_prepared(models)
@@ -205,6 +230,8 @@ class Trainer:
             self.evaluations[i] = [
                 (line["update"], _evaluation_from(line)) for line in folder.metrics() if line["kind"] == "evaluation"
             ]
+            if self.held_out is not None:
+                self.looks[i] = self.held_out.looks_of(folder)
             if i == 0:
                 self.seconds = {part: self.seconds[part] + saved.seconds.get(part, 0.0) for part in self.seconds}
         return self._stack([saved.state for saved in found if saved is not None]), at.pop()
@@ -229,6 +256,18 @@ class Trainer:
                 if folder is not None:
                     line = {"kind": "evaluation", "update": update, "mean": evaluation.mean}
                     folder.log(line | dataclasses.asdict(evaluation))
+
+    def _look(self, update: int, models: Any, state: Any) -> None:
+        """Keep the policies, and measure the errors on the rows that training does not see."""
+        assert self.held_out is not None
+        with self._timed("evaluate"):
+            for i, folder in enumerate(self.folders):
+                policy = self._policy(i, state)
+                look = self.held_out.look(self.learner, self._lane(models, i), self._lane(state, i), policy, update)
+                self.looks[i].append(look)
+                if folder is not None:
+                    folder.keep_policy(policy, update)
+                    folder.log({"kind": "held-out"} | describe(look))
 
     def _log_metrics(self, update: int, metrics: Any, rate: float) -> None:
         for i, folder in enumerate(self.folders):
@@ -268,10 +307,14 @@ class Trainer:
             tuple(self.evaluations[i]),
             dict(self.seconds),
             folder.path if folder else None,
+            tuple(self.looks[i]),
         )
         if folder is not None:
             run.policy.save(folder.policy_file)
-            write_json(folder.result_file, result_of(run, self.task, self.settings))
+            result = result_of(run, self.task, self.settings)
+            if self.held_out is not None:
+                result["held_out"] = self.held_out.about | {"policies": [describe(look) for look in run.held_out]}
+            write_json(folder.result_file, result)
             if run.evaluations:
                 from tabb.evaluation.figures import learning_curves
 
@@ -336,7 +379,7 @@ def _same_run(folder: RunFolder, config: dict[str, Any]) -> None:
     """Raise `RunError` unless the folder's run has this rule, these settings and these data."""
     before = folder.config()
     # Read and written again: settings that a run from before did not have yet have their defaults.
-    before["settings"] = plain(from_plain(Settings, before.get("settings") or {}))
+    before["settings"] = plain(settings_from(before))
     if before.get("rule", {}).get("name") in RULES:
         before["rule"] = plain(rule_from_plain(before["rule"]))
     for part in ("rule", "settings", "task", "data"):

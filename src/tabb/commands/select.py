@@ -1,0 +1,87 @@
+"""`tabb select`: rank policies that nobody may roll out."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from tabb.commands.options import parse
+from tabb.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Which runs, ranked by what."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """run folders, or folders that hold runs; all trained on the same target data"""
+    by: Literal["value", "low"] = "value"
+    """the estimated value, or the lower end of its interval"""
+    last: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """only the policy that each run ended with, not those along it"""
+    top: int = 10
+    """rows of the table; 0 for all"""
+    out: Path | None = None
+    """write the best policy to this .npz file"""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """print JSON instead of text"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    options = parse(Options, arguments, "tabb select", "Rank the policies of finished runs by their off-policy value.")
+    if not options.runs:
+        raise UsageError("name one or more run folders, e.g. `tabb select runs/own`")
+    if options.top < 0:
+        raise UsageError(f"--top {options.top}: give a number of rows, 0 for all")
+    from tabb.evaluation.selection import as_json, select
+    from tabb.policy import Policy
+
+    selection = select(options.runs, options.by, options.last)
+    best = selection.ranked[0]
+    if options.out is not None:
+        Policy.load(best.policy).save(options.out)
+    for folder in selection.unfinished:
+        print(f"tabb: warning: {folder}: is not finished and was left out", file=sys.stderr)
+    print(as_json(selection) if options.json else table(selection, options.top))
+    if options.out is not None and not options.json:
+        print(f"policy: {options.out}")
+    return 0
+
+
+def table(selection: object, top: int) -> str:
+    """The ranking as text."""
+    from tabb.evaluation.selection import Selection
+
+    assert isinstance(selection, Selection)
+    shown = selection.ranked[: top or None]
+    known = any(one.truth is not None for one in shown)
+    rows: list[tuple[str, ...]] = [
+        ("rank", "value", "interval", "learner", "seed", "updates", "TD error", "predictor error", "score")
+    ]
+    for rank, one in enumerate(shown, 1):
+        value, low, high = one.estimate
+        predictor = "-" if one.predictor_error is None else f"{one.predictor_error:.3g}"
+        truth = "-" if one.truth is None else f"{one.truth:.1f}"
+        interval = f"{low:.1f} to {high:.1f}"
+        cells = (str(rank), f"{value:.1f}", interval, one.learner, str(one.seed), f"{one.update:,}")
+        rows.append((*cells, f"{one.td_error:.3g}", predictor, truth))
+    if not known:
+        rows = [row[:-1] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "-" * max(map(len, lines)))
+    lines.append("")
+    if len(selection.ranked) > len(shown):
+        lines.append(f"the best {len(shown)} of {len(selection.ranked)} policies; --top 0 shows all")
+    lines.append(
+        "value: discounted return from the logged first states, estimated off-policy; interval: 95 %, of the fit"
+    )
+    if selection.rank_correlation is not None:
+        lines.append(f"rank correlation with the scores of their rollouts: {selection.rank_correlation:.2f}")
+    lines.append(f"best: {shown[0].policy}")
+    return "\n".join(lines)

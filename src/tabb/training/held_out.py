@@ -1,0 +1,151 @@
+"""Target episodes that training does not see: what can be said of a policy where nobody may roll it out.
+
+At each evaluation point the critic's error on the held-out rows is measured, the predictor's with it where the rule has
+one, and the policy is kept; at the end of the run each kept policy is valued off-policy (`tabb.evaluation.fqe`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tabb.backbones.backup import bellman_backup
+from tabb.errors import UsageError
+from tabb.evaluation.fqe import FQE, estimate
+from tabb.evaluation.statistics import Estimate
+from tabb.networks import Normaliser
+from tabb.policy import Policy
+from tabb.rules.fitting import Report
+from tabb.training.folder import RunFolder
+from tabb.training.loop import Learner
+from tabb.transitions import Transitions
+
+DEFAULT_SHARE = 0.2
+"""of the target's episodes, where policies are not rolled out"""
+FEWEST_EPISODES = 3
+"""with fewer, holding one out would cost training a third of its rows or more: only if asked for"""
+
+
+class Split(NamedTuple):
+    """The target data in two."""
+
+    train: Transitions
+    held_out: Transitions
+    """Whole episodes; no rows if nothing is held out."""
+
+    @property
+    def episodes(self) -> list[int]:
+        """Numbers of the held-out episodes, as in `Transitions.episode`."""
+        return [int(number) for number in np.unique(np.asarray(self.held_out.episode))]
+
+
+def share_of(asked: float | None, rolls_out: bool, target: Transitions) -> float:
+    """The share of episodes to hold out: what was asked for, or else the default for this run."""
+    if asked is not None:
+        return asked
+    enough = len(np.unique(np.asarray(target.episode))) >= FEWEST_EPISODES
+    return DEFAULT_SHARE if enough and not rolls_out else 0.0
+
+
+def split(target: Transitions, share: float) -> Split:
+    """Hold out `share` of the episodes (one at least, if `share` is not 0), evenly spread over the log.
+
+    Depends on nothing but the data and the share: all methods and seeds learn from the same rows.
+
+    Raises `UsageError` where no episode would be left to learn from.
+    """
+    numbers = np.unique(np.asarray(target.episode))
+    count = max(1, round(share * len(numbers))) if share > 0 else 0
+    if count and count == len(numbers):
+        raise UsageError(
+            f"held_out={share}: the target has {len(numbers)} episode{'s' if len(numbers) > 1 else ''}, so none would "
+            "be left to learn from; give more episodes, or held_out=0"
+        )
+    chosen = numbers[((np.arange(count) + 0.5) * len(numbers) / max(count, 1)).astype(int)]
+    held = np.isin(np.asarray(target.episode), chosen)
+    return Split(target[~held], target[held]) if count else Split(target, target[:0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What the held-out rows say of a run after `update` updates."""
+
+    update: int
+    td_error: float
+    """Mean |min_i Q_i(s, a) - (r + γ (1 - d) V(s'))| over the rows, in units of return."""
+    predictor_error: float | None
+    """Mean |mean_k b̂_k - b| of the target-domain predictor, in units of return; None for rules without one."""
+    policy: Policy
+    estimate: Estimate | None = None
+    """The policy's value, off-policy; known at the end of the run."""
+
+
+def describe(look: Look) -> dict[str, Any]:
+    """A look as JSON, without its policy."""
+    values = {"update": look.update, "td_error": look.td_error, "predictor_error": look.predictor_error}
+    told = {name: value for name, value in values.items() if value is not None}
+    return told if look.estimate is None else told | look.estimate._asdict()
+
+
+def errors(learner: Learner, models: Any, state: Any, rows: Transitions) -> tuple[jax.Array, jax.Array | None]:
+    """Mean absolute errors of Q and of the predictor's backups on (normalised) target rows."""
+    rule, backbone = learner.rule, learner.backbone
+    discount: float = backbone.discount  # type: ignore[attr-defined]  # every backbone of tabb has one
+    value = backbone.value_at(rule, models, state)
+    following = value(rule.see_state(models, rows.next_observation))
+    backup = bellman_backup(rows.reward, rows.terminal, following, discount)
+    values = jnp.min(state.critic(rule.see_action(models, rows.observation, rows.action)), axis=0)
+    td_error = jnp.mean(jnp.abs(values - backup))
+    outcome = rule.predict_target(models, rows)
+    if outcome is None:
+        return td_error, None
+    reward, terminal, states = outcome
+    predicted = jnp.mean(bellman_backup(reward, terminal, value(states), discount), axis=-1)
+    return td_error, jnp.mean(jnp.abs(predicted - backup))
+
+
+compiled_errors = jax.jit(errors, static_argnums=0)
+
+
+class HeldOut:
+    """The held-out rows of a run and what is measured on them."""
+
+    def __init__(self, target: Transitions, parts: Split, normaliser: Normaliser, config: FQE) -> None:
+        self._target, self._config = target, config
+        self._rows = normalised(parts.held_out, normaliser)
+        self.about: dict[str, Any] = {"episodes": parts.episodes, "rows": len(parts.held_out)}
+
+    def look(self, learner: Learner, models: Any, state: Any, policy: Policy, update: int) -> Look:
+        """Errors of the learner in this state; its policy is valued later."""
+        td_error, predictor_error = compiled_errors(learner, models, state, self._rows)
+        return Look(update, float(td_error), None if predictor_error is None else float(predictor_error), policy)
+
+    def looks_of(self, folder: RunFolder) -> list[Look]:
+        """Those of a stopped run, read back."""
+        return [
+            Look(
+                line["update"],
+                line["td_error"],
+                line.get("predictor_error"),
+                Policy.load(folder.policy_at(line["update"])),
+            )
+            for line in folder.metrics()
+            if line["kind"] == "held-out"
+        ]
+
+    def value(self, looks: list[Look], report: Report) -> list[Look]:
+        """The looks with their policies' values."""
+        policies = [look.policy for look in looks]
+        found = estimate(policies, self._target, self._config, report)
+        return [dataclasses.replace(look, estimate=value) for look, value in zip(looks, found, strict=True)]
+
+
+def normalised(rows: Transitions, normaliser: Normaliser) -> Transitions:
+    """`rows` on the device as training sees them."""
+    rows = jax.tree.map(jnp.asarray, rows)
+    seen, following = normaliser(rows.observation), normaliser(rows.next_observation)
+    return dataclasses.replace(rows, observation=seen, next_observation=following)
