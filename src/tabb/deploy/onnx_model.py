@@ -3,9 +3,10 @@
     x      = (observation - mean) / scale
     action = clip(tanh(network(x)), ±1) + Σ 0 x
 
-The sum over an observation's entries is 0, or NaN where one of them is not finite: runtimes differ in whether relu lets
-NaN through, and a graph cannot raise. The clip is for runtimes whose tanh exceeds 1 by a rounding. A candidate policy
-(BCQ) decodes, perturbs and judges its k candidates for each observation.
+The sum over an observation's entries is 0, or NaN where one of them is not finite: infinity would otherwise become a
+full action, a graph cannot raise, and the standard leaves open whether relu lets NaN through. The clip is for runtimes
+whose tanh exceeds 1 by a rounding, as that of onnxruntime 1.32 does. A candidate policy (BCQ) decodes, perturbs and
+judges its k candidates for each observation.
 """
 
 from __future__ import annotations
