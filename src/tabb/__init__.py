@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tabb.data import from_arrays as from_arrays
     from tabb.data import load as load
     from tabb.data.collect import collect as collect
+    from tabb.deploy import export as export
     from tabb.environments import TASKS as TASKS
     from tabb.environments import get_task as get_task
     from tabb.environments import make as make
@@ -73,6 +74,7 @@ _WHERE = {
     "Transitions": "tabb.transitions",
     "collect": "tabb.data.collect",
     "evaluate": "tabb.evaluation.scores",
+    "export": "tabb.deploy",
     "from_arrays": "tabb.data",
     "get_task": "tabb.environments",
     "load": "tabb.data",

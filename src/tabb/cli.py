@@ -19,6 +19,7 @@ COMMANDS = {
     "audit": "find what is wrong in data files: where, how bad, and how to mend it",
     "select": "rank policies that nobody may roll out, by their off-policy value on logged target data",
     "score": "write what a finished run says of each source row: TBM, weights, the scores of rival rules",
+    "export": "write a policy as ONNX, StableHLO or plain arrays, to run without tabb",
     "data": "list the data sets at hand, or describe files: rows, episodes, returns, defects",
     "benchmark": "compare methods over a suite of tasks, with honest statistics",
     "figure": "compute a figure of the paper anew, with its table",

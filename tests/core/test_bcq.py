@@ -49,6 +49,10 @@ def test_acting_takes_the_candidate_of_the_highest_value(candidate_policy):
         np.testing.assert_allclose(policy.act(observation), best, atol=1e-5)
 
 
+def test_a_candidate_policy_is_told_in_one_line(candidate_policy):
+    assert repr(candidate_policy[1]) == "CandidatePolicy(3 -> 2, {'task': None})"
+
+
 def test_candidate_policy_of_damaged_files(candidate_policy, tmp_path):
     _, policy = candidate_policy
     file = policy.save(tmp_path / "policy.npz")

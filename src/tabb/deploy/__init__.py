@@ -1,0 +1,5 @@
+"""Deployment: a trained policy as a file that other programs run without tabb (docs/export.md)."""
+
+from tabb.deploy.formats import FORMATS, export
+
+__all__ = ["FORMATS", "export"]

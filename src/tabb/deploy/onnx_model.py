@@ -1,0 +1,132 @@
+"""A policy as an ONNX graph, built node by node: no tracing, no framework.
+
+    x      = (observation - mean) / scale
+    action = clip(tanh(network(x)), ±1) + Σ 0 x
+
+The sum over an observation's entries is 0, or NaN where one of them is not finite: infinity would otherwise become a
+full action, a graph cannot raise, and the standard leaves open whether relu lets NaN through. The clip is for runtimes
+whose tanh exceeds 1 by a rounding, as that of onnxruntime 1.32 does. A candidate policy (BCQ) decodes, perturbs and
+judges its k candidates for each observation.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.checker
+from numpy.typing import ArrayLike
+from onnx import helper, numpy_helper
+
+from tabb import __version__
+from tabb.candidate_policy import CandidatePolicy
+from tabb.data.storage import atomic
+from tabb.policy import Layers, Policy
+
+OPSET, IR = 13, 7
+"""Operators and file layout of ONNX 1.8 (2020): old runtimes load the file, and so do new ones."""
+
+
+class _Graph:
+    """Nodes and constants in the order in which they are added."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.low, self.high = self.constant("low", -1.0), self.constant("high", 1.0)
+
+    def constant(self, name: str, value: ArrayLike, kind: type = np.float32) -> str:
+        """The name under which nodes find a constant."""
+        self.constants.append(numpy_helper.from_array(np.asarray(value, kind), name))
+        return name
+
+    def add(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
+        """The name of the output of a new node."""
+        output = name or f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def network(self, layers: Layers, name: str, *inputs: str, split: int = 0) -> str:
+        """A relu network's output for its input, or for two inputs side by side, the first of width `split`.
+
+        Each of two is multiplied with its own rows of the first weights: what an observation's candidates share,
+        [B, 1, S], is then multiplied once and never copied.
+        """
+        (first, *others), biases = layers
+        parts = np.split(first, [split]) if len(inputs) == 2 else [first]
+        x, *more = (
+            self.add("MatMul", given, self.constant(f"{name}weight_0" + "ab"[i] * (len(inputs) - 1), part))
+            for i, (given, part) in enumerate(zip(inputs, parts, strict=True))
+        )
+        for products in more:
+            x = self.add("Add", x, products)
+        x = self.add("Add", x, self.constant(f"{name}bias_0", biases[0]))
+        for i, weight in enumerate(others, 1):
+            x = self.add("MatMul", self.add("Relu", x), self.constant(f"{name}weight_{i}", weight))
+            x = self.add("Add", x, self.constant(f"{name}bias_{i}", biases[i]))
+        return x
+
+    def clip(self, x: str) -> str:
+        """`x` within [-1, 1]."""
+        return self.add("Clip", x, self.low, self.high)
+
+
+def write_onnx(policy: Policy, out: Path) -> None:
+    """Write the graph to `out`, once ONNX's own checker has passed it. Raises `RunError` where that fails."""
+    model = onnx_model(policy)
+    with atomic(out) as part:
+        part.write_bytes(model.SerializeToString())
+
+
+def onnx_model(policy: Policy) -> onnx.ModelProto:
+    """The graph: "observation" float32 [batch, S] to "action" [batch, A]; `about` as JSON among its properties."""
+    graph = _Graph()
+    raw = "observation"
+    x = graph.add("Sub", raw, graph.constant("mean", policy.mean))
+    x = graph.add("Div", x, graph.constant("scale", policy.scale))
+    if isinstance(policy, CandidatePolicy):
+        action = _best_candidate(graph, policy, x)
+    else:
+        action = graph.clip(graph.add("Tanh", graph.network((policy.weights, policy.biases), "", x)))
+    zeros = graph.add("Mul", x, graph.constant("zero", 0.0))
+    # A product with ones, not ReduceSum: that gave a wrong shape for an empty batch up to onnxruntime 1.22.
+    doubt = graph.add("MatMul", zeros, graph.constant("ones", np.ones((policy.observation_size, 1))))
+    graph.add("Add", action, doubt, name="action")
+
+    def tensor(name: str, size: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size])
+
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "policy",
+            [tensor(raw, policy.observation_size)],
+            [tensor("action", policy.action_size)],
+            graph.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR,
+        producer_name="tabb",
+        producer_version=__version__,
+        doc_string="raw observations to actions in [-1, 1]; NaN where an observation is not finite",
+    )
+    helper.set_model_props(model, {"format": "tabb-onnx-1", "about": json.dumps(policy.about)})
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _best_candidate(graph: _Graph, policy: CandidatePolicy, x: str) -> str:
+    """The candidate [B, A] of the highest value; of several, the first, as NumPy's argmax takes it."""
+    size = policy.observation_size
+    states = graph.add("Unsqueeze", x, graph.constant("second", [1], np.int64))  # [B, 1, S]
+    latents = graph.constant("latents", policy.latents)  # [k, z]
+    actions = graph.add("Tanh", graph.network((policy.weights, policy.biases), "", states, latents, split=size))
+    change = graph.add("Tanh", graph.network(policy.perturbation, "perturbation_", states, actions, split=size))
+    change = graph.add("Mul", change, graph.constant("reach", policy.reach))
+    actions = graph.clip(graph.add("Add", actions, change))  # [B, k, A]
+    values = graph.network(policy.critic, "critic_", states, actions, split=size)  # [B, k, 1]
+    best = graph.add("ArgMax", values, axis=1, keepdims=0)  # [B, 1]
+    return graph.add("GatherND", actions, best, batch_dims=1)

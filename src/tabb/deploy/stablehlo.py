@@ -1,0 +1,73 @@
+"""A policy as a StableHLO program, serialised by jax.export: any batch size but 0, CPU and CUDA."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax import Array, export, lax
+
+from tabb import __version__
+from tabb.candidate_policy import CandidatePolicy
+from tabb.data.storage import atomic
+from tabb.policy import Layers, Policy
+
+PLATFORMS = ("cpu", "cuda")
+
+
+def action_of(policy: Policy, observation: Array) -> Array:
+    """Actions [B, A] for raw observations [B, S], as `Policy.act` gives them; NaN where an entry is not finite."""
+    x = (observation - policy.mean) / policy.scale
+    if isinstance(policy, CandidatePolicy):
+        action = _best_candidate(policy, x)
+    else:
+        action = jnp.tanh(_forward((policy.weights, policy.biases), x))
+    return jnp.where(jnp.isfinite(x).all(axis=-1, keepdims=True), action, jnp.nan)
+
+
+def _best_candidate(policy: CandidatePolicy, x: Array) -> Array:
+    count = len(policy.latents)
+    states = jnp.broadcast_to(x[:, None], (x.shape[0], count, x.shape[1]))
+    latents = jnp.broadcast_to(policy.latents, (x.shape[0], *policy.latents.shape))
+    decoded = jnp.tanh(_forward((policy.weights, policy.biases), jnp.concatenate([states, latents], axis=-1)))
+    change = jnp.tanh(_forward(policy.perturbation, jnp.concatenate([states, decoded], axis=-1)))
+    actions = jnp.clip(decoded + jnp.float32(policy.reach) * change, -1.0, 1.0)
+    values = _forward(policy.critic, jnp.concatenate([states, actions], axis=-1))[..., 0]
+    best = jnp.argmax(values, axis=-1)[:, None, None]
+    return jnp.take_along_axis(actions, best, axis=1)[:, 0]
+
+
+def _forward(layers: Layers, x: Array) -> Array:
+    """`tabb.policy.forward` in JAX; GPUs would otherwise multiply in 10 bits (TF32)."""
+    weights, biases = layers
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        x = jnp.matmul(jnp.maximum(x, 0.0) if i else x, weight, precision=lax.Precision.HIGHEST) + bias
+    return x
+
+
+def write_stablehlo(policy: Policy, out: Path) -> None:
+    """Write the program to `out`, and what it is to `out` with ".json" added. Raises `RunError` where that fails."""
+    (batch,) = export.symbolic_shape("batch")
+    observations = jax.ShapeDtypeStruct((batch, policy.observation_size), jnp.float32)
+
+    def act(observation: Array) -> Array:
+        return action_of(policy, observation)
+
+    exported = export.export(jax.jit(act), platforms=PLATFORMS)(observations)
+    header = {
+        "format": "tabb-stablehlo-1",
+        "tabb": __version__,
+        "jax": jax.__version__,
+        "calling_convention": exported.calling_convention_version,
+        "platforms": PLATFORMS,
+        "observation_size": policy.observation_size,
+        "action_size": policy.action_size,
+        "about": policy.about,
+    }
+    with atomic(out) as part:
+        part.write_bytes(exported.serialize())
+    beside = out.with_name(f"{out.name}.json")
+    with atomic(beside) as part:
+        part.write_text(json.dumps(header, indent=2) + "\n")
