@@ -18,6 +18,7 @@ COMMANDS = {
     "collect": "roll a policy out, with noise, into an HDF5 data set with its provenance",
     "audit": "find what is wrong in data files: where, how bad, and how to mend it",
     "score": "write what a finished run says of each source row: TBM, weights, the scores of rival rules",
+    "report": "write what transferred in a finished run, and how good its policy is, as one HTML page",
     "data": "list the data sets at hand, or describe files: rows, episodes, returns, defects",
     "benchmark": "compare methods over a suite of tasks, with honest statistics",
     "figure": "compute a figure of the paper anew, with its table",
