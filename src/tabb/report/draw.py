@@ -53,7 +53,7 @@ class Axis:
                 values = [d * 10.0**p for p in range(first - 1, last + 1) for d in (1, 2, 5)]
                 values = [value for value in values if self.low <= value <= self.high]
             return [(value, short(value)) for value in values]
-        step = nice_step((self.high - self.low) / 4.5)
+        step = nice_step((self.high - self.low) / 5.5)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         values = [i * step for i in range(first, last + 1)]
         digits = max(0, -math.floor(math.log10(step) + 1e-9) - (2 if self.share else 0))
@@ -71,7 +71,7 @@ def short(value: float, digits: int | None = None) -> str:
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= unit * (10 if unit == 1e3 else 1):
             return f"{value / unit:g}{letter}"
-    return number(value) if digits is None else f"{value:.{digits}f}"
+    return f"{value:g}" if digits is None else f"{value:.{digits}f}"
 
 
 def padded(low: float, high: float, label: str, *, zero: bool = False, share: bool = False) -> Axis:
@@ -147,7 +147,8 @@ class Chart:
             parts.append(f"M{_c(across[i])} {_c(up[j])}V{_c(up[j + 1])}")
         for i, j in np.argwhere(wide[1:-1][:, :-1] != wide[1:-1][:, 1:]):
             parts.append(f"M{_c(across[i])} {_c(up[j])}H{_c(across[i + 1])}")
-        self.marks.append(element("path", d="".join(parts), class_=f"l {kind}"))
+        # A seam of the paper's colour below: the line shows on every shade.
+        self.marks += [element("path", d="".join(parts), class_=name) for name in ("seam", f"l {kind}")]
 
     def _path(self, x: NDArray[np.float64], y: NDArray[np.float64], kind: str) -> None:
         told = "L".join(f"{_c(a)} {_c(b)}" for a, b in zip(x, y, strict=True))
@@ -180,8 +181,8 @@ def legend(*entries: tuple[str, str]) -> Html:
 def shades(low: float, high: float, words: str) -> Html:
     """The colour scale of a map."""
     steps = [element("span", class_=f"key c{i}") for i in range(SHADES)]
-    return element("p", f"{words}: {number(low)} ", element("span", *steps, class_="scale"), f" {number(high)}",
-                   class_="legend")  # fmt: skip
+    scale = element("span", f"{words} {number(low)}", element("span", *steps, class_="scale"), number(high))
+    return element("p", scale, class_="legend")
 
 
 def figure(chart: Chart, *below: Any) -> Html:

@@ -16,7 +16,7 @@ from tabb.data.report import Loaded
 from tabb.errors import UsageError
 from tabb.evaluation.row_scores import Files, Finished, backups, open_run, run_data, scores_of
 from tabb.report.records import Record, read_records
-from tabb.report.rows import Column, steps_of
+from tabb.report.rows import Column, return_to_go, steps_of
 from tabb.rules import TABB
 from tabb.rules.fitting import scores
 from tabb.rules.predictor import Predictor
@@ -64,6 +64,18 @@ class Gathered:
     """`source` where the rule draws from it, and `target`; none where the run keeps no files and none were named."""
     scored: Scored | None
     audit: Audit | None
+
+    @property
+    def logged_value(self) -> float | None:
+        """Mean over rows of the discounted rest of their logged episode: the scale that V should be on.
+
+        Of the source where the rule draws from it, else of the target; None without data.
+        """
+        if not self.data:
+            return None
+        rows = self.data["source" if "source" in self.data else "target"].transitions
+        discount: float = getattr(self.records[0].backbone, "discount", 1.0)
+        return float(return_to_go(rows.reward, rows.episode, discount).mean())
 
 
 def gather(folder: str | Path, source: Files | None = None, target: Files | None = None) -> Gathered:

@@ -11,7 +11,7 @@ from tabb.evaluation.statistics import Estimate, bootstrap, mean_interval
 from tabb.report.gather import Gathered, Scored
 from tabb.report.html import Html, element, number, percent, say, table
 from tabb.report.records import Record
-from tabb.report.rows import effective_share, rank_correlation
+from tabb.report.rows import effective_share, on_scale, rank_correlation
 from tabb.report.words import main_column, trust_meaning, trust_name
 
 SMALL = (0.05, 0.1)
@@ -49,7 +49,7 @@ def headline(found: Gathered) -> list[Any]:
     words = [say(_how_good(estimate, reference))]
     if scored is not None:
         boxes += _transfer_boxes(scored)
-        words += _how_much(scored, first)
+        words += _how_much(found, scored)
     else:
         words.append(say(no_weights(first)))
     cards = [
@@ -113,12 +113,12 @@ def _transfer_boxes(scored: Scored) -> list[tuple[str, str, str]]:
     ]  # fmt: skip
 
 
-def _how_much(scored: Scored, first: Record) -> list[Html]:
-    agreement = ""
+def _how_much(found: Gathered, scored: Scored) -> list[Html]:
+    first, agreement = found.records[0], ""
     if scored.others:
         trust = np.asarray(scored.columns[scored.trust], np.float64)
-        found = [rank_correlation(trust, other) for other in scored.others]
-        values = [one.value for one in found if one is not None]
+        every = [rank_correlation(trust, other) for other in scored.others]
+        values = [one.value for one in every if one is not None]
         if values:
             agreement = (
                 f" The order of the rows is that of seed {first.seed}; its rank correlation with that of the other "
@@ -140,13 +140,24 @@ def _how_much(scored: Scored, first: Record) -> list[Html]:
         if first.rule.scale == "source"  # type: ignore[attr-defined]
         else " Weights are relative to the predictor's error on target rows."
     )
-    return [
+    words = [
         say(
-            f"How much of the source can be trusted? For {percent(share)} of its rows, what they teach the critic is "
-            "off by less than a tenth of the spread (standard deviation) of own backups, the differences in value that "
-            f"a policy is made from. No row weighs less than {least:g}.{relative}{agreement}"
+            f"How much of the source can be trusted? For {percent(share)} of its rows, by the account of the fitted "
+            "predictor, what they teach the critic is off by less than a tenth of the spread (standard deviation) of "
+            "own backups, the differences in value that a policy is made from. No row weighs less than "
+            f"{least:g}.{relative}{agreement}"
         )
     ]
+    mean, logged = float(np.mean(scored.columns["own_backup"])), found.logged_value
+    if logged is not None and not on_scale(mean, logged):
+        words.append(
+            say(
+                element("strong", "With caution: "),
+                f"the run holds a source row to be worth {number(mean)} on average, while the logged episodes went on "
+                f"to earn {number(logged)}, discounted. V is not on its final scale, so mismatches may still change.",
+            )
+        )
+    return words
 
 
 def no_weights(record: Record) -> str:

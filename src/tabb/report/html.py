@@ -76,12 +76,9 @@ def number(value: float | None) -> str:
         return "–"
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
-    size = abs(value)
-    if size >= 999.5:
+    if abs(value) >= 999.5:
         return f"{value:,.0f}"
-    if 0 < size < 0.001:
-        return f"{value:.1e}"
-    return f"{value:.3g}"
+    return f"{value:#.3g}".rstrip(".") if value else "0"
 
 
 def percent(share: float) -> str:

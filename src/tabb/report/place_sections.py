@@ -54,12 +54,12 @@ def regions(found: Gathered, scored: Scored) -> list[Any]:
         x, y = (Axis(e[0], e[-1], told) for e, told in zip((found_map.x_edges, found_map.y_edges), axes, strict=True))
         chart = Chart(f"Mean {name} over state space", x, y, height=300)
         chart.cells(found_map.x_edges, found_map.y_edges, found_map.mean, low, high)
-        chart.border(found_map.x_edges, found_map.y_edges, found_map.target, "t")
+        chart.border(found_map.x_edges, found_map.y_edges, found_map.target, "o")
         entries = "; ".join(
             f"the {which} is mostly entries {', '.join(map(str, loads))}"
             for which, loads in zip(("first", "second"), found_map.loads, strict=True)
         )
-        keys = legend(("k t", "where 90 % of the target rows are"))
+        keys = legend(("k o", "where 90 % of the target rows are"))
         parts = [
             say(
                 f"The source's states on their first two principal components ({entries}), coloured by the mean {name} "
@@ -87,29 +87,37 @@ def regions(found: Gathered, scored: Scored) -> list[Any]:
     ]
 
 
-def listed(scored: Scored) -> list[Any]:
+def listed(found: Gathered, scored: Scored) -> list[Any]:
     trust, name = np.asarray(scored.columns[scored.trust], np.float64), trust_name(scored)
     count = min(LISTED, len(trust) // 2)
-    order = np.argsort(-trust, kind="stable")
+    # By TBM⁺, of which the weight is a function: far out weights are equal to the last bit.
+    order = np.argsort(scored.columns["tbm_plus"] if scored.is_tabb else -trust, kind="stable")
+    terminal = np.asarray(found.data["source"].transitions.terminal) > 0
+    agreed = scored.is_tabb and found.records[0].rule.predictor.form == "agreed"  # type: ignore[attr-defined]
     groups: Sequence[tuple[str, Any]] = (("best", order[:count]), ("worst", order[::-1][:count]))
-    heads = ["", "file row", "episode", "step"]
+    heads = ["", "file row", "episode", "step", "terminal"]
     heads += ["TBM", "weight", "own backup", "predicted backup", "± over heads"] if scored.is_tabb else [name]
 
     def line(i: int, rank: str) -> list[str]:
         columns = scored.columns
         cells = [rank, str(columns["file_row"][i]), str(columns["episode"][i]), str(scored.step[i])]
+        cells.append("yes" if terminal[i] else "")
         if not scored.is_tabb:
             return [*cells, number(trust[i])]
         predicted = np.asarray(columns["predicted_backup"][i], np.float64)
-        told = (columns["tbm"][i], trust[i], columns["own_backup"][i], predicted.mean(), predicted.std())
+        middle = predicted[0] if agreed else predicted.mean()  # form agreed: what all agree on comes first
+        told = (columns["tbm"][i], trust[i], columns["own_backup"][i], middle, predicted.std())
         return [*cells, *(number(float(value)) for value in told)]
 
     lines = [line(i, f"{which} {k + 1}") for which, rows in groups for k, i in enumerate(rows)]
+    ended = int(terminal[order[::-1][:count]].sum())
     extra = (
-        " The order is that of the weight, in which the spread of the predictor's heads counts too, not of TBM alone."
-        if scored.is_tabb
+        f" Of the worst {count}, {ended} are terminal: the run predicts that the target robot would go on there."
+        if ended
         else ""
     )
+    if scored.is_tabb:
+        extra += " The order is that of the weight, in which the predictor's doubt counts too, not of TBM alone."
     return [
         say(
             f"The {count} source rows of the highest and of the lowest {name}, by their row in the file: look at the "

@@ -13,7 +13,7 @@ from tabb.report.gather import Gathered, Scored
 from tabb.report.html import Html, element, number, percent, say, table
 from tabb.report.place_sections import along, listed, regions
 from tabb.report.records import Record
-from tabb.report.rows import by_episode, rank_correlation, return_to_go
+from tabb.report.rows import by_episode, on_scale, rank_correlation
 from tabb.report.words import main_column, trust_meaning, trust_name
 
 BEST = 5
@@ -36,7 +36,7 @@ def row_sections(found: Gathered) -> Iterator[Section]:
     yield "episodes", "By episode", episodes(found, scored)
     yield "time", "Along an episode", along(scored)
     yield "regions", "By region of state space", regions(found, scored)
-    yield "rows", "Rows that transfer best and worst", listed(scored)
+    yield "rows", "Rows that transfer best and worst", listed(found, scored)
 
 
 def units(found: Gathered, scored: Scored, record: Record) -> list[Any]:
@@ -44,7 +44,8 @@ def units(found: Gathered, scored: Scored, record: Record) -> list[Any]:
     reward = np.asarray(found.data["source"].transitions.reward, np.float64)
     mean, spread, step = abs(own.mean()), own.std(), np.abs(reward).mean()
     discount = float(record.backbone.discount)  # type: ignore[attr-defined]
-    logged = return_to_go(reward, found.data["source"].transitions.episode, discount).mean()
+    logged = found.logged_value
+    assert logged is not None
 
     def row(name: str, value: float) -> list[str]:
         parts = [percent(value / unit) if unit > 0 else "–" for unit in (mean, spread)]
@@ -66,7 +67,7 @@ def units(found: Gathered, scored: Scored, record: Record) -> list[Any]:
     judged = (
         "The mean own backup is what the run holds a row to be worth. It is near what the logged episodes went on to "
         "earn, so TBM is on a scale that can be believed."
-        if 0.5 * abs(logged) <= mean <= 2 * abs(logged)
+        if on_scale(mean, logged)
         else "The mean own backup is far from what the logged episodes went on to earn: the run was short, episodes "
         "are cut early, or V has drifted. Read TBM relative to the spread of values then, not in rewards."
     )
@@ -90,7 +91,7 @@ def distributions(scored: Scored, record: Record) -> list[Any]:
         meaning = trust_meaning(scored, record.rule.name)
         return [say(f"How the {label} of source rows is spread: {meaning}."), _histogram(values, label)]
     parts = [say(
-        "Left, TBM of source rows on a logarithmic axis; right, the weights made of it. Rows in the left tail are as "
+        "First, TBM of source rows on a logarithmic axis; then the weights made of it. Rows in the left tail are as "
         "good as target data to the critic; a second hump on the right is a part of the source that does not transfer."
     )]  # fmt: skip
     error = None if scored.yardstick is None else scored.yardstick.error
@@ -108,7 +109,17 @@ def distributions(scored: Scored, record: Record) -> list[Any]:
             keys.append(("k t", "predictor's error on target rows"))
         pictures.append(figure(chart, legend(*keys)))
     pictures.append(_histogram(np.asarray(scored.columns["weight"], np.float64), "weight"))
+    parts.append(say(weight_formula(record.rule)))
     return [*parts, element("div", *pictures, class_="pair"), *yardstick_words(scored, record)]
+
+
+def weight_formula(rule: Any) -> str:
+    """How the rule makes weights, with its constants."""
+    unit = "mean TBM⁺ of the source" if rule.scale == "source" else "mean error on target rows"
+    return (
+        f"Weight = {rule.least_weight:g} + {1 - rule.least_weight:g} exp(−TBM⁺ / ({rule.temperature:g} × {unit})), "
+        f"where TBM⁺ is TBM plus {rule.uncertainty:g} times the disagreement of the predictor's heads."
+    )
 
 
 def yardstick_words(scored: Scored, record: Record) -> list[Html]:
@@ -174,7 +185,7 @@ def episodes(found: Gathered, scored: Scored) -> list[Any]:
     correlation = rank_correlation(whole.returns, whole.means["main"])
     told = "There are too few episodes for a correlation." if correlation is None else (
         f"Spearman's rank correlation of return and mean {label} over {correlation.entries:,} episodes is "
-        f"{correlation.value:.2f} (95 % interval about {correlation.low:.2f} to {correlation.high:.2f}): "
+        f"{two(correlation.value)} (95 % interval about {two(correlation.low)} to {two(correlation.high)}): "
         + _direction(correlation.low, correlation.high, scored.is_tabb)
     )  # fmt: skip
     x = padded(float(whole.returns.min()), float(whole.returns.max()), "return of the episode (undiscounted)")
@@ -198,8 +209,13 @@ def episodes(found: Gathered, scored: Scored) -> list[Any]:
     ]
 
 
+def two(value: float) -> str:
+    """Two decimals, without a negative zero."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
 def _direction(low: float, high: float, mismatch: bool) -> str:
     if low <= 0 <= high:
-        return "no clear relation, better episodes transfer neither more nor less."
+        return "no clear relation of return and transfer."
     less = (low > 0) == mismatch
     return f"better episodes transfer {'less' if less else 'more'}."

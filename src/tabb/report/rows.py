@@ -8,6 +8,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+import scipy.ndimage
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
@@ -44,6 +45,11 @@ def return_to_go(reward: ArrayLike, episode: ArrayLike, discount: float) -> Colu
         rest = r[i] + (discount * rest if i + 1 < len(r) and e[i + 1] == e[i] else 0.0)
         result[i] = rest
     return result
+
+
+def on_scale(value: float, logged: float) -> bool:
+    """Whether a mean value is between half and twice what the logged episodes went on to earn."""
+    return 0.5 * abs(logged) <= abs(value) <= 2 * abs(logged)
 
 
 class Correlation(NamedTuple):
@@ -127,7 +133,7 @@ class Map(NamedTuple):
     mean: Column
     """Mean of the column in each cell [X, Y]; NaN where there are too few source rows."""
     target: NDArray[np.bool_]
-    """The fewest cells that hold 90 % of the target's rows [X, Y]."""
+    """The fewest cells that hold 90 % of the target's rows, their counts smoothed a little [X, Y]."""
     explained: tuple[float, float]
     """Share of the variance along each component."""
     loads: tuple[tuple[int, ...], tuple[int, ...]]
@@ -153,12 +159,11 @@ def region_map(source: ArrayLike, target: ArrayLike, column: ArrayLike, cells: t
     rows, _, _ = np.histogram2d(p[:, 0], p[:, 1], edges)
     mean = np.where(rows >= CELL_ROWS, total / np.maximum(rows, 1), np.nan)
     there, _, _ = np.histogram2d(q[:, 0], q[:, 1], edges)
+    there = scipy.ndimage.gaussian_filter(there, 0.7)
     order = np.argsort(-there, axis=None, kind="stable")
     held = np.cumsum(there.ravel()[order])
-    enough = int(np.searchsorted(held, 0.9 * held[-1])) + 1
     inside = np.zeros(there.size, bool)
-    inside[order[:enough]] = True
-    inside &= there.ravel() > 0
+    inside[order[: int(np.searchsorted(held, 0.9 * held[-1])) + 1]] = True
     shares = np.maximum(spread[[-1, -2]], 0) / max(float(np.maximum(spread, 0).sum()), 1e-12)
     most = [tuple(int(k) for k in np.argsort(-np.abs(axes[:, i]), kind="stable")[:3]) for i in (0, 1)]
     return Map(

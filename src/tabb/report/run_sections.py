@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def learning(found: Gathered) -> list[Any]:
             "or another learner. A single evaluation is no result; the score is the mean over the last three."
         ))  # fmt: skip
         reference = target_score(found)
-        parts.append(_curves(records[0].measure, lines, reference))
+        parts.append(_curves(records[0].measure, lines, ("target data themselves", reference)))
     else:
         parts.append(say("The run was not evaluated along the way, so there are no scores to draw."))
     shown = [name for name in SHOWN_METRICS if name in records[0].metrics]
@@ -41,14 +42,18 @@ def learning(found: Gathered) -> list[Any]:
             "Training metrics, one line per seed: mean value (V over batches) should level off; where it climbs past "
             "what episodes earn, the critic has lost hold. The critic's loss may grow with the values."
         ))  # fmt: skip
-        pictures = [_curves(name.replace("_", " "), [r.metrics[name] for r in records if name in r.metrics])
-                    for name in shown]  # fmt: skip
+        pictures = []
+        for name in shown:
+            level = ("rest of the logged episodes", found.logged_value) if name == "mean_value" else None
+            lines = [record.metrics[name] for record in records if name in record.metrics]
+            pictures.append(_curves("TBM" if name == "tbm" else name.replace("_", " "), lines, level))
         parts.append(element("div", *pictures, class_="pair"))
     return parts
 
 
-def _curves(name: str, lines: list[Line], level: float | None = None) -> Html:
+def _curves(name: str, lines: list[Line], reference: tuple[str, float | None] | None = None) -> Html:
     """One thin line per seed and, of several, their mean where all have a point."""
+    words, level = reference or ("", None)
     every = [value for _, values in lines for value in values] + ([] if level is None else [level])
     x = padded(0, max(at for points, _ in lines for at in points), "updates", zero=True)
     chart = Chart(f"{name} against updates", x, padded(min(every), max(every), name))
@@ -62,7 +67,7 @@ def _curves(name: str, lines: list[Line], level: float | None = None) -> Html:
         chart.line(lines[0][0], np.mean([values for _, values in lines], axis=0), "s")
     if level is not None:
         chart.level(level, "t")
-        keys.append(("k t", "target data themselves"))
+        keys.append(("k t", words))
     return figure(chart, legend(*keys))
 
 
@@ -76,11 +81,16 @@ def audit_section(found: Gathered) -> list[Any]:
         return [say("The audit found nothing wrong in the data files, each for itself and as a pair.")]
     counts = ", ".join(f"{len(found.audit.of_level(level))} {level}s" for level in LEVELS)
     rows = []
+    # Where a finding is, by the file's name: folders are told under provenance.
+    names = {str(path): Path(path).name for named in found.audit.files for path in named.split("+")}
     for one in findings:
+        where = one.where
+        for path, name in names.items():
+            where = where.replace(path, name)
         more = ", ..." if len(one.rows) > SHOWN_ROWS else ""
         listed = f" (row {', '.join(map(str, one.rows[:SHOWN_ROWS]))}{more})" if one.rows else ""
         level = element("span", one.level, class_=f"level {one.level}")
-        rows.append([level, one.code, one.where, one.what + listed, one.fix])
+        rows.append([level, one.code, where, one.what + listed, one.fix])
     return [
         say(
             f"What the audit found in the data files, the most harmful first: {counts}. Mend errors and warnings "

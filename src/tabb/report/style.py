@@ -32,6 +32,8 @@ svg text { font-size: 11px; fill: var(--ink); }
 .grid { stroke: var(--rule); fill: none; stroke-width: .7; }
 .s { --mark: var(--source); }
 .t { --mark: var(--target); }
+.o { --mark: var(--ink); }
+.seam { stroke: var(--paper); fill: none; stroke-width: 4; opacity: .8; }
 .f { fill: var(--mark); }
 .b { fill: var(--mark); opacity: .25; }
 .l { stroke: var(--mark); fill: none; stroke-width: 1.8; stroke-linejoin: round; }
@@ -42,7 +44,8 @@ svg text { font-size: 11px; fill: var(--ink); }
 .key { display: inline-block; width: 1.1rem; height: .7rem; margin-right: .4rem; background: var(--mark); }
 .key.k { height: 0; background: none; border-top: 2.5px solid var(--mark); }
 .key.k.thin { border-top-width: 1px; }
-.scale .key { margin: 0; background: var(--shade); }
+.scale { display: inline-flex; margin: 0 .5rem; }
+.scale .key { margin: 0; width: .9rem; background: var(--shade); }
 .wide { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--rule); }
