@@ -30,6 +30,9 @@ def command(record: Record, seeds: Sequence[int]) -> str:
     for domain in ("source", "target"):
         if domain in origin:
             words += [f"--{domain}", "+".join(origin[domain]["files"])]
+    if "source" not in origin and record.task is None:
+        # Outside the catalogue `tabb train` wants both named, though this rule reads the target alone.
+        words += ["--source", words[-1]]
     for name, value in (("task", record.task), ("env", origin.get("env"))):
         words += [f"--{name}", value] if value else []
     words += ["--seeds", *map(str, seeds)]

@@ -140,8 +140,9 @@ def _yardstick(run: Finished, record: Record, target: Loaded) -> Yardstick | Non
         if unseen.any():
             rows, held_out = rows[np.flatnonzero(unseen)], True
     normaliser, models = run.domains.normaliser, run.models
+    rows = jax.tree.map(jax.numpy.asarray, rows)
     rows = dataclasses.replace(
-        jax.tree.map(jax.numpy.asarray, rows),
+        rows,
         observation=normaliser(rows.observation),
         next_observation=normaliser(rows.next_observation),
     )

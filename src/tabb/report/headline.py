@@ -85,7 +85,7 @@ def _how_good(estimate: tuple[Estimate, str] | None, reference: float | None) ->
     if value.low > reference:
         return f"{told}: above the {reference:.1f} of the target data it learned from."
     if value.high < reference:
-        return f"{told}: below the {reference:.1f} of the target data it learned from; imitating them would do better."
+        return f"{told}: below the {reference:.1f} of the target data it learned from, whose own policy did better."
     return f"{told}; the {reference:.1f} of the target data lie inside its interval, so that a gain is not shown."
 
 

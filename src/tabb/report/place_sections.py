@@ -31,9 +31,10 @@ def along(scored: Scored) -> list[Any]:
     chart.line(course.step, course.median, "s")
     return [
         say(
-            f"Median and quartiles of {label} over all source episodes at each step: a hump is a phase of the motion "
-            "that does not transfer, a rise at the start means that the domains part from the first states on. Late "
-            "steps are those of the long episodes only."
+            f"Median and quartiles of {label} over all source episodes at each step: a "
+            f"{'hump' if scored.is_tabb else 'dip'} "
+            "is a phase of the motion that transfers less; one at the start means that the domains part from the first "
+            "states on. Late steps are those of the long episodes only."
         ),
         figure(chart, legend(("k s", "median"), ("b s", "quartiles"))),
     ]
@@ -109,7 +110,7 @@ def listed(found: Gathered, scored: Scored) -> list[Any]:
         told = (columns["tbm"][i], trust[i], columns["own_backup"][i], middle, predicted.std())
         return [*cells, *(number(float(value)) for value in told)]
 
-    lines = [line(i, f"{which} {k + 1}") for which, rows in groups for k, i in enumerate(rows)]
+    lines = [line(i, f"{which}\u00a0{k + 1}") for which, rows in groups for k, i in enumerate(rows)]
     ended = int(terminal[order[::-1][:count]].sum())
     extra = (
         f" Of the worst {count}, {ended} are terminal: the run predicts that the target robot would go on there."

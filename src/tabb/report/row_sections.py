@@ -180,8 +180,8 @@ def episodes(found: Gathered, scored: Scored) -> list[Any]:
         return [rank, str(whole.number[i]), span, f"{whole.rows[i]:,}", number(whole.returns[i]), *means]
 
     count = min(BEST, len(order) // 2)
-    lines = [line(i, f"best {k + 1}") for k, i in enumerate(order[:count])]
-    lines += [line(i, f"worst {k + 1}") for k, i in enumerate(order[::-1][:count])]
+    lines = [line(i, f"best\u00a0{k + 1}") for k, i in enumerate(order[:count])]
+    lines += [line(i, f"worst\u00a0{k + 1}") for k, i in enumerate(order[::-1][:count])]
     correlation = rank_correlation(whole.returns, whole.means["main"])
     told = "There are too few episodes for a correlation." if correlation is None else (
         f"Spearman's rank correlation of return and mean {label} over {correlation.entries:,} episodes is "

@@ -41,11 +41,12 @@ svg text { font-size: 11px; fill: var(--ink); }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1rem; align-items: center; font-size: .85rem; color: var(--faint);
   margin: .2rem 0; }
 .legend > span { display: inline-flex; align-items: center; }
-.key { display: inline-block; width: 1.1rem; height: .7rem; margin-right: .4rem; background: var(--mark); }
-.key.k { height: 0; background: none; border-top: 2.5px solid var(--mark); }
+/* Borders, since browsers leave backgrounds out on paper. */
+.key { display: inline-block; width: 1.1rem; border-top: .7rem solid var(--mark); margin-right: .4rem; }
+.key.k { border-top-width: 2.5px; }
 .key.k.thin { border-top-width: 1px; }
 .scale { display: inline-flex; margin: 0 .5rem; }
-.scale .key { margin: 0; width: .9rem; background: var(--shade); }
+.scale .key { margin: 0; width: .9rem; border-top-color: var(--shade); }
 .wide { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--rule); }
@@ -63,7 +64,11 @@ table.text td:first-child, table.text td:nth-child(2) { overflow-wrap: normal; w
 pre { background: var(--box); border-radius: 6px; padding: .7rem .9rem; font-size: .82rem; overflow-x: auto; }
 pre.command { white-space: pre-wrap; overflow-wrap: anywhere; }
 footer { margin-top: 3rem; color: var(--faint); font-size: .85rem; }
-@media (max-width: 30rem) { body { font-size: 15px; } svg text { font-size: 12.5px; } }
+@media (max-width: 30rem) { body { font-size: 15px; } svg text { font-size: 12.5px; }
+  table.text { min-width: 0; } table.text thead { display: none; }
+  table.text tr { display: block; border-bottom: 1px solid var(--rule); padding: .4rem 0; }
+  table.text td { display: block; border: 0; padding: 0; }
+  table.text td:first-child, table.text td:nth-child(2) { display: inline; margin-right: .6rem; } }
 @media print {
   :root { color-scheme: light; --paper: #ffffff; --ink: #000000; --faint: #444444; --rule: #bbbbbb; --box: #f4f6f7;
     --source: #c85a00; --target: #0060a0; --bad: #b3261e; --warn: #8a5a00; }
