@@ -46,7 +46,7 @@ svg text { font-size: 11px; fill: var(--ink); }
 .key.k { border-top-width: 2.5px; }
 .key.k.thin { border-top-width: 1px; }
 .scale { display: inline-flex; margin: 0 .5rem; }
-.scale .key { margin: 0; width: .9rem; border-top-color: var(--shade); }
+.scale .key { margin: 0; width: .9rem; border-top: .7rem solid var(--shade); }
 .wide { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--rule); }
@@ -68,7 +68,8 @@ footer { margin-top: 3rem; color: var(--faint); font-size: .85rem; }
   table.text { min-width: 0; } table.text thead { display: none; }
   table.text tr { display: block; border-bottom: 1px solid var(--rule); padding: .4rem 0; }
   table.text td { display: block; border: 0; padding: 0; }
-  table.text td:first-child, table.text td:nth-child(2) { display: inline; margin-right: .6rem; } }
+  table.text td:first-child, table.text td:nth-child(2) { display: inline; margin-right: .6rem; }
+  table.text td:last-child::before { content: "Remedy: "; color: var(--faint); } }
 @media print {
   :root { color-scheme: light; --paper: #ffffff; --ink: #000000; --faint: #444444; --rule: #bbbbbb; --box: #f4f6f7;
     --source: #c85a00; --target: #0060a0; --bad: #b3261e; --warn: #8a5a00; }
