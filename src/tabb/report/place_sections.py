@@ -10,7 +10,7 @@ import numpy as np
 from tabb.report.draw import Axis, Chart, figure, legend, padded, shades
 from tabb.report.gather import Gathered, Scored
 from tabb.report.html import number, percent, say, table
-from tabb.report.rows import extremes, over_time, region_map
+from tabb.report.rows import FEWEST, extremes, over_time, region_map
 from tabb.report.words import main_column, trust_name
 
 LISTED = 10
@@ -43,6 +43,8 @@ def along(scored: Scored) -> list[Any]:
 def regions(found: Gathered, scored: Scored) -> list[Any]:
     trust, name = np.asarray(scored.columns[scored.trust], np.float64), trust_name(scored)
     domains = scored.domains
+    if len(trust) < FEWEST:
+        return [say("There are too few source rows to tell one region from another.")]
     found_map = region_map(domains.source.observation, domains.target.observation, trust)
     means = found_map.mean[np.isfinite(found_map.mean)]
     parts: list[Any] = []

@@ -91,8 +91,9 @@ def distributions(scored: Scored, record: Record) -> list[Any]:
         meaning = trust_meaning(scored, record.rule.name)
         return [say(f"How the {label} of source rows is spread: {meaning}."), _histogram(values, label)]
     parts = [say(
-        "First, TBM of source rows on a logarithmic axis; then the weights made of it. Rows in the left tail are as "
-        "good as target data to the critic; a second hump on the right is a part of the source that does not transfer."
+        "First, TBM of source rows on a logarithmic axis; then the weights made of it. Rows far to the left teach the "
+        "critic what the predictor expects of the target domain; a second hump on the right is a part of the source "
+        "that does not transfer."
     )]  # fmt: skip
     error = None if scored.yardstick is None else scored.yardstick.error
     edges = log_edges([values] if error is None else [values, error], BINS)

@@ -74,6 +74,7 @@ footer { margin-top: 3rem; color: var(--faint); font-size: .85rem; }
   :root { color-scheme: light; --paper: #ffffff; --ink: #000000; --faint: #444444; --rule: #bbbbbb; --box: #f4f6f7;
     --source: #c85a00; --target: #0060a0; --bad: #b3261e; --warn: #8a5a00; }
   body { font-size: 10.5pt; max-width: none; padding: 0; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  .pair { grid-template-columns: 1fr 1fr; }
   nav { display: none; } .wide { overflow: visible; } table.text { min-width: 0; }
   figure, tr, .cards div { break-inside: avoid; } h2 { break-after: avoid; }
 }
