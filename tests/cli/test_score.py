@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import tabb
 from tabb.cli import main
 from tabb.data import save_npz, write_hdf5
 from tabb.errors import RunError, UsageError
-from tabb.evaluation.row_scores import open_run, score_rows
+from tabb.evaluation.row_scores import open_run, run_data, score_rows
 from tabb.rules.tabb import soft_weight
+from tabb.training.config import fingerprint
 
 SMALL = ["--updates", "20", "--evaluations", "0", "--progress", "none", "--jobs", "1"]
 NETWORKS = ["--backbone.hidden", "8", "8", "--backbone.batch-size", "32"]
@@ -104,3 +106,15 @@ def test_what_cannot_be_scored(tabb_run, files, tmp_path, capsys):
     capsys.readouterr()
     assert main(["score", str(tabb_run), "--out", str(tmp_path / "no" / "scores.hdf5")]) == 4
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_rewards_are_those_that_the_run_learned_from(files):
+    """AntMaze's tasks take 1 off each reward before training: the fingerprint of the record is of those."""
+    data = tabb.load(files["source"])
+    learned = dataclasses.replace(data, reward=data.reward - 1)
+    config = {"task": "antmaze-small", "origin": {"source": {"files": [files["source"]]}}}
+    config["data"] = {"source": fingerprint(learned)}
+    found = run_data(config, "source", None, "run").transitions
+    np.testing.assert_array_equal(found.reward, learned.reward)
+    with pytest.raises(UsageError, match="is not the source data that run was trained on"):
+        run_data(config | {"task": None}, "source", None, "run")

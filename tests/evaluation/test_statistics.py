@@ -8,6 +8,7 @@ from tabb.errors import UsageError
 from tabb.evaluation.statistics import (
     bootstrap,
     interquartile_mean,
+    mean_interval,
     not_significantly_worse,
     optimality_gap,
     paired_t_test,
@@ -117,3 +118,13 @@ def test_who_is_marked():
 def test_wrong_scores(call, says):
     with pytest.raises(UsageError, match=says):
         call()
+
+
+def test_mean_interval_is_students():
+    scores = [61.0, 70.5, 66.2, 58.9]
+    found = mean_interval(scores)
+    low, high = scipy.stats.ttest_1samp(scores, 0.0).confidence_interval(0.95)
+    assert found == pytest.approx((np.mean(scores), low, high))
+    assert mean_interval([20.0, 30.0]).high == pytest.approx(25 + 12.7062 * 5, abs=1e-3)
+    with pytest.raises(UsageError, match="two scores at least, there are 1"):
+        mean_interval([1.0])

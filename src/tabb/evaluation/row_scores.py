@@ -21,6 +21,7 @@ from tabb.batch import Domains, Sizes, make_domains
 from tabb.data import read
 from tabb.data.hdf5 import write_columns
 from tabb.data.report import Loaded
+from tabb.environments.tasks import get_task
 from tabb.errors import RunError, UsageError
 from tabb.rules import TABB, Rule
 from tabb.rules.fitting import ROWS_PER_CALL
@@ -74,7 +75,8 @@ def open_run(folder: str | Path, source: Files | None = None, target: Files | No
     if rule.shares(backbone.batch_size)[0] == 0:
         raise UsageError(f"{folder}: {rule.name} draws no source rows, so there is nothing to score")
     loaded = {
-        domain: _data(config, domain, given, str(folder)) for domain, given in (("source", source), ("target", target))
+        domain: run_data(config, domain, given, str(folder))
+        for domain, given in (("source", source), ("target", target))
     }
     seen = split(loaded["target"].transitions, settings.held_out or 0.0).train
     domains = make_domains(loaded["source"].transitions, seen, settings.normalise)
@@ -90,13 +92,22 @@ def open_run(folder: str | Path, source: Files | None = None, target: Files | No
     return Finished(config, learner.rule, backbone, domains, loaded["source"], models, value)
 
 
-def _data(config: dict[str, Any], domain: str, given: Files | None, folder: str) -> Loaded:
-    """The run's data of one domain, from where it was read then or from `given`."""
+def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: str) -> Loaded:
+    """The run's data of one domain, from where it was read then or from `given`; rewards are those it learned from.
+
+    Raises:
+        UsageError: it was trained from arrays and no files are given, or on other data than these.
+        DataError: a file is missing or damaged.
+    """
     origin = config.get("origin", {}).get(domain)
     if given is None and not isinstance(origin, dict):
         raise UsageError(f"{folder}: was trained from arrays, which tabb does not keep; name the files with --{domain}")
     files = list(given) if given is not None else [Path(file) for file in origin["files"]]
     loaded = read(files)
+    offset = get_task(config["task"]).reward_offset if config["task"] is not None else 0.0
+    if offset:
+        rows = loaded.transitions
+        loaded = loaded._replace(transitions=dataclasses.replace(rows, reward=rows.reward + offset))
     if fingerprint(loaded.transitions) != config["data"][domain]:
         raise UsageError(
             f"{loaded.report.name}: is not the {domain} data that {folder} was trained on; name them with --{domain}"
@@ -114,7 +125,11 @@ def score_rows(folder: str | Path, source: Files | None = None, target: Files | 
 
     Raises as `open_run` does, and `UsageError` for a rule that keeps no score.
     """
-    run = open_run(folder, source, target)
+    return scores_of(open_run(folder, source, target), folder)
+
+
+def scores_of(run: Finished, folder: str | Path) -> RowScores:
+    """`score_rows` of a run that was read back from `folder`."""
     if isinstance(run.rule, TABB):
         columns = tabb_scores(run.rule, run)
     else:
@@ -137,12 +152,12 @@ def score_rows(folder: str | Path, source: Files | None = None, target: Files | 
 
 def tabb_scores(rule: TABB, run: Finished) -> dict[str, NDArray[Any]]:
     """Backups, mismatches and weights of all source rows, with V after the last update."""
-    own, predicted = _backups(rule, run, run.domains.source, rule.columns(run.models, run.domains))
+    own, predicted = backups(rule, run, run.domains.source, rule.columns(run.models, run.domains))
     mismatch = rule.mismatch(predicted, own)
     unit = jnp.mean(mismatch)
     if rule.scale == "target":
         columns = rule.target_columns(run.models, run.domains)
-        unit = jnp.mean(target_bellman_mismatch(*_backups(rule, run, run.domains.target, columns)[::-1], 0.0))
+        unit = jnp.mean(target_bellman_mismatch(*backups(rule, run, run.domains.target, columns)[::-1], 0.0))
     certain = dataclasses.replace(rule, uncertainty=0.0)
     found = {
         "own_backup": own,
@@ -154,8 +169,11 @@ def tabb_scores(rule: TABB, run: Finished) -> dict[str, NDArray[Any]]:
     return {name: np.asarray(column) for name, column in found.items()}
 
 
-def _backups(rule: TABB, run: Finished, data: Transitions, columns: dict[str, Any]) -> tuple[Any, Any]:
-    """Own and predicted backups of all rows, in pieces: hidden layers of all at once would take gigabytes."""
+def backups(rule: TABB, run: Finished, data: Transitions, columns: dict[str, Any]) -> tuple[Any, Any]:
+    """Own backups [N] and predicted ones [N, K] of all rows of `data`, whose predicted outcomes are `columns`.
+
+    Computed in pieces: hidden layers of all at once would take gigabytes.
+    """
     following = rule.see_state(run.models, data.next_observation)
     discount: float = run.backbone.discount  # type: ignore[attr-defined]  # every backbone that takes tabb has one
 

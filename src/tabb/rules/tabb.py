@@ -166,8 +166,11 @@ class TABB(Rule):
     def columns(self, models: Models, domains: Domains) -> dict[str, Array]:
         return _predict(models, domains.source)
 
-    def target_columns(self, models: Predictor, domains: Domains) -> dict[str, Array]:
-        return _predict_blind(models, domains.target) if self.scale == "target" else {}
+    def target_columns(self, models: Models, domains: Domains) -> dict[str, Array]:
+        if self.scale != "target":
+            return {}
+        assert isinstance(models, Predictor)  # form agreed is refused with this scale
+        return _predict_blind(models, domains.target)
 
     def predict_target(self, models: Models, rows: Transitions) -> tuple[Array, Array, Array] | None:
         if not isinstance(models, Predictor):  # form agreed says how outcomes differ, not what they are
