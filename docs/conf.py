@@ -19,7 +19,6 @@ version = release = tabb.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
     "repository_links",
     "command_pages",
     "plain_docstrings",
@@ -47,10 +46,9 @@ pygments_dark_style = "native"
 
 # Docstrings are plain text with single backticks for code.
 default_role = "code"
-napoleon_google_docstring = True
-napoleon_numpy_docstring = False
-napoleon_use_ivar = False
+smartquotes = False
 autoclass_content = "class"
+autodoc_inherit_docstrings = False  # a seam that a rule fills is told once, under Rule
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

@@ -155,6 +155,7 @@ def _learners() -> list[str]:
 def write_pages(folder: Path) -> list[Path]:
     """Write the pages of all commands into `folder`; a page that is as it should be is left alone."""
     from tabb.cli import COMMANDS
+    from tabb.data.storage import atomic
 
     written = []
     for name, what in COMMANDS.items():
@@ -162,10 +163,11 @@ def write_pages(folder: Path) -> list[Path]:
         text = page(name, what, examples.read_text(encoding="utf-8") if examples.exists() else "")
         file = folder / f"{name}.md"
         if not file.exists() or file.read_text(encoding="utf-8") != text:
-            file.write_text(text, encoding="utf-8")
+            with atomic(file) as part:  # another build may read it now
+                part.write_text(text, encoding="utf-8")
         written.append(file)
     for file in set(folder.glob("*.md")) - {*written, folder / "index.md"}:
-        file.unlink()  # of a command that is no more
+        file.unlink(missing_ok=True)  # of a command that is no more
     return written
 
 
