@@ -15,7 +15,7 @@ author = "the tabb contributors"
 copyright = author
 version = release = tabb.__version__
 
-# The last four are ours, in `_ext`.
+# The last four are of this project, in `_ext`.
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
@@ -39,7 +39,7 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_math_renderer = "pictures"
-# Furo asks for an icon font or a host only where one is configured; nothing here is loaded from elsewhere.
+# Furo loads neither fonts nor scripts from elsewhere, and no option that would is set.
 html_theme_options = {"navigation_with_keys": True}
 pygments_style = "friendly"
 pygments_dark_style = "native"

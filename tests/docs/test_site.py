@@ -18,8 +18,8 @@ from tabb.cli import COMMANDS
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = ("sphinx", "myst_parser", "furo", "ziamath")
 pytestmark = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in NEEDED),
-    reason='the site needs the extra `docs`: pip install -e ".[docs]"',
+    not (ROOT / "docs").exists() or any(importlib.util.find_spec(name) is None for name in NEEDED),
+    reason='the site needs docs/ and the extra `docs`: pip install -e ".[docs]"',
 )
 
 
@@ -102,18 +102,18 @@ def test_every_command_has_a_page_with_its_options(site: Path) -> None:
         told[name] = html.unescape(re.sub(r"<[^>]+>", "", text))
         assert f"tabb {name}" in told[name]
     for name, option, meaning in (
-        ("audit", "--source", "source data of a pair"),
-        ("benchmark", "--budget {paper,short,smoke}", "1,000,000 updates and 5 seeds"),
-        ("collect", "--rows INT", "(default: 5000)"),
-        ("data", "--columns", "of each column"),
-        ("evaluate", "--episodes INT", "(default: 10)"),
+        ("audit", "--source {None}|STR", "source data of a pair"),
+        ("benchmark", "--budget {paper,short,smoke}", "paper: 1,000,000 updates and 5 seeds"),
+        ("collect", "--rows INT", "transitions; the last episode is cut where they are reached (default: 5000)"),
+        ("data", "--columns", "also minimum, maximum"),
+        ("evaluate", "--episodes INT", "episodes (default: 10)"),
         ("figure", "--rankings [STR [STR ...]]", "rankings to compare"),
         ("score", "--out {None}|PATH", "HDF5 file to write"),
         ("tasks", "--json", "print JSON"),
-        ("train", "--backbone.expectile FLOAT", "(default: 0.7)"),
+        ("train", "--backbone.expectile FLOAT", "λ of the value loss"),
         ("train", "--rule.predictor.heads INT", "K, the number of target heads"),
     ):
-        assert re.search(rf"{re.escape(option)}\s.*{re.escape(meaning)}", told[name], re.DOTALL), (name, option)
+        assert option + meaning in told[name], (name, option)
 
 
 def test_every_public_name_is_in_the_reference(pages: dict[Path, Page]) -> None:
