@@ -19,6 +19,7 @@ COMMANDS = {
     "audit": "find what is wrong in data files: where, how bad, and how to mend it",
     "score": "write what a finished run says of each source row: TBM, weights, the scores of rival rules",
     "data": "list the data sets at hand, or describe files: rows, episodes, returns, defects",
+    "track": "send the metrics of runs on disk to TensorBoard files, trackio or wandb",
     "benchmark": "compare methods over a suite of tasks, with honest statistics",
     "figure": "compute a figure of the paper anew, with its table",
     "tasks": "list the tasks: robot, shift, level, reference returns",
