@@ -73,12 +73,20 @@ def inspect_arrays(
     return build(given, name=name, layout="arrays")
 
 
-def build(raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, Any] | None = None) -> Loaded:
-    """Check the columns `raw` (keys as in `from_arrays`), find the episodes, drop rows with nowhere to go."""
+def build(
+    raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, Any] | None = None, owned: bool = False
+) -> Loaded:
+    """Check the columns `raw` (keys as in `from_arrays`), find the episodes, drop rows with nowhere to go.
+
+    `owned`: nobody else needs the arrays. `raw` is emptied and rows move within them, so that a large file takes
+    little more memory than its transitions.
+    """
     columns = _checked(raw, name)
+    if owned:
+        raw.clear()
     observations, terminals = columns["observations"], columns["terminals"]
-    timeouts = columns.get("timeouts")
-    found = boundaries(observations, terminals, columns.get("next_observations"), timeouts, columns.get("episodes"))
+    timeouts, stored = columns.get("timeouts"), columns.get("next_observations")
+    found = boundaries(observations, terminals, stored, timeouts, columns.get("episodes"), owned)
     drop = found.unknown & ~terminals
     keep = ~drop
     if not keep.any():
@@ -87,20 +95,7 @@ def build(raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, 
             "observations",
             f"no row of {len(keep)} has a next observation; give episodes of two steps or more",
         )
-    started = np.cumsum(found.end) - found.end
-    _, numbers = np.unique(started[keep], return_inverse=True)  # an episode may have lost its only row
-    pick = slice(None) if keep.all() else keep
-    transitions = Transitions(
-        observation=observations[pick],
-        action=columns["actions"][pick],
-        reward=columns["rewards"][pick],
-        next_observation=found.next_observations[pick],
-        terminal=terminals[pick].astype(np.float32),
-        episode=numbers.astype(np.int32),
-    )
-
-    stored = "next_observations" in columns
-    crossing = drop & (found.leaked if stored else found.reset)
+    crossing = drop & (found.reset if stored is None else found.leaked)
     reasons = {LEAKED: np.flatnonzero(crossing), NOT_STORED: np.flatnonzero(drop & ~crossing)}
     reasons = {reason: rows for reason, rows in reasons.items() if rows.size}
     ends = np.flatnonzero(found.end)
@@ -109,10 +104,10 @@ def build(raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, 
         name=name,
         layout=layout,
         rows=len(observations),
-        kept=len(transitions),
+        kept=int(keep.sum()),
         dropped={reason: int(rows.size) for reason, rows in reasons.items()},
         dropped_rows={reason: tuple(rows[:FIRST_ROWS].tolist()) for reason, rows in reasons.items()},
-        wrong_next=tuple(np.flatnonzero(found.leaked).tolist()) if stored else (),
+        wrong_next=() if stored is None else tuple(np.flatnonzero(found.leaked).tolist()),
         episode_ends=tuple(ends.tolist()),
         returns=_returns(columns["rewards"], ends),
         unfinished=(len(ends) - 1,) if _last_unfinished(ends, terminals, timeouts) else (),
@@ -124,7 +119,39 @@ def build(raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, 
         doubts=tuple(doubts),
         kept_rows=np.flatnonzero(keep),
     )
+    transitions = Transitions(
+        observation=_kept(observations, keep, owned),
+        action=_kept(columns["actions"], keep, owned),
+        reward=_kept(columns["rewards"], keep, owned),
+        next_observation=_kept(found.next_observations, keep, owned or stored is None),
+        terminal=terminals[keep].astype(np.float32),
+        episode=_numbers(found.end, keep),
+    )
     return Loaded(transitions, report)
+
+
+def _numbers(end: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """The episode of each row that is kept, from 0 and without gaps: an episode may have lost its only row."""
+    before = np.cumsum(end, dtype=np.int32)
+    before -= end
+    before = before[keep]
+    numbers = np.zeros(len(before), np.int32)
+    np.cumsum(before[1:] != before[:-1], out=numbers[1:])
+    return numbers
+
+
+def _kept(column: np.ndarray, keep: np.ndarray, owned: bool) -> np.ndarray:
+    """The rows to keep; where the column is `owned` they move up within it."""
+    if keep.all():
+        return column
+    if not owned:
+        return column[keep]
+    filled = 0
+    for piece in checks.pieces(len(column)):
+        rows = column[piece][keep[piece]]
+        column[filled : filled + len(rows)] = rows
+        filled += len(rows)
+    return column[:filled]
 
 
 def _checked(raw: dict[str, Any], name: str) -> dict[str, np.ndarray]:
@@ -183,9 +210,13 @@ def _last_unfinished(ends: np.ndarray, terminals: np.ndarray, timeouts: np.ndarr
 def _clipped(observations: np.ndarray) -> tuple[float, float] | None:
     """Entries sharing exactly the largest magnitude are clipped, unless nearly every row has one (a code)."""
     limit = max(float(observations.max()), -float(observations.min()))
-    at_limit = np.abs(observations) == limit
-    share = float(at_limit.any(axis=1).mean())
-    return (limit, share) if limit > 0 and at_limit.sum() > 2 and share < 0.9 else None
+    entries = rows = 0
+    for piece in checks.pieces(len(observations)):
+        at_limit = np.abs(observations[piece]) == limit
+        entries += int(at_limit.sum())
+        rows += int(at_limit.any(axis=1).sum())
+    share = rows / len(observations)
+    return (limit, share) if limit > 0 and entries > 2 and share < 0.9 else None
 
 
 def _notes(columns: dict[str, np.ndarray], ends: np.ndarray, resets: int) -> tuple[list[str], list[str]]:

@@ -43,7 +43,7 @@ def load_npz(path: str | Path) -> Loaded:
         ) from None
     if "observation" in columns:
         return _saved(columns, str(path))
-    return build(columns, name=str(path), layout="npz")
+    return build(columns, name=str(path), layout="npz", owned=True)
 
 
 def save_npz(path: str | Path, transitions: Transitions) -> None:
@@ -80,7 +80,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             if key not in names:
                 continue
             try:
-                columns[key] = file[key]
+                columns[key] = file[key] if key in checks.WHOLE else checks.narrow(file[key])
             except Exception as error:  # as above; here the key is known
                 reason = checks.one_line(str(error)) or type(error).__name__
                 pickled = "object" in reason.lower()
