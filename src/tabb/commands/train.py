@@ -272,6 +272,7 @@ def _resume(root: Path, jobs: int | None, progress: Any, track: str | None) -> i
 
 def _check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
     """Check that the data sets fit together and, to `show`, say what they are and what looks wrong in them."""
+    from tabb.audit import short_form
     from tabb.data import check_domains, check_side
 
     if len(loaded) == 1:
@@ -284,6 +285,7 @@ def _check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
         return
     for domain, data in loaded.items():
         _tell(domain, data.report)
+        found += [f"{domain}: {line}" for line in short_form(data)]
     for warning in found:
         print(f"tabb: warning: {warning}", file=sys.stderr)
 
