@@ -12,9 +12,11 @@ import pytest
 
 from tabb.audit import audit, short_form
 from tabb.audit.columns import check_columns
+from tabb.audit.physics import check_physics
 from tabb.cli import main
-from tabb.data import inspect_arrays, save_npz, write_hdf5
+from tabb.data import inspect_arrays, read, save_npz, write_hdf5
 from tabb.data.collect import collect
+from tabb.environments import get_task
 from tabb.errors import UsageError
 
 
@@ -273,6 +275,20 @@ def test_what_training_says_of_a_file(clean):
     assert len(said) == 2
 
 
+def test_training_says_it(clean, capsys):
+    from tabb.commands.train import _check_data
+
+    columns = {key: column.copy() for key, column in clean.items()}
+    late(columns)
+    sides = {"source": inspect_arrays(**clean), "target": inspect_arrays(**columns)}
+    _check_data(sides, "legacy", show=True)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tabb: warning: ")]
+    assert len(said) == 1
+    assert said[0].startswith("tabb: warning: target: rewards: a step explains the reward of the row after better")
+    _check_data(sides, "legacy", show=False)
+    assert capsys.readouterr().err == ""
+
+
 # --- Files of the catalogue's tasks ---
 
 
@@ -398,6 +414,25 @@ def test_boundary_rows_of_the_public_target_files(real_data):
         assert not {"reward-timing", "duplicated-rows", "doubt"} & set(found)
         checked += 1
     assert checked == 12
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("robot", ["hopper", "halfcheetah", "walker2d", "ant"])
+def test_physics_of_the_public_target_files(robot, real_data):
+    for shift in ("gravity_0.5", "kinematic", "morph"):
+        file = real_data / "target" / f"{robot}_{shift}_medium.hdf5"
+        finding, engine = check_physics(read(file), get_task(f"{robot}-{shift.replace('_', '-')}"))
+        assert engine == "legacy"
+        assert finding.level == "note", str(finding)
+
+
+@pytest.mark.data
+def test_public_target_files_that_share_rows(real_data):
+    files = [
+        real_data / "target" / f"walker2d_morph_{quality}.hdf5" for quality in ("medium", "expert", "medium_expert")
+    ]
+    found = [finding for finding in audit(*files).findings if finding.code == "shared-rows"]
+    assert [finding.what.split(" rows")[0] for finding in found] == ["2,996", "590"]
 
 
 def wrong_rows(facts, name):

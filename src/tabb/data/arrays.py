@@ -8,6 +8,7 @@ import numpy as np
 
 from tabb.data import checks
 from tabb.data.boundaries import boundaries
+from tabb.data.inspection import clipped, last_unfinished, notes_of, returns_of
 from tabb.data.report import FIRST_ROWS, Loaded, Report
 from tabb.transitions import Transitions
 
@@ -99,7 +100,7 @@ def build(
     reasons = {LEAKED: np.flatnonzero(crossing), NOT_STORED: np.flatnonzero(drop & ~crossing)}
     reasons = {reason: rows for reason, rows in reasons.items() if rows.size}
     ends = np.flatnonzero(found.end)
-    notes, doubts = _notes(columns, ends, int(found.reset.sum()))
+    notes, doubts = notes_of(columns, ends, int(found.reset.sum()))
     report = Report(
         name=name,
         layout=layout,
@@ -109,11 +110,11 @@ def build(
         dropped_rows={reason: tuple(rows[:FIRST_ROWS].tolist()) for reason, rows in reasons.items()},
         wrong_next=() if stored is None else tuple(np.flatnonzero(found.leaked).tolist()),
         episode_ends=tuple(ends.tolist()),
-        returns=_returns(columns["rewards"], ends),
-        unfinished=(len(ends) - 1,) if _last_unfinished(ends, terminals, timeouts) else (),
+        returns=returns_of(columns["rewards"], ends),
+        unfinished=(len(ends) - 1,) if last_unfinished(ends, terminals, timeouts) else (),
         terminals=int(terminals.sum()),
         truncations=int((~terminals[ends]).sum()),
-        clipped=_clipped(observations),
+        clipped=clipped(observations),
         provenance=dict(provenance or {}),
         notes=tuple(notes),
         doubts=tuple(doubts),
@@ -185,73 +186,3 @@ def _checked(raw: dict[str, Any], name: str) -> dict[str, np.ndarray]:
         )
     columns["actions"] = checks.actions_in_range(columns["actions"], name)
     return columns
-
-
-def _returns(rewards: np.ndarray, ends: np.ndarray) -> tuple[float, ...]:
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    return tuple(np.add.reduceat(rewards.astype(np.float64), starts).tolist())
-
-
-def _last_unfinished(ends: np.ndarray, terminals: np.ndarray, timeouts: np.ndarray | None) -> bool:
-    """Whether the end of the file cut the last episode.
-
-    It did if the episode has no end of its own and is shorter than the time limit seen in the others. With no
-    other truncated episode to compare with, its `timeouts` flag decides.
-    """
-    if terminals[-1]:
-        return False
-    lengths = np.diff(ends, prepend=-1)
-    others = lengths[:-1][~terminals[ends[:-1]]]
-    if others.size:
-        return bool(lengths[-1] < others.max())
-    return timeouts is None or not bool(timeouts[-1])
-
-
-def _clipped(observations: np.ndarray) -> tuple[float, float] | None:
-    """Entries sharing exactly the largest magnitude are clipped, unless nearly every row has one (a code)."""
-    limit = max(float(observations.max()), -float(observations.min()))
-    entries = rows = 0
-    for piece in checks.pieces(len(observations)):
-        at_limit = np.abs(observations[piece]) == limit
-        entries += int(at_limit.sum())
-        rows += int(at_limit.any(axis=1).sum())
-    share = rows / len(observations)
-    return (limit, share) if limit > 0 and entries > 2 and share < 0.9 else None
-
-
-def _notes(columns: dict[str, np.ndarray], ends: np.ndarray, resets: int) -> tuple[list[str], list[str]]:
-    """What a reader should know, and what looks wrong."""
-    notes, doubts = [], []
-    terminals, timeouts = columns["terminals"], columns.get("timeouts")
-    both = 0 if timeouts is None else int((terminals & timeouts).sum())
-    if both:
-        notes.append(f"{both} rows are marked both terminal and timeout; they count as terminal")
-        if timeouts is not None and both == int(timeouts.sum()):
-            doubts.append("every timeout is also terminal: check that `terminals` does not hold Gym's old `done`")
-    if resets:
-        notes.append(f"{resets} ends of episodes are stated nowhere and were found by their jump to a first state")
-    if "episodes" not in columns and "next_observations" not in columns and timeouts is None:
-        notes.append("neither timeouts, episodes nor next_observations: truncations were looked for, not stated")
-        if len(ends) == 1 and not terminals.any():
-            doubts.append(
-                f"all {len(terminals):,} rows are taken as one episode: say where episodes end with terminals, "
-                "timeouts or episodes"
-            )
-    limit = _time_limit(terminals, ends)
-    if limit:
-        doubts.append(
-            f"{limit[0]:,} of {int(terminals.sum()):,} terminal rows come after {limit[1]:,} steps exactly, and "
-            "none later: if that is a time limit, mark them as timeouts, or their futures count as worth nothing"
-        )
-    return notes, doubts
-
-
-def _time_limit(terminals: np.ndarray, ends: np.ndarray) -> tuple[int, int] | None:
-    """(count, length) where several terminal episodes share exactly the largest length; else None.
-
-    Tasks end by themselves after very different numbers of steps, a time limit always after the same.
-    """
-    lengths = np.diff(ends, prepend=-1)
-    longest = int(lengths.max())
-    count = int((terminals[ends] & (lengths == longest)).sum())
-    return (count, longest) if count >= 3 and longest >= 20 else None
