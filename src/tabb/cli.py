@@ -22,6 +22,7 @@ COMMANDS = {
     "audit": "find what is wrong in data files: where, how bad, and how to mend it",
     "data": "list the data sets at hand, or describe files: rows, episodes, returns, defects",
     "collect": "roll a policy out, with noise, into an HDF5 data set with its provenance",
+    "track": "send the metrics of runs on disk to TensorBoard files, trackio or wandb",
     "benchmark": "compare methods over a suite of tasks, with honest statistics",
     "figure": "compute a figure of the paper anew, with its table",
     "tasks": "list the tasks: robot, shift, level, reference returns",

@@ -10,10 +10,14 @@ import h5py
 import numpy as np
 import pytest
 
-from tabb.audit import audit
+from tabb.audit import audit, short_form
 from tabb.audit.columns import check_columns
+from tabb.audit.physics import check_physics
 from tabb.cli import main
-from tabb.data import save_npz, write_hdf5
+from tabb.data import inspect_arrays, read, save_npz, write_hdf5
+from tabb.data.collect import collect
+from tabb.environments import get_task
+from tabb.errors import UsageError
 
 
 def robot(rows=3_000, seed=0, gain=0.3, length=100):
@@ -196,6 +200,162 @@ def test_the_same_bytes_under_two_names(clean, tmp_path):
     assert found.level == "error"
 
 
+def test_the_same_rows_in_other_bytes(clean, tmp_path):
+    first = stored(tmp_path / "friction_0.1.hdf5", clean)
+    second = str(tmp_path / "friction_0.5.hdf5")
+    write_hdf5(second, clean)  # compressed
+    found = codes(audit(first, second))
+    assert found["identical-rows"].level == "error"
+    assert found["identical-rows"].where == f"{first} and {second}"
+    assert found["identical-rows"].what == "hold the same 2,970 rows"  # 30 ends of episodes are dropped
+    assert "identical-files" not in found
+    said = codes(audit(source=first, target=second))
+    assert "hold the same 2,970 rows" in said["no-pair"].what
+    assert "identical-rows" not in said
+
+
+def test_rows_that_two_files_share(clean, tmp_path):
+    other = {key: column[1_500:].copy() for key, column in robot(3_000, seed=1).items()}
+    for key, column in other.items():
+        column[:500] = clean[key][1_000:1_500]
+    first, second = stored(tmp_path / "a.hdf5", clean), stored(tmp_path / "b.hdf5", other)
+    found = codes(audit(first, second))["shared-rows"]
+    assert found.level == "warning"
+    assert found.what.startswith("495 rows of the first (17%) are in the second too")
+    assert set(found.rows) == set(range(1_000, 1_500)) - set(range(1_099, 1_500, 100))  # rows of the file
+    assert "shared-rows" not in codes(audit(first, stored(tmp_path / "c.hdf5", robot(2_000, seed=2))))
+
+
+def test_all_faults_of_npz_files_are_told(clean, tmp_path, pair):
+    columns = {key: column.copy() for key, column in clean.items()}
+    columns["rewards"][[4, 17]] = np.nan
+    columns["actions"] *= 3
+    np.savez(tmp_path / "own.npz", **columns)
+    found = codes(audit(tmp_path / "own.npz"))
+    assert found["nan"].rows == (4, 17)
+    assert "action-range" in found
+    assert "unreadable" not in found
+    save_npz(tmp_path / "saved.npz", pair[0])
+    with np.load(tmp_path / "saved.npz") as file:
+        saved = dict(file)
+    saved["observation"][[3, 9]] = np.inf
+    np.savez(tmp_path / "saved.npz", **saved)
+    assert codes(audit(tmp_path / "saved.npz"))["inf"].rows == (3, 9)
+
+
+def test_lengths_and_returns_are_told(clean, tmp_path):
+    found = audit(stored(tmp_path / "file.hdf5", clean))
+    report = found.to_dict()["reports"][str(tmp_path / "file.hdf5")]
+    assert report["lengths"] == [100] * 30
+    returns = clean["rewards"].astype(float).reshape(30, 100).sum(axis=1)
+    np.testing.assert_allclose(report["returns"], returns)
+    text = str(found)
+    assert "100 to 100 rows (median 100)" in text
+    assert f"{returns.mean():.1f}, mean over finished episodes; {returns.min():,.1f} to {returns.max():,.1f}" in text
+
+
+def test_the_most_harmful_comes_first(clean, tmp_path):
+    columns = {key: column.copy() for key, column in clean.items()}
+    twice(columns)
+    repeated(columns)
+    limits(columns)
+    found = audit(stored(tmp_path / "file.hdf5", columns))
+    order = [finding.code for finding in found.findings if finding.level == "warning"]
+    assert order == ["doubt", "duplicated-rows", "duplicated-column"]
+
+
+def test_what_training_says_of_a_file(clean):
+    columns = {key: column.copy() for key, column in clean.items()}
+    assert short_form(inspect_arrays(**columns)) == []
+    late(columns)
+    twice(columns)
+    said = short_form(inspect_arrays(**columns))
+    assert said[0].startswith("observations: columns 0 and 3 are equal in every row; check that no sensor")
+    assert said[1].startswith("rewards: a step explains the reward of the row after better")
+    assert len(said) == 2
+
+
+def test_training_says_it(clean, capsys):
+    from tabb.commands.train import _check_data
+
+    columns = {key: column.copy() for key, column in clean.items()}
+    late(columns)
+    sides = {"source": inspect_arrays(**clean), "target": inspect_arrays(**columns)}
+    _check_data(sides, "legacy", show=True)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tabb: warning: ")]
+    assert len(said) == 1
+    assert said[0].startswith("tabb: warning: target: rewards: a step explains the reward of the row after better")
+    _check_data(sides, "legacy", show=False)
+    assert capsys.readouterr().err == ""
+
+
+# --- Files of the catalogue's tasks ---
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory):
+    """`logs(task, engine, seed)`: a file of 400 rows under random actions."""
+    folder = tmp_path_factory.mktemp("logs")
+
+    def make(task, engine="legacy", seed=0):
+        path = folder / f"{task}-{engine}-{seed}.hdf5"
+        if not path.exists():
+            collect(None, task, path, rows=400, engine=engine, seed=seed)
+        return path
+
+    return make
+
+
+def test_hopper_frictions_that_are_the_same_physics(logs, tmp_path):
+    first, second = logs("hopper-friction-0.1"), logs("hopper-friction-0.5")
+    found = codes(audit(first, second))
+    assert "hold the same" in found["identical-rows"].what
+    assert found["same-physics"].level == "warning"
+    other = audit(first, logs("hopper-friction-0.5", seed=50))
+    assert "identical-rows" not in codes(other)
+    said = [finding for finding in other.findings if finding.code == "same-physics"]
+    assert [finding.level for finding in said] == ["warning"] * 2
+    assert "is of hopper-friction-0.1, which is the same physics as hopper-friction-0.5" in said[0].what
+    named = shutil.copy(first, tmp_path / "hopper_friction_0.1_medium.hdf5")  # by its name alone
+    with h5py.File(named, "a") as file:
+        del file.attrs["task"]
+    assert codes(audit(named))["same-physics"].level == "note"
+    found = codes(audit(first, logs("hopper-friction-2.0", seed=50)))
+    assert found["same-physics"].level == "note"
+    assert "shared-rows" not in found
+
+
+def test_steps_are_compared_with_the_simulator(logs, tmp_path):
+    file = logs("hopper-gravity-0.5")
+    found = codes(audit(file, task="hopper-gravity-0.5"))["physics"]
+    assert found.level == "note"
+    assert "follows the physics of hopper-gravity-0.5, engine legacy" in found.what
+    found = codes(audit(file, task="hopper-gravity-2.0"))["physics"]
+    assert found.level == "warning"
+    assert "does not follow the physics of hopper-gravity-2.0" in found.what
+    unshifted = codes(audit(logs("hopper", "native"), task="hopper-gravity-0.5"))["physics"]
+    assert unshifted.level == "warning"
+    assert "it follows hopper, engine native" in unshifted.what
+    other = codes(audit(logs("halfcheetah-friction-0.1"), task="halfcheetah-friction-0.1"))["physics"]
+    assert "halfcheetah-friction-0.1, engine legacy" in other.what
+    with pytest.raises(UsageError, match="observation_size is 11 but 17 in task walker2d-morph; name the task"):
+        audit(file, task="walker2d-morph")
+
+
+def test_engines_that_files_do_not_state(logs, tmp_path):
+    """The simulator tells engines apart where attributes are wrong or missing."""
+    source, target = logs("hopper"), shutil.copy(logs("hopper-gravity-0.5", "native"), tmp_path / "target.hdf5")
+    with h5py.File(target, "a") as file:
+        file.attrs["engine"] = "legacy"
+    found = audit(source=source, target=target, task="hopper-gravity-0.5").of_level("error")
+    assert [finding.code for finding in found] == ["engine", "engine"]
+    assert any("states engine legacy but follows engine native" in finding.what for finding in found)
+    with h5py.File(target, "a") as file:
+        del file.attrs["engine"]
+    (found,) = audit(source=source, target=target, task="hopper-gravity-0.5").of_level("error")
+    assert found.what == f"steps follow different engines: {source} engine legacy and {target} engine native"
+
+
 def test_coverage_counts_states_where_the_target_was(clean, tmp_path):
     source = {key: column.copy() for key, column in clean.items()}
     target = robot(3_000, seed=0)
@@ -214,6 +374,7 @@ def test_files_that_cannot_be_read_are_findings(clean, tmp_path, pair):
     wrong = found.of_level("error")
     assert [finding.code for finding in wrong] == ["unreadable"] * 4
     assert list(found.loaded) == [whole]
+    assert not [finding for finding in found.findings if finding.code == "identical-files"]
     save_npz(tmp_path / "pair.npz", pair[0])
     assert not audit(tmp_path / "pair.npz").of_level("error")
 
@@ -237,6 +398,8 @@ def test_command(clean, tmp_path, capsys):
     columns["rewards"][3] = np.nan
     assert main(["audit", stored(tmp_path / "bad.hdf5", columns), "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["findings"][0]["rows"] == [3]
+    assert main(["audit", good, "--task", "no-task"]) == 2
+    assert "unknown task 'no-task'" in capsys.readouterr().err
     assert main(["audit"]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
@@ -251,6 +414,25 @@ def test_boundary_rows_of_the_public_target_files(real_data):
         assert not {"reward-timing", "duplicated-rows", "doubt"} & set(found)
         checked += 1
     assert checked == 12
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("robot", ["hopper", "halfcheetah", "walker2d", "ant"])
+def test_physics_of_the_public_target_files(robot, real_data):
+    for shift in ("gravity_0.5", "kinematic", "morph"):
+        file = real_data / "target" / f"{robot}_{shift}_medium.hdf5"
+        finding, engine = check_physics(read(file), get_task(f"{robot}-{shift.replace('_', '-')}"))
+        assert engine == "legacy"
+        assert finding.level == "note", str(finding)
+
+
+@pytest.mark.data
+def test_public_target_files_that_share_rows(real_data):
+    files = [
+        real_data / "target" / f"walker2d_morph_{quality}.hdf5" for quality in ("medium", "expert", "medium_expert")
+    ]
+    found = [finding for finding in audit(*files).findings if finding.code == "shared-rows"]
+    assert [finding.what.split(" rows")[0] for finding in found] == ["2,996", "590"]
 
 
 def wrong_rows(facts, name):

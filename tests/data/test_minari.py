@@ -238,3 +238,17 @@ def test_without_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "minari", None)
     with pytest.raises(UsageError, match=r'pip install "tabb-rl\[minari\]"'):
         load("minari:own/robot/medium-v0")
+
+
+def test_audit_reads_the_folder(make):
+    from tabb.audit import audit
+
+    found = audit(f"minari:{make()}")
+    assert not found.of_level("error")
+    assert next(iter(found.loaded)) == "minari:own/robot/medium-v0"
+    odd = episode(5, "terminal", 1)
+    odd.actions[:, 1] = 0.25
+    found = audit(f"minari:{make('own/robot/odd-v0', [odd])}")
+    assert [finding.what for finding in found.of_level("warning") if finding.code == "constant"] == [
+        "columns 1 are the same in every row"
+    ]

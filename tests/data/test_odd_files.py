@@ -557,13 +557,87 @@ def test_much_damage_to_real_and_foreign_files(seed, good, tmp_path):
     fuzz(good, seed, 3000)
 
 
-def test_memory_of_a_whole_file():
-    """Loading needs the columns as read and as kept, the next observations, and what the search for ends takes."""
-    with h5py.File(BUNDLED) as file:
-        data = sum(file[key].nbytes for key in file if isinstance(file[key], h5py.Dataset))
-    load(BUNDLED)
-    tracemalloc.start()
-    load(BUNDLED)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 6 * data + 2 * BUNDLED.stat().st_size
+PEAK = r"""
+import re, sys
+from pathlib import Path
+from tabb.data import load
+def memory(name):  # VmRSS: now, VmHWM: at most so far
+    return 1024 * int(re.search(name + r":\s+(\d+)", Path("/proc/self/status").read_text())[1])
+load(sys.argv[1])
+before = memory("VmRSS")
+made = load(sys.argv[2])
+print(memory("VmHWM") - before, len(made))
+"""
+
+
+def write_large(path, rows, kind="f4", following=False, **options):
+    """Episodes of 100 rows; returns the bytes of the columns before compression."""
+    steps = np.sin(np.arange(rows * 17, dtype="f4")).reshape(rows, 17)
+    columns = {"observations": steps.astype(kind), "actions": steps[:, :6].astype(kind)}
+    columns |= {"rewards": steps[:, 7].astype(kind), "terminals": np.zeros(rows, bool)}
+    if following:
+        columns["next_observations"] = np.roll(columns["observations"], -1, axis=0)
+        columns["next_observations"][99::100] += 0.5
+    else:
+        columns["timeouts"] = np.arange(rows) % 100 == 99
+    if path.suffix == ".npz":
+        np.savez(path, **columns)
+    else:
+        with h5py.File(path, "w") as file:
+            for key, column in columns.items():
+                file.create_dataset(key, data=column, **options)
+    return sum(column.nbytes for column in columns.values())
+
+
+LARGE = {
+    "d4rl.hdf5": {},
+    "gzip.hdf5": {"compression": "gzip", "compression_opts": 1, "shuffle": True},
+    "odrl.hdf5": {"following": True},
+    "double.hdf5": {"kind": "f8"},
+    "double.npz": {"kind": "f8"},
+    "columns.npz": {},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of a process as Linux tells it")
+@pytest.mark.parametrize("name", LARGE)
+def test_memory_of_a_large_file(name, tmp_path):
+    """Never more than twice what the columns take uncompressed: of plain float32 the transitions alone are 1.75."""
+    rows = 1_000_000
+    data = write_large(tmp_path / name, rows, **LARGE[name])
+    run = [sys.executable, "-c", PEAK, BUNDLED, tmp_path / name]
+    peak, made = map(int, subprocess.run(run, capture_output=True, text=True, check=True).stdout.split())
+    assert made > 0.98 * rows
+    assert peak < 2 * data + 24_000_000  # flags and what Python, NumPy and HDF5 hold on to
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_files_are_loaded_rightly(name, tmp_path):
+    """Rows that move up in place, piece by piece, are those that a user's arrays give."""
+    rows = 150_000
+    write_large(tmp_path / name, rows, **LARGE[name])
+    with np.load(tmp_path / name) if name.endswith("npz") else h5py.File(tmp_path / name) as file:
+        columns = {key: np.asarray(file[key]) for key in file}
+    copies = {key: column.copy() for key, column in columns.items()}
+    expected, made = from_arrays(**columns), load(tmp_path / name)
+    for key in ("observation", "action", "reward", "next_observation", "terminal", "episode"):
+        np.testing.assert_array_equal(getattr(made, key), getattr(expected, key))
+    for key, column in copies.items():
+        np.testing.assert_array_equal(columns[key], column)  # a user's own arrays stay as they were
+    last = np.flatnonzero(np.arange(rows) % 100 != 99) if "timeouts" in columns else np.arange(rows)
+    np.testing.assert_array_equal(made.observation, columns["observations"][last].astype("f4"))
+    np.testing.assert_array_equal(made.episode, last // 100)
+
+
+def test_doubles_that_float32_cannot_hold(good):
+    """A number too large is told as it is, an episode's number is not rounded."""
+    with h5py.File(good, "a") as file:
+        del file["timeouts"]
+        file["episodes"] = np.repeat([2.0**24, 2.0**24 + 1], 6)
+        values = file["rewards"][()].astype("f8")
+    assert np.max(load(good).episode) == 1
+    values[3] = 1e300
+    with h5py.File(good, "a") as file:
+        put("rewards", values)(file)
+    refused(good, r"rewards: row 3 is 1e\+300, not a finite float32")

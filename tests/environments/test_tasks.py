@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tabb.environments import TASKS, get_task
+from tabb.environments import TASKS, get_task, one_step
+from tabb.environments.tasks import SAME_PHYSICS
 from tabb.errors import UsageError
 
 DATA = os.environ.get("TABB_DATA")
@@ -66,3 +67,27 @@ def test_names_are_known_without_mujoco():
     code = "import sys, tabb.environments.tasks as t; t.get_task('ant'); print('mujoco' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_tasks_that_are_the_same_physics():
+    """Of all tasks of a robot, only those listed step alike, bit for bit, from states near, on and in the ground."""
+    generator = np.random.default_rng(0)
+    listed = {frozenset(names) for names, _ in SAME_PHYSICS}
+    assert get_task("hopper-friction-0.5").same_physics == ("hopper-friction-0.1",)
+    assert get_task("hopper-friction-2.0").same_physics == ()
+    heights = {"hopper": (0.5, 1.3), "halfcheetah": (-0.3, 0.1), "walker2d": (0.4, 1.3), "ant": (0.2, 0.8)}
+    found = set()
+    for robot, (low, high) in heights.items():
+        tasks = [task for task in TASKS.values() if task.robot == robot]
+        states = generator.uniform(-2.5, 2.5, (40, tasks[0].observation_size))
+        states[:, 0] = generator.uniform(low, high, 40)
+        if robot == "ant":
+            states[:, 1:5] /= np.linalg.norm(states[:, 1:5], axis=1, keepdims=True)
+            states[:, 27:] = 0
+        actions = generator.uniform(-1, 1, (40, tasks[0].action_size))
+        alike: dict[bytes, list[str]] = {}
+        for task in tasks:
+            steps = one_step(task, states, actions)
+            alike.setdefault(steps.next_observation.tobytes(), []).append(task.name)
+        found |= {frozenset(names) for names in alike.values() if len(names) > 1}
+    assert found == listed

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 
 from tabb.audit.columns import check_columns
-from tabb.audit.episodes import check_episodes
+from tabb.audit.episodes import check_episodes, check_reward_timing
+from tabb.audit.files import check_bytes, check_rows, check_tasks
 from tabb.audit.finding import LEVELS, Finding, Level
 from tabb.audit.pair import check_pair
-from tabb.data import storage
+from tabb.audit.physics import check_physics
+from tabb.data import hdf5, npz, storage
 from tabb.data.files import read, split
-from tabb.data.hdf5 import raw_columns
+from tabb.data.minari_sets import is_minari
 from tabb.data.report import Loaded
+from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataError
 
 PathLike = str | Path
@@ -49,13 +52,21 @@ class Audit:
 
 
 def audit(
-    *files: PathLike | Sequence[PathLike], source: PathLike | None = None, target: PathLike | None = None
+    *files: PathLike | Sequence[PathLike],
+    source: PathLike | None = None,
+    target: PathLike | None = None,
+    task: str | Task | None = None,
 ) -> Audit:
-    """Audit files, each for itself, and `source` and `target` together too.
+    """Audit files, each for itself and beside the others, and `source` and `target` together too.
 
-    A file is HDF5 (D4RL, ODRL, OTDF) or npz; `a.hdf5+b.hdf5` are two read as one. Defects are findings, not
-    exceptions: also a file that cannot be read is one.
+    A file is HDF5 (D4RL, ODRL, OTDF) or npz; `a.hdf5+b.hdf5` are two read as one. `task` is that of the files and of
+    the target (the source is of its robot, unshifted): logged steps are then compared with simulated ones. Defects are
+    findings, not exceptions: also a file that cannot be read is one.
+
+    Raises:
+        UsageError: there is no such task, or it is not that of the data.
     """
+    known = None if task is None else get_task(task)
     sides = {"source": source, "target": target}
     named = [*files, *(side for side in sides.values() if side is not None)]
     findings: list[Finding] = []
@@ -65,25 +76,64 @@ def audit(
     for one in named:
         paths = split(one)
         for path in paths:
-            findings += _same_content(path, digests)
+            findings += check_bytes(path, digests)
         found, whole = _audit_one(paths)
         findings += found
         if whole is not None:
             loaded[whole.report.name] = whole
             read_as[str(one)] = whole
+    told = {finding.where for finding in findings if finding.code == "identical-files"}
     if source is not None and target is not None and {str(source), str(target)} <= set(read_as):
-        findings += check_pair(read_as[str(source)], read_as[str(target)])
-    ranked = sorted(findings, key=lambda finding: (LEVELS.index(finding.level), -len(finding.rows)))
+        pair = list(check_pair(read_as[str(source)], read_as[str(target)]))
+        told |= {finding.where for finding in pair if finding.code == "no-pair"}
+        findings += pair
+    findings += [*check_rows(loaded, told), *check_tasks(loaded)]
+    if known is not None:
+        findings += _physics(loaded, known, read_as.get(str(source)))
+    ranked = sorted(findings, key=lambda finding: finding.rank)
     return Audit(tuple("+".join(map(str, split(one))) for one in named), tuple(ranked), loaded)
+
+
+def short_form(loaded: Loaded) -> list[str]:
+    """The warnings about a file's own columns and rewards, one line each, for whoever loads it to train on it."""
+    data = loaded.transitions
+    stored = {"observations": data.observation, "actions": data.action, "rewards": data.reward}
+    findings = [
+        *check_columns("", {key: np.asarray(column) for key, column in stored.items()}),
+        *check_reward_timing("", data),
+    ]
+    return [f"{finding.where.removeprefix(': ')}: {finding.what}; {finding.fix}".removeprefix(": ")
+            for finding in findings if finding.level != "note"]  # fmt: skip
+
+
+def _physics(loaded: dict[str, Loaded], task: Task, source: Loaded | None) -> list[Finding]:
+    """Findings about the physics of each file, and of two that follow other engines."""
+    findings: list[Finding] = []
+    engines: dict[str, str] = {}
+    for name, data in loaded.items():
+        found, engine = check_physics(data, get_task(task.robot) if data is source else task)
+        findings += [found] if found else []
+        if engine is not None:
+            engines.setdefault(engine, name)
+    if len(engines) > 1:
+        told = " and ".join(f"{name} engine {engine}" for engine, name in engines.items())
+        fix = "take both domains from one engine: the two differ by as much as a shift"
+        what = f"steps follow different engines: {told}"
+        findings.append(Finding("error", "engine", " and ".join(engines.values()), what, fix))
+    return findings
 
 
 def _audit_one(paths: list[Path]) -> tuple[list[Finding], Loaded | None]:
     """Findings about files read as one, and what was read if they could be."""
     findings: list[Finding] = []
+    raw = True
     for path in paths:
         try:
-            if storage.kind(path) == "hdf5":
-                findings += check_columns(str(path), raw_columns(path))
+            if path.is_dir() and is_minari(path):
+                raw = False
+                continue
+            read_raw = hdf5.raw_columns if storage.kind(path) == "hdf5" else npz.raw_columns
+            findings += check_columns(str(path), read_raw(path))
         except DataError as error:
             findings.append(_refused(error))
             return findings, None
@@ -94,7 +144,7 @@ def _audit_one(paths: list[Path]) -> tuple[list[Finding], Loaded | None]:
         if not any(finding.level == "error" and finding.code in known for finding in findings):
             findings.append(_refused(error))
         return findings, None
-    if any(storage.kind(path) != "hdf5" for path in paths):
+    if not raw:
         data = whole.transitions
         stored = {"observations": data.observation, "actions": data.action, "rewards": data.reward}
         findings += check_columns(whole.report.name, {key: np.asarray(column) for key, column in stored.items()})
@@ -106,19 +156,3 @@ def _refused(error: DataError) -> Finding:
     where, _, rest = str(error).partition(": ")
     what, _, fix = rest.rpartition("; ")
     return Finding("error", "unreadable", where, what or rest, fix if what else "fetch or write the file again")
-
-
-def _same_content(path: Path, seen: dict[str, str]) -> list[Finding]:
-    """Whether a file read before has the same bytes under another name."""
-    import hashlib
-
-    try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return []  # said when it is read
-    first = seen.setdefault(digest, str(path))
-    if first == str(path):
-        return []
-    fix = "one of them is not what its name says: fetch or make it again"
-    return [Finding("error", "identical-files", f"{first} and {path}", "hold the same bytes", fix)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tabb.audit.finding import Finding, row_numbers
-from tabb.data.checks import ACTION_TOLERANCE
+from tabb.data.checks import ACTION_TOLERANCE, pieces
 
 AT_BOUND = 1.0 - 1e-4
 """an action this large is at its bound"""
@@ -85,11 +85,7 @@ def _repeated_rows(name: str, columns: dict[str, Any]) -> Iterator[Finding]:
     parts = [columns[key] for key in ("observations", "actions", "rewards") if key in columns]
     if len({len(part) for part in parts}) != 1 or not parts or any(part.ndim > 2 for part in parts):
         return
-    wide = np.concatenate([part.reshape(len(part), -1).astype(np.float32) for part in parts], axis=1)
-    # A sum of bits weighted by random odd numbers: equal rows have equal sums, others hardly ever (2^-64 a pair).
-    odd = np.random.default_rng(0).integers(0, 2**63, wide.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    with np.errstate(over="ignore"):
-        sums = (wide.view(np.uint32).astype(np.uint64) * odd).sum(axis=1, dtype=np.uint64)
+    sums = row_sums(parts)
     _, first = np.unique(sums, return_index=True)
     again = np.ones(len(sums), bool)
     again[first] = False
@@ -99,6 +95,21 @@ def _repeated_rows(name: str, columns: dict[str, Any]) -> Iterator[Finding]:
         what = f"{int(again.sum()):,} rows are copies of earlier ones ({share:.1%})"
         fix = "remove the second copies: rows that occur twice count twice, and held-out rows are no longer unseen"
         yield Finding(level, "duplicated-rows", name, what, fix, row_numbers(again))
+
+
+def row_sums(parts: list[np.ndarray]) -> np.ndarray:
+    """A number [N] of each row of columns side by side: rows equal bit for bit share it, others hardly ever."""
+    sums = np.zeros(len(parts[0]), np.uint64)
+    generator = np.random.default_rng(0)
+    for part in parts:
+        # A sum of bits weighted by random odd numbers: two other rows agree with a probability of 2^-64.
+        width = part.size // max(1, len(part))
+        odd = generator.integers(0, 2**63, width, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+        for piece in pieces(len(part)):
+            bits = part[piece].reshape(-1, width).astype(np.float32).view(np.uint32)
+            with np.errstate(over="ignore"):
+                sums[piece] += (bits.astype(np.uint64) * odd).sum(axis=1, dtype=np.uint64)
+    return sums
 
 
 def _ranges(numbers: np.ndarray) -> str:

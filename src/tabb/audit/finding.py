@@ -11,6 +11,12 @@ from numpy.typing import ArrayLike
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 """Most harmful first: data that cannot be used as they are, data that look wrong, what a user should know."""
+HARM = (
+    *("unreadable", "nan", "inf", "action-range", "no-pair", "identical-files", "identical-rows"),
+    *("engine", "wrong-next", "doubt", "reward-timing", "units", "order", "physics", "shared-rows", "duplicated-rows"),
+    *("constant", "duplicated-column", "pair", "same-physics", "coverage"),
+)
+"""Codes in the order in which they harm, within a level; others come after these."""
 SHOWN = 8
 """row numbers listed in text"""
 
@@ -28,6 +34,12 @@ class Finding:
     fix: str
     rows: tuple[int, ...] = ()
     """Rows of the file that it concerns, from 0; empty where it concerns the file."""
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """Findings in this order come most harmful first."""
+        code = HARM.index(self.code) if self.code in HARM else len(HARM)
+        return LEVELS.index(self.level), code, -len(self.rows)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""

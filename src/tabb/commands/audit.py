@@ -27,6 +27,8 @@ class Options:
     """source data of a pair: audited with the target's"""
     target: str | None = None
     """target data of the pair"""
+    task: str | None = None
+    """task of the files and of the target (the source is of its robot, unshifted): steps are then simulated anew"""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """print JSON instead of text"""
     out: Path | None = None
@@ -40,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     from tabb.audit import audit
     from tabb.training.folder import write_json
 
-    found = audit(*options.files, source=options.source, target=options.target)
+    found = audit(*options.files, source=options.source, target=options.target, task=options.task)
     if options.out is not None:
         write_json(options.out, found.to_dict())
     print(json.dumps(found.to_dict(), indent=2) if options.json else found)

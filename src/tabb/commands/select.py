@@ -20,8 +20,8 @@ class Options:
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """run folders, or folders that hold runs; all trained on the same target data"""
-    by: Literal["value", "low"] = "value"
-    """the estimated value, or the lower end of its interval"""
+    by: Literal["value", "low", "actions"] = "value"
+    """the estimated value, the lower end of its interval, or how near a policy is to the logged actions"""
     last: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """only the policy that each run ended with, not those along it"""
     top: int = 10
@@ -60,16 +60,15 @@ def table(selection: object, top: int) -> str:
     assert isinstance(selection, Selection)
     shown = selection.ranked[: top or None]
     known = any(one.truth is not None for one in shown)
-    rows: list[tuple[str, ...]] = [
-        ("rank", "value", "interval", "learner", "seed", "updates", "TD error", "predictor error", "score")
-    ]
+    names = ("rank", "value", "interval", "learner", "seed", "updates", "off actions", "TD error", "predictor error")
+    rows: list[tuple[str, ...]] = [(*names, "score")]
     for rank, one in enumerate(shown, 1):
         value, low, high = one.estimate
         predictor = "-" if one.predictor_error is None else f"{one.predictor_error:.3g}"
         truth = "-" if one.truth is None else f"{one.truth:.1f}"
         interval = f"{low:.1f} to {high:.1f}"
         cells = (str(rank), f"{value:.1f}", interval, one.learner, str(one.seed), f"{one.update:,}")
-        rows.append((*cells, f"{one.td_error:.3g}", predictor, truth))
+        rows.append((*cells, f"{one.action_error:.3f}", f"{one.td_error:.3g}", predictor, truth))
     if not known:
         rows = [row[:-1] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from tabb.commands.options import parse
-from tabb.environments.tasks import MORE_TASKS, TASKS
+from tabb.environments.tasks import MORE_TASKS, SAME_PHYSICS, TASKS
 from tabb.errors import UsageError
 
 
@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     if not tasks:
         raise UsageError(f"no task holds {' and '.join(options.words)}; `tabb tasks` lists all {len(TASKS)}")
     if options.json:
-        print(json.dumps([dataclasses.asdict(task) for task in tasks], indent=2))
+        print(json.dumps([dataclasses.asdict(task) | {"same_physics": task.same_physics} for task in tasks], indent=2))
         return 0
     width = max(len(task.name) for task in tasks)
     print(f"{'task':{width}}  {'suites':10}  {'random':>9}  {'expert':>9}  obs  act")
@@ -42,6 +42,9 @@ def run(arguments: Sequence[str]) -> int:
             f"{task.name:{width}}  {','.join(task.suites):10}  {task.random_return:9.1f}  {task.expert_return:9.1f}  "
             f"{task.observation_size:3}  {task.action_size:3}"
         )
+    for names, reason in SAME_PHYSICS:
+        if {task.name for task in tasks} & set(names):
+            print(f"\n{' and '.join(names)} are the same physics: {reason}.")
     ids = f"{tasks[0].namespace}/<task>-v0"
     print(f"\n{len(tasks)} tasks; score = 100 (return - random) / (expert - random); gymnasium id: {ids}")
     return 0

@@ -17,6 +17,7 @@ from tabb.commands.options import jobs_of, parse, without
 from tabb.data.catalogue import BUNDLED, resolve
 from tabb.data.report import Loaded, Report
 from tabb.errors import DataWarning, RunError, UsageError
+from tabb.tracking import TrackingWarning, opener
 from tabb.training.config import Settings, rule_from_plain, settings_from
 from tabb.training.folder import RunFolder
 from tabb.training.pool import PLAN, Cell, follow_parent, read_plan, run_plan, write_plan
@@ -47,6 +48,8 @@ class Options(Settings):
     """go on with the stopped runs in this folder; other options are taken from there"""
     progress: Literal["auto", "bar", "lines", "none"] = "auto"
     """a bar on a terminal, plain lines elsewhere, or nothing"""
+    track: Literal["tensorboard", "trackio", "wandb"] | None = None
+    """send metrics there as well (docs/tracking.md); no part of the run: say it again on --resume"""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -66,8 +69,9 @@ def run(arguments: Sequence[str]) -> int:
 
         raise UsageError(f"name the rule first, e.g. `tabb train tabb ...`: one or more of {', '.join(RULES)}")
     options: Any = parse(_options_for(learners), others, " ".join(["tabb train", *names]), _description(names))
+    opener(options.track)  # what is missing is said before data are read and programs compiled
     if options.resume is not None:
-        return _resume(options.resume, options.jobs, options.progress)
+        return _resume(options.resume, options.jobs, options.progress, options.track)
     if len(learners) == 1:
         learners = [Chosen(learners[0].name, options.rule, options.backbone)]
     elif options.backbone is not None:
@@ -144,7 +148,7 @@ def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
     _check_data(loaded, options.engine, options.progress != "none")
     del loaded
     chosen, _ = preset_of(arguments)
-    shared = without(arguments, ("--seeds", "--jobs", "--out", "--progress", "--preset"))
+    shared = without(arguments, ("--seeds", "--jobs", "--out", "--progress", "--preset", "--track"))
     cells = []
     for learner in learners:
         for seed in options.seeds:
@@ -155,7 +159,7 @@ def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
             cell_arguments = [learner.name, *shared, *preset, "--seeds", str(seed)]
             cells.append(Cell(label, str(folder), cell_arguments, options.updates))
     write_plan(root, cells)
-    run_plan(root, jobs, options.progress)
+    run_plan(root, jobs, options.progress, options.track)
     print(summarise(root))
     return 0
 
@@ -204,19 +208,20 @@ def _here(rule: Any, options: Any, task: str, paths: dict[str, list[Path]], root
         env_factory=env_factory_of(options.env) if options.env else None,
         progress=options.progress,
         origin=origin,
+        track=options.track,
     )
     if options.progress != "none":
         print(summarise(root))
     return 0
 
 
-def _resume(root: Path, jobs: int | None, progress: Any) -> int:
+def _resume(root: Path, jobs: int | None, progress: Any, track: str | None) -> int:
     """Go on with a plan, with the seeds of a rule's folder, or with one run folder."""
     from tabb.evaluation.summary import summarise
 
     if (root / PLAN).exists():
         cells = read_plan(root)
-        run_plan(root, jobs_of(jobs), progress)
+        run_plan(root, jobs_of(jobs), progress, track)
         print(summarise(root))
         return 0 if cells else 1
     folders = [root] if (root / "config.json").exists() else sorted(root.glob("seed*/"))
@@ -258,6 +263,7 @@ def _resume(root: Path, jobs: int | None, progress: Any) -> int:
         env_factory=env_factory_of(env) if env else None,
         progress=progress,
         origin=origin,
+        track=track,
     )
     if progress != "none":
         print(summarise(root))
@@ -266,6 +272,7 @@ def _resume(root: Path, jobs: int | None, progress: Any) -> int:
 
 def _check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
     """Check that the data sets fit together and, to `show`, say what they are and what looks wrong in them."""
+    from tabb.audit import short_form
     from tabb.data import check_domains, check_side
 
     if len(loaded) == 1:
@@ -278,14 +285,20 @@ def _check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
         return
     for domain, data in loaded.items():
         _tell(domain, data.report)
+        found += [f"{domain}: {line}" for line in short_form(data)]
     for warning in found:
         print(f"tabb: warning: {warning}", file=sys.stderr)
 
 
 def _quietly(train: Any, *arguments: Any, **options: Any) -> None:
-    """`train` without its warnings: `_check_data` gives them, with the names of files, or is asked not to."""
+    """`train` without warnings of data: `_check_data` gives them, with the names of files, or is asked not to.
+
+    Of tracking, one line of ours.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
+        warnings.simplefilter("always", TrackingWarning)
+        warnings.showwarning = lambda message, *_, **__: print(f"tabb: warning: {message}", file=sys.stderr)
         train(*arguments, **options)
 
 

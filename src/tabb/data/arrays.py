@@ -8,6 +8,7 @@ import numpy as np
 
 from tabb.data import checks
 from tabb.data.boundaries import boundaries
+from tabb.data.inspection import clipped, last_unfinished, notes_of, returns_of
 from tabb.data.report import FIRST_ROWS, Loaded, Report
 from tabb.transitions import Transitions
 
@@ -73,12 +74,20 @@ def inspect_arrays(
     return build(given, name=name, layout="arrays")
 
 
-def build(raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, Any] | None = None) -> Loaded:
-    """Check the columns `raw` (keys as in `from_arrays`), find the episodes, drop rows with nowhere to go."""
+def build(
+    raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, Any] | None = None, owned: bool = False
+) -> Loaded:
+    """Check the columns `raw` (keys as in `from_arrays`), find the episodes, drop rows with nowhere to go.
+
+    `owned`: nobody else needs the arrays. `raw` is emptied and rows move within them, so that a large file takes
+    little more memory than its transitions.
+    """
     columns = _checked(raw, name)
+    if owned:
+        raw.clear()
     observations, terminals = columns["observations"], columns["terminals"]
-    timeouts = columns.get("timeouts")
-    found = boundaries(observations, terminals, columns.get("next_observations"), timeouts, columns.get("episodes"))
+    timeouts, stored = columns.get("timeouts"), columns.get("next_observations")
+    found = boundaries(observations, terminals, stored, timeouts, columns.get("episodes"), owned)
     drop = found.unknown & ~terminals
     keep = ~drop
     if not keep.any():
@@ -87,44 +96,63 @@ def build(raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, 
             "observations",
             f"no row of {len(keep)} has a next observation; give episodes of two steps or more",
         )
-    started = np.cumsum(found.end) - found.end
-    _, numbers = np.unique(started[keep], return_inverse=True)  # an episode may have lost its only row
-    pick = slice(None) if keep.all() else keep
-    transitions = Transitions(
-        observation=observations[pick],
-        action=columns["actions"][pick],
-        reward=columns["rewards"][pick],
-        next_observation=found.next_observations[pick],
-        terminal=terminals[pick].astype(np.float32),
-        episode=numbers.astype(np.int32),
-    )
-
-    stored = "next_observations" in columns
-    crossing = drop & (found.leaked if stored else found.reset)
+    crossing = drop & (found.reset if stored is None else found.leaked)
     reasons = {LEAKED: np.flatnonzero(crossing), NOT_STORED: np.flatnonzero(drop & ~crossing)}
     reasons = {reason: rows for reason, rows in reasons.items() if rows.size}
     ends = np.flatnonzero(found.end)
-    notes, doubts = _notes(columns, ends, int(found.reset.sum()))
+    notes, doubts = notes_of(columns, ends, int(found.reset.sum()))
     report = Report(
         name=name,
         layout=layout,
         rows=len(observations),
-        kept=len(transitions),
+        kept=int(keep.sum()),
         dropped={reason: int(rows.size) for reason, rows in reasons.items()},
         dropped_rows={reason: tuple(rows[:FIRST_ROWS].tolist()) for reason, rows in reasons.items()},
-        wrong_next=tuple(np.flatnonzero(found.leaked).tolist()) if stored else (),
+        wrong_next=() if stored is None else tuple(np.flatnonzero(found.leaked).tolist()),
         episode_ends=tuple(ends.tolist()),
-        returns=_returns(columns["rewards"], ends),
-        unfinished=(len(ends) - 1,) if _last_unfinished(ends, terminals, timeouts) else (),
+        returns=returns_of(columns["rewards"], ends),
+        unfinished=(len(ends) - 1,) if last_unfinished(ends, terminals, timeouts) else (),
         terminals=int(terminals.sum()),
         truncations=int((~terminals[ends]).sum()),
-        clipped=_clipped(observations),
+        clipped=clipped(observations),
         provenance=dict(provenance or {}),
         notes=tuple(notes),
         doubts=tuple(doubts),
         kept_rows=np.flatnonzero(keep),
     )
+    transitions = Transitions(
+        observation=_kept(observations, keep, owned),
+        action=_kept(columns["actions"], keep, owned),
+        reward=_kept(columns["rewards"], keep, owned),
+        next_observation=_kept(found.next_observations, keep, owned or stored is None),
+        terminal=terminals[keep].astype(np.float32),
+        episode=_numbers(found.end, keep),
+    )
     return Loaded(transitions, report)
+
+
+def _numbers(end: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """The episode of each row that is kept, from 0 and without gaps: an episode may have lost its only row."""
+    before = np.cumsum(end, dtype=np.int32)
+    before -= end
+    before = before[keep]
+    numbers = np.zeros(len(before), np.int32)
+    np.cumsum(before[1:] != before[:-1], out=numbers[1:])
+    return numbers
+
+
+def _kept(column: np.ndarray, keep: np.ndarray, owned: bool) -> np.ndarray:
+    """The rows to keep; where the column is `owned` they move up within it."""
+    if keep.all():
+        return column
+    if not owned:
+        return column[keep]
+    filled = 0
+    for piece in checks.pieces(len(column)):
+        rows = column[piece][keep[piece]]
+        column[filled : filled + len(rows)] = rows
+        filled += len(rows)
+    return column[:filled]
 
 
 def _checked(raw: dict[str, Any], name: str) -> dict[str, np.ndarray]:
@@ -158,69 +186,3 @@ def _checked(raw: dict[str, Any], name: str) -> dict[str, np.ndarray]:
         )
     columns["actions"] = checks.actions_in_range(columns["actions"], name)
     return columns
-
-
-def _returns(rewards: np.ndarray, ends: np.ndarray) -> tuple[float, ...]:
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    return tuple(np.add.reduceat(rewards.astype(np.float64), starts).tolist())
-
-
-def _last_unfinished(ends: np.ndarray, terminals: np.ndarray, timeouts: np.ndarray | None) -> bool:
-    """Whether the end of the file cut the last episode.
-
-    It did if the episode has no end of its own and is shorter than the time limit seen in the others. With no
-    other truncated episode to compare with, its `timeouts` flag decides.
-    """
-    if terminals[-1]:
-        return False
-    lengths = np.diff(ends, prepend=-1)
-    others = lengths[:-1][~terminals[ends[:-1]]]
-    if others.size:
-        return bool(lengths[-1] < others.max())
-    return timeouts is None or not bool(timeouts[-1])
-
-
-def _clipped(observations: np.ndarray) -> tuple[float, float] | None:
-    """Entries sharing exactly the largest magnitude are clipped, unless nearly every row has one (a code)."""
-    limit = max(float(observations.max()), -float(observations.min()))
-    at_limit = np.abs(observations) == limit
-    share = float(at_limit.any(axis=1).mean())
-    return (limit, share) if limit > 0 and at_limit.sum() > 2 and share < 0.9 else None
-
-
-def _notes(columns: dict[str, np.ndarray], ends: np.ndarray, resets: int) -> tuple[list[str], list[str]]:
-    """What a reader should know, and what looks wrong."""
-    notes, doubts = [], []
-    terminals, timeouts = columns["terminals"], columns.get("timeouts")
-    both = 0 if timeouts is None else int((terminals & timeouts).sum())
-    if both:
-        notes.append(f"{both} rows are marked both terminal and timeout; they count as terminal")
-        if timeouts is not None and both == int(timeouts.sum()):
-            doubts.append("every timeout is also terminal: check that `terminals` does not hold Gym's old `done`")
-    if resets:
-        notes.append(f"{resets} ends of episodes are stated nowhere and were found by their jump to a first state")
-    if "episodes" not in columns and "next_observations" not in columns and timeouts is None:
-        notes.append("neither timeouts, episodes nor next_observations: truncations were looked for, not stated")
-        if len(ends) == 1 and not terminals.any():
-            doubts.append(
-                f"all {len(terminals):,} rows are taken as one episode: say where episodes end with terminals, "
-                "timeouts or episodes"
-            )
-    limit = _time_limit(terminals, ends)
-    if limit:
-        doubts.append(
-            f"{limit[0]:,} of {int(terminals.sum()):,} terminal rows come after {limit[1]:,} steps exactly, and "
-            "none later: if that is a time limit, mark them as timeouts, or their futures count as worth nothing"
-        )
-    return notes, doubts
-
-
-def _time_limit(terminals: np.ndarray, ends: np.ndarray) -> tuple[int, int] | None:
-    """(count, length) where several terminal episodes share exactly the largest length; else None.
-
-    Tasks end by themselves after very different numbers of steps, a time limit always after the same.
-    """
-    lengths = np.diff(ends, prepend=-1)
-    longest = int(lengths.max())
-    count = int((terminals[ends] & (lengths == longest)).sum())
-    return (count, longest) if count >= 3 and longest >= 20 else None

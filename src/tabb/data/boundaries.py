@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tabb.data.checks import pieces
+
 FALL = 3.0
 """A reset brings the state at least this many times closer to a known first state of an episode."""
 
@@ -21,7 +23,6 @@ SURPRISE = 30.0
 _NEAR = 0.05  # in column scales: closer than this to a first state counts as this close
 _STARTS = 64  # known first states compared with; more make a wide reset distribution no clearer
 _PAIRS = 20_000  # pairs that the usual step is measured on
-_CHUNK = 65_536
 
 
 class Boundaries(NamedTuple):
@@ -40,11 +41,18 @@ def boundaries(
     next_observations: np.ndarray | None = None,
     timeouts: np.ndarray | None = None,
     episodes: np.ndarray | None = None,
+    owned: bool = False,
 ) -> Boundaries:
-    """Apply the rule of this module. Observations [N, S] float32, flags [N] bool, episode numbers [N]."""
+    """Apply the rule of this module. Observations [N, S] float32, flags [N] bool, episode numbers [N].
+
+    `owned`: what must be mended in `next_observations` may be mended in place.
+    """
     rows = len(observations)
-    following = np.concatenate([observations[1:], observations[-1:]])
-    continues = np.ones(rows, bool) if next_observations is None else (next_observations == following).all(axis=1)
+    continues = np.ones(rows, bool)
+    if next_observations is not None:
+        for piece in pieces(rows - 1):
+            after = slice(piece.start + 1, piece.stop + 1)
+            continues[piece] = (next_observations[piece] == observations[after]).all(axis=1)
     continues[-1] = False
 
     end = terminals.copy()
@@ -61,7 +69,10 @@ def boundaries(
 
     leaked = continues & end
     if next_observations is None:
-        return Boundaries(end, np.where(end[:, None], observations, following), end, leaked, reset)
+        following = np.empty_like(observations)
+        following[:-1] = observations[1:]
+        following[end] = observations[end]
+        return Boundaries(end, following, end, leaked, reset)
 
     unknown = leaked & ~terminals
     # Whoever shifts `observations` to make `next_observations` has nothing for the last row but itself or row
@@ -74,8 +85,10 @@ def boundaries(
     if leaked.any():
         unknown |= terminals
         leaked = leaked | terminals
-    mended = np.where(unknown[:, None], observations, next_observations) if unknown.any() else next_observations
-    return Boundaries(end, mended, unknown, leaked, reset)
+    if unknown.any():
+        next_observations = next_observations if owned else next_observations.copy()
+        next_observations[unknown] = observations[unknown]
+    return Boundaries(end, next_observations, unknown, leaked, reset)
 
 
 def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -96,8 +109,8 @@ def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
     drawn from all over the state space cannot be found either: state the ends with `timeouts` or `episodes`.
     """
     found = np.zeros(len(observations), bool)
-    deviation = observations.std(axis=0, dtype=np.float64)
-    varies = deviation > 1e-6 * np.maximum(1, np.abs(observations).max(axis=0))
+    deviation = _deviation(observations)
+    varies = deviation > 1e-6 * np.maximum(1, np.maximum(observations.max(axis=0), -observations.min(axis=0)))
     columns = int(varies.sum())
     inner = np.flatnonzero(~end)
     if columns == 0 or len(inner) < 20 * columns or len(inner) * 2 < len(end):  # too short, or rows are shuffled
@@ -105,16 +118,16 @@ def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
     scale = np.maximum(deviation[varies], 0.3 * np.median(deviation[varies]))
     centre = observations[0, varies].astype(np.float64)
 
-    def scaled(index: np.ndarray) -> np.ndarray:
+    def scaled(index: np.ndarray | slice) -> np.ndarray:
         return (observations[index][:, varies] - centre) / scale
 
     starts = np.concatenate([[0], np.flatnonzero(end[:-1]) + 1])
     chosen = scaled(starts[np.linspace(0, len(starts) - 1, min(_STARTS, len(starts))).astype(int)])
     distance = np.empty(len(observations))
-    for begin in range(0, len(observations), _CHUNK):
-        part = scaled(np.arange(begin, min(begin + _CHUNK, len(observations))))
+    for piece in pieces(len(observations)):
+        part = scaled(piece)
         square = (part**2).sum(axis=1)[:, None] - 2 * part @ chosen.T + (chosen**2).sum(axis=1)
-        distance[begin : begin + _CHUNK] = np.sqrt(np.maximum(square.min(axis=1), 0) / columns)
+        distance[piece] = np.sqrt(np.maximum(square.min(axis=1), 0) / columns)
     falls = inner[distance[inner] >= FALL * (distance[inner + 1] + _NEAR)]
     if falls.size == 0:
         return found
@@ -123,6 +136,14 @@ def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
     surprise = _surprise(np.hstack([scaled(usual), scaled(usual + 1)]), np.hstack([scaled(falls), scaled(falls + 1)]))
     found[falls[surprise >= SURPRISE]] = True
     return found
+
+
+def _deviation(observations: np.ndarray) -> np.ndarray:
+    """Standard deviation of each column in float64, without a copy of all in float64."""
+    rows = len(observations)
+    mean = sum(observations[piece].sum(axis=0, dtype=np.float64) for piece in pieces(rows)) / rows
+    square = sum(((observations[piece] - mean) ** 2).sum(axis=0) for piece in pieces(rows))
+    return np.sqrt(np.asarray(square) / rows)
 
 
 def _surprise(usual: np.ndarray, asked: np.ndarray) -> np.ndarray:

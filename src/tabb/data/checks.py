@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any, NoReturn
 
 import numpy as np
@@ -10,6 +10,10 @@ import numpy as np
 from tabb.errors import DataError
 
 ACTION_TOLERANCE = 1e-6
+WHOLE = ("episodes", "episode")
+"""columns of whole numbers, which float32 would round"""
+PIECE = 65_536
+"""rows that are worked on at once where a whole file would take memory for nothing"""
 
 
 def fail(name: str, key: str, problem: str) -> NoReturn:
@@ -22,6 +26,11 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def pieces(rows: int) -> Iterator[slice]:
+    """`rows` rows in pieces of `PIECE`."""
+    return (slice(begin, min(begin + PIECE, rows)) for begin in range(0, rows, PIECE))
+
+
 def number(value: Any, name: str, key: str) -> np.ndarray:
     """`value` as an array of booleans, integers or floats; objects, text and complex numbers are errors."""
     try:
@@ -31,6 +40,16 @@ def number(value: Any, name: str, key: str) -> np.ndarray:
     if array.dtype.kind not in "biuf":
         fail(name, key, f"holds {array.dtype} values, not numbers; store it as float32")
     return array
+
+
+def narrow(array: np.ndarray) -> np.ndarray:
+    """Doubles as float32, which all columns become, unless one is too large: that is to be told as it is."""
+    if array.dtype.kind != "f" or array.dtype.itemsize <= 4:
+        return array
+    with np.errstate(over="ignore"):
+        result = array.astype(np.float32)
+    lost = any((np.isinf(result[piece]) & ~np.isinf(array[piece])).any() for piece in pieces(len(result)))
+    return array if lost else result
 
 
 def matrix(value: Any, name: str, key: str) -> np.ndarray:
@@ -93,7 +112,7 @@ def flag(value: Any, name: str, key: str) -> np.ndarray:
                 key,
                 f"row {row} is {array[row]}, neither 0 nor 1; mark only the rows that end an episode",
             )
-    return array.astype(bool)
+    return array.astype(bool, copy=False)
 
 
 def episode_numbers(value: Any, name: str, key: str) -> np.ndarray:
@@ -157,7 +176,7 @@ def _finite(array: np.ndarray, name: str, key: str) -> np.ndarray:
     """`array` as contiguous float32; the first value that is not finite there is an error."""
     with np.errstate(over="ignore"):
         result = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(result).all():
+    if not all(np.isfinite(result[piece]).all() for piece in pieces(len(result))):
         at = np.argwhere(~np.isfinite(result))[0]
         where = f"row {at[0]}" if result.ndim == 1 else f"row {at[0]}, column {at[1]}"
         fail(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from tabb.data import storage
 from tabb.data.checks import one_line
@@ -14,9 +16,10 @@ from tabb.data.names import locate
 from tabb.data.npz import load_npz
 from tabb.data.report import Loaded, join
 from tabb.errors import DataError
-from tabb.transitions import Transitions, concatenate
+from tabb.transitions import Transitions
 
 PathLike = str | Path
+FIELDS = dataclasses.fields(Transitions)
 
 
 def load(path: PathLike | Sequence[PathLike]) -> Transitions:
@@ -57,8 +60,18 @@ def read(path: PathLike | Sequence[PathLike]) -> Loaded:
                     "join only files of one engine"
                 )
             )
-    transitions = functools.reduce(concatenate, (part.transitions for part in parts))
-    return Loaded(transitions, join([part.report for part in parts]))
+    if len(parts) == 1:
+        return first
+    reports = [part.report for part in parts]
+    # Column by column, each let go of as it is joined: a+b must not need the memory of both twice.
+    tables = [{f.name: np.asarray(getattr(p.transitions, f.name)) for f in FIELDS} for p in parts]
+    del parts, first, part
+    before = 0
+    for table in tables:
+        table["episode"] = table["episode"] + np.int32(before)
+        before = int(table["episode"].max()) + 1
+    joined = {field.name: np.concatenate([table.pop(field.name) for table in tables]) for field in FIELDS}
+    return Loaded(Transitions(**joined), join(reports))
 
 
 def split(path: PathLike | Sequence[PathLike]) -> list[Path]:

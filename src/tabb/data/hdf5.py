@@ -52,7 +52,7 @@ def load_hdf5(path: str | Path) -> Loaded:
         columns["timeouts"] = checks.flag(timeouts, str(path), "timeouts")
         columns["timeouts"][jumps] = True
         provenance["unstated_ends"] = int(jumps.size)
-    return build(columns, name=str(path), layout=layout, provenance=provenance)
+    return build(columns, name=str(path), layout=layout, provenance=provenance, owned=True)
 
 
 def raw_columns(path: Path) -> dict[str, np.ndarray]:
@@ -147,7 +147,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], bool]:
         checks.shapes({key: item.shape for key, item in items.items()}, name)
         for key, item in items.items():
             try:
-                columns[key] = item[()]
+                columns[key] = item[()] if key in checks.WHOLE or DIGEST in file.attrs else _values(item)
             except Exception as error:  # as above; here the key is known
                 reason = checks.one_line(str(error)) or type(error).__name__
                 checks.fail(name, key, f"cannot be read, damaged or cut ({reason[:200]}); fetch the file again")
@@ -155,6 +155,21 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], bool]:
         inside = isinstance(file.get("infos", getlink=True), h5py.HardLink) and isinstance(file["infos"], h5py.Group)
         maze = inside and "goal" in file["infos"] and columns["observations"].shape[1:] == (_ANTMAZE,)
     return columns, provenance, maze
+
+
+def _values(item: h5py.Dataset) -> np.ndarray:
+    """What a dataset holds; doubles as float32, piece by piece, where that is all their range needs."""
+    if item.dtype.kind != "f" or item.dtype.itemsize <= 4 or item.ndim == 0:
+        return item[()]
+    at_once = item.chunks[0] if item.chunks else 1  # whole chunks: each is decompressed once
+    step = max(1, checks.PIECE // at_once) * at_once
+    result = np.empty(item.shape, np.float32)
+    for begin in range(0, len(item), step):
+        part = checks.narrow(item[begin : begin + step])
+        if part.dtype != np.float32:
+            return item[()]
+        result[begin : begin + step] = part
+    return result
 
 
 def _maze_jumps(columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -98,7 +98,7 @@ def _load(folder: Path, metadata: dict[str, Any], name: str) -> Loaded:
     for key, space in spaces.items():
         _check_space(space, name, key)
     columns = _columns(data, name, {key: space.shape[0] for key, space in spaces.items()})
-    loaded = build(columns, name=name, layout="minari", provenance=_provenance(metadata))
+    loaded = build(columns, name=name, layout="minari", provenance=_provenance(metadata), owned=True)
     bounds = float(data.action_space.low.min()), float(data.action_space.high.max())
     if np.isfinite(bounds).all() and bounds != (-1, 1):
         return _doubted(

@@ -30,10 +30,26 @@ def load_npz(path: str | Path) -> Loaded:
     Nothing is unpickled. Raises `DataError` (one line) naming file, key and row.
     """
     path = Path(path)
+    columns = _raw(path)
+    if "observation" in columns:
+        return _saved(columns, str(path))
+    return build(columns, name=str(path), layout="npz", owned=True)
+
+
+def raw_columns(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a file (keys as in `from_arrays`), numbers unchecked. Raises `DataError` as `load_npz`."""
+    columns = _raw(path)
+    singular = {"observations": "observation", "actions": "action", "rewards": "reward"}
+    if "observation" in columns:
+        return {key: columns[own] for key, own in singular.items()}
+    return columns
+
+
+def _raw(path: Path) -> dict[str, np.ndarray]:
     if storage.kind(path) != "zip":
         raise DataError(checks.one_line(f"{path}: is not npz; use tabb.data.load, which reads HDF5 too"))
     try:
-        columns = _read(path)
+        return _read(path)
     except TabbError:
         raise
     except Exception as error:  # zipfile and NumPy raise a dozen types on damaged bytes
@@ -41,9 +57,6 @@ def load_npz(path: str | Path) -> Loaded:
         raise DataError(
             checks.one_line(f"{path}: cannot be read as npz, damaged or cut ({reason[:200]}); fetch or write it again")
         ) from None
-    if "observation" in columns:
-        return _saved(columns, str(path))
-    return build(columns, name=str(path), layout="npz")
 
 
 def save_npz(path: str | Path, transitions: Transitions) -> None:
@@ -80,7 +93,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             if key not in names:
                 continue
             try:
-                columns[key] = file[key]
+                columns[key] = file[key] if key in checks.WHOLE else checks.narrow(file[key])
             except Exception as error:  # as above; here the key is known
                 reason = checks.one_line(str(error)) or type(error).__name__
                 pickled = "object" in reason.lower()

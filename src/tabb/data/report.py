@@ -99,11 +99,13 @@ class Report:
             lines.append(f"  dropped    {count:,}: {reason} (row {listed}{more})")
         lines.append(
             f"  episodes   {self.episodes:,}: {self.terminals:,} terminal, {self.truncations:,} truncated; "
-            f"{min(lengths):,} to {max(lengths):,} rows"
+            f"{min(lengths):,} to {max(lengths):,} rows (median {np.median(lengths):,.0f})"
             + (f", {len(self.unfinished)} cut by the end of the file" if self.unfinished else "")
         )
         if self.mean_return is not None:
-            lines.append(f"  return     {self.mean_return:.1f}, mean over finished episodes")
+            finished = np.delete(np.asarray(self.returns), list(self.unfinished))
+            span = f"{finished.min():,.1f} to {finished.max():,.1f}"
+            lines.append(f"  return     {self.mean_return:.1f}, mean over finished episodes; {span}")
         if self.clipped:
             lines.append(f"  clipped    {self.clipped[1]:.1%} of rows have an observation at +-{self.clipped[0]:g}")
         if self.wrong_next:

@@ -60,9 +60,23 @@ class Task:
         """The Gymnasium id."""
         return f"{self.namespace}/{self.name}-v0"
 
+    @property
+    def same_physics(self) -> tuple[str, ...]:
+        """Other tasks whose physics are this one's, bit for bit."""
+        return tuple(name for names, _ in SAME_PHYSICS for name in names if self.name in names and name != self.name)
+
     def normalised_score(self, returns: ArrayLike) -> Any:
         """100 (J - random) / (expert - random) of undiscounted returns J, in any shape, as float64."""
         return 100 * (np.asarray(returns) - self.random_return) / (self.expert_return - self.random_return)
+
+
+SAME_PHYSICS = (
+    (
+        ("hopper-friction-0.1", "hopper-friction-0.5"),
+        "MuJoCo takes the larger friction of two geoms that touch, and the floor keeps 1.0",
+    ),
+)
+"""Names of tasks that are the same physics under several names of ODRL, and why; both are kept, as published."""
 
 
 @dataclass(frozen=True, slots=True)

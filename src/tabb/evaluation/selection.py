@@ -18,7 +18,7 @@ from tabb.evaluation.statistics import Estimate
 from tabb.evaluation.summary import learner_of
 from tabb.training.folder import RunFolder, read_json
 
-By = Literal["value", "low"]
+By = Literal["value", "low", "actions"]
 
 
 class Candidate(NamedTuple):
@@ -33,6 +33,7 @@ class Candidate(NamedTuple):
     """Off-policy value, in units of discounted return."""
     td_error: float
     predictor_error: float | None
+    action_error: float
     truth: float | None
     """Score (or return) of this very policy, where the run rolled it out."""
 
@@ -52,15 +53,15 @@ def select(folders: Sequence[str | Path], by: By = "value", last: bool = False) 
 
     Args:
         folders: run folders, or folders that hold runs.
-        by: the estimate itself, or the lower end of its interval.
+        by: the estimated value, the lower end of its interval, or how near the policy is to the logged actions.
         last: only the policy that each run ended with.
 
     Raises:
         RunError: no finished run, or a damaged one.
         UsageError: a run held no target episodes out, or two runs have different data, which cannot be compared.
     """
-    if by not in ("value", "low"):
-        raise UsageError(f"by={by!r} is unknown: use value or low")
+    if by not in ("value", "low", "actions"):
+        raise UsageError(f"by={by!r} is unknown: use value, low or actions")
     runs, unfinished = _runs(folders)
     found: list[Candidate] = []
     first: tuple[Path, dict[str, Any]] | None = None
@@ -76,8 +77,12 @@ def select(folders: Sequence[str | Path], by: By = "value", last: bool = False) 
             raise UsageError(f"{run} and {first[0]}: target data or held-out episodes differ; rank them apart")
         first = first or (run, key)
         found += _candidates(run, result)[-1:] if last else _candidates(run, result)
-    ranked = sorted(found, key=lambda one: getattr(one.estimate, by), reverse=True)
-    known = [(getattr(one.estimate, by), one.truth) for one in ranked if one.truth is not None]
+
+    def worth(one: Candidate) -> float:
+        return -one.action_error if by == "actions" else float(getattr(one.estimate, by))
+
+    ranked = sorted(found, key=worth, reverse=True)
+    known = [(worth(one), one.truth) for one in ranked if one.truth is not None]
     correlation = None
     if len(known) >= 3 and all(len(set(column)) > 1 for column in zip(*known, strict=True)):
         correlation = float(spearmanr(*np.transpose(known)).statistic)
@@ -112,6 +117,7 @@ def _candidates(run: Path, result: dict[str, Any]) -> list[Candidate]:
                 Estimate(line["value"], line["low"], line["high"]),
                 line["td_error"],
                 line.get("predictor_error"),
+                line["action_error"],
                 truth.get(line["update"]),
             )
             for line in result["held_out"]["policies"]

@@ -104,10 +104,9 @@ def _held_out(groups: Mapping[str, list[dict[str, Any]]], root: Path) -> list[st
                 errors = f"TD error {look['td_error']:.3g}"
                 if "predictor_error" in look:
                     errors += f", predictor error {look['predictor_error']:.3g}"
-                lines.append(
-                    f"{rule} seed {result['seed']}: value {look['value']:.1f} ({look['low']:.1f} to {look['high']:.1f}), "
-                    f"{errors} on {result['held_out']['rows']:,} held-out target rows"
-                )
+                value = f"value {look['value']:.1f} ({look['low']:.1f} to {look['high']:.1f})"
+                rows = f"{result['held_out']['rows']:,} held-out target rows"
+                lines.append(f"{rule} seed {result['seed']}: {value}, {errors} on {rows}")
     if lines:
         lines.append(f"values are off-policy estimates; rank all policies along the runs with `tabb select {root}`")
     return lines

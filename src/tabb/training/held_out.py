@@ -79,6 +79,8 @@ class Look:
     """Mean |min_i Q_i(s, a) - (r + γ (1 - d) V(s'))| over the rows, in units of return."""
     predictor_error: float | None
     """Mean |mean_k b̂_k - b| of the target-domain predictor, in units of return; None for rules without one."""
+    action_error: float
+    """Root mean square of π(s) - a over the rows and action entries: how far the policy is from what was done."""
     policy: Policy
     estimate: Estimate | None = None
     """The policy's value, off-policy; known at the end of the run."""
@@ -86,7 +88,8 @@ class Look:
 
 def describe(look: Look) -> dict[str, Any]:
     """A look as JSON, without its policy."""
-    values = {"update": look.update, "td_error": look.td_error, "predictor_error": look.predictor_error}
+    names = ("update", "td_error", "predictor_error", "action_error")
+    values = {name: getattr(look, name) for name in names}
     told = {name: value for name, value in values.items() if value is not None}
     return told if look.estimate is None else told | look.estimate._asdict()
 
@@ -108,6 +111,11 @@ def errors(learner: Learner, models: Any, state: Any, rows: Transitions) -> tupl
     return td_error, jnp.mean(jnp.abs(predicted - backup))
 
 
+def action_error(policy: Policy, rows: Transitions) -> float:
+    """Root mean square of π(s) - a over (raw) rows and action entries."""
+    return float(np.sqrt(np.mean((policy.act(rows.observation) - np.asarray(rows.action)) ** 2)))
+
+
 compiled_errors = jax.jit(errors, static_argnums=0)
 
 
@@ -116,25 +124,27 @@ class HeldOut:
 
     def __init__(self, target: Transitions, parts: Split, normaliser: Normaliser, config: FQE) -> None:
         self._target, self._config = target, config
-        self._rows = normalised(parts.held_out, normaliser)
+        self._raw, self._rows = parts.held_out, normalised(parts.held_out, normaliser)
         self.about: dict[str, Any] = {"episodes": parts.episodes, "rows": len(parts.held_out)}
 
     def look(self, learner: Learner, models: Any, state: Any, policy: Policy, update: int) -> Look:
         """Errors of the learner in this state; its policy is valued later."""
         td_error, predictor_error = compiled_errors(learner, models, state, self._rows)
-        return Look(update, float(td_error), None if predictor_error is None else float(predictor_error), policy)
+        error = None if predictor_error is None else float(predictor_error)
+        return Look(update, float(td_error), error, action_error(policy, self._raw), policy)
 
     def looks_of(self, folder: RunFolder) -> list[Look]:
         """Those of a stopped run, read back."""
+        lines = [line for line in folder.metrics() if line["kind"] == "held-out"]
         return [
             Look(
                 line["update"],
                 line["td_error"],
                 line.get("predictor_error"),
+                line["action_error"],
                 Policy.load(folder.policy_at(line["update"])),
             )
-            for line in folder.metrics()
-            if line["kind"] == "held-out"
+            for line in lines
         ]
 
     def value(self, looks: list[Look], report: Report) -> list[Look]:

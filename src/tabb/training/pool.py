@@ -63,8 +63,10 @@ def read_plan(root: Path) -> list[Cell]:
         raise RunError(f"{root / PLAN}: is not a plan of tabb ({error}); start the runs again") from None
 
 
-def run_plan(root: Path, jobs: int, progress: Style) -> None:
+def run_plan(root: Path, jobs: int, progress: Style, track: str | None = None) -> None:
     """Run or go on with all cells of the plan in `root`, `jobs` at a time, each on a core of its own.
+
+    `track` is `tabb train --track` of each: no part of the plan.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM; the running cells have saved their state.
@@ -81,7 +83,7 @@ def run_plan(root: Path, jobs: int, progress: Style) -> None:
         while waiting or running:
             while waiting and free and not stopped.is_set():
                 cell, slot = waiting.pop(0), free.pop(0)
-                running[_start(root, cell, cores[slot % len(cores)])] = (cell, slot)
+                running[_start(root, cell, cores[slot % len(cores)], track)] = (cell, slot)
             time.sleep(0.25)
             display.update([cell for cell, _ in running.values()])
             for process in [process for process in running if process.poll() is not None]:
@@ -102,13 +104,15 @@ def run_plan(root: Path, jobs: int, progress: Style) -> None:
             signal.signal(number, handler)
 
 
-def _start(root: Path, cell: Cell, core: int) -> subprocess.Popen[bytes]:
+def _start(root: Path, cell: Cell, core: int, track: str | None) -> subprocess.Popen[bytes]:
     """A child of its own session (Ctrl-C reaches it through us alone), with one thread on one core."""
     folder = root / cell.folder
     if RunFolder(folder).config_file.exists():
         arguments = ["--resume", str(folder)]
     else:
         arguments = [*cell.arguments, "--out", str(folder.parent)]
+    if track is not None:
+        arguments += ["--track", track]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(_log(root, cell), "ab") as log:
         process = subprocess.Popen(

@@ -19,6 +19,7 @@ from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataWarning, UsageError
 from tabb.evaluation.fqe import FQE
 from tabb.rules import Rule
+from tabb.tracking import Opener, opener
 from tabb.training.config import Settings, backbone_of, environment, fingerprint, plain
 from tabb.training.folder import RunFolder
 from tabb.training.held_out import HeldOut, share_of, split
@@ -40,6 +41,7 @@ def train(
     env_factory: Callable[[], gymnasium.Env[Any, Any]] | None = None,
     progress: Style = "none",
     origin: dict[str, Any] | None = None,
+    track: str | Opener | None = None,
 ) -> list[Run]:
     """Train `rule` on both data sets, one run per seed, and evaluate each in the target environment.
 
@@ -53,6 +55,8 @@ def train(
         resume: go on with runs that `folder` holds; each ends bit-equal to one that was never stopped.
         progress: "auto" (bar or lines), "bar", "lines" or "none".
         origin: where the data come from, for the record (paths, reports).
+        track: where metrics go besides the folder: "tensorboard", "trackio", "wandb", or what opens a
+            `tabb.tracking.Sink` for a run; not part of the run, and nothing in its results depends on it.
 
     Data that can be used but look wrong are a `DataWarning`.
 
@@ -64,6 +68,7 @@ def train(
     """
     settings = settings or Settings()
     _check_types(rule, source, target, settings)
+    opens = opener(track)
     task = None if task is None else get_task(task)
     if settings.backbone is None and task is not None:
         settings = dataclasses.replace(settings, backbone=for_task(rule, own_backbone(rule), task.suites))
@@ -101,7 +106,7 @@ def train(
     for first in range(0, len(seeds), at_once):
         lanes = seeds[first : first + at_once]
         folders = [None if folder is None else RunFolder(Path(folder) / f"seed{seed}") for seed in lanes]
-        trainer = Trainer(rule, domains, task, lanes, settings, folders, env_factory, config, resume, held_out)
+        trainer = Trainer(rule, domains, task, lanes, settings, folders, env_factory, config, resume, opens, held_out)
         runs += trainer.run(progress)
     return runs
 

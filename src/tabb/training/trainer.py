@@ -21,6 +21,7 @@ from tabb.errors import RunError, Stopped
 from tabb.evaluation.scores import Evaluation, evaluate, final_score
 from tabb.policy import Policy
 from tabb.rules import RULES, Rule
+from tabb.tracking import Opener, TrackedRun, Tracker
 from tabb.training.cache import prepared
 from tabb.training.config import (
     Settings,
@@ -76,6 +77,7 @@ class Trainer:
         env_factory: Callable[[], gymnasium.Env[Any, Any]] | None,
         config: dict[str, Any],
         resume: bool,
+        track: Opener | None = None,
         held_out: HeldOut | None = None,
     ) -> None:
         self.rule, self.domains, self.task, self.seeds = rule, domains, task, seeds
@@ -87,6 +89,7 @@ class Trainer:
         self.looks: list[list[Look]] = [[] for _ in seeds]
         self.seconds = dict.fromkeys(("prepare", "compile", "train", "evaluate", "checkpoint"), 0.0)
         self.resume, self.config = resume, config
+        self.track, self.tracker = track, Tracker(None, [None] * len(seeds))
         for seed, folder in zip(seeds, folders, strict=True):
             if folder is None:
                 continue
@@ -113,6 +116,8 @@ class Trainer:
             for folder in self.folders:
                 if folder is not None:
                     held.enter_context(folder.locked())
+            self.tracker = Tracker(self.track, [self._tracked(i) for i in range(len(self.seeds))])
+            held.callback(self.tracker.close)
             try:
                 return self._run(tell, stopped)
             finally:
@@ -232,6 +237,7 @@ class Trainer:
             ]
             if self.held_out is not None:
                 self.looks[i] = self.held_out.looks_of(folder)
+            self.tracker.replay(i, folder.metrics())
             if i == 0:
                 self.seconds = {part: self.seconds[part] + saved.seconds.get(part, 0.0) for part in self.seconds}
         return self._stack([saved.state for saved in found if saved is not None]), at.pop()
@@ -243,7 +249,7 @@ class Trainer:
 
     def _evaluate(self, update: int, state: Any) -> None:
         with self._timed("evaluate"):
-            for i, folder in enumerate(self.folders):
+            for i in range(len(self.seeds)):
                 evaluation = evaluate(
                     self._policy(i, state),
                     self.task,
@@ -253,9 +259,8 @@ class Trainer:
                     env_factory=self.env_factory,
                 )
                 self.evaluations[i].append((update, evaluation))
-                if folder is not None:
-                    line = {"kind": "evaluation", "update": update, "mean": evaluation.mean}
-                    folder.log(line | dataclasses.asdict(evaluation))
+                line = {"kind": "evaluation", "update": update, "mean": evaluation.mean}
+                self._record(i, line | dataclasses.asdict(evaluation))
 
     def _look(self, update: int, models: Any, state: Any) -> None:
         """Keep the policies, and measure the errors on the rows that training does not see."""
@@ -267,10 +272,10 @@ class Trainer:
                 self.looks[i].append(look)
                 if folder is not None:
                     folder.keep_policy(policy, update)
-                    folder.log({"kind": "held-out"} | describe(look))
+                self._record(i, {"kind": "held-out"} | describe(look))
 
     def _log_metrics(self, update: int, metrics: Any, rate: float) -> None:
-        for i, folder in enumerate(self.folders):
+        for i in range(len(self.seeds)):
             values = {name: float(value) for name, value in self._lane(metrics, i).items()}
             bad = [name for name, value in values.items() if not math.isfinite(value)]
             if bad:
@@ -278,8 +283,23 @@ class Trainer:
                     f"seed {self.seeds[i]} diverged: {bad[0]} is {values[bad[0]]} before update {update:,}; lower "
                     "the backbone's learning rate or check the scale of rewards and observations"
                 )
-            if folder is not None:
-                folder.log({"kind": "training", "update": update, "rate": round(rate, 1)} | values)
+            self._record(i, {"kind": "training", "update": update, "rate": round(rate, 1)} | values)
+
+    def _record(self, i: int, line: dict[str, Any]) -> None:
+        """A line of the run's record, of any kind: into its metrics file first, then to its sink."""
+        folder = self.folders[i]
+        if folder is not None:
+            folder.log(line)
+        self.tracker.log(i, line)
+
+    def _tracked(self, i: int) -> TrackedRun | None:
+        """What the sink of a run is told of it; None for a run that is finished and sends nothing more."""
+        folder = self.folders[i]
+        if folder is not None and folder.result_file.exists():
+            return None
+        resumed = folder is not None and self.resume and folder.checkpoint_file.exists()
+        path = None if folder is None else folder.path
+        return TrackedRun.of(self.config | {"seed": self.seeds[i]}, path, resumed)
 
     def _save(self, update: int, state: Any) -> None:
         with self._timed("checkpoint"):
