@@ -20,7 +20,7 @@ class Options:
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """run folders, or folders that hold runs; all trained on the same target data"""
-    by: Literal["value", "low", "actions"] = "value"
+    by: Literal["actions", "value", "low"] = "actions"
     """the estimated value, the lower end of its interval, or how near a policy is to the logged actions"""
     last: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """only the policy that each run ended with, not those along it"""

@@ -48,7 +48,7 @@ class Selection(NamedTuple):
     """Spearman's, between the estimates and the truth; None where the truth is not known of three policies."""
 
 
-def select(folders: Sequence[str | Path], by: By = "value", last: bool = False) -> Selection:
+def select(folders: Sequence[str | Path], by: By = "actions", last: bool = False) -> Selection:
     """Rank the policies of finished runs by their off-policy value.
 
     Args:

@@ -13,7 +13,7 @@ from tabb.report.gather import Gathered, gather
 from tabb.report.headline import headline
 from tabb.report.html import Html, element
 from tabb.report.row_sections import Section, row_sections
-from tabb.report.run_sections import audit_section, learning, provenance
+from tabb.report.run_sections import audit_section, held_out, learning, provenance
 from tabb.report.style import STYLE
 
 
@@ -47,8 +47,10 @@ def page(found: Gathered) -> Html:
     first = found.records[0]
     title = f"{first.learner} on {first.task or 'own data'}: transfer report"
     sections: list[Section] = [("headline", "In short", headline(found)), *row_sections(found)]
+    sections.append(("learning", "Learning", learning(found)))
+    if judged := held_out(found):
+        sections.append(("held-out", "Held-out target rows", judged))
     sections += [
-        ("learning", "Learning", learning(found)),
         ("audit", "Audit of the data", audit_section(found)),
         ("provenance", "Provenance", provenance(found)),
     ]

@@ -10,7 +10,7 @@ from typing import Any
 from tabb.backbones import Backbone
 from tabb.errors import RunError, UsageError
 from tabb.rules import Rule
-from tabb.training.config import Settings, backbone_of, from_plain, learner_name, rule_from_plain
+from tabb.training.config import Settings, backbone_of, learner_name, rule_from_plain, settings_from
 from tabb.training.folder import RunFolder, read_json
 
 Line = tuple[tuple[int, ...], tuple[float, ...]]
@@ -39,6 +39,8 @@ class Record:
     """Each training metric along the run."""
     held_out: tuple[int, ...] | None
     """Numbers of the target episodes that the run did not learn from; None where it learned from all."""
+    looks: dict[str, Line]
+    """What the held-out episodes say along the run: value, low, high, td_error, predictor_error, action_error."""
 
     @property
     def learner(self) -> str:
@@ -95,7 +97,7 @@ def read_record(folder: Path) -> Record:
         raise RunError(f"{folder}: is not finished; go on with `tabb train --resume {folder}` first")
     result = read_json(run.result_file)
     try:
-        rule, settings = rule_from_plain(config["rule"]), from_plain(Settings, config["settings"])
+        rule, settings = rule_from_plain(config["rule"]), settings_from(config)
         backbone = backbone_of(settings, rule)
         for part, keys in (("data", ("source", "target")), ("environment", ("versions", "device", "python"))):
             _ = [config[part][key] for key in keys]
@@ -115,6 +117,7 @@ def read_record(folder: Path) -> Record:
             last_episodes=tuple(float(score) for _, _, scores in lines[-3:] for score in scores),
             metrics=dict(_metrics(run)),
             held_out=None if not held_out else tuple(int(number) for number in held_out["episodes"]),
+            looks=dict(_along(held_out["policies"])) if held_out else {},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         told = f"{type(error).__name__}: {error}"
@@ -122,7 +125,11 @@ def read_record(folder: Path) -> Record:
 
 
 def _metrics(run: RunFolder) -> Iterator[tuple[str, Line]]:
-    lines = [line for line in run.metrics() if line["kind"] == "training"]
+    return _along([line for line in run.metrics() if line["kind"] == "training"])
+
+
+def _along(lines: list[dict[str, Any]]) -> Iterator[tuple[str, Line]]:
+    """Each number of lines that hold the updates done."""
     for name in lines[0] if lines else ():
         if name not in ("kind", "update", "rate"):
             there = [line for line in lines if name in line]

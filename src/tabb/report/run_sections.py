@@ -13,7 +13,7 @@ from tabb.report.again import command
 from tabb.report.draw import Chart, figure, legend, padded
 from tabb.report.gather import Gathered
 from tabb.report.headline import target_score
-from tabb.report.html import Html, element, say, table
+from tabb.report.html import Html, element, number, say, table
 from tabb.report.records import Line
 
 SHOWN_ROWS = 8
@@ -49,6 +49,42 @@ def learning(found: Gathered) -> list[Any]:
             pictures.append(_curves("TBM" if name == "tbm" else name.replace("_", " "), lines, level))
         parts.append(element("div", *pictures, class_="pair"))
     return parts
+
+
+HELD_OUT = {
+    "value": ("estimated value", "discounted return from the logged first states, by fitted Q evaluation"),
+    "action_error": ("distance from logged actions", "root mean square over the held-out rows"),
+    "td_error": ("TD error", "of the critic on the held-out rows, in units of return"),
+    "predictor_error": ("predictor error", "of predicted backups on the held-out rows, in units of return"),
+}
+"""what is drawn of the held-out rows: its name, and what it is"""
+
+
+def held_out(found: Gathered) -> list[Any]:
+    """What target episodes that training did not see say of the policies; nothing where none were held out."""
+    records = [record for record in found.records if record.looks]
+    if not records:
+        return []
+    shown = [name for name in HELD_OUT if name in records[0].looks]
+    rows = []
+    for record in records:
+        last = {name: values[-1] for name, (_, values) in record.looks.items()}
+        interval = f"{number(last['low'])} to {number(last['high'])}"
+        rows.append([f"seed {record.seed}", interval, *(number(last[name]) for name in shown)])
+    pictures = []
+    for name in shown:
+        pictures.append(_curves(HELD_OUT[name][0], [record.looks[name] for record in records]))
+    return [
+        say(
+            "What target episodes that training did not see say of the policy at the end, and along the run. The value "
+            "is estimated from logged target rows alone; its 95 % interval covers the fit, not what the log does not "
+            "show. Where it was compared with true scores, nearness to the logged actions ranked policies better than "
+            "the value did, and neither well enough to be trusted alone: try the policy with care."
+        ),
+        table(["run", "interval of the value", *(HELD_OUT[name][0] for name in shown)], rows, words=2),
+        element("ul", *(element("li", f"{HELD_OUT[name][0]}: {HELD_OUT[name][1]}") for name in shown)),
+        element("div", *pictures, class_="pair"),
+    ]
 
 
 def _curves(name: str, lines: list[Line], reference: tuple[str, float | None] | None = None) -> Html:
@@ -105,11 +141,14 @@ def provenance(found: Gathered) -> list[Any]:
     first = found.records[0]
     environment = first.config["environment"]
     facts = [["run", str(record.folder.resolve())] for record in found.records]
-    for domain, digest in first.config["data"].items():
+    for domain in ("source", "target"):
+        digest = first.config["data"][domain]
         if domain == "target" or first.uses_source:
             origin = first.config.get("origin", {}).get(domain)
             files = ", ".join(map(str, origin["files"])) if isinstance(origin, dict) else "arrays"
             facts += [[f"{domain} data", files], [f"{domain} data, SHA-256 of the transitions", str(digest)]]
+    if first.held_out:
+        facts += [["target episodes held out", ", ".join(map(str, first.held_out))]]
     facts += [["device", str(environment["device"])], ["python", str(environment["python"])]]
     facts += [[name, str(version)] for name, version in environment["versions"].items()]
     parts = {"rule": first.config["rule"], "settings": first.config["settings"]}

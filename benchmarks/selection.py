@@ -1,0 +1,122 @@
+"""How well policies can be told apart without rolling them out: rankings of `tabb select` against true scores.
+
+    for task in hopper-gravity-0.5 hopper-kinematic walker2d-gravity-0.5 walker2d-kinematic; do
+        tabb train tabb target-only pooled --task $task --source medium --target medium --seeds 0 1 \
+            --updates 20000 --evaluations 10 --held-out 0.2 --out runs/select/$task
+    done
+    python benchmarks/selection.py runs/select/* --json benchmarks/results/selection.json
+
+Every policy along the runs was rolled out for 10 episodes, so the truth is known. Estimates are made anew here, from
+the policies and the target data alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from tabb.evaluation.fqe import estimate
+from tabb.evaluation.row_scores import run_data
+from tabb.evaluation.summary import learner_of
+from tabb.policy import Policy
+from tabb.training.config import environment
+from tabb.training.folder import RunFolder, read_json
+from tabb.training.held_out import action_error, split
+
+RANKINGS = {
+    "value": "off-policy value",
+    "low": "lower end of its interval",
+    "actions": "near the held-out actions",
+    "td": "small TD error",
+}
+
+
+def policies_in(folder: Path) -> list[dict[str, Any]]:
+    """Every kept policy of the runs below `folder`: its score, and what held-out and logged rows say of it."""
+    found = []
+    for file in sorted(folder.rglob("result.json")):
+        run, result = RunFolder(file.parent), read_json(file)
+        config = run.config()
+        target = run_data(config, "target", None, str(folder)).transitions
+        held_out = split(target, config["settings"]["held_out"]).held_out
+        truth = {line["update"]: line["mean"] for line in result["evaluations"]}
+        looks = result["held_out"]["policies"]
+        kept = [Policy.load(run.policy_at(look["update"])) for look in looks]
+        started = time.monotonic()
+        values = estimate(kept, target)
+        seconds = (time.monotonic() - started) / len(kept)
+        print(f"{file.parent}: {len(kept)} policies, {seconds:.1f} s each", file=sys.stderr)
+        for look, policy, value in zip(looks, kept, values, strict=True):
+            found.append(
+                {
+                    "learner": learner_of(result),
+                    "seed": result["seed"],
+                    "update": look["update"],
+                    "score": truth[look["update"]],
+                    "value": value.value,
+                    "low": value.low,
+                    "actions": -action_error(policy, held_out),
+                    "td": -look["td_error"],
+                }
+            )
+    return found
+
+
+def judge(policies: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of each ranking: its rank correlation with the scores, over all and within learners, and what it would choose."""
+    scores = np.array([policy["score"] for policy in policies])
+    learners = np.array([policy["learner"] for policy in policies])
+    told: dict[str, Any] = {"policies": len(policies), "best": scores.max(), "mean": scores.mean(), "rankings": {}}
+    for name in RANKINGS:
+        worth = np.array([policy[name] for policy in policies])
+        within = [spearmanr(worth[learners == one], scores[learners == one]).statistic for one in np.unique(learners)]
+        told["rankings"][name] = {
+            "rank_correlation": float(spearmanr(worth, scores).statistic),
+            "within_learners": float(np.mean(within)),
+            "chosen": float(scores[np.argmax(worth)]),
+            "best_five": float(scores[np.argsort(-worth)[:5]].mean()),
+        }
+    return told
+
+
+def table(tasks: dict[str, dict[str, Any]]) -> Table:
+    """One row per task and ranking."""
+    shown = Table(title="policies told apart without rollouts, against their scores")
+    for name in ("task", "ranking", "rank correlation", "within a method"):
+        shown.add_column(name)
+    for name in ("its choice", "its best five", "mean", "best"):
+        shown.add_column(name)
+    for task, told in tasks.items():
+        for name, values in told["rankings"].items():
+            numbers = [values["rank_correlation"], values["within_learners"]]
+            scores = [values["chosen"], values["best_five"], told["mean"], told["best"]]
+            cells = [f"{number:+.2f}" for number in numbers] + [f"{score:.1f}" for score in scores]
+            shown.add_row(f"{task} ({told['policies']})", RANKINGS[name], *cells)
+        shown.add_section()
+    return shown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, help="a folder of runs for each task")
+    parser.add_argument("--json", type=Path, help="write all numbers to this file")
+    options = parser.parse_args()
+    policies = {folder.name: policies_in(folder) for folder in options.folders}
+    tasks = {task: judge(found) for task, found in policies.items()}
+    Console(width=140).print(table(tasks))
+    if options.json:
+        results = {"environment": environment(), "tasks": tasks, "policies": policies}
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Fitted Q evaluation against closed forms and the equations spelled out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tabb
+from tabb.errors import DataError, UsageError
+from tabb.evaluation.fqe import (
+    FQE,
+    block_bootstrap,
+    estimate,
+    first_rows,
+    fitted_values,
+    interval,
+    make_basis,
+    value_bounds,
+)
+from tabb.policy import Policy
+
+SMALL = FQE(discount=0.9, features=64, members=3)
+
+
+def constant(action: float, size: int = 1) -> Policy:
+    """π(s) = action, whatever s is."""
+    zeros = np.zeros((size, 1), np.float32)
+    bias = np.array([np.arctanh(action)], np.float32)
+    return Policy(np.zeros(size, np.float32), np.ones(size, np.float32), (zeros,), (bias,))
+
+
+def linear_log(episodes: int = 40, steps: int = 25, seed: int = 0) -> tabb.Transitions:
+    """s' = s / 2 + a and r = s, under random actions."""
+    draw = np.random.default_rng(seed)
+    observation, action, following = [], [], []
+    for _ in range(episodes):
+        state = draw.uniform(-1, 1)
+        for _ in range(steps):
+            push = draw.uniform(-1, 1)
+            observation.append(state)
+            action.append(push)
+            state = 0.5 * state + push
+            following.append(state)
+    ends = np.arange(1, episodes * steps + 1) % steps == 0
+    columns = [np.array(column)[:, None] for column in (observation, action, following)]
+    return tabb.from_arrays(
+        columns[0], columns[1], columns[0][:, 0], next_observations=columns[2], timeouts=ends, name="linear"
+    )
+
+
+def true_value(state: np.ndarray, action: float, discount: float) -> np.ndarray:
+    """Σ γ^t s_t of s_{t+1} = s_t / 2 + a: s_t = 2a + (s_0 - 2a) / 2^t."""
+    return 2 * action / (1 - discount) + (state - 2 * action) / (1 - discount / 2)
+
+
+@pytest.mark.parametrize("action", [-0.4, 0.0, 0.3])
+def test_a_linear_system_has_its_closed_form(action: float) -> None:
+    log = linear_log()
+    (found,) = estimate([constant(action)], log, dataclasses.replace(SMALL, ridge=1e-6, remainder=1e-4))
+    truth = true_value(log.observation[first_rows(log.episode), 0], action, 0.9).mean()
+    assert found.value == pytest.approx(truth, abs=0.15)
+    assert found.low <= found.value <= found.high
+
+
+def test_better_policies_come_first() -> None:
+    found = estimate([constant(action) for action in (-0.5, 0.0, 0.5)], linear_log(), SMALL)
+    assert found[0].high < found[1].low
+    assert found[1].high < found[2].low
+
+
+def test_each_iteration_is_the_regression_written_out() -> None:
+    draw = np.random.default_rng(1)
+    now, following, first = (draw.normal(size=(n, 4)).astype(np.float32) for n in (30, 30, 2))
+    reward = draw.normal(size=30).astype(np.float32)
+    goes_on = np.where(np.arange(30) % 7 == 0, 0.0, 0.9).astype(np.float32)
+    weight = block_bootstrap(30, 5, 2, seed=3) / 30
+    bounds = (-2.0, 1.5)
+    inverse = np.stack([np.linalg.inv((now.T * weight[:, k]) @ now + 0.01 * np.eye(4)) for k in range(2)])
+    expected = []
+    for k in range(2):
+        theta = np.zeros(4)
+        for _ in range(6):
+            backup = reward + goes_on * np.clip(following @ theta, *bounds)
+            # argmin of Σ w (φ θ - backup)² + λ |θ|², by its normal equations
+            theta = np.linalg.solve((now.T * weight[:, k]) @ now + 0.01 * np.eye(4), now.T @ (weight[:, k] * backup))
+        expected.append(np.clip(first @ theta, *bounds))
+    arrays = (inverse.astype(np.float32), weight, now, following, reward, goes_on, first, np.array(bounds, np.float32))
+    found = fitted_values(*map(jnp.asarray, arrays), 6)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_nothing_follows_a_terminal() -> None:
+    log = linear_log(episodes=10)
+    ended = dataclasses.replace(log, terminal=np.ones_like(log.terminal), reward=np.full_like(log.reward, 3.0))
+    (found,) = estimate([constant(0.2)], ended, dataclasses.replace(SMALL, ridge=1e-6))
+    assert found.value == pytest.approx(3.0, abs=0.05)
+
+
+def test_no_value_beyond_what_rewards_allow() -> None:
+    assert value_bounds(np.array([-1.0, 2.0], np.float32), 0.9) == pytest.approx((-10.0, 20.0))
+    assert value_bounds(np.array([1.0, 2.0], np.float32), 0.9) == pytest.approx((0.0, 20.0))
+    assert value_bounds(np.array([-1.0, -0.5], np.float32), 0.5) == pytest.approx((-2.0, 0.0))
+
+
+def test_blocks_are_drawn_whole_and_as_often_as_there_are_rows() -> None:
+    counts = block_bootstrap(100, 10, 4, seed=0)
+    assert counts.shape == (100, 4)
+    np.testing.assert_array_equal(counts.reshape(10, 10, 4), np.repeat(counts[::10, None], 10, axis=1))
+    np.testing.assert_array_equal(counts.sum(axis=0), 100)
+    assert (counts == 0).any()
+    assert (counts > 1).any()
+
+
+def test_fewer_rows_give_a_wider_interval() -> None:
+    few, many = (estimate([constant(0.1)], linear_log(episodes), SMALL)[0] for episodes in (4, 80))
+    assert few.high - few.low > 1.5 * (many.high - many.low)
+
+
+def test_interval_is_students() -> None:
+    # three members: t of 97.5 % with 2 degrees of freedom is 4.3027; the deviation of 1, 2, 3 is 1
+    assert interval(np.array([1.0, 2.0, 3.0])) == pytest.approx((2.0, 2.0 - 4.3027, 2.0 + 4.3027), abs=1e-3)
+
+
+def test_the_same_seed_gives_the_same_estimate_and_policies_do_not_matter_to_each_other() -> None:
+    log, config = linear_log(10), SMALL
+    both = estimate([constant(0.1), constant(-0.3)], log, config)
+    assert estimate([constant(-0.3)], log, config) == [both[1]]
+    assert estimate([constant(-0.3)], log, dataclasses.replace(config, seed=1)) != [both[1]]
+
+
+def test_constant_columns_do_not_divide_by_zero() -> None:
+    log = linear_log(10)
+    wide = np.concatenate([log.observation, np.full_like(log.observation, 7.0)], axis=1)
+    wide_next = np.concatenate([log.next_observation, np.full_like(log.observation, 7.0)], axis=1)
+    basis = make_basis(SMALL, wide, log.action)
+    assert np.isfinite(basis(wide, log.action)).all()
+    flat = dataclasses.replace(log, observation=wide, next_observation=wide_next)
+    (found,) = estimate([constant(0.2, 2)], flat, dataclasses.replace(SMALL, ridge=1e-6))
+    truth = true_value(log.observation[first_rows(log.episode), 0], 0.2, 0.9).mean()
+    assert found.value == pytest.approx(truth, abs=0.3)
+
+
+def test_progress_is_told() -> None:
+    told: list[float] = []
+    estimate([constant(0.1)] * 2, linear_log(4), SMALL, lambda what, share: told.append(share))
+    assert told == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"discount": 1.0}, {"remainder": 0.0}, {"features": 0}, {"members": 1}, {"ridge": -1.0}, {"block": 0}]
+)
+def test_wrong_constants_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        FQE(**wrong)  # type: ignore[arg-type]
+
+
+def test_data_that_do_not_fit_are_refused() -> None:
+    log = linear_log(4)
+    with pytest.raises(DataError, match="no rows"):
+        estimate([constant(0.1)], log[:0], SMALL)
+    with pytest.raises(DataError, match="observation_size is 2 in the policy and 1"):
+        estimate([constant(0.1, 2)], log, SMALL)
