@@ -1,9 +1,10 @@
-"""Writes what was measured into the pages of docs/methods, between their `measured` marks, from committed results.
+"""Writes what was measured into the pages of docs, between their `measured` marks, from committed results.
 
     python benchmarks/pages.py             rewrite the pages
     python benchmarks/pages.py --check     fail if a page does not hold what the results say
 
-Scores come from results/scores (`scores.py --gather`), costs from results/costs-cpu.json (`costs.py --json`).
+Scores come from results/scores (`scores.py --gather`), costs from results/costs-cpu.json (`costs.py --json`), rankings
+of policies from results/selection.json (`selection.py --json`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from scores import RESULTS, cell, gathered
+from selection import RANKINGS
 
-PAGES = Path(__file__).parent.parent / "docs" / "methods"
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = [*sorted((DOCS / "methods").glob("*.md")), DOCS / "selection.md"]
+SELECTION = Path(__file__).parent / "results" / "selection.json"
 COSTS = Path(__file__).parent / "results" / "costs-cpu.json"
 BEGIN, END = "<!-- measured: {} -->", "<!-- /measured -->"
+RANKING_NUMBERS = ("rank_correlation", "within_learners", "chosen", "best_five")
 BESIDE = ("target-only", "pooled")
 """learners that every page shows beside its own"""
 
@@ -41,6 +46,32 @@ def measured(learners: list[str], scores: dict[str, dict[str, list[Any]]], costs
     return "\n".join(lines)
 
 
+def selection(results: dict[str, Any]) -> str:
+    """How rankings of policies agree with their true scores: a row for each task and ranking, and the means."""
+    heads = (
+        "ranking",
+        "rank correlation",
+        "within a method",
+        "its choice",
+        "its best five",
+        "mean policy",
+        "best policy",
+    )
+    lines = [f"| task | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    rows = [
+        (task, name, [*(found[key] for key in RANKING_NUMBERS), told["mean"], told["best"]])
+        for task, told in results["tasks"].items()
+        for name, found in told["rankings"].items()
+    ]
+    for name in dict.fromkeys(name for _, name, _ in rows):
+        every = [numbers for _, one, numbers in rows if one == name]
+        rows.append(("*mean*", name, [sum(column) / len(column) for column in zip(*every, strict=True)]))
+    for task, name, numbers in rows:
+        told = [f"{number:.2f}" for number in numbers[:2]] + [f"{number:.1f}" for number in numbers[2:]]
+        lines.append(f"| {task} | {RANKINGS[name]} | {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
 def _cost(found: dict[str, Any] | None) -> list[str]:
     if found is None:
         return ["-", "-", "-"]
@@ -56,6 +87,8 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
 
     def table(match: re.Match[str]) -> str:
         named = match[1].strip()
+        if named == "selection":
+            return f"{BEGIN.format(named)}\n\n{selection(json.loads(SELECTION.read_text()))}\n\n{END}"
         learners = every if named == "all" else named.split()
         return f"{BEGIN.format(named)}\n\n{measured(learners, scores, costs)}\n\n{END}"
 
@@ -69,7 +102,7 @@ def main() -> int:
     scores = gathered(RESULTS)
     costs = json.loads(COSTS.read_text(encoding="utf-8"))["learners"] if COSTS.exists() else {}
     stale = []
-    for page in sorted(PAGES.glob("*.md")):
+    for page in PAGES:
         old = page.read_text(encoding="utf-8")
         new = rewritten(old, scores, costs)
         if new != old:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tabb.environments import get_task as get_task
     from tabb.environments import make as make
     from tabb.evaluation.scores import evaluate as evaluate
+    from tabb.evaluation.selection import select as select
     from tabb.policy import Policy as Policy
     from tabb.report import write_report as write_report
     from tabb.rules import BOSA as BOSA
@@ -81,6 +82,7 @@ _WHERE = {
     "load": "tabb.data",
     "make": "tabb.environments",
     "score_rows": "tabb.evaluation.row_scores",
+    "select": "tabb.evaluation.selection",
     "train": "tabb.training",
     "write_report": "tabb.report",
 }

@@ -41,7 +41,7 @@ def train_small(report_files):
 
     def train(out: Path, *options: str) -> Path:
         data = ["--source", report_files["source"], "--target", report_files["target"]]
-        assert main(["train", *options, *data, "--out", str(out), *SMALL, *NETWORKS]) == 0
+        assert main(["train", options[0], *SMALL, *NETWORKS, *options[1:], *data, "--out", str(out)]) == 0
         return out
 
     return train

@@ -160,12 +160,16 @@ def test_target_rows_that_were_held_out_are_the_yardstick(two_seeds, open_page, 
     unseen = shutil.copytree(two_seeds / "seed1", tmp_path / "seed1")
     result = json.loads((unseen / "result.json").read_text())
     episodes = [0, 2]
-    (unseen / "result.json").write_text(json.dumps(result | {"held_out": {"episodes": episodes}}))
+    (unseen / "result.json").write_text(json.dumps(result | {"held_out": {"episodes": episodes, "policies": []}}))
     target = open_run(unseen).domains.target
     count = int(np.isin(target.episode, episodes).sum())
     assert 0 < count < 200
     words = open_page_of(unseen, tmp_path / "unseen.html", open_page)
     assert f"The {count} target rows are of episodes that were held out" in words
+
+
+def test_no_section_where_nothing_was_held_out(two_seeds, open_page, tmp_path):
+    assert "held-out" not in open_page(tabb.write_report(two_seeds, tmp_path / "page.html")).sections
 
 
 def open_page_of(run: Path, out: Path, open_page) -> str:
@@ -270,3 +274,18 @@ def test_an_evaluated_run_of_the_bundled_data(open_page, tmp_path):
     assert "normalised score" in page.words("headline")
     assert "target data themselves29.8" in page.words("headline")
     assert len(page.text.encode()) < 2_000_000
+
+
+def test_what_held_out_rows_say(train_small, open_page, predictor_options, tmp_path):
+    runs = train_small(
+        tmp_path / "runs", "tabb", "--seeds", "0", "1", *predictor_options, "--evaluations", "2", "--held-out", "0.3"
+    )
+    page = open_page(tabb.write_report(runs))
+    (rows,) = page.tables("held-out")
+    for seed, row in enumerate(rows):
+        last = json.loads((runs / f"seed{seed}" / "result.json").read_text())["held_out"]["policies"][-1]
+        assert row[0] == f"seed {seed}"
+        low, high = row[1].split(" to ")
+        shown = [low, high, *row[2:]]
+        names = ["low", "high", "value", "action_error", "td_error", "predictor_error"]
+        assert all(close(cell, last[name]) for cell, name in zip(shown, names, strict=True))

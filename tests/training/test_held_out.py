@@ -73,10 +73,12 @@ def test_whole_episodes_are_held_out_evenly() -> None:
 
 def test_the_default_holds_out_where_nothing_is_rolled_out() -> None:
     two = TARGET[np.asarray(TARGET.episode) < 2]
-    assert share_of(None, False, TARGET) == 0.2
-    assert share_of(None, True, TARGET) == 0.0
-    assert share_of(None, False, two) == 0.0
-    assert share_of(0.5, True, two) == 0.5
+    settings = tabb.Settings()
+    assert share_of(settings, False, TARGET) == 0.2
+    assert share_of(settings, True, TARGET) == 0.0
+    assert share_of(settings, False, two) == 0.0
+    assert share_of(tabb.Settings(evaluations=0), False, TARGET) == 0.0
+    assert share_of(tabb.Settings(held_out=0.5), True, two) == 0.5
     plain = tabb.Settings(updates=20, evaluations=1, backbone=IQL)
     assert train(Pooled(), settings=plain).held_out[0].update == 20
     assert train(Pooled(), two, settings=plain).held_out == ()

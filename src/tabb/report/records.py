@@ -39,7 +39,7 @@ class Record:
     """Each training metric along the run."""
     held_out: tuple[int, ...] | None
     """Numbers of the target episodes that the run did not learn from; None where it learned from all."""
-    looks: dict[str, Line]
+    looks: dict[str, Line] = dataclasses.field(default_factory=dict)
     """What the held-out episodes say along the run: value, low, high, td_error, predictor_error, action_error."""
 
     @property

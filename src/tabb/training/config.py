@@ -38,7 +38,7 @@ class Settings:
     """physics of the evaluation: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's"""
     held_out: float | None = None
     """share of the target's episodes that training does not see; policies are judged by them where nothing is rolled
-    out (`tabb select`). If not given, 0.2 without a task or environment and 0 with one"""
+    out (`tabb select`). If not given, 0.2 without a task or environment, if there are three episodes, else 0"""
     backbone: Backbone | None = None
     """the single-domain learner and its constants; None is the rule's own (IQL for most)"""
 

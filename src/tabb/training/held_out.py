@@ -20,6 +20,7 @@ from tabb.evaluation.statistics import Estimate
 from tabb.networks import Normaliser
 from tabb.policy import Policy
 from tabb.rules.fitting import Report
+from tabb.training.config import Settings
 from tabb.training.folder import RunFolder
 from tabb.training.loop import Learner
 from tabb.transitions import Transitions
@@ -43,12 +44,12 @@ class Split(NamedTuple):
         return [int(number) for number in np.unique(np.asarray(self.held_out.episode))]
 
 
-def share_of(asked: float | None, rolls_out: bool, target: Transitions) -> float:
+def share_of(settings: Settings, rolls_out: bool, target: Transitions) -> float:
     """The share of episodes to hold out: what was asked for, or else the default for this run."""
-    if asked is not None:
-        return asked
+    if settings.held_out is not None:
+        return settings.held_out
     enough = len(np.unique(np.asarray(target.episode))) >= FEWEST_EPISODES
-    return DEFAULT_SHARE if enough and not rolls_out else 0.0
+    return DEFAULT_SHARE if enough and settings.evaluations and not rolls_out else 0.0
 
 
 def split(target: Transitions, share: float) -> Split:

@@ -24,7 +24,8 @@ from tabb.training.config import Settings, backbone_of, environment, fingerprint
 from tabb.training.folder import RunFolder
 from tabb.training.held_out import HeldOut, share_of, split
 from tabb.training.progress import Style
-from tabb.training.trainer import Run, Trainer
+from tabb.training.record import Run
+from tabb.training.trainer import Trainer
 from tabb.transitions import Transitions
 
 
@@ -82,7 +83,7 @@ def train(
     if task is not None and task.reward_offset:
         source, target = (dataclasses.replace(d, reward=d.reward + task.reward_offset) for d in (source, target))
     rolls_out = task is not None or env_factory is not None
-    settings = dataclasses.replace(settings, held_out=share_of(settings.held_out, rolls_out, target))
+    settings = dataclasses.replace(settings, held_out=share_of(settings, rolls_out, target))
     parts = split(target, settings.held_out or 0.0)
     domains = make_domains(source, parts.train, settings.normalise)
     config = {

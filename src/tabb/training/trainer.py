@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -18,49 +17,25 @@ import jax.numpy as jnp
 from tabb.batch import Domains, Sizes
 from tabb.environments.tasks import Task
 from tabb.errors import RunError, Stopped
-from tabb.evaluation.scores import Evaluation, evaluate, final_score
+from tabb.evaluation.scores import Evaluation, evaluate
 from tabb.policy import Policy
-from tabb.rules import RULES, Rule
+from tabb.rules import Rule
 from tabb.tracking import Opener, TrackedRun, Tracker
 from tabb.training.cache import prepared
 from tabb.training.config import (
     Settings,
     backbone_of,
-    environment,
     learner_name,
-    plain,
-    rule_from_plain,
-    settings_from,
 )
 from tabb.training.folder import RunFolder, write_json
 from tabb.training.held_out import HeldOut, Look, describe
 from tabb.training.loop import Learner, Packed, compiled_updates, compiled_updates_of_seeds, pack, pack_data
 from tabb.training.progress import Reporter, Style, reporter
+from tabb.training.record import Run, check_same_run, evaluation_from, result_of
 from tabb.training.signals import stop_on_signal
 
 CHECKPOINT_SECONDS = 60.0
 """longest time of training that a kill can cost (evaluations write checkpoints too)"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A finished run."""
-
-    policy: Policy
-    rule: Rule
-    seed: int
-    evaluations: tuple[tuple[int, Evaluation], ...]
-    """(updates done, evaluation), in order."""
-    seconds: dict[str, float]
-    """Wall time of each part: prepare, compile, train, evaluate, checkpoint."""
-    folder: Path | None
-    held_out: tuple[Look, ...] = ()
-    """What held-out target episodes say of the policies along the run, in order; empty if none were held out."""
-
-    @property
-    def score(self) -> float | None:
-        """Mean over the last three evaluations, never the best one; None without evaluations."""
-        return final_score([evaluation.mean for _, evaluation in self.evaluations])
 
 
 class Trainer:
@@ -94,7 +69,7 @@ class Trainer:
             if folder is None:
                 continue
             if resume and folder.config_file.exists():
-                _same_run(folder, config)
+                check_same_run(folder, config)
             else:
                 folder.start(config | {"seed": seed})
 
@@ -233,7 +208,7 @@ class Trainer:
             assert folder is not None
             assert saved is not None
             self.evaluations[i] = [
-                (line["update"], _evaluation_from(line)) for line in folder.metrics() if line["kind"] == "evaluation"
+                (line["update"], evaluation_from(line)) for line in folder.metrics() if line["kind"] == "evaluation"
             ]
             if self.held_out is not None:
                 self.looks[i] = self.held_out.looks_of(folder)
@@ -360,27 +335,6 @@ class Trainer:
             self.seconds[part] += time.monotonic() - started
 
 
-def result_of(run: Run, task: Task | None, settings: Settings) -> dict[str, Any]:
-    """The `result.json` of a run: what tables and figures are made from."""
-    return {
-        "rule": plain(run.rule),
-        "backbone": plain(backbone_of(settings, run.rule)),
-        "task": None if task is None else task.name,
-        "seed": run.seed,
-        "score": run.score,
-        "measure": "normalised score" if task is not None else "return",
-        "evaluations": [
-            {"update": update, "mean": evaluation.mean} | dataclasses.asdict(evaluation)
-            for update, evaluation in run.evaluations
-        ],
-        "evaluation_episodes": sum(len(evaluation.returns) for _, evaluation in run.evaluations),
-        "updates": settings.updates,
-        "updates_per_second": settings.updates / max(run.seconds["train"], 1e-9),
-        "seconds": run.seconds,
-        "environment": environment(),
-    }
-
-
 def _pack_lanes(columns: list[dict[str, Any]]) -> Packed | None:
     """The columns of one seed packed, or those of several stacked on a leading axis; None if there are none."""
     packed = [pack(lane) for lane in columns]
@@ -388,27 +342,3 @@ def _pack_lanes(columns: list[dict[str, Any]]) -> Packed | None:
     if first is None or len(packed) == 1:
         return first
     return Packed(jnp.stack([lane.matrix for lane in packed if lane is not None]), first.layout)
-
-
-def _evaluation_from(line: dict[str, Any]) -> Evaluation:
-    scores = None if line["scores"] is None else tuple(line["scores"])
-    return Evaluation(tuple(line["returns"]), tuple(line["lengths"]), scores, line["first_seed"])
-
-
-def _same_run(folder: RunFolder, config: dict[str, Any]) -> None:
-    """Raise `RunError` unless the folder's run has this rule, these settings and these data."""
-    before = folder.config()
-    # Read and written again: settings that a run from before did not have yet have their defaults.
-    before["settings"] = plain(settings_from(before))
-    if before.get("rule", {}).get("name") in RULES:
-        before["rule"] = plain(rule_from_plain(before["rule"]))
-    for part in ("rule", "settings", "task", "data"):
-        if before.get(part) != config[part]:
-            detail = ""
-            if isinstance(config[part], dict):
-                old = before.get(part) or {}
-                name = next(key for key in {**old, **config[part]} if old.get(key) != config[part].get(key))
-                detail = f" ({name})"
-            raise RunError(
-                f"{folder.path}: was started with another {part}{detail}; resume it as it was, or choose another folder"
-            )

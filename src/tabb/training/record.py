@@ -1,0 +1,83 @@
+"""What is kept of a run: the finished run in Python, its `result.json`, and whether a folder holds the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from tabb.environments.tasks import Task
+from tabb.errors import RunError
+from tabb.evaluation.scores import Evaluation, final_score
+from tabb.policy import Policy
+from tabb.rules import RULES, Rule
+from tabb.training.config import Settings, backbone_of, environment, plain, rule_from_plain, settings_from
+from tabb.training.folder import RunFolder
+from tabb.training.held_out import Look
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    policy: Policy
+    rule: Rule
+    seed: int
+    evaluations: tuple[tuple[int, Evaluation], ...]
+    """(updates done, evaluation), in order."""
+    seconds: dict[str, float]
+    """Wall time of each part: prepare, compile, train, evaluate, checkpoint."""
+    folder: Path | None
+    held_out: tuple[Look, ...] = ()
+    """What held-out target episodes say of the policies along the run, in order; empty if none were held out."""
+
+    @property
+    def score(self) -> float | None:
+        """Mean over the last three evaluations, never the best one; None without evaluations."""
+        return final_score([evaluation.mean for _, evaluation in self.evaluations])
+
+
+def result_of(run: Run, task: Task | None, settings: Settings) -> dict[str, Any]:
+    """The `result.json` of a run: what tables and figures are made from."""
+    return {
+        "rule": plain(run.rule),
+        "backbone": plain(backbone_of(settings, run.rule)),
+        "task": None if task is None else task.name,
+        "seed": run.seed,
+        "score": run.score,
+        "measure": "normalised score" if task is not None else "return",
+        "evaluations": [
+            {"update": update, "mean": evaluation.mean} | dataclasses.asdict(evaluation)
+            for update, evaluation in run.evaluations
+        ],
+        "evaluation_episodes": sum(len(evaluation.returns) for _, evaluation in run.evaluations),
+        "updates": settings.updates,
+        "updates_per_second": settings.updates / max(run.seconds["train"], 1e-9),
+        "seconds": run.seconds,
+        "environment": environment(),
+    }
+
+
+def evaluation_from(line: dict[str, Any]) -> Evaluation:
+    """The evaluation that a line of the metrics tells of."""
+    scores = None if line["scores"] is None else tuple(line["scores"])
+    return Evaluation(tuple(line["returns"]), tuple(line["lengths"]), scores, line["first_seed"])
+
+
+def check_same_run(folder: RunFolder, config: dict[str, Any]) -> None:
+    """Raise `RunError` unless the folder's run has this rule, these settings and these data."""
+    before = folder.config()
+    # Read and written again: settings that a run from before did not have yet have their defaults.
+    before["settings"] = plain(settings_from(before))
+    if before.get("rule", {}).get("name") in RULES:
+        before["rule"] = plain(rule_from_plain(before["rule"]))
+    for part in ("rule", "settings", "task", "data"):
+        if before.get(part) != config[part]:
+            detail = ""
+            if isinstance(config[part], dict):
+                old = before.get(part) or {}
+                name = next(key for key in {**old, **config[part]} if old.get(key) != config[part].get(key))
+                detail = f" ({name})"
+            raise RunError(
+                f"{folder.path}: was started with another {part}{detail}; resume it as it was, or choose another folder"
+            )
