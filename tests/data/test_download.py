@@ -17,6 +17,7 @@ import pytest
 from tabb.cli import main
 from tabb.data import catalogue, download, load, published, resolve, write_hdf5
 from tabb.data.names import locate
+from tabb.data.published_d4rl import published_d4rl
 from tabb.errors import DataError, UsageError
 
 
@@ -208,7 +209,7 @@ def test_names_are_used_like_files(entry, content, tmp_path, monkeypatch, capsys
     assert "60 in the file" in capsys.readouterr().out
     assert main(["data", "list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert listed[-1]["path"] == str(path)
+    assert next(one["path"] for one in listed if one.get("name") == "otdf:hopper-morph-medium") == str(path)
     assert main(["data", "get", "otdf:hopper-morph-medium"]) == 0
     assert capsys.readouterr().out.strip() == str(path)
 
@@ -252,14 +253,48 @@ def test_names_that_do_not_exist(tmp_path, monkeypatch, capsys):
     assert os.listdir(tmp_path) == ["otdf:mine"]
 
 
-def test_d4rl_files_are_found(content, tmp_path, monkeypatch):
+def test_d4rl_files_without_a_checksum_are_found(content, tmp_path, monkeypatch):
     monkeypatch.setenv("TABB_DATA", str(tmp_path))
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "own"))
-    with pytest.raises(DataError, match=r"no hopper_medium_replay-v2.hdf5 in .*d4rl or .*own; tabb does not fetch"):
-        locate("d4rl:hopper-medium-replay-v2")
+    with pytest.raises(DataError, match=r"no relocate-expert-v1.hdf5 .*in .*d4rl or .*own, and tabb knows no checksum"):
+        locate("d4rl:relocate-expert-v1")
     for folder in ("own", "d4rl"):
         (tmp_path / folder).mkdir()
-        path = tmp_path / folder / "hopper_medium_replay-v2.hdf5"
+        path = tmp_path / folder / "relocate-expert-v1.hdf5"
         path.write_bytes(content)
-        assert locate("d4rl:hopper-medium-replay-v2") == path
-    assert catalogue.resolve("d4rl:hopper-medium-replay-v2", "hopper", "source") == [path]
+        assert locate("d4rl:relocate-expert-v1") == path
+    assert catalogue.resolve("d4rl:relocate-expert-v1", "hopper", "source") == [path]
+
+
+def test_d4rl_files_with_a_checksum_are_found_or_fetched(server, content, tmp_path, monkeypatch):
+    monkeypatch.setenv("TABB_DATA", str(tmp_path / "shelf"))
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "own"))
+    entry = next(entry for entry in published_d4rl() if entry.name == "d4rl:hopper-medium-replay-v2")
+    here = entry._replace(
+        address=f"{server}/good/{entry.file}", bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
+    )
+    monkeypatch.setattr("tabb.data.published_d4rl.published_d4rl", lambda: [here])
+    fetched = locate("d4rl:hopper-medium-replay-v2")
+    assert fetched == tmp_path / "cache" / "data" / "hopper_medium_replay-v2.hdf5"
+    for folder in (tmp_path / "own", tmp_path / "shelf" / "d4rl"):
+        folder.mkdir(parents=True)
+        (folder / entry.file).write_bytes(content)
+        assert locate("d4rl:hopper_medium_replay-v2") == folder / entry.file
+    (folder / entry.file).write_bytes(b"another")
+    with pytest.raises(DataError, match="is not the published d4rl:hopper-medium-replay-v2"):
+        locate("d4rl:hopper-medium-replay-v2")
+
+
+def test_d4rls_catalogue_is_whole():
+    entries = {entry.name: entry for entry in published_d4rl()}
+    assert len(entries) == 35
+    assert len({entry.sha256 for entry in entries.values()}) == 35
+    for entry in entries.values():
+        assert len(bytes.fromhex(entry.sha256)) == 32
+        assert entry.address.endswith(f"/{entry.file}")
+        assert published.lookup(entry.name) == entry
+    medium = entries["d4rl:walker2d-medium-expert-v2"]
+    assert (medium.task, medium.quality, medium.file) == ("walker2d", "medium_expert", "walker2d_medium_expert-v2.hdf5")
+    assert entries["d4rl:pen-human-v1"].address.endswith("/hand_dapg_v1/pen-human-v1.hdf5")
+    maze = entries["d4rl:antmaze-large-play-v2"]
+    assert maze.file == "Ant_maze_hardest-maze_noisy_multistart_True_multigoal_False_sparse_fixed.hdf5"

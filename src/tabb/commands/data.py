@@ -15,6 +15,7 @@ from tabb.data import available, describe, read
 from tabb.data.download import at_hand
 from tabb.data.names import locate
 from tabb.data.published import published
+from tabb.data.published_d4rl import published_d4rl
 from tabb.errors import UsageError
 
 ACTIONS = ("list", "describe", "get")
@@ -45,7 +46,7 @@ class GetOptions:
     """What to fetch."""
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """data sets: otdf:TASK-QUALITY, minari:ID"""
+    """data sets: otdf:TASK-QUALITY, d4rl:NAME, minari:ID"""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -56,7 +57,8 @@ def run(arguments: Sequence[str]) -> int:
             "       tabb data get NAME...\n\n"
             "list      data sets of the folder $TABB_DATA and of the package, and public ones\n"
             "describe  rows, episodes, returns and defects of files (HDF5 in the D4RL, ODRL or OTDF layout, npz)\n"
-            "get       fetch public data sets (otdf:hopper-morph-medium, minari:mujoco/hopper/medium-v0)"
+            "get       fetch public data sets: otdf:hopper-morph-medium, d4rl:hopper-medium-v2, "
+            "minari:mujoco/hopper/medium-v0"
         )
         return 0 if arguments else 2
     action, rest = arguments[0], arguments[1:]
@@ -71,20 +73,20 @@ def run(arguments: Sequence[str]) -> int:
 
 def _list(options: ListOptions) -> int:
     entries = available()
-    public = [(entry, at_hand(entry)) for entry in published()]
+    public = [(entry, at_hand(entry)) for entry in (*published(), *published_d4rl())]
     if options.json:
         told = [entry._asdict() | {"path": str(entry.path)} for entry in entries]
-        told += [entry._asdict() | {"domain": "target", "path": path and str(path)} for entry, path in public]
+        told += [entry._asdict() | {"path": path and str(path)} for entry, path in public]
         print(json.dumps(told, indent=2))
         return 0
     for entry in entries:
         print(f"{entry.domain:6}  {entry.task:24}  {entry.quality:13}  {entry.bytes / 1e6:6.1f} MB  {entry.path}")
     if not any(entry.quality != "bundled" for entry in entries):
         print("more: set TABB_DATA to a folder with source/<robot>_<quality>.hdf5 and target/<task>_<quality>.hdf5")
-    print("\npublic, by name (`tabb data get NAME`, or as --target):")
+    print("\npublic, by name (`tabb data get NAME`, or as --source, --target):")
     for one, path in public:
         mark = f"at hand: {path}" if path else "to fetch"
-        print(f"{'target':6}  {one.name:39}  {one.bytes / 1e6:6.1f} MB  {mark}")
+        print(f"{one.domain:6}  {one.name:39}  {one.bytes / 1e6:6.1f} MB  {mark}")
     return 0
 
 
@@ -94,7 +96,7 @@ def _get(options: GetOptions) -> int:
     for name in options.names:
         path = locate(name)
         if path is None:
-            raise UsageError(f"tabb data get {name}: is no name of a public data set; write otdf:..., or minari:...")
+            raise UsageError(f"tabb data get {name}: is no public data set; write otdf:..., d4rl:... or minari:...")
         print(path)
     return 0
 

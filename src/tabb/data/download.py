@@ -31,13 +31,24 @@ def folder() -> Path | None:
     return base / "data"
 
 
+def d4rl_folder() -> Path | None:
+    """Where the package d4rl keeps downloads."""
+    named = os.environ.get("D4RL_DATASET_DIR")
+    try:
+        return Path(named) if named else Path.home() / ".d4rl" / "datasets"
+    except RuntimeError:
+        return None
+
+
 def at_hand(entry: Published) -> Path | None:
-    """The local file of `entry`: in `$TABB_DATA/target`, else among the downloads; None if there is none.
+    """The local file of `entry`: in its folder of `$TABB_DATA`, else where D4RL keeps its own downloads, else among
+    ours; None if there is none.
 
     Only its existence is looked at; `fetch` checks its content.
     """
     shelf = os.environ.get("TABB_DATA")
-    places = [Path(shelf).expanduser() / "target" if shelf else None, folder()]
+    own = d4rl_folder() if entry.shelf == "d4rl" else None
+    places = [Path(shelf).expanduser() / entry.shelf if shelf else None, own, folder()]
     return next((place / entry.file for place in places if place and (place / entry.file).is_file()), None)
 
 
@@ -75,10 +86,10 @@ def _download(entry: Published, place: Path, show: bool) -> None:
         try:
             pooch.retrieve(entry.address, f"sha256:{entry.sha256}", entry.file, place, downloader=downloader)
         except requests.HTTPError as error:
-            problem = f"{host} answers {error}; fetch {entry.file} from elsewhere into $TABB_DATA/target"
+            problem = f"{host} answers {error}; fetch {entry.file} from elsewhere into $TABB_DATA/{entry.shelf}"
         except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, requests.Timeout):
             problem = f"{host} cannot be reached, or broke off; check the network, or put {entry.file} into "
-            problem += "$TABB_DATA/target"
+            problem += f"$TABB_DATA/{entry.shelf}"
         except requests.RequestException as error:
             problem = f"{entry.address} cannot be fetched ({type(error).__name__}); try again"
         except ValueError:  # pooch's word for another checksum, and `_Progress`'s for too many bytes

@@ -15,7 +15,8 @@ def locate(text: str) -> Path | None:
     """The local path of the data set that `text` names, fetched first if need be; None if it is no such name.
 
     - `otdf:hopper-gravity-0.5-medium`: a file of `tabb.data.published`, checked by its SHA-256;
-    - `d4rl:hopper-medium-v2`: `hopper_medium-v2.hdf5` in `$TABB_DATA/d4rl` or where D4RL itself keeps downloads;
+    - `d4rl:hopper-medium-v2`: a file of `tabb.data.published_d4rl`, likewise, found in `$TABB_DATA/d4rl` or where D4RL
+      itself keeps downloads; others of D4RL's files are found there too, but not fetched;
     - `minari:mujoco/hopper/medium-v0`: the folder where Minari keeps it; Minari downloads it if it is not there.
 
     Raises `UsageError` or `DataError` (one line) if there is no such data set or it cannot be had.
@@ -27,28 +28,30 @@ def locate(text: str) -> Path | None:
         from tabb.data.minari_sets import folder_of
 
         return folder_of(name)
-    if scheme == "d4rl":
-        return _d4rl(name)
     from tabb.data.download import fetch
     from tabb.data.published import lookup
+    from tabb.data.published_d4rl import published_d4rl
 
+    if scheme == "d4rl" and text.replace("_", "-") not in {entry.name for entry in published_d4rl()}:
+        return _d4rl(name)
     return fetch(lookup(text))
 
 
 def _d4rl(name: str) -> Path:
-    """D4RL's files are found, not fetched: tabb has no checksums of them to vouch for a download."""
+    """A file of D4RL that tabb knows no checksum of, to vouch for a download: found, or not."""
+    from tabb.data.download import d4rl_folder
+
     stem, dash, version = name.rpartition("-v")
-    file = f"{stem.replace('-', '_')}{dash}{version}.hdf5"
+    files = [f"{form}{dash}{version}.hdf5" for form in dict.fromkeys((stem, stem.replace("-", "_")))]
     shelf = os.environ.get("TABB_DATA")
-    own = os.environ.get("D4RL_DATASET_DIR")
-    places = [Path(shelf).expanduser() / "d4rl"] if shelf else []
-    places.append(Path(own) if own else Path("~/.d4rl/datasets").expanduser())
+    places = [place for place in (Path(shelf).expanduser() / "d4rl" if shelf else None, d4rl_folder()) if place]
     for place in places:
-        if (place / file).is_file():
-            return place / file
+        for file in files:
+            if (place / file).is_file():
+                return place / file
     raise DataError(
         one_line(
-            f"d4rl:{name}: no {file} in {' or '.join(map(str, places))}; tabb does not fetch D4RL's files (it knows no "
-            "checksums of them): download it with D4RL, or give its path"
+            f"d4rl:{name}: no {' or '.join(files)} in {' or '.join(map(str, places))}, and tabb knows no checksum of it "
+            "to fetch it by (`tabb data list` shows those that it fetches): download it with D4RL, or give its path"
         )
     )

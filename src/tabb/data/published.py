@@ -16,7 +16,7 @@ OTDF_ADDRESS = "https://github.com/dmksjfl/OTDF/raw/41e2e626844bd6b65e2316a418ce
 
 
 class Published(NamedTuple):
-    """One public file: target data of a task, from the engine `legacy`."""
+    """One public file, from the engine `legacy`."""
 
     name: str
     """`otdf:<task>-<quality>`"""
@@ -26,16 +26,21 @@ class Published(NamedTuple):
     address: str
     bytes: int
     sha256: str
+    domain: str = "target"
+    shelf: str = "target"
+    """The folder of $TABB_DATA where a local copy is looked for."""
 
 
 def published() -> list[Published]:
-    """Every public data set with a known checksum, in the order of the authors' robots and tasks."""
+    """Every file of OTDF, in the order of the authors' robots and tasks."""
     return [_entry(*line.split()) for line in _OTDF.strip().splitlines()]
 
 
 def lookup(name: str) -> Published:
     """The public data set `name`, its dashes and underscores alike; `UsageError` (one line) names close ones."""
-    entries = {entry.name: entry for entry in published()}
+    from tabb.data.published_d4rl import published_d4rl
+
+    entries = {entry.name: entry for entry in (*published(), *published_d4rl())}
     for key, entry in entries.items():
         if key.replace("-", "_") == name.strip().replace("-", "_"):
             return entry
