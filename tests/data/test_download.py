@@ -256,7 +256,7 @@ def test_names_that_do_not_exist(tmp_path, monkeypatch, capsys):
 def test_d4rl_files_without_a_checksum_are_found(content, tmp_path, monkeypatch):
     monkeypatch.setenv("TABB_DATA", str(tmp_path))
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "own"))
-    with pytest.raises(DataError, match=r"no relocate-expert-v1.hdf5 .*in .*d4rl or .*own, and tabb knows no checksum"):
+    with pytest.raises(DataError, match=r"no relocate-expert-v1.hdf5 .*in .*d4rl or .*own; tabb knows no checksum"):
         locate("d4rl:relocate-expert-v1")
     for folder in ("own", "d4rl"):
         (tmp_path / folder).mkdir()

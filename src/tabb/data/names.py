@@ -51,7 +51,7 @@ def _d4rl(name: str) -> Path:
                 return place / file
     raise DataError(
         one_line(
-            f"d4rl:{name}: no {' or '.join(files)} in {' or '.join(map(str, places))}, and tabb knows no checksum of it "
-            "to fetch it by (`tabb data list` shows those that it fetches): download it with D4RL, or give its path"
+            f"d4rl:{name}: no {' or '.join(files)} in {' or '.join(map(str, places))}; tabb knows no checksum of it, so "
+            "it does not fetch it (`tabb data list` shows those that it does): download it with D4RL, or give its path"
         )
     )
