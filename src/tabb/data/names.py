@@ -49,9 +49,10 @@ def _d4rl(name: str) -> Path:
         for file in files:
             if (place / file).is_file():
                 return place / file
+    there = " or ".join(map(str, places))
     raise DataError(
         one_line(
-            f"d4rl:{name}: no {' or '.join(files)} in {' or '.join(map(str, places))}; tabb knows no checksum of it, so "
-            "it does not fetch it (`tabb data list` shows those that it does): download it with D4RL, or give its path"
+            f"d4rl:{name}: no {' or '.join(files)} in {there}; tabb knows no checksum of it, so it does not fetch it "
+            "(`tabb data list` shows those that it does): download it with D4RL, or give its path"
         )
     )
