@@ -9,6 +9,7 @@ benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -24,21 +25,26 @@ sys.path.insert(0, str(Path(__file__).parent))
 from latency import random_policy
 from tabb.environments.lanes import Lanes, OneByOne, threads_for
 from tabb.environments.robots import make_robot
+from tabb.environments.rollout import one_blas_thread
 from tabb.environments.tasks import get_task
 from tabb.policy import Policy
-from timing import CLOCKS, machine, rounded, seconds, take_turns
+from timing import CLOCKS, machine, rounded, seconds, take_turns, threads
 
 ROBOTS = ("hopper", "halfcheetah", "walker2d", "ant")
 REFERENCE = "one by one"
 
 
-def forced_episodes(lanes: Lanes, policy: Policy, episodes: int, steps: int) -> float:
-    """Sum of all rewards; a robot that fell is stepped on where it lies, so that no episode is short."""
+def forced_episodes(lanes: Lanes, policy: Policy, episodes: int, steps: int, bound: bool = True) -> float:
+    """Sum of all rewards; a robot that fell is stepped on where it lies, so that no episode is short.
+
+    `bound`: the policy's products run on one thread, as those of a rollout do.
+    """
     every, total = list(range(episodes)), 0.0
-    observations = lanes.reset(0, episodes)
-    for _ in range(steps):
-        observations, rewards, _, _ = lanes.step(every, policy.act(observations))
-        total += rewards.sum()
+    with one_blas_thread() if bound else contextlib.nullcontext():
+        observations = lanes.reset(0, episodes)
+        for _ in range(steps):
+            observations, rewards, _, _ = lanes.step(every, policy.act(observations))
+            total += rewards.sum()
     lanes.close()
     return total
 
@@ -51,18 +57,27 @@ def contenders(robot: str, episodes: int, steps: int) -> dict[str, Callable[[], 
     policy = random_policy("policy", task.observation_size, task.action_size)
     seen = np.random.default_rng(0).normal(size=(episodes, task.observation_size)).astype(np.float32)
 
-    def together(threads: int) -> Callable[[], float]:
-        return lambda: forced_episodes(Together(make_robot(task), episodes, threads), policy, episodes, steps)
+    def together(count: int) -> Callable[[], float]:
+        return lambda: forced_episodes(Together(make_robot(task), episodes, count), policy, episodes, steps)
 
-    found: dict[str, Callable[[], Any]] = {
-        REFERENCE: lambda: forced_episodes(OneByOne(lambda: make_robot(task)), policy, episodes, steps)
-    }
-    for threads in sorted({1, threads_for(episodes)}):
-        found[f"together, {threads} thread(s)"] = together(threads)
+    def alone(bound: bool) -> Callable[[], float]:
+        return lambda: forced_episodes(OneByOne(lambda: make_robot(task)), policy, episodes, steps, bound)
+
+    found: dict[str, Callable[[], Any]] = {REFERENCE: alone(True)}
+    for count in sorted({1, threads_for(episodes)}):
+        found[f"together, {count} thread(s)"] = together(count)
     results = [call() for call in found.values()]
     if len(set(results)) > 1:
         sys.exit(f"{robot}: the contenders do not agree on the rewards: {results}")
-    return found | {"policy alone": lambda: [policy.act(seen) for _ in range(steps)]}
+    if threads() > 1:
+        found["one by one, BLAS on all cores"] = alone(False)
+
+    def policy_alone() -> None:
+        with one_blas_thread():
+            for _ in range(steps):
+                policy.act(seen)
+
+    return found | {"policy alone": policy_alone}
 
 
 def main() -> None:

@@ -97,6 +97,12 @@ def test_rollouts_are_the_same_either_way(rows):
         np.testing.assert_array_equal(column, getattr(plain.rows, name))
 
 
+def test_one_episode_is_stepped_alone():
+    lanes = lanes_of(get_task("hopper"), "legacy", 1)
+    assert isinstance(lanes, OneByOne)
+    lanes.close()
+
+
 def test_an_older_mujoco_steps_one_by_one_with_the_same_result(monkeypatch):
     def still(observation, rng):
         return np.zeros((len(observation), 6))

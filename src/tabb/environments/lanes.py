@@ -79,12 +79,12 @@ class OneByOne:
 def lanes_of(task: Task, engine: Engine, count: int) -> Lanes:
     """Lanes of `task` for up to `count` episodes: together where that can be done, else one by one.
 
-    Both give the same numbers to the last bit. The four robots are stepped together if MuJoCo has `mujoco.batch`
-    (from 4.0 on); the hand and the mazes, whose rules are more than a formula of the state, never are.
+    Both give the same numbers to the last bit. Two and more of the four robots are stepped together if MuJoCo has
+    `mujoco.batch` (4.0 has); the hand and the mazes, whose rules are more than a formula of the state, never are.
     """
     from tabb.environments.robots import make_robot
 
-    if task.namespace == "tabb":
+    if task.namespace == "tabb" and count > 1:
         try:
             from tabb.environments.together import Together
         except ImportError:  # an older MuJoCo

@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from tabb.environments.engine import Engine
 from tabb.environments.lanes import Lanes, OneByOne, lanes_of
@@ -118,14 +119,25 @@ def rollout(
         return _run_batch(act, lanes, seed + first, count, generator, limit, record or rows is not None)
 
     try:
-        batch = run(0, at_once)
-        if rows is not None:
-            while (missing := rows - int(batch.lengths.sum())) > 0:
+        with one_blas_thread():
+            batch = run(0, at_once)
+            while rows is not None and (missing := rows - int(batch.lengths.sum())) > 0:
                 batch = batch.then(run(len(batch.lengths), _episodes_for(missing, limit, episodes)))
-            batch = batch.cut(rows)
     finally:
         lanes.close()
+    if rows is not None:
+        batch = batch.cut(rows)
     return Episodes(found, batch.returns(), batch.lengths, batch.terminal, ~batch.terminal, batch.rows())
+
+
+def one_blas_thread() -> threadpool_limits:
+    """While entered, NumPy's matrix products run on one thread of this process.
+
+    A policy's products are too small to gain from more, whose waiting takes the cores from the physics: on a machine
+    that is busy otherwise a call then lasts milliseconds instead of microseconds. Nor do scores depend on the
+    number of cores then: products of twelve rows and more round differently on several threads.
+    """
+    return threadpool_limits(1, user_api="blas")
 
 
 def _episodes_for(rows: int, limit: float | int, most: int) -> int:
