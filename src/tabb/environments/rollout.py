@@ -89,6 +89,8 @@ def rollout(
     Episode k begins with `reset(seed=seed + k)` whatever the number of episodes, so a policy that treats
     rows alike and draws nothing gets the same episode k in every rollout. `act` is called once per step;
     its generator is seeded with `seed`. Actions outside the action space ([-1, 1] for tasks) are clipped.
+    Two and more robots are stepped together, on the cores that the process may use; every number is the same to the
+    last bit as one by one (see `lanes_of`).
 
     Args:
         act: the policy, see `Act`.
