@@ -25,10 +25,11 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent))
 
 from random_data import EPISODE, ROBOTS, random_domains, random_transitions
+from rollouts import forced_episodes
 from tabb.backbones.iql import IQL
 from tabb.data import from_arrays, load
-from tabb.environments.robots import make_robot
-from tabb.evaluation.scores import evaluate
+from tabb.environments.lanes import lanes_of
+from tabb.environments.tasks import get_task
 from tabb.policy import Policy
 from tabb.rules.baselines import Pooled
 from tabb.training.checkpoint import save_tree
@@ -50,18 +51,6 @@ class Duty(NamedTuple):
     call: Callable[[], Any]
     times: int
     """how often a run does it"""
-
-
-def endless_hopper() -> Any:
-    """A hopper that does not end when it falls, so that each episode has all of its 1000 steps."""
-    import gymnasium
-
-    class Endless(gymnasium.Wrapper):  # type: ignore[type-arg]
-        def step(self, action: Any) -> Any:
-            observation, reward, _, truncated, info = self.env.step(action)
-            return observation, reward, False, truncated, info
-
-    return gymnasium.wrappers.TimeLimit(Endless(make_robot("hopper")), STEPS)
 
 
 def logged(rows: int) -> dict[str, np.ndarray]:
@@ -110,9 +99,8 @@ def duties(folder: Path) -> dict[str, Duty]:
     source = write_gzip(folder / "source.hdf5", columns)
     target = write_gzip(folder / "target.hdf5", logged(TARGET_ROWS))
 
-    def run_policy() -> None:
-        lengths = evaluate(policy, None, EPISODES, env_factory=endless_hopper).lengths
-        assert lengths == (STEPS,) * EPISODES
+    def run_policy() -> float:
+        return forced_episodes(lanes_of(get_task("hopper"), "legacy", EPISODES), policy, EPISODES, STEPS)
 
     return {
         f"evaluation, {EPISODES} hopper episodes of {STEPS} steps": Duty(run_policy, EVALUATIONS),

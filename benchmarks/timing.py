@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-PACKAGES = ("tabb-rl", "jax", "jaxlib", "equinox", "optax", "numpy", "torch", "onnxruntime")
+PACKAGES = ("tabb-rl", "jax", "jaxlib", "equinox", "optax", "numpy", "mujoco", "gymnasium", "torch", "onnxruntime")
 
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}

@@ -5,6 +5,7 @@ import math
 import gymnasium
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tabb.environments import make, rollout
 from tabb.errors import RunError, UsageError
@@ -190,3 +191,18 @@ def test_unfit_environments_and_numbers_are_refused():
 def test_returns_are_summed_without_loss():
     result = rollout(still, "halfcheetah", 1, max_steps=50, record=True)
     assert result.returns[0] == pytest.approx(math.fsum(result.rows.reward.tolist()), rel=1e-5)
+
+
+def test_a_policys_products_run_on_one_thread_and_the_callers_threads_come_back():
+    def blas_threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    seen = []
+    with threadpool_limits(2, user_api="blas"):
+        rollout(lambda o, rng: seen.append(blas_threads()) or gait(o, rng), "hopper", 2, max_steps=1)
+        assert seen
+        assert set(seen[0]) == {1}
+        assert set(blas_threads()) == {2}
+        with pytest.raises(RunError):
+            rollout(lambda o, rng: np.zeros(3), "hopper", 2)
+        assert set(blas_threads()) == {2}

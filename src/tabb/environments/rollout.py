@@ -10,8 +10,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from tabb.environments.engine import Engine
+from tabb.environments.lanes import Lanes, OneByOne, lanes_of
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import RunError, UsageError
 
@@ -87,6 +89,8 @@ def rollout(
     Episode k begins with `reset(seed=seed + k)` whatever the number of episodes, so a policy that treats
     rows alike and draws nothing gets the same episode k in every rollout. `act` is called once per step;
     its generator is seeded with `seed`. Actions outside the action space ([-1, 1] for tasks) are clipped.
+    Two and more robots are stepped together, on the cores that the process may use; every number is the same to the
+    last bit as one by one (see `lanes_of`).
 
     Args:
         act: the policy, see `Act`.
@@ -110,37 +114,37 @@ def rollout(
     found = None if task is None else get_task(task)
     limit = min(max_steps or math.inf, found.max_episode_steps if found else math.inf)
     generator = np.random.default_rng(seed)
-    envs: list[Any] = []
+    at_once = episodes if rows is None else _episodes_for(rows, limit, episodes)
+    lanes = lanes_of(found, engine, at_once) if found else OneByOne(lambda: flat_spaces(env_factory()))  # type: ignore[misc]
 
     def run(first: int, count: int) -> _Batch:
-        while len(envs) < count:
-            envs.append(_bare_env(found, engine) if found else flat_spaces(env_factory()))  # type: ignore[misc]
-        return _run_batch(act, envs[:count], seed + first, generator, limit, record or rows is not None)
+        return _run_batch(act, lanes, seed + first, count, generator, limit, record or rows is not None)
 
     try:
-        if rows is None:
-            batch = run(0, episodes)
-        else:
-            batch = run(0, _episodes_for(rows, limit, episodes))
-            while (missing := rows - int(batch.lengths.sum())) > 0:
+        with one_blas_thread():
+            batch = run(0, at_once)
+            while rows is not None and (missing := rows - int(batch.lengths.sum())) > 0:
                 batch = batch.then(run(len(batch.lengths), _episodes_for(missing, limit, episodes)))
-            batch = batch.cut(rows)
     finally:
-        for env in envs:
-            env.close()
+        lanes.close()
+    if rows is not None:
+        batch = batch.cut(rows)
     return Episodes(found, batch.returns(), batch.lengths, batch.terminal, ~batch.terminal, batch.rows())
+
+
+def one_blas_thread() -> threadpool_limits:
+    """While entered, NumPy's matrix products run on one thread of this process.
+
+    A policy's products are too small to gain from more, whose waiting takes the cores from the physics: on a machine
+    that is busy otherwise a call then lasts milliseconds instead of microseconds. Nor do scores depend on the
+    number of cores then: products of twelve rows and more round differently on several threads.
+    """
+    return threadpool_limits(1, user_api="blas")
 
 
 def _episodes_for(rows: int, limit: float | int, most: int) -> int:
     """The fewest episodes that can hold so many rows, so that few steps are run in vain."""
     return min(most, max(1, math.ceil(rows / limit)))
-
-
-def _bare_env(task: Task, engine: Engine) -> Any:
-    """The robot without wrappers: their checks cost as much as a step, and we count the steps ourselves."""
-    from tabb.environments.robots import make_robot
-
-    return make_robot(task, engine)
 
 
 def flat_spaces(env: Any) -> Any:
@@ -211,33 +215,29 @@ class _Batch:
 
 
 def _run_batch(
-    act: Act, envs: list[Any], seed: int, generator: np.random.Generator, limit: float | int, record: bool
+    act: Act, lanes: Lanes, seed: int, count: int, generator: np.random.Generator, limit: float | int, record: bool
 ) -> _Batch:
-    """One episode in each of `envs`, in lockstep; `seed` is that of the first."""
-    observations = np.stack([env.reset(seed=seed + k)[0] for k, env in enumerate(envs)]).astype(np.float32)
-    low, high = envs[0].action_space.low, envs[0].action_space.high
-    rewards: list[list[float]] = [[] for _ in envs]
-    terminal = np.zeros(len(envs), bool)
+    """One episode in each of `count` lanes, in lockstep; `seed` is that of the first."""
+    observations = lanes.reset(seed, count)
+    low, high = lanes.action_space.low, lanes.action_space.high
+    rewards: list[list[float]] = [[] for _ in range(count)]
+    terminal = np.zeros(count, bool)
     steps: list[tuple[list[Any], list[Any]]] = [([row], []) for row in observations]
-    alive = list(range(len(envs)))
+    alive = list(range(count))
 
     step = 0
     while alive:
         step += 1
         actions = _clipped(act(observations, generator), len(alive), low, high, step)
-        observations = np.empty_like(observations)  # a policy may keep what it was shown
-        running: list[int] = []
-        for row, k in enumerate(alive):
-            observation, reward, ended, truncated, _ = envs[k].step(actions[row])
-            observations[row] = observation
-            rewards[k].append(float(reward))
-            terminal[k] = ended
-            if not (ended or truncated or step >= limit):
-                running.append(row)
+        observations, reward, ended, truncated = lanes.step(alive, actions)
+        for k, value in zip(alive, reward.tolist(), strict=True):
+            rewards[k].append(value)
+        terminal[alive] = ended
         if record:
             for k, seen, done in zip(alive, observations, actions, strict=True):
                 steps[k][0].append(seen)
                 steps[k][1].append(done)
+        running = np.flatnonzero(~(ended | truncated)) if step < limit else np.empty(0, int)
         if len(running) < len(alive):
             observations, alive = observations[running], [alive[row] for row in running]
     return _Batch(rewards, terminal, steps if record else None)
