@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-_INK, _SHADE, _ALARM = (255, 255, 255), (0, 0, 0, 120), (150, 25, 20, 215)
+_INK, _SHADE, _ALARM = (255, 255, 255), (0, 0, 0, 165), (150, 25, 20, 215)
 
 
 @functools.cache

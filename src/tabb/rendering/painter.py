@@ -70,10 +70,15 @@ class Painter:
         self._rectangle = mujoco.MjrRect(0, 0, width, height)
         self._size = (height, width, 3)
 
-    def paint(self, state: NDArray[np.float64], camera: Camera, marks: Sequence[Mark] = ()) -> NDArray[np.uint8]:
-        """The picture [height, width, 3] of `state`, as `state_of` gives it."""
-        mujoco.mj_setState(self.model, self.data, state, _STATE)
-        mujoco.mj_forward(self.model, self.data)
+    def paint(
+        self,
+        state: NDArray[np.float64],
+        camera: Camera,
+        marks: Sequence[Mark] = (),
+        ghosts: Sequence[NDArray[np.float64]] = (),
+    ) -> NDArray[np.uint8]:
+        """The picture [height, width, 3] of `state`, as `state_of` gives it; of `ghosts`, what moves, half transparent."""
+        self._set(state)
         view = mujoco.MjvCamera()
         view.lookat = camera.lookat
         view.distance, view.azimuth, view.elevation = camera.distance, camera.azimuth, camera.elevation
@@ -83,11 +88,29 @@ class Painter:
         )
         for mark in marks:
             self._add(mark)
+        for ghost in ghosts:
+            self._add_ghost(ghost)
         self._context.make_current()
         picture = np.empty(self._size, np.uint8)
         mujoco.mjr_render(self._rectangle, self._scene, self._mjr)
         mujoco.mjr_readPixels(picture, None, self._rectangle, self._mjr)
         return np.flipud(picture)
+
+    def _set(self, state: NDArray[np.float64]) -> None:
+        mujoco.mj_setState(self.model, self.data, state, _STATE)
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_comPos(self.model, self.data)  # lights may follow a centre of mass
+        mujoco.mj_camlight(self.model, self.data)
+        mujoco.mj_tendon(self.model, self.data)
+
+    def _add_ghost(self, state: NDArray[np.float64]) -> None:
+        scene, first = self._scene, self._scene.ngeom
+        self._set(state)
+        moving = mujoco.mjtCatBit.mjCAT_DYNAMIC.value
+        mujoco.mjv_addGeoms(self.model, self.data, self._options, self._perturbation, moving, scene)
+        for geom in scene.geoms[first : scene.ngeom]:
+            geom.rgba[3] *= 0.4
+            geom.transparent = 1
 
     def _add(self, mark: Mark) -> None:
         scene = self._scene
