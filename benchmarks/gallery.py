@@ -3,7 +3,7 @@
     python benchmarks/gallery.py                  draw all pictures and write the page
     python benchmarks/gallery.py hopper pen       draw those robots' pictures only
     python benchmarks/gallery.py --page           write the page, without a renderer
-    python benchmarks/gallery.py --check          fail if the page is not what the catalogue says, or a picture is missing
+    python benchmarks/gallery.py --check          fail if the page is not current or a picture is missing
 
 Needs the extra `adroit`, and OpenGL as `tabb watch` does.
 """
@@ -22,8 +22,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent))
 
 from gallery_scenes import HEIGHT, SWINGS, WIDTH, family, tile
-from gallery_words import changes
-
+from gallery_words import INTRODUCTION, NOTES, SHOWN, SHRUNK, changes
 from tabb.data.storage import atomic
 from tabb.environments.tasks import ALL_TASKS, Task
 from tabb.rendering.lettering import lettered
@@ -32,39 +31,6 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 PICTURES, PAGE = DOCS / "gallery", DOCS / "gallery.md"
 ACROSS = 5
 """Pictures in a row."""
-
-INTRODUCTION = """# Gallery of shifts
-
-Every task of the catalogue, drawn by MuJoCo: the unshifted robot on the left, its shifts beside it, and below what is changed in the
-model, from what to what. Made by [`benchmarks/gallery.py`](../benchmarks/gallery.py); the edits are those of the environments
-themselves. `kinematic` and `morph`, without a level, and gravity 0.5 are OTDF's twelve shifts; all but those without a level are ODRL's.
-
-- **Shape** (`morph`, `shrink-finger`): the robot in one pose, standing on the floor.
-- **Limits** (`kinematic`, `broken-joint`): the joints that are limited at one end of their range, and pale at the other end; the other
-  joints rest.
-- **Gravity and friction** cannot be seen in a still. What is drawn instead is what the same actions come to, after the same number
-  of steps from the same start, which is pale: for each robot a slow swing of all joints, without any policy.
-- **Mazes** from straight above: the ant at its start, the goal red in the middle of its cell (each reset draws it anew around there).
-
-Lengths are those of a capsule's axis, without its round ends. Masses are not drawn; in the shape shifts they follow the sizes, and halfcheetah's parts share a total of 14 kg whatever their sizes. How
-large the differences are for a policy, the [results](results.md) say; your own policies in these tasks: [`tabb watch`](commands/watch.md).
-"""
-SHOWN = {
-    "shape": "One pose.",
-    "limits": "Limited joints at their upper limits; pale: at their lower limits.",
-    "maze": "From above; x to the right, y upwards.",
-}
-NOTES = {
-    "hopper-friction": "Levels 0.1 and 0.5 are the same physics: a contact takes the larger friction of its two geoms, and the floor "
-    "keeps 1.0.",
-    "ant-kinematic-anklejnt": "Here pale are the outer limits, which shrink; the inner ones stay.",
-    "halfcheetah-morph-thigh": "The shins are shortened alike at all levels.",
-    "halfcheetah-morph-torso": "Hips and head follow the ends of the torso.",
-    "walker2d-morph-leg": "The knee moves down the leg, whose whole length stays.",
-    "pen-broken-joint": "The pen is drawn transparent, as it would hide the fingers. FF: index finger, TH: thumb.",
-    "pen-shrink-finger": "The pen is drawn transparent, as it would hide the fingers.",
-}
-SHRINK_NOTE = "At level hard the little finger's tip sits 0.03125 m out, ten times too far: a slip of the published model, kept."
 
 
 def strips() -> dict[str, list[Task]]:
@@ -80,7 +46,7 @@ def strips() -> dict[str, list[Task]]:
 
 def strip(tasks: list[Task]) -> NDArray[np.uint8]:
     """One picture of all these tasks, the unshifted one first, in rows of `ACROSS`."""
-    tiles = [lettered(tile(task, tasks[1]), (_label(task),)) for task in tasks]
+    tiles = [lettered(tile(task, tasks[1]), (_label(task),), size=16) for task in tasks]
     across = len(tiles) if len(tiles) <= ACROSS else (len(tiles) + 1) // 2
     tiles += [np.full((HEIGHT, WIDTH, 3), 255, np.uint8)] * (-len(tiles) % across)
     rows = [np.concatenate(tiles[first : first + across], axis=1) for first in range(0, len(tiles), across)]
@@ -94,9 +60,11 @@ def _label(task: Task) -> str:
 
 
 def save(name: str, picture: NDArray[np.uint8]) -> None:
-    """As PNG of few colours: a third of the bytes."""
+    """As docs/gallery/NAME.png, of few colours: less than half of the bytes."""
     with atomic(PICTURES / f"{name}.png") as part:
-        Image.fromarray(picture).quantize(96, dither=Image.Dither.NONE).save(part, format="PNG", optimize=True)
+        Image.fromarray(picture).quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            part, format="PNG", optimize=True
+        )
 
 
 def page() -> str:
@@ -126,14 +94,14 @@ def _caption(name: str, tasks: list[Task]) -> str:
     if kind == "motion":
         swing = SWINGS[tasks[0].robot]
         told = (
-            f"After {swing.steps} steps of the same actions (sines of size {swing.size:g} and {swing.period} steps, each joint a "
-            "quarter behind the one before); pale: the start."
+            f"After {swing.steps} steps of the same actions (sines of size {swing.size:g} and {swing.period} steps, "
+            "each joint a quarter behind the one before); pale: the start."
         )
     else:
         told = SHOWN[kind]
     note = NOTES.get(name, "")
     if name.endswith("shrink-finger"):
-        note = f"{note} {SHRINK_NOTE}".strip()
+        note = f"{note} {SHRUNK}".strip()
     return f"{told} {note}".strip()
 
 
@@ -141,7 +109,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("robots", nargs="*", help="draw those only; all if none is given")
     parser.add_argument("--page", action="store_true", help="write the page and draw nothing")
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if page or pictures are not complete")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if something is missing")
     options = parser.parse_args()
     known = {tasks[0].robot for tasks in strips().values()}
     if unknown := set(options.robots) - known:

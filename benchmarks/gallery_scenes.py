@@ -21,6 +21,8 @@ from tabb.rendering.views import above
 SEED = 0
 WIDTH, HEIGHT = 320, 260
 """Pixels of one robot's picture."""
+
+
 @dataclass(frozen=True)
 class Swing:
     """Actions that every joint gets, each a quarter of a swing behind the one before it."""
@@ -50,17 +52,17 @@ _BENT = {
     "walker2d": {"leg_joint": -1.0, "thigh_left_joint": -1.0, "leg_left_joint": -0.6},
     "ant": {"ankle_1": 0.9, "ankle_2": -0.9, "ankle_3": -0.9, "ankle_4": 0.9},
 }
-_APART = {"walker2d": {"thigh_left_joint": -0.7}, "ant": {"ankle_1": 0.9, "ankle_2": -0.9, "ankle_3": -0.9, "ankle_4": 0.9}}
+_APART = {"walker2d": {"thigh_left_joint": -0.7}, "ant": _BENT["ant"]}
 _STILL = {
-    "hopper": Camera((0, 0, 0.9), 2.9),
-    "walker2d": Camera((0, 0, 0.9), 2.9),
+    "hopper": Camera((0, 0, 1.05), 3.1),
+    "walker2d": Camera((0, 0, 1.05), 3.1),
     "halfcheetah": Camera((0.05, 0, 0.5), 2.4),
     "ant": Camera((0, 0, 0.3), 3.3, 100, -40),
 }
-_LIMITS = {"hopper": Camera((0, 0, 1.1), 3.4), "walker2d": Camera((0, 0, 1.1), 3.4)}
+_LIMITS = {"hopper": Camera((-0.2, 0, 1.1), 3.2), "walker2d": Camera((-0.2, 0, 1.1), 3.2)}
 _MOVING = {
-    "hopper": Camera((0, 0, 0.8), 2.8),
-    "walker2d": Camera((0, 0, 0.8), 2.8),
+    "hopper": Camera((0, 0, 0.85), 2.7),
+    "walker2d": Camera((0, 0, 0.85), 2.7),
     "halfcheetah": Camera((-0.1, 0, 0.55), 2.9),
     "ant": Camera((0, 0, 0.5), 4.5, 100, -25),
 }

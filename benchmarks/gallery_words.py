@@ -13,6 +13,51 @@ from tabb.environments.mazes import CELL
 from tabb.environments.shifts import edits_of
 from tabb.environments.tasks import Task
 
+INTRODUCTION = """# Gallery of shifts
+
+Every task of the catalogue, drawn by MuJoCo: the unshifted robot on the left, its shifts beside it, and below what is
+changed in the model, from what to what. Made by [`benchmarks/gallery.py`](../benchmarks/gallery.py) from the tasks'
+own models. `kinematic` and `morph`, without a level, and gravity 0.5 are OTDF's twelve shifts; all but those without a
+level are ODRL's.
+
+- **Shape** (`morph`, `shrink-finger`): the robot in one pose.
+- **Limits** (`kinematic`, `broken-joint`): the joints that the shift limits, at one end of their range, and pale at the
+  other end; the other joints rest.
+- **Gravity and friction** cannot be seen in a still. What is drawn instead is what the same actions come to, after the
+  same number of steps from the same start, which is pale: a slow swing of all joints, without any policy. Part of the
+  differences is chance, as contacts magnify small ones.
+- **Mazes** from straight above: the ant at its start, the goal red in the middle of its cell (each reset draws it anew
+  around there).
+
+Lengths are those of a capsule's axis, without its round ends. Masses are not drawn: in the shape shifts they follow the
+sizes, and halfcheetah's parts share a total of 14 kg whatever their sizes. A film of your own policies in these tasks:
+[`tabb watch`](commands/watch.md).
+"""
+SHOWN = {
+    "shape": "One pose.",
+    "limits": "Limited joints at their upper limits; pale: at their lower limits.",
+    "maze": "From above; x to the right, y upwards.",
+}
+_PEN = "The pen is drawn transparent, as it would hide the fingers."
+_BROKEN = "FF: index finger, TH: thumb. Actuators keep their ranges, so that part of each action range has no effect."
+NOTES = {
+    "hopper-friction": "Levels 0.1 and 0.5 are the same physics: a contact takes the larger friction of its two geoms, "
+    "and the floor keeps 1.0.",
+    "ant-kinematic-anklejnt": "Here solid are the limits at 30°, which stay, and pale the outer ones.",
+    "halfcheetah-morph-thigh": "The shins are shortened alike at all levels.",
+    "halfcheetah-morph-torso": "Hips and head follow the ends of the torso.",
+    "walker2d-morph-leg": "The knees move down; a leg as a whole keeps its length.",
+    "pen-broken-joint": f"{_BROKEN} {_PEN}",
+    "door-broken-joint": _BROKEN,
+    "hammer-broken-joint": _BROKEN,
+    "relocate-broken-joint": _BROKEN,
+    "pen-shrink-finger": _PEN,
+}
+"""What some pictures need said beside what their kind does."""
+SHRUNK = (
+    "The little finger's knuckle is lowered too; at level hard its tip sits 0.03125 m out, ten times too far: a slip "
+    "of the published model, kept."
+)
 FINGERS = {"ff": "index", "mf": "middle", "rf": "ring", "lf": "little"}
 
 
@@ -69,11 +114,8 @@ def _hand(edits: Sequence[HandEdit]) -> str:
             told.setdefault(f"{_n(low)} to {_n(high)} → {_n(new_low)} to {_n(new_high)} rad", []).append(edit.name)
         elif edit.attribute == "size":
             segment = edit.name[4:]  # C_ffproximal
-            told.setdefault(f"{segment} length {_n(2 * edit.base[0])} → {_n(2 * edit.value[0])} m", []).append(
-                FINGERS[edit.name[2:4]]
-            )
-    fingers = any(edit.attribute == "size" for edit in edits)
-    if fingers:
+            told.setdefault(f"{segment} length {_n(2 * edit.base[0])} → {_n(2 * edit.value[0])} m", [])
+    if any(edit.attribute == "size" for edit in edits):
         return f"{_names(list(FINGERS.values()))} finger: {', '.join(told)}"
     return "; ".join(f"{_names(names)} {change}" for change, names in told.items())
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tabb.environments import make as make
     from tabb.evaluation.scores import evaluate as evaluate
     from tabb.policy import Policy as Policy
+    from tabb.rendering import watch as watch
     from tabb.report import write_report as write_report
     from tabb.rules import BOSA as BOSA
     from tabb.rules import DARA as DARA
@@ -82,6 +83,7 @@ _WHERE = {
     "make": "tabb.environments",
     "score_rows": "tabb.evaluation.row_scores",
     "train": "tabb.training",
+    "watch": "tabb.rendering",
     "write_report": "tabb.report",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterable
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,20 @@ def _even(picture: Picture) -> Picture:
 def _write_gif(part: Path, pictures: Iterable[Picture], fps: int) -> None:
     # One palette and no dithering: colours that change from picture to picture flicker, and noise does not compress.
     rest = iter(pictures)
-    first = Image.fromarray(next(rest)).quantize(192)
-    others = (Image.fromarray(picture).quantize(palette=first, dither=Image.Dither.NONE) for picture in rest)
-    first.save(part, format="GIF", save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+    first = next(rest)
+    palette = _palette(first)
+    few = (Image.fromarray(one).quantize(palette=palette, dither=Image.Dither.NONE) for one in chain([first], rest))
+    film = next(few)
+    film.save(part, format="GIF", save_all=True, append_images=few, duration=round(1000 / fps), loop=0)
+
+
+def _palette(picture: Picture) -> Image.Image:
+    """The colours of a picture, and some of all others, of which one is near to whatever comes later in the film."""
+    own = Image.fromarray(picture).quantize(224).getpalette() or []
+    spread = [part for colour in product((30, 128, 225), repeat=3) for part in colour]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(own[: 3 * 224] + spread)
+    return palette
 
 
 _WRITERS: dict[str, Callable[[Path, Iterable[Picture], int], None]] = {".mp4": _write_mp4, ".gif": _write_gif}

@@ -18,12 +18,17 @@ def font(size: int) -> Any:
     return ImageFont.load_default(size)
 
 
-def lettered(picture: NDArray[np.uint8], lines: tuple[str, ...], ending: str | None = None) -> NDArray[np.uint8]:
-    """The picture [H, W, 3] with lines on a dark strip at its top, and an ending on a red one at its bottom."""
+def lettered(
+    picture: NDArray[np.uint8], lines: tuple[str, ...], ending: str | None = None, size: int | None = None
+) -> NDArray[np.uint8]:
+    """The picture [H, W, 3] with lines on a dark strip at its top, and an ending on a red one at its bottom.
+
+    Letters are `size` pixels high; if None as large as two lines of a film need.
+    """
     height, width = picture.shape[:2]
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image, "RGBA")
-    size = max(9, min(height // 24, width // 24))
+    size = size or max(9, min(height // 24, width // 24))
     line = round(1.35 * size)
     draw.rectangle((0, 0, width, line * len(lines) + size // 2), fill=_SHADE)
     for number, text in enumerate(lines):

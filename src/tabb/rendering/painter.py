@@ -77,15 +77,13 @@ class Painter:
         marks: Sequence[Mark] = (),
         ghosts: Sequence[NDArray[np.float64]] = (),
     ) -> NDArray[np.uint8]:
-        """The picture [height, width, 3] of `state`, as `state_of` gives it; of `ghosts`, what moves, half transparent."""
+        """The picture [height, width, 3] of `state`, as `state_of` gives it, and of what moves in `ghosts`, pale."""
         self._set(state)
         view = mujoco.MjvCamera()
         view.lookat = camera.lookat
         view.distance, view.azimuth, view.elevation = camera.distance, camera.azimuth, camera.elevation
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(
-            self.model, self.data, self._options, self._perturbation, view, everything, self._scene
-        )
+        mujoco.mjv_updateScene(self.model, self.data, self._options, self._perturbation, view, everything, self._scene)
         for mark in marks:
             self._add(mark)
         for ghost in ghosts:

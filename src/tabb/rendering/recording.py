@@ -43,7 +43,7 @@ class Episode:
         return math.fsum(self.rewards[:step])
 
 
-class _Kept(gymnasium.Wrapper):  # type: ignore[type-arg]
+class _Kept(gymnasium.Wrapper):
     """An environment that writes its one episode down."""
 
     def __init__(self, env: Any, number: int) -> None:

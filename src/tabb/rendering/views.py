@@ -49,7 +49,7 @@ def follow(task: Task, camera: Camera, state: NDArray[np.float64], model: Any) -
 
 
 def above(rows: tuple[str, ...], aspect: float) -> Camera:
-    """A camera straight above a maze, x to the right, that sees all of it in a picture `aspect` times as wide as high."""
+    """A camera straight above a maze, x to the right; a picture `aspect` times as wide as high holds all of it."""
     xs, ys = zip(*(place for kind in set("".join(rows)) for place in cells(rows, kind)), strict=True)
     middle = ((min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, WALL_HALF_HEIGHT)
     height = max(max(ys) - min(ys) + CELL, (max(xs) - min(xs) + CELL) / aspect)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tabb.environments.engine import ENGINES, Engine
-from tabb.environments.tasks import Task, get_task
+from tabb.environments.tasks import ALL_TASKS, Task, get_task
 from tabb.errors import UsageError
 from tabb.evaluation.scores import EVALUATION_SEED
 from tabb.policy import Policy
@@ -59,7 +59,8 @@ def watch(
     Args:
         policies: a policy, its file or its run folder, or several of them.
         task: a task of the catalogue; the one that the policies were trained for if None.
-        out: a .mp4 or .gif file. Without it watch.mp4, or watch.gif where PyAV is missing, in the first policy's folder.
+        out: a .mp4 or .gif file. Without it watch.mp4 in the first policy's folder, or
+            watch.gif where PyAV is missing.
         episodes: episodes of the evaluation.
         film: which of them the film shows, one after another, from 0.
         seed: first reset seed; episode k begins with seed + k.
@@ -70,8 +71,8 @@ def watch(
         steps: show no more than so many steps of an episode. The episode itself is not cut.
 
     Raises:
-        UsageError: unknown task, policies that do not fit it or are of different robots, numbers out of range, no OpenGL
-            that works, another suffix, or a missing extra.
+        UsageError: unknown task, policies that do not fit it or are of different robots, numbers out of range, no
+            OpenGL that works, another suffix, or a missing extra.
         RunError: a policy that cannot be read, or a film that cannot be written.
     """
     given = [policies] if isinstance(policies, (str, Path, Policy)) else list(policies)
@@ -114,7 +115,7 @@ def watch(
 
 def _task_of(policies: Sequence[Policy], task: str | Task | None) -> Task:
     """The task to film in; `UsageError` where there is none, or a policy is not of its robot."""
-    known = [get_task(name) for policy in policies if (name := policy.about.get("task"))]
+    known = [get_task(name) for policy in policies if (name := policy.about.get("task")) in ALL_TASKS]
     robots = sorted({one.robot for one in known})
     if len(robots) > 1:
         raise UsageError(f"the policies are of different robots ({', '.join(robots)}): film each by itself")
@@ -148,7 +149,7 @@ def _out_of(given: Sequence[str | Path | Policy], out: str | Path | None, encode
 
 
 def _labels(policies: Sequence[Policy], given: Sequence[str | Path | Policy]) -> tuple[str, ...]:
-    """The learner of each policy; with its seed, then its place among the policies, where others are called the same."""
+    """The learner of each policy; with its seed, then its place, where others are called the same."""
     labels = []
     for policy, one in zip(policies, given, strict=True):
         rule, backbone = policy.about.get("rule"), policy.about.get("backbone")
