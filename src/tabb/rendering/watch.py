@@ -115,7 +115,7 @@ def watch(
 
 def _task_of(policies: Sequence[Policy], task: str | Task | None) -> Task:
     """The task to film in; `UsageError` where there is none, or a policy is not of its robot."""
-    known = [get_task(name) for policy in policies if (name := policy.about.get("task")) in ALL_TASKS]
+    known = [ALL_TASKS[name] for policy in policies if (name := str(policy.about.get("task"))) in ALL_TASKS]
     robots = sorted({one.robot for one in known})
     if len(robots) > 1:
         raise UsageError(f"the policies are of different robots ({', '.join(robots)}): film each by itself")
