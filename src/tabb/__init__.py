@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tabb.evaluation.scores import evaluate as evaluate
     from tabb.evaluation.selection import select as select
     from tabb.policy import Policy as Policy
+    from tabb.rendering import watch as watch
     from tabb.report import write_report as write_report
     from tabb.rules import BOSA as BOSA
     from tabb.rules import DARA as DARA
@@ -84,6 +85,7 @@ _WHERE = {
     "score_rows": "tabb.evaluation.row_scores",
     "select": "tabb.evaluation.selection",
     "train": "tabb.training",
+    "watch": "tabb.rendering",
     "write_report": "tabb.report",
 }
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "roll a trained policy out in a task and print its score",
     "select": "rank policies that nobody may roll out, by what held-out target rows say of them",
     "report": "write what transferred in a finished run, and how good its policy is, as one HTML page",
+    "watch": "film policies in their task, several side by side, as MP4 or GIF",
     "score": "write what a finished run says of each source row: TBM, weights, the scores of rival rules",
     "export": "write a policy as ONNX, StableHLO or plain arrays, to run without tabb",
     "audit": "find what is wrong in data files: where, how bad, and how to mend it",

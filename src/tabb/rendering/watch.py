@@ -1,0 +1,164 @@
+"""Films of policies in a task: `watch`, which the command `tabb watch` calls."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabb.environments.engine import ENGINES, Engine
+from tabb.environments.tasks import ALL_TASKS, Task, get_task
+from tabb.errors import UsageError
+from tabb.evaluation.scores import EVALUATION_SEED
+from tabb.policy import Policy
+
+MOST = 8
+"""Policies in one film."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Film:
+    """What was written, and what it shows."""
+
+    path: Path
+    """The file."""
+    task: str
+    """The task's name."""
+    labels: tuple[str, ...]
+    """What the film calls each policy."""
+    episodes: tuple[int, ...]
+    """Numbers of the episodes, in the order of the film."""
+    returns: tuple[tuple[float, ...], ...]
+    """Undiscounted return of each policy's episodes, [policy][episode]: those of `tabb.evaluate`."""
+    lengths: tuple[tuple[int, ...], ...]
+    """Steps, [policy][episode]."""
+    terminal: tuple[tuple[bool, ...], ...]
+    """The task itself ended, [policy][episode]; else the time limit cut the episode."""
+
+
+def watch(
+    policies: str | Path | Policy | Sequence[str | Path | Policy],
+    task: str | Task | None = None,
+    out: str | Path | None = None,
+    *,
+    episodes: int = 10,
+    film: Sequence[int] = (0,),
+    seed: int = EVALUATION_SEED,
+    engine: Engine = "legacy",
+    size: tuple[int, int] = (640, 480),
+    fps: int = 25,
+    speed: float = 1.0,
+    steps: int | None = None,
+) -> Film:
+    """Film policies in a task, several side by side and in step, without a display.
+
+    The physics are those of `tabb.evaluate(policy, task, episodes, seed, engine=engine)`, all of whose episodes are
+    run: the episodes that are filmed have its returns bit for bit.
+
+    Args:
+        policies: a policy, its file or its run folder, or several of them.
+        task: a task of the catalogue; the one that the policies were trained for if None.
+        out: a .mp4 or .gif file. Without it watch.mp4 in the first policy's folder, or
+            watch.gif where PyAV is missing.
+        episodes: episodes of the evaluation.
+        film: which of them the film shows, one after another, from 0.
+        seed: first reset seed; episode k begins with seed + k.
+        engine: `legacy` or `native`.
+        size: width and height in pixels of one policy's panel.
+        fps: pictures per second of film. GIF files round the time of a picture to 1/100 s, which fits 25 and 50.
+        speed: simulated seconds per second of film.
+        steps: show no more than so many steps of an episode. The episode itself is not cut.
+
+    Raises:
+        UsageError: unknown task, policies that do not fit it or are of different robots, numbers out of range, no
+            OpenGL that works, another suffix, or a missing extra.
+        RunError: a policy that cannot be read, or a film that cannot be written.
+    """
+    given = [policies] if isinstance(policies, (str, Path, Policy)) else list(policies)
+    if not 1 <= len(given) <= MOST:
+        raise UsageError(f"{len(given)} policies: a film shows 1 to {MOST}")
+    loaded = [one if isinstance(one, Policy) else Policy.load(one) for one in given]
+    found = _task_of(loaded, task)
+    film = tuple(film)
+    if episodes < 1:
+        raise UsageError(f"episodes is {episodes}: it must be at least 1")
+    if not film or len(set(film)) < len(film) or not all(0 <= number < episodes for number in film):
+        raise UsageError(f"film is {film}: name each episode once, from 0 to {episodes - 1}")
+    if engine not in ENGINES:
+        raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
+
+    from tabb.rendering import encode
+    from tabb.rendering.backend import find_backend
+
+    path = _out_of(given, out, encode.has_encoder())
+    encode.check_out(path)
+    find_backend()
+    # These import MuJoCo, and with it the environments: what was wrong above was said at once.
+    from tabb.rendering.film import Look, pictures
+    from tabb.rendering.recording import record
+
+    look = Look(*size, fps, speed, steps)
+    columns = [record(policy, found, episodes, seed, film, engine) for policy in loaded]
+    labels = _labels(loaded, given)
+    encode.write_film(path, pictures(found, labels, columns, look), fps)
+    return Film(
+        path,
+        found.name,
+        labels,
+        film,
+        tuple(tuple(one.return_at(len(one.rewards)) for one in column) for column in columns),
+        tuple(tuple(len(one.rewards) for one in column) for column in columns),
+        tuple(tuple(one.terminal for one in column) for column in columns),
+    )
+
+
+def _task_of(policies: Sequence[Policy], task: str | Task | None) -> Task:
+    """The task to film in; `UsageError` where there is none, or a policy is not of its robot."""
+    known = [ALL_TASKS[name] for policy in policies if (name := str(policy.about.get("task"))) in ALL_TASKS]
+    robots = sorted({one.robot for one in known})
+    if len(robots) > 1:
+        raise UsageError(f"the policies are of different robots ({', '.join(robots)}): film each by itself")
+    if task is None:
+        names = sorted({one.name for one in known})
+        if len(names) != 1:
+            why = f"were trained for {' and '.join(names)}" if names else "name no task"
+            raise UsageError(f"the policies {why}: say which task to film with --task (task=...)")
+        task = names[0]
+    found = get_task(task)
+    if robots and robots[0] != found.robot:
+        raise UsageError(f"the policies are of the robot {robots[0]}, task {found.name} is not: film in a task of its")
+    for policy in policies:
+        for what in ("observation_size", "action_size"):
+            if getattr(found, what) != getattr(policy, what):
+                raise UsageError(
+                    f"a policy and task {found.name} do not fit: {what} is {getattr(policy, what)} and "
+                    f"{getattr(found, what)}; film in a task of the same robot"
+                )
+    return found
+
+
+def _out_of(given: Sequence[str | Path | Policy], out: str | Path | None, encoder: bool) -> Path:
+    if out is not None:
+        return Path(out)
+    first = given[0]
+    if isinstance(first, Policy):
+        raise UsageError("a policy in memory has no folder: say where to write the film (out=...)")
+    folder = Path(first) if Path(first).is_dir() else Path(first).parent
+    return folder / ("watch.mp4" if encoder else "watch.gif")
+
+
+def _labels(policies: Sequence[Policy], given: Sequence[str | Path | Policy]) -> tuple[str, ...]:
+    """The learner of each policy; with its seed, then its place, where others are called the same."""
+    labels = []
+    for policy, one in zip(policies, given, strict=True):
+        rule, backbone = policy.about.get("rule"), policy.about.get("backbone")
+        name = "policy" if isinstance(one, Policy) else Path(one).stem
+        labels.append(f"{rule}@{backbone}" if rule and backbone not in (None, "iql") else str(rule or name))
+    twice = Counter(labels)
+    labels = [
+        f"{label} seed {policy.about['seed']}" if twice[label] > 1 and "seed" in policy.about else label
+        for label, policy in zip(labels, policies, strict=True)
+    ]
+    twice = Counter(labels)
+    return tuple(f"{label} ({k})" if twice[label] > 1 else label for k, label in enumerate(labels, 1))
