@@ -6,12 +6,15 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from tabb.commands.options import parse
 from tabb.errors import UsageError
+
+if TYPE_CHECKING:
+    from tabb.evaluation.selection import Selection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,17 +50,21 @@ def run(arguments: Sequence[str]) -> int:
         Policy.load(best.policy).save(options.out)
     for folder in selection.unfinished:
         print(f"tabb: warning: {folder}: is not finished and was left out", file=sys.stderr)
-    print(as_json(selection) if options.json else table(selection, options.top))
+    print(as_json(selection) if options.json else table(selection, options.by, options.top))
     if options.out is not None and not options.json:
         print(f"policy: {options.out}")
     return 0
 
 
-def table(selection: object, top: int) -> str:
-    """The ranking as text."""
-    from tabb.evaluation.selection import Selection
+RANKED_BY = {
+    "actions": "nearness to the logged actions",
+    "value": "estimated value",
+    "low": "the lower end of the value's interval",
+}
 
-    assert isinstance(selection, Selection)
+
+def table(selection: Selection, by: str, top: int) -> str:
+    """The ranking as text."""
     shown = selection.ranked[: top or None]
     known = any(one.truth is not None for one in shown)
     names = ("rank", "value", "interval", "learner", "seed", "updates", "off actions", "TD error", "predictor error")
@@ -77,9 +84,11 @@ def table(selection: object, top: int) -> str:
     lines.append("")
     if len(selection.ranked) > len(shown):
         lines.append(f"the best {len(shown)} of {len(selection.ranked)} policies; --top 0 shows all")
-    lines.append(
-        "value: discounted return from the logged first states, estimated off-policy; interval: 95 %, of the fit"
-    )
+    lines += [
+        f"ranked by {RANKED_BY[by]}, which is not to be trusted alone: docs/selection.md says what it was worth",
+        "value: discounted return from the logged first states, estimated off-policy; interval: 95 %, of the fit alone",
+        "off actions: root mean square distance from the actions of held-out rows",
+    ]
     if selection.rank_correlation is not None:
         lines.append(f"rank correlation with the scores of their rollouts: {selection.rank_correlation:.2f}")
     lines.append(f"best: {shown[0].policy}")
