@@ -56,6 +56,27 @@ def test_training_ends_with_what_held_out_rows_say(runs: Path, capsys: Any) -> N
     assert f"tabb select {runs}" in out
 
 
+def test_a_run_goes_on_as_it_was_started(runs: Path, tmp_path: Path, capsys: Any) -> None:
+    assert main(["train", "--resume", str(runs), "--updates", "500"]) == 2
+    assert "--updates with --resume" in capsys.readouterr().err
+
+
+def test_one_run_of_several_goes_on_as_one_of_them(runs: Path, tmp_path: Path) -> None:
+    """A seed of a plan that is resumed alone has a core to itself, as it had then: the same bits."""
+    import shutil
+
+    copy = shutil.copytree(runs, tmp_path / "runs")
+    shutil.rmtree(copy / "seed1")
+    assert main(["train", "--resume", str(copy / "seed0"), "--progress", "none"]) == 0
+    assert not (copy / "seed1").exists()
+    (copy / "seed0" / "result.json").unlink()
+    for file in ("policy.npz", "checkpoint.npz"):
+        (copy / "seed0" / file).unlink()
+    assert main(["train", "--resume", str(copy / "seed0"), "--progress", "none", "--jobs", "1"]) == 0
+    one, other = (tabb.Policy.load(root / "seed0") for root in (runs, copy))
+    assert all(np.array_equal(a, b) for a, b in zip(one.weights, other.weights, strict=True))
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

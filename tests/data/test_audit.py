@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tabb.audit import audit, short_form
+from tabb.audit import audit, pair_form, short_form
 from tabb.audit.columns import check_columns
 from tabb.audit.physics import check_physics
 from tabb.cli import main
@@ -438,3 +438,32 @@ def test_public_target_files_that_share_rows(real_data):
 def wrong_rows(facts, name):
     """The rows that the fact table lists for a file."""
     return facts["files"][Path(name).stem]["wrong_next_observation_rows"]
+
+
+def test_one_absurd_number_is_found():
+    columns = robot(300)
+    columns["observations"][123, 2] = 1e30
+    (found,) = [one for one in check_columns("log", columns) if one.code == "outlier"]
+    assert found.level == "warning"
+    assert found.where == "log: observations"
+    assert found.rows == (123,)
+    assert not [one for one in check_columns("log", robot(300)) if one.code == "outlier"]
+
+
+def test_pairs_are_told_when_they_are_trained_on():
+    source, target = (inspect_arrays(**robot(seed=seed, gain=gain)).transitions for seed, gain in ((0, 0.3), (1, 0.25)))
+    assert pair_form(source, target) == []
+    degrees = robot(seed=1, gain=0.25)
+    degrees["observations"] = degrees["observations"] * np.float32([57.3, 1, 57.3, 1])
+    (line, *_) = pair_form(source, inspect_arrays(**degrees).transitions)
+    assert line.startswith("source and target")
+    assert "57" in line
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe.hdf5")
+    (found,) = audit([str(tmp_path / "pipe.hdf5")]).findings
+    assert found.level == "error"
+    assert "pipe" in found.what

@@ -178,3 +178,11 @@ def test_many_points_make_no_large_picture():
     chart.points(*generator.normal(size=(2, 100_000)), "s")
     assert len(chart.marks) < 8_000
     assert len(chart.svg()) < 700_000
+
+
+def test_a_log_axis_within_one_power_has_ticks():
+    from tabb.report.draw import Axis
+
+    for low, high in ((1.2, 1.9), (2.1, 9.0), (0.5, 2000.0)):
+        ticks = Axis(low, high, "x", log=True).ticks()
+        assert all(low <= at <= high * (1 + 1e-9) for at, _ in ticks)

@@ -164,6 +164,8 @@ def test_policies_along_the_run_are_kept_and_valued(tmp_path: Path) -> None:
     for look in run.held_out:
         kept = tabb.Policy.load(tmp_path / "seed0" / "policies" / f"{look.update}.npz")
         assert same_policy(kept, look.policy)
+        assert kept.about["updates"] == look.update
+        assert kept.about["engine"] is None  # nothing was simulated
         assert look.estimate is not None
         assert look.estimate.low <= look.estimate.value <= look.estimate.high
     assert same_policy(run.held_out[-1].policy, run.policy)

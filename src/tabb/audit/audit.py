@@ -13,7 +13,7 @@ from tabb.audit.columns import check_columns
 from tabb.audit.episodes import check_episodes, check_reward_timing
 from tabb.audit.files import check_bytes, check_rows, check_tasks
 from tabb.audit.finding import LEVELS, Finding, Level
-from tabb.audit.pair import check_pair
+from tabb.audit.pair import check_columns_alike, check_pair
 from tabb.audit.physics import check_physics
 from tabb.data import hdf5, npz, storage
 from tabb.data.files import read, split
@@ -21,6 +21,7 @@ from tabb.data.minari_sets import is_minari
 from tabb.data.report import Loaded
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataError
+from tabb.transitions import Transitions
 
 PathLike = str | Path
 
@@ -104,6 +105,13 @@ def short_form(loaded: Loaded) -> list[str]:
     ]
     return [f"{finding.where.removeprefix(': ')}: {finding.what}; {finding.fix}".removeprefix(": ")
             for finding in findings if finding.level != "note"]  # fmt: skip
+
+
+def pair_form(source: Transitions, target: Transitions) -> list[str]:
+    """The warnings about units and order of columns of two domains, one line each, likewise."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = list(check_columns_alike("source and target", source, target))
+    return [f"{one.where}: {one.what}; {one.fix}" for one in found if one.level != "note"]
 
 
 def _physics(loaded: dict[str, Loaded], task: Task, source: Loaded | None) -> list[Finding]:

@@ -14,6 +14,8 @@ AT_BOUND = 1.0 - 1e-4
 """an action this large is at its bound"""
 MANY_AT_BOUND = 0.2
 """share of rows with an action at its bound that is worth a note (HalfCheetah's logged policies reach 0.1)"""
+ABSURD = 1e4
+"""factor between a number and 99 % of its column that no sensor makes"""
 MANY_TWICE = 0.001
 """share of rows that occur twice from which it is a warning"""
 
@@ -23,6 +25,7 @@ def check_columns(name: str, columns: dict[str, np.ndarray]) -> Iterator[Finding
     for key, array in columns.items():
         if array.dtype.kind == "f" and array.ndim in (1, 2):
             yield from _not_finite(name, key, array)
+            yield from _absurd(name, key, array)
     actions = columns.get("actions")
     if actions is not None and actions.ndim == 2 and actions.size:
         yield from _actions(name, actions)
@@ -44,6 +47,21 @@ def _not_finite(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
             what = f"{int(wrong.sum()):,} rows hold {'NaN' if code == 'nan' else 'infinity'}"
             fix = "leave out the episodes of these rows, or log them again; filling in numbers makes up dynamics"
             yield Finding("error", code, f"{name}: {key}", what, fix, row_numbers(wrong))
+
+
+def _absurd(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
+    """Numbers so far from all others of their column that they can only be errors: one makes its column dead."""
+    table = array.reshape(len(array), -1)
+    wrong = np.zeros(len(table), bool)
+    for i in range(table.shape[1]):
+        size = np.abs(table[:, i])
+        usual = np.quantile(size, 0.99) if len(size) else 0.0
+        with np.errstate(invalid="ignore"):
+            wrong |= np.isfinite(size) & (size > ABSURD * max(usual, 1.0))
+    if wrong.any():
+        what = f"{int(wrong.sum()):,} rows hold numbers over {ABSURD:,.0f} times as large as the rest of their column"
+        fix = "leave out the episodes of these rows, or log them again: one such number makes its column count nothing"
+        yield Finding("warning", "outlier", f"{name}: {key}", what, fix, row_numbers(wrong))
 
 
 def _actions(name: str, actions: np.ndarray) -> Iterator[Finding]:

@@ -20,6 +20,8 @@ MANY_SHARED = 0.001
 
 def check_bytes(path: Path, seen: dict[str, str]) -> Iterator[Finding]:
     """Whether a file read before (`seen`: name by digest) has the same bytes under another name."""
+    if not path.is_file():  # a pipe would be waited for, a device read for ever; it is said when it is read
+        return
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

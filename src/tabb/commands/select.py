@@ -36,7 +36,12 @@ class Options:
 
 
 def run(arguments: Sequence[str]) -> int:
-    options = parse(Options, arguments, "tabb select", "Rank the policies of finished runs by their off-policy value.")
+    options = parse(
+        Options,
+        arguments,
+        "tabb select",
+        "Rank the policies of finished runs by what held-out target rows say of them.",
+    )
     if not options.runs:
         raise UsageError("name one or more run folders, e.g. `tabb select runs/own`")
     if options.top < 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import sys
 import warnings
@@ -20,7 +21,7 @@ from tabb.errors import DataWarning, RunError, UsageError
 from tabb.tracking import TrackingWarning, opener
 from tabb.training.config import Settings, rule_from_plain, settings_from
 from tabb.training.folder import RunFolder
-from tabb.training.pool import PLAN, Cell, follow_parent, read_plan, run_plan, write_plan
+from tabb.training.pool import PARENT, PLAN, Cell, follow_parent, read_plan, run_plan, write_plan
 
 DEMO_TASK = "hopper-gravity-0.5"
 NO_TASK = "none"
@@ -71,6 +72,7 @@ def run(arguments: Sequence[str]) -> int:
     options: Any = parse(_options_for(learners), others, " ".join(["tabb train", *names]), _description(names))
     opener(options.track)  # what is missing is said before data are read and programs compiled
     if options.resume is not None:
+        _only_resume(arguments)
         return _resume(options.resume, options.jobs, options.progress, options.track)
     if len(learners) == 1:
         learners = [Chosen(learners[0].name, options.rule, options.backbone)]
@@ -79,6 +81,16 @@ def run(arguments: Sequence[str]) -> int:
     for learner in learners:
         learner.backbone.check_rule(learner.rule)
     return _train(learners, options, arguments)
+
+
+def _only_resume(arguments: Sequence[str]) -> None:
+    """Raise `UsageError` where options are given that a resumed run would not take."""
+    given = [one.split("=")[0].replace("_", "-") for one in arguments if one.startswith("--")]
+    other = [one for one in given if one not in ("--resume", "--jobs", "--progress", "--track")]
+    if other:
+        raise UsageError(
+            f"{other[0]} with --resume: a run goes on as it was started; start another one, or leave it out"
+        )
 
 
 def _suites(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -224,6 +236,13 @@ def _resume(root: Path, jobs: int | None, progress: Any, track: str | None) -> i
         run_plan(root, jobs_of(jobs), progress, track)
         print(summarise(root))
         return 0 if cells else 1
+    # A run of a plan had a process and a core of its own; with other threads it would round otherwise.
+    above = next((folder for folder in (root.parent, root.parent.parent) if (folder / PLAN).exists()), None)
+    if above is not None and PARENT not in os.environ:
+        run_plan(above, jobs_of(jobs), progress, track, only=root)
+        if progress != "none":
+            print(summarise(root))
+        return 0
     folders = [root] if (root / "config.json").exists() else sorted(root.glob("seed*/"))
     configs = [RunFolder(folder).config() for folder in folders]
     if not configs:
@@ -272,7 +291,7 @@ def _resume(root: Path, jobs: int | None, progress: Any, track: str | None) -> i
 
 def _check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
     """Check that the data sets fit together and, to `show`, say what they are and what looks wrong in them."""
-    from tabb.audit import short_form
+    from tabb.audit import pair_form, short_form
     from tabb.data import check_domains, check_side
 
     if len(loaded) == 1:
@@ -286,6 +305,8 @@ def _check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
     for domain, data in loaded.items():
         _tell(domain, data.report)
         found += [f"{domain}: {line}" for line in short_form(data)]
+    if len(loaded) == 2:
+        found += pair_form(source.transitions, target.transitions)
     for warning in found:
         print(f"tabb: warning: {warning}", file=sys.stderr)
 

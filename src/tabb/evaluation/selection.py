@@ -70,7 +70,7 @@ def select(folders: Sequence[str | Path], by: By = "actions", last: bool = False
         if not result.get("held_out"):
             raise UsageError(
                 f"{run}: no target episodes were held out, so nothing can judge its policies; train it with "
-                "--held-out 0.2"
+                "--held-out 0.2 and one or more --evaluations, on target data of two episodes or more"
             )
         key = {name: config["data"].get(name) for name in ("target", "held_out")}
         if first is not None and key != first[1]:

@@ -47,7 +47,7 @@ class Axis:
         """Positions in data units, and what is written there."""
         if self.log:
             first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
-            powers = range(first, last + 1, 1 + (last - first) // 5)
+            powers = range(first, last + 1, 1 + max(0, last - first) // 5)
             values = [10.0**power for power in powers]
             if len(values) < 3:  # hardly a decade: 2 and 5 as well
                 values = [d * 10.0**p for p in range(first - 1, last + 1) for d in (1, 2, 5)]

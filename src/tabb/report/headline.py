@@ -47,6 +47,17 @@ def headline(found: Gathered) -> list[Any]:
         boxes.append(("target data themselves", f"{reference:.1f}", f"{first.measure} of their finished episodes"))
     scored = found.scored
     words = [say(_how_good(estimate, reference))]
+    if scored is not None and found.audit is not None:
+        harmful = [one for one in found.audit.findings if one.level != "note"]
+        if harmful:
+            codes = ", ".join(dict.fromkeys(one.code for one in harmful))
+            words.append(say(
+                element("b", "First mend the data: "),
+                f"the audit (below) has {len(harmful)} errors or warnings ({codes}). What follows is about these data "
+                "as they are, and not to be believed before.",
+            ))  # fmt: skip
+        cover = [one.what for one in found.audit.findings if one.code == "coverage"]
+        words += [say(f"Mind that {what}: elsewhere the predictor guesses.") for what in cover]
     if scored is not None:
         boxes += _transfer_boxes(scored)
         words += _how_much(found, scored)
@@ -77,7 +88,11 @@ def target_score(found: Gathered) -> float | None:
 
 def _how_good(estimate: tuple[Estimate, str] | None, reference: float | None) -> str:
     if estimate is None:
-        return "How good the policy is cannot be told from this run: evaluate it with `tabb evaluate RUN --task TASK`."
+        return (
+            "How good the policy is cannot be told from this run, in which nothing was rolled out. Where target "
+            "episodes were held out, the section on them says what the log tells of it; with a simulator of the target "
+            "`tabb evaluate` does."
+        )
     value, _ = estimate
     told = f"How good is the policy? It scores {value.value:.1f}, the mean over the last three evaluations of a run"
     if reference is None:

@@ -154,7 +154,8 @@ def provenance(found: Gathered) -> list[Any]:
     parts = {"rule": first.config["rule"], "settings": first.config["settings"]}
     again = command(first, [record.seed for record in found.records])
     return [
-        say("The same data, command and versions on the same kind of processor make the same run, bit for bit."),
+        say("The same data, command and versions on the same kind of processor make the same run, bit for bit, if as "
+            "many threads run it: a seed of several had one core to itself."),
         element("pre", again, class_="command", tabindex="0"),
         table(["", ""], facts, words=2, class_="facts"),
         element("details", element("summary", "Configuration"),

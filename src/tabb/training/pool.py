@@ -63,16 +63,18 @@ def read_plan(root: Path) -> list[Cell]:
         raise RunError(f"{root / PLAN}: is not a plan of tabb ({error}); start the runs again") from None
 
 
-def run_plan(root: Path, jobs: int, progress: Style, track: str | None = None) -> None:
+def run_plan(root: Path, jobs: int, progress: Style, track: str | None = None, only: Path | None = None) -> None:
     """Run or go on with all cells of the plan in `root`, `jobs` at a time, each on a core of its own.
 
-    `track` is `tabb train --track` of each: no part of the plan.
+    `track` is `tabb train --track` of each: no part of the plan. `only` is a folder of the plan: its cells alone.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM; the running cells have saved their state.
         RunError: a cell failed; the message is the cell's own last line.
     """
     waiting = [cell for cell in read_plan(root) if not RunFolder(root / cell.folder).result_file.exists()]
+    if only is not None:
+        waiting = [cell for cell in waiting if (root / cell.folder).resolve().is_relative_to(only.resolve())]
     running: dict[subprocess.Popen[bytes], tuple[Cell, int]] = {}
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     free = list(range(jobs))

@@ -226,7 +226,7 @@ class Trainer:
         with self._timed("evaluate"):
             for i in range(len(self.seeds)):
                 evaluation = evaluate(
-                    self._policy(i, state),
+                    self._policy(i, state, update),
                     self.task,
                     self.settings.episodes,
                     self.settings.evaluation_seed,
@@ -242,7 +242,7 @@ class Trainer:
         assert self.held_out is not None
         with self._timed("evaluate"):
             for i, folder in enumerate(self.folders):
-                policy = self._policy(i, state)
+                policy = self._policy(i, state, update)
                 look = self.held_out.look(self.learner, self._lane(models, i), self._lane(state, i), policy, update)
                 self.looks[i].append(look)
                 if folder is not None:
@@ -282,21 +282,21 @@ class Trainer:
                 if folder is not None:
                     folder.save(self._lane(state, i), update, self.seconds)
 
-    def _policy(self, i: int, state: Any) -> Policy:
+    def _policy(self, i: int, state: Any, update: int) -> Policy:
         about = {
             "task": self.task.name if self.task else None,
             "rule": self.rule.name,
             "backbone": self.learner.backbone.name,
             "seed": self.seeds[i],
-            "updates": self.settings.updates,
-            "engine": self.settings.engine,
+            "updates": update,
+            "engine": self.settings.engine if self.task else None,
         }
         return self.learner.backbone.policy(self._lane(state, i), self.domains.normaliser, about)
 
     def _finish(self, i: int, state: Any) -> Run:
         folder = self.folders[i]
         run = Run(
-            self._policy(i, state),
+            self._policy(i, state, self.settings.updates),
             self.rule,
             self.seeds[i],
             tuple(self.evaluations[i]),
