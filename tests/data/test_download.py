@@ -141,7 +141,8 @@ def test_a_silent_server_is_given_up(entry, tmp_path, monkeypatch):
 
 
 STOPPED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from tabb import cli
 from tabb.data import published
 published.OTDF_ADDRESS = sys.argv[1]
