@@ -161,7 +161,9 @@ class Policy:
         except FileNotFoundError:
             raise RunError(f"{path}: no such policy; give a policy.npz or a finished run folder") from None
         except UNREADABLE as error:
-            raise RunError(f"{path}: is not a tabb policy or is damaged ({error}); train or copy it again") from None
+            # NumPy takes any other file for a pickle, and its advice is to load it all the same.
+            why = "no npz archive" if "pickle" in str(error) else error
+            raise RunError(f"{path}: is not a tabb policy or is damaged ({why}); train or copy it again") from None
         return policy
 
     def _check(self, path: Path) -> None:

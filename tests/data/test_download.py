@@ -288,8 +288,8 @@ def test_d4rl_files_with_a_checksum_are_found_or_fetched(server, content, tmp_pa
 
 def test_d4rls_catalogue_is_whole():
     entries = {entry.name: entry for entry in published_d4rl()}
-    assert len(entries) == 35
-    assert len({entry.sha256 for entry in entries.values()}) == 35
+    assert len(entries) == 38
+    assert len({entry.sha256 for entry in entries.values()}) == 38
     for entry in entries.values():
         assert len(bytes.fromhex(entry.sha256)) == 32
         assert entry.address.endswith(f"/{entry.file}")
