@@ -111,7 +111,7 @@ class Trainer:
         state, update = self._begin([key[0] for key in keys])
 
         if update == self.settings.updates:
-            return self._end(models, state, tell, stopped)
+            return self._end(state, tell, stopped)
         with self._timed("compile"):
             tell.phase("compile", 0.0)
             updates = compiled_updates if len(self.seeds) == 1 else compiled_updates_of_seeds
@@ -152,11 +152,10 @@ class Trainer:
                 saved = time.monotonic()
             if stopped.is_set() and update < end:
                 raise Stopped(self._how_to_go_on(update))
-        return self._end(models, state, tell, stopped)
+        return self._end(state, tell, stopped)
 
-    def _end(self, models: Any, state: Any, tell: Reporter, stopped: threading.Event) -> list[Run]:
+    def _end(self, state: Any, tell: Reporter, stopped: threading.Event) -> list[Run]:
         """Value the policies along the runs, where episodes were held out for that, and write the results."""
-        del models
         runs = []
         for i in range(len(self.seeds)):
             if self.held_out is not None:
