@@ -256,6 +256,22 @@ def test_available(shelf):
     ]
 
 
+def test_several_folders(shelf, monkeypatch, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    for name in ("source/hopper_medium", "source/walker2d_expert"):
+        (other / f"{name}.hdf5").parent.mkdir(exist_ok=True)
+        (other / f"{name}.hdf5").touch()
+    monkeypatch.setenv("TABB_DATA", f"{shelf}{os.pathsep}{other}")
+    assert find("hopper", "medium", "source") == [shelf / "source" / "hopper_medium.hdf5"]  # the first folder's
+    assert find("walker2d", "expert", "source") == [other / "source" / "walker2d_expert.hdf5"]
+    assert len(available()) == 6
+    with pytest.raises(DataError, match="no walker2d_medium.hdf5 in .* or .*/other"):
+        find("walker2d", "medium", "source")
+    monkeypatch.setenv("TABB_DATA", f"{shelf}{os.pathsep}{shelf / 'absent'}")
+    with pytest.raises(UsageError, match="absent is not a folder; name those"):
+        available()
+
+
 def test_resolve(shelf):
     paths = [shelf / "source" / "hopper_medium.hdf5", shelf / "source" / "hopper_expert.hdf5"]
     assert resolve("medium", "hopper", "source") == paths[:1]

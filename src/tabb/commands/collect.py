@@ -1,4 +1,4 @@
-"""`tabb collect`: a data set from a policy."""
+"""`tabb collect`: a data set from a policy, or those of a whole suite."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
+from tabb.behaviours.suite import SUITES
 from tabb.commands.options import parse
 from tabb.errors import UsageError
 
@@ -22,7 +23,8 @@ class Options:
     """What to collect."""
 
     policy: Annotated[str, tyro.conf.Positional]
-    """a policy.npz, a run folder, or `random` for uniform actions"""
+    """a policy.npz, a run folder, or `random` for uniform actions; or a suite, whose options are others: see `tabb
+    collect odrl --help`"""
     out: Path
     """the HDF5 file to write"""
     task: str | None = None
@@ -42,6 +44,10 @@ class Options:
 
 
 def run(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] in SUITES:
+        from tabb.commands.collect_suite import run_suite
+
+        return run_suite(arguments)
     options = parse(Options, arguments, "tabb collect", "Roll a policy out into an HDF5 data set with provenance.")
     if options.out.exists() and not options.overwrite:
         raise UsageError(f"{options.out}: is there already; choose another name or say --overwrite")

@@ -1,4 +1,4 @@
-"""Where named data sets are: the folder `$TABB_DATA`, and the small samples inside the package.
+"""Where named data sets are: the folders of `$TABB_DATA`, and the small samples inside the package.
 
 `$TABB_DATA/source/<robot>_<quality>.hdf5` holds source data and `$TABB_DATA/target/<task>_<quality>.hdf5`
 target data, the task's dashes written as underscores: `hopper-gravity-0.5` ->
@@ -13,11 +13,11 @@ from typing import Literal, NamedTuple
 
 from tabb.data.checks import one_line
 from tabb.data.names import locate
+from tabb.data.shelves import VARIABLE, shelves
 from tabb.errors import DataError, UsageError
 
 Domain = Literal["source", "target"]
 
-VARIABLE = "TABB_DATA"
 QUALITIES = ("medium", "medium_replay", "medium_expert", "expert")
 D4RL_QUALITIES = ("human", "cloned", "play", "diverse")
 """Further qualities of D4RL's Adroit and AntMaze files."""
@@ -43,15 +43,16 @@ class Entry(NamedTuple):
 def available() -> list[Entry]:
     """Every data set of `$TABB_DATA` and of the package, sorted by domain, task and quality.
 
-    Tells domains by folder, and inside the package by task. Files named otherwise are not listed. Raises
-    `UsageError` (one line) if `TABB_DATA` is set to something that is not a folder that can be read.
+    Tells domains by folder, and inside the package by task. Files named otherwise are not listed. Of files of the same name
+    the first folder's counts. Raises `UsageError` (one line) if `TABB_DATA` names something that is not a folder that
+    can be read.
     """
     entries = []
-    root = _root()
+    roots = shelves()
     domains: tuple[Domain, ...] = ("source", "target")
     for domain in domains:
-        if root is not None:
-            entries += [_entry(path, domain, None) for path in _files(root / domain)]
+        found = {path.name: path for root in reversed(roots) for path in _files(root / domain)}
+        entries += [_entry(path, domain, None) for path in found.values()]
     for path in _files(_BUNDLED_FOLDER):
         name = path.stem.removesuffix(f"_{_BUNDLED_QUALITY}")
         entries.append(_entry(path, "target" if "_" in name else "source", BUNDLED))
@@ -74,21 +75,18 @@ def find(task: str, quality: str, domain: Domain) -> list[Path]:
     if quality == BUNDLED:
         path = _BUNDLED_FOLDER / f"{name}_{_BUNDLED_QUALITY}.hdf5"
         return [path] if path.is_file() else _missing(f"no bundled {domain} data for {task}", task, domain)
-    root = _root()
+    folders = [root / domain for root in shelves()]
     wanted = f"{name}_{quality}.hdf5"
-    if (root is None or not (root / domain / wanted).is_file()) and (fetched := _fetched(wanted, domain)):
-        return [fetched]
-    if root is None:
+    if found := _in(folders, wanted) or _fetched(wanted, domain):
+        return [found]
+    if not folders:
         return _missing(f"{domain} data {wanted} of {task} cannot be looked for", task, domain)
-    folder = root / domain
-    if (folder / wanted).is_file():
-        return [folder / wanted]
     if domain == "source" and quality == "medium_expert":
-        both = [folder / f"{name}_medium.hdf5", folder / f"{name}_expert.hdf5"]
-        if all(path.is_file() for path in both):
-            return both
-        wanted = " and ".join(path.name for path in both if not path.is_file())
-    return _missing(f"no {wanted} in {folder}", task, domain)
+        both = {file: _in(folders, file) for file in (f"{name}_medium.hdf5", f"{name}_expert.hdf5")}
+        if all(both.values()):
+            return [path for path in both.values() if path]
+        wanted = " and ".join(file for file, path in both.items() if path is None)
+    return _missing(f"no {wanted} in {' or '.join(map(str, folders))}", task, domain)
 
 
 def resolve(spec: str | Path, task: str, domain: Domain) -> list[Path]:
@@ -118,17 +116,9 @@ def _robot(task: str) -> str:
     return "-".join(task.split("-")[: 2 if task.startswith("antmaze-") else 1])
 
 
-def _root() -> Path | None:
-    """The folder `$TABB_DATA`; None where the variable is unset or empty."""
-    value = os.environ.get(VARIABLE, "")
-    if not value:
-        return None
-    root = Path(value).expanduser()
-    if not root.is_dir():
-        raise UsageError(
-            one_line(f"{VARIABLE}={value} is not a folder; set it to the one that holds source/ and target/")
-        )
-    return root
+def _in(folders: list[Path], file: str) -> Path | None:
+    """The first file of that name."""
+    return next((folder / file for folder in folders if (folder / file).is_file()), None)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -173,7 +163,7 @@ def _missing(problem: str, task: str, domain: Domain) -> list[Path]:
     listed = ", ".join(sorted({f"{entry.task} {entry.quality}" for entry in entries}))
     value = os.environ.get(VARIABLE)
     advice = (
-        f"{VARIABLE} is {value}; put the file there or give a path"
+        f"{VARIABLE} is {value}; put the file there, add its folder (several: as in PATH), or give a path"
         if value
         else f"{VARIABLE} is not set: export {VARIABLE}=<folder with source/ and target/>, or give a path"
     )

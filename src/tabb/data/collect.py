@@ -14,7 +14,7 @@ from tabb.data.files import read
 from tabb.data.hdf5 import write_hdf5
 from tabb.data.report import Report
 from tabb.environments.engine import Engine
-from tabb.environments.rollout import rollout
+from tabb.environments.rollout import Rows, rollout
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import UsageError
 from tabb.policy import Policy
@@ -46,9 +46,6 @@ def collect(
         UsageError: unknown task or engine, or a policy of another robot.
         RunError: the file cannot be written.
     """
-    import gymnasium
-    import mujoco
-
     task = get_task(task)
     if policy is not None and policy.observation_size != task.observation_size:
         raise UsageError(
@@ -67,17 +64,32 @@ def collect(
     episodes = rollout(act, task, seed=seed, engine=engine, rows=rows)
     logged = episodes.rows
     assert logged is not None
-    arrays = {
-        "observations": logged.observation,
-        "actions": logged.action,
-        "rewards": logged.reward,
-        "terminals": logged.terminal.astype(bool),
-        "timeouts": logged.timeout.astype(bool),
-    }
-    if next_observations:
-        arrays["next_observations"] = logged.next_observation
     whole = episodes.terminal | (episodes.lengths >= task.max_episode_steps)
-    attributes = {
+    attributes = about_task(task, engine, seed, noise)
+    if whole.any():
+        attributes["mean_score"] = round(float(task.normalised_score(episodes.returns[whole]).mean()), 2)
+    write_hdf5(path, arrays_of(logged, next_observations), attributes | dict(provenance or {}))
+    return read(path).report
+
+
+def arrays_of(rows: Rows, next_observations: bool) -> dict[str, Any]:
+    """Columns of a file in D4RL's layout, with or without `next_observations`."""
+    arrays = {
+        "observations": rows.observation,
+        "actions": rows.action,
+        "rewards": rows.reward,
+        "terminals": rows.terminal.astype(bool),
+        "timeouts": rows.timeout.astype(bool),
+    }
+    return arrays | ({"next_observations": rows.next_observation} if next_observations else {})
+
+
+def about_task(task: Task, engine: Engine, seed: int, noise: float) -> dict[str, Any]:
+    """Attributes of a file that tell where its rows were collected, and with what."""
+    import gymnasium
+    import mujoco
+
+    return {
         "env_id": task.env_id,
         "task": task.name,
         "engine": engine,
@@ -87,7 +99,3 @@ def collect(
         "mujoco_version": mujoco.__version__,
         "gymnasium_version": gymnasium.__version__,
     }
-    if whole.any():
-        attributes["mean_score"] = round(float(task.normalised_score(episodes.returns[whole]).mean()), 2)
-    write_hdf5(path, arrays, attributes | dict(provenance or {}))
-    return read(path).report

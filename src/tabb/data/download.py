@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from tabb.data.checks import one_line
 from tabb.data.published import Published
+from tabb.data.shelves import named_shelves
 from tabb.errors import DataError, RunError, UsageError
 
 TIMEOUT = 30.0
@@ -41,14 +42,13 @@ def d4rl_folder() -> Path | None:
 
 
 def at_hand(entry: Published) -> Path | None:
-    """The local file of `entry`: in its folder of `$TABB_DATA`, else where D4RL keeps its own downloads, else among
+    """The local file of `entry`: in its folder of one of `$TABB_DATA`, else where D4RL keeps its own downloads, else among
     ours; None if there is none.
 
     Only its existence is looked at; `fetch` checks its content.
     """
-    shelf = os.environ.get("TABB_DATA")
     own = d4rl_folder() if entry.shelf == "d4rl" else None
-    places = [Path(shelf).expanduser() / entry.shelf if shelf else None, own, folder()]
+    places = [*(shelf / entry.shelf for shelf in named_shelves()), own, folder()]
     return next((place / entry.file for place in places if place and (place / entry.file).is_file()), None)
 
 

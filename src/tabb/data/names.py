@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from tabb.data.checks import one_line
+from tabb.data.shelves import named_shelves
 from tabb.errors import DataError
 
 SCHEMES = ("otdf", "d4rl", "minari")
@@ -43,8 +44,7 @@ def _d4rl(name: str) -> Path:
 
     stem, dash, version = name.rpartition("-v")
     files = [f"{form}{dash}{version}.hdf5" for form in dict.fromkeys((stem, stem.replace("-", "_")))]
-    shelf = os.environ.get("TABB_DATA")
-    places = [place for place in (Path(shelf).expanduser() / "d4rl" if shelf else None, d4rl_folder()) if place]
+    places = [place for place in (*(shelf / "d4rl" for shelf in named_shelves()), d4rl_folder()) if place]
     for place in places:
         for file in files:
             if (place / file).is_file():

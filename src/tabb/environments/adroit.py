@@ -7,6 +7,8 @@ resets and the rest of the observation are its own. Lengths in metres, angles in
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +46,12 @@ def build_hand(hand: str, shift: str | None = None, level: str | None = None, en
         UsageError: unknown robot, shift, level or engine.
         TabbError: gymnasium-robotics' file does not hold the values that the edits start from.
     """
+    # Compiling takes as long as an episode, for the meshes; the copy is the caller's, since a reset moves bodies.
+    return copy.copy(_compiled(hand, shift, level, engine))
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(hand: str, shift: str | None, level: str | None, engine: str) -> Any:
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
     edits = [*base_edits(hand), *hand_edits(hand, shift, level)]

@@ -41,7 +41,11 @@ def build_maze(size: str, place: str | None = None, engine: str = "legacy") -> A
     """
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
-    rows = maze_rows(size, place)
+    return build_ant_among(maze_rows(size, place), engine)
+
+
+def build_ant_among(rows: tuple[str, ...], engine: str = "legacy") -> Any:
+    """The same with a map of any other rows, as those of `tabb.environments.mazes`: `("r",)` is an open field."""
     spec, _ = _load("ant")
     spec.option.timestep = 0.02
     for actuator in spec.actuators:

@@ -40,6 +40,10 @@ class Lanes(Protocol):
         """Begin an episode in lanes 0 to `count` - 1, lane k with `seed` + k. First observations [count, S]."""
         ...
 
+    def restart(self, lane: int, seed: int) -> NDArray[np.float32]:
+        """Begin an episode in one lane, one of those that `reset` has begun before. Its first observation [S]."""
+        ...
+
     def step(self, lanes: list[int], actions: NDArray[np.float32]) -> LaneSteps:
         """Step the B lanes named, in ascending order, with actions [B, A]; the others stand still."""
         ...
@@ -58,7 +62,10 @@ class OneByOne:
     def reset(self, seed: int, count: int) -> NDArray[np.float32]:
         while len(self._envs) < count:
             self._envs.append(self._make())
-        return np.stack([env.reset(seed=seed + k)[0] for k, env in enumerate(self._envs[:count])]).astype(np.float32)
+        return np.stack([self.restart(k, seed + k) for k in range(count)])
+
+    def restart(self, lane: int, seed: int) -> NDArray[np.float32]:
+        return self._envs[lane].reset(seed=seed)[0].astype(np.float32)
 
     def step(self, lanes: list[int], actions: NDArray[np.float32]) -> LaneSteps:
         observations, rewards, ends, cuts = zip(

@@ -42,13 +42,14 @@ class Together:
         """Of each lane, in metres, where the next step's velocity counts from."""
 
     def reset(self, seed: int, count: int) -> NDArray[np.float32]:
-        first = []
-        for k in range(count):
-            first.append(self._robot.reset(seed=seed + k)[0])
-            model, data = self._robot.model, self._robot.data
-            mujoco.mj_getState(model, data, self._batch.state[k], mujoco.mjtState.mjSTATE_INTEGRATION)
-            self._x[k] = data.qpos[0]  # the torso's body stands there too, until a step is made
-        return np.stack(first).astype(np.float32)
+        return np.stack([self.restart(k, seed + k) for k in range(count)])
+
+    def restart(self, lane: int, seed: int) -> NDArray[np.float32]:
+        observation = self._robot.reset(seed=seed)[0]
+        model, data = self._robot.model, self._robot.data
+        mujoco.mj_getState(model, data, self._batch.state[lane], mujoco.mjtState.mjSTATE_INTEGRATION)
+        self._x[lane] = data.qpos[0]  # the torso's body stands there too, until a step is made
+        return observation.astype(np.float32)
 
     def step(self, lanes: list[int], actions: NDArray[np.float32]) -> LaneSteps:
         self._controls[lanes] = actions

@@ -1,0 +1,214 @@
+"""Practice: soft actor-critic in the simulator itself, which offline methods may not have; it makes behaviour policies.
+
+Lanes of episodes are stepped for a while, then the learner is updated for a while, and so on. Every so often the
+deterministic policy is scored and kept: a data set's quality is the choice of one of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from tabb.batch import Sizes
+from tabb.behaviours.soft_actor_critic import LOG_DEVIATION, Buffer, SoftActorCritic, State, append, improve
+from tabb.environments.lanes import Lanes
+from tabb.environments.rollout import one_blas_thread
+from tabb.errors import RunError, UsageError
+from tabb.networks import MLP, Normaliser
+from tabb.policy import Layers, Policy, forward, host_layers
+from tabb.transitions import Transitions
+
+
+@dataclasses.dataclass(frozen=True)
+class Practice:
+    """How long, and with what."""
+
+    updates: int = 50_000
+    """updates of the learner"""
+    steps_per_update: int = 2
+    """steps of the simulator for each"""
+    lanes: int = 16
+    """episodes at the same time"""
+    stretch: int = 8
+    """steps of each lane between updates"""
+    warm_up: int = 2_048
+    """steps before the first update, with uniform random actions where no practice went before"""
+    evaluations: int = 20
+    """how often the policy is scored and kept, evenly over the run"""
+    learner: SoftActorCritic = dataclasses.field(default_factory=SoftActorCritic)
+    """the learner's constants"""
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "steps_per_update", "lanes", "stretch", "warm_up", "evaluations"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"practice {name}={getattr(self, name)}: must be at least 1")
+
+
+class Trained(NamedTuple):
+    """What practice in one robot begins with in another."""
+
+    state: State
+    normaliser: Normaliser
+
+
+class Kept(NamedTuple):
+    """A policy on the way; the first is that before any update."""
+
+    updates: int
+    score: float
+    """What `evaluate` said of it."""
+    policy: Policy
+
+
+def practise(
+    settings: Practice,
+    lanes: Lanes,
+    limit: int,
+    sizes: Sizes,
+    evaluate: Callable[[Policy], float],
+    *,
+    prior: Transitions | None = None,
+    start: Trained | None = None,
+    seed: int = 0,
+    reward_scale: float = 1.0,
+    tell: Callable[[Kept], None] = lambda kept: None,
+) -> tuple[list[Kept], Trained]:
+    """Learn to act in `lanes`, whose episodes are cut after `limit` steps (that is no terminal).
+
+    `prior` are transitions of the same dynamics that are learned from as well, half of each batch. `start` is what
+    practice elsewhere ended with; it is not used up. Rewards are multiplied by `reward_scale` for the learner, there
+    and here alike. Returns the policies that were kept and what the run ended with. Same arguments, same machine: same
+    result.
+
+    Raises:
+        RunError: the learner diverged.
+    """
+    steps = settings.updates * settings.steps_per_update + settings.warm_up
+    steps += settings.lanes * settings.stretch
+    buffer = _buffer(prior, steps, sizes, reward_scale)
+    init_key, update_key = jax.random.split(jax.random.key(seed))
+    state = settings.learner.init(sizes, init_key) if start is None else jax.tree.map(jnp.copy, start.state)
+    walk = _Walk(settings, lanes, limit, sizes, seed, reward_scale)
+    kept: list[Kept] = []
+    done = 0
+
+    def keep() -> None:
+        policy = Policy.from_networks(_mean(state.policy), normaliser)
+        kept.append(Kept(done, evaluate(policy), policy))
+        tell(kept[-1])
+
+    with one_blas_thread():
+        known = None if start is None else (host_layers(state.policy), start.normaliser)
+        buffer = append(buffer, jnp.asarray(walk.rows(known, -(-settings.warm_up // settings.lanes))))
+        if start is None:
+            normaliser = _normaliser(np.asarray(buffer.matrix[: int(buffer.filled), : sizes.observation]))
+        else:
+            normaliser = start.normaliser
+        keep()
+        while done < settings.updates:
+            seen = walk.rows((host_layers(state.policy), normaliser), settings.stretch)
+            buffer = append(buffer, jnp.asarray(seen))
+            last = min(settings.updates, done + max(1, len(seen) // settings.steps_per_update))
+            state, told = improve(settings.learner, sizes, normaliser, buffer, state, update_key, done, last)
+            done = last
+            if done >= len(kept) * settings.updates // settings.evaluations:
+                if not np.isfinite(float(told["critic_loss"])):
+                    raise RunError(f"practice diverged before update {done:,}; lower the learning rate")
+                keep()
+    return kept, Trained(state, normaliser)
+
+
+def choose(kept: list[Kept], quality: str) -> Kept:
+    """The policy of a quality: `expert` is the best; `medium` the earliest of those nearest to half its score.
+
+    Scores are normalised ones: 0 is random.
+    """
+    best = max(kept, key=lambda one: one.score)
+    if quality == "expert":
+        return best
+    if quality == "medium":
+        return min(kept, key=lambda one: abs(one.score - best.score / 2))
+    raise UsageError(f"unknown quality {quality!r}: use medium or expert")
+
+
+def _buffer(prior: Transitions | None, steps: int, sizes: Sizes, reward_scale: float) -> Buffer:
+    """Room for the prior rows and `steps` more."""
+    width = 2 * sizes.observation + sizes.action + 2
+    known = np.zeros((0, width), np.float32)
+    if prior is not None:
+        known = np.concatenate(
+            [
+                prior.observation,
+                prior.action,
+                reward_scale * np.asarray(prior.reward)[:, None],
+                prior.next_observation,
+                np.asarray(prior.terminal)[:, None],
+            ],
+            axis=1,
+        ).astype(np.float32)
+    matrix = np.concatenate([known, np.zeros((steps, width), np.float32)])
+    count = jnp.asarray(len(known), jnp.int32)
+    return Buffer(jnp.asarray(matrix), count, jnp.copy(count))
+
+
+def _normaliser(observations: NDArray[np.float32]) -> Normaliser:
+    deviation = observations.std(axis=0)
+    scale = np.where(deviation < 1e-6, 1.0, np.maximum(deviation, 1e-3))
+    return Normaliser(jnp.asarray(observations.mean(axis=0)), jnp.asarray(scale.astype(np.float32)))
+
+
+def _mean(policy: MLP) -> MLP:
+    """The network of the mean action: the first half of the last layer."""
+    half = policy.biases[-1].size // 2
+    weights = (*policy.weights[:-1], policy.weights[-1][:, :half])
+    return MLP(weights, (*policy.biases[:-1], policy.biases[-1][:half]), policy.activation)
+
+
+class _Walk:
+    """Episodes that go on from stretch to stretch."""
+
+    def __init__(
+        self, settings: Practice, lanes: Lanes, limit: int, sizes: Sizes, seed: int, reward_scale: float
+    ) -> None:
+        self._lanes, self._limit, self._sizes, self._reward_scale = lanes, limit, sizes, reward_scale
+        self._generator = np.random.default_rng(seed)
+        self._next_seed = 1_000_000 * (seed + 1)  # far from those of evaluations and collected rows
+        self._all = list(range(settings.lanes))
+        self._ages = np.zeros(settings.lanes, int)
+        self._now = lanes.reset(self._take_seeds(settings.lanes), settings.lanes)
+
+    def _take_seeds(self, count: int) -> int:
+        self._next_seed += count
+        return self._next_seed - count
+
+    def rows(self, policy: tuple[Layers, Normaliser] | None, steps: int) -> NDArray[np.float32]:
+        """`steps` steps of all lanes with sampled actions (None: uniform ones), as rows of the buffer."""
+        rows = []
+        for _ in range(steps):
+            action = self._act(policy)
+            after = self._lanes.step(self._all, action)
+            reward = (self._reward_scale * after.reward).astype(np.float32)[:, None]
+            terminal = after.terminal.astype(np.float32)[:, None]
+            rows.append(np.concatenate([self._now, action, reward, after.observation, terminal], axis=1))
+            self._now = after.observation
+            self._ages += 1
+            for lane in np.flatnonzero(after.terminal | after.truncated | (self._ages >= self._limit)):
+                self._now[lane] = self._lanes.restart(int(lane), self._take_seeds(1))
+                self._ages[lane] = 0
+        return np.concatenate(rows)
+
+    def _act(self, policy: tuple[Layers, Normaliser] | None) -> NDArray[np.float32]:
+        shape = (len(self._all), self._sizes.action)
+        if policy is None:
+            return self._generator.uniform(-1, 1, shape).astype(np.float32)
+        layers, normaliser = policy
+        x = (self._now - np.asarray(normaliser.mean)) / np.asarray(normaliser.scale)
+        mean, log_deviation = np.split(forward(layers, x), 2, axis=1)
+        deviation = np.exp(np.clip(log_deviation, *LOG_DEVIATION))
+        return np.tanh(mean + deviation * self._generator.standard_normal(shape, np.float32))

@@ -1,0 +1,226 @@
+"""Data sets of a whole suite: which there are, how each is made, and the manifest that says so.
+
+A robot first practises unshifted; what it learned there is where practice in each of its shifts begins. From each
+practice the policies of the wanted qualities are chosen, and rolled out. A maze needs one practice for all: its ant
+learns to walk in an open field. Everything that is finished is kept in the folder, and not made again:
+
+    practice/<task>/     policies on the way, with their scores, and the learner's state at the end
+    source/, target/     the data sets, named as `tabb.data.catalogue` looks for them: the folder can be TABB_DATA
+    records/             what is to be said of each data set
+    manifest.json        all of that, in one file
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from tabb.environments.engine import Engine
+from tabb.environments.tasks import ALL_TASKS, Task, get_task
+from tabb.errors import RunError, UsageError
+from tabb.training.folder import read_json, write_json
+
+if TYPE_CHECKING:
+    from tabb.behaviours.online import Practice
+
+SUITES = ("odrl", "otdf", "adroit", "antmaze")
+MAZE_QUALITY = "diverse"
+WALKER = "walker"
+FIRST_SEED = 10_000
+"""Reset seed of the first collected episode: evaluations use small ones, practice large ones."""
+
+
+class DataSet(NamedTuple):
+    """One file to make."""
+
+    domain: Literal["source", "target"]
+    task: Task
+    quality: str
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """Without folder and suffix."""
+        return f"{self.task.name.replace('-', '_')}_{self.quality}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What the data depend on, besides the task."""
+
+    first_updates: int = 200_000
+    """updates of practice in the unshifted robot"""
+    shifted_updates: int = 40_000
+    """updates of practice in each shift, from where that of the unshifted robot ended"""
+    steps_per_update: int = 2
+    """simulator steps per update of practice"""
+    noise: float = 0.1
+    """standard deviation of the Gaussian noise on collected actions, which are then clipped to [-1, 1]"""
+    seed: int = 0
+    """of practice and collection"""
+    engine: Engine = "legacy"
+    """physics: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's"""
+
+    def practice(self, updates: int) -> Practice:
+        """The settings of a practice of so many updates."""
+        from tabb.behaviours.online import Practice
+
+        return Practice(updates=updates, steps_per_update=self.steps_per_update)
+
+
+def sets_of(
+    suite: str, tasks: Sequence[str], qualities: Sequence[str], rows: int, source_rows: int
+) -> tuple[DataSet, ...]:
+    """The data sets of the suite, narrowed to tasks by name.
+
+    Locomotion suites have target sets alone (their source data are D4RL's); `adroit` and `antmaze` have both.
+    Raises `UsageError` for a suite, task or quality that there is not.
+    """
+    if suite not in SUITES:
+        raise UsageError(f"unknown suite {suite!r}: use one of {', '.join(SUITES)}")
+    wrong = [quality for quality in qualities if quality not in ("medium", "expert")]
+    if wrong or not qualities:
+        raise UsageError(f"--qualities {' '.join(wrong)}: use medium, expert or both")
+    members = [task for task in ALL_TASKS.values() if suite in task.suites]
+    for name in tasks:
+        if get_task(name) not in members:
+            raise UsageError(f"{name} is no task of suite {suite}; `tabb tasks {suite}` lists them")
+    chosen = [task for task in members if not tasks or task in map(get_task, tasks)]
+    kinds = (MAZE_QUALITY,) if suite == "antmaze" else tuple(qualities)
+    return tuple(
+        DataSet("source", task, kind, source_rows) if task.shift is None else DataSet("target", task, kind, rows)
+        for task in chosen
+        for kind in kinds
+    )
+
+
+def data_file(out: Path, data: DataSet) -> Path:
+    return out / data.domain / f"{data.name}.hdf5"
+
+
+def record_file(out: Path, data: DataSet) -> Path:
+    return out / "records" / f"{data.name}.json"
+
+
+def is_made(out: Path, data: DataSet, recipe: Recipe) -> bool:
+    """Whether the data set is there, of that size and by that recipe.
+
+    Raises:
+        RunError: it was made otherwise.
+    """
+    file = record_file(out, data)
+    if not file.exists() or not data_file(out, data).exists():
+        return False
+    record = read_json(file)
+    if record["recipe"] != dataclasses.asdict(recipe) or record["rows"] != data.rows:
+        raise RunError(f"{data_file(out, data)}: was made otherwise ({file.name} says how); choose another --out")
+    return True
+
+
+def base_of(task: Task) -> Task | None:
+    """The unshifted robot whose practice comes first; None for the robot itself and for mazes."""
+    return None if task.namespace == "tabb-antmaze" or task.shift is None else ALL_TASKS[task.robot]
+
+
+def first_practice(task: Task) -> str:
+    """Name of the practice that the task's begins with, or that it is."""
+    return WALKER if task.namespace == "tabb-antmaze" else task.robot
+
+
+def practise_first(out: Path, name: str, recipe: Recipe, say: Callable[[str], None]) -> None:
+    """Do that practice, and keep it.
+
+    Raises:
+        UsageError: it is no unshifted robot, and not `walker`.
+    """
+    from tabb.behaviours import practised
+
+    if name == WALKER:
+        practised.walker(out, recipe, say)
+    elif (task := get_task(name)).shift is None and task.namespace != "tabb-antmaze":
+        practised.in_task(out, task, recipe, say)
+    else:
+        raise UsageError(f"--first-in {name}: name an unshifted robot, or {WALKER}")
+
+
+def make_set(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> None:
+    """Practise, choose, roll out, write the file and its record."""
+    from tabb.behaviours import practised
+
+    say(f"{data.name}: practice ...")
+    if data.task.namespace == "tabb-antmaze":
+        chosen = practised.walker(out, recipe, say)
+        told = _walk(out, data, recipe, chosen)
+    else:
+        chosen = practised.chosen(out, data.task, data.quality, recipe, say)
+        told = _collect(out, data, recipe, chosen)
+    from tabb.training.config import environment
+
+    path = data_file(out, data)
+    record = {
+        "file": f"{data.domain}/{path.name}",
+        "task": data.task.name,
+        "quality": data.quality,
+        "rows": data.rows,
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        **told,
+        "practice": chosen.about,
+        "recipe": dataclasses.asdict(recipe),
+        "environment": environment(),
+    }
+    record_file(out, data).parent.mkdir(parents=True, exist_ok=True)
+    write_json(record_file(out, data), record)
+    say(f"{data.name}: {path} ({told['episodes']} episodes, score {told['score']})")
+
+
+def _collect(out: Path, data: DataSet, recipe: Recipe, chosen: Any) -> dict[str, Any]:
+    from tabb.data.collect import collect
+
+    path = data_file(out, data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    report = collect(
+        chosen.policy,
+        data.task,
+        path,
+        rows=data.rows,
+        noise=recipe.noise,
+        seed=FIRST_SEED + recipe.seed,
+        engine=recipe.engine,
+        next_observations=True,
+        provenance={"behaviour": chosen.about["how"], "quality": data.quality},
+    )
+    return {"episodes": report.episodes, "score": report.provenance.get("mean_score")}
+
+
+def _walk(out: Path, data: DataSet, recipe: Recipe, chosen: Any) -> dict[str, Any]:
+    from tabb.behaviours.waypoints import walk_the_maze
+    from tabb.data.collect import about_task, arrays_of
+    from tabb.data.hdf5 import write_hdf5
+
+    seed = FIRST_SEED + recipe.seed
+    walk = walk_the_maze(chosen.policy, data.task, data.rows, engine=recipe.engine, noise=recipe.noise, seed=seed)
+    score = round(100 * float(np.mean(walk.returns)), 2) if walk.returns.size else None
+    attributes = about_task(data.task, recipe.engine, seed, recipe.noise) | {
+        "behaviour": chosen.about["how"],
+        "quality": data.quality,
+    }
+    if score is not None:
+        attributes["mean_score"] = score
+    path = data_file(out, data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_hdf5(path, arrays_of(walk.rows, next_observations=True), attributes)
+    return {"episodes": int((walk.rows.terminal + walk.rows.timeout).sum()), "score": score}
+
+
+def write_manifest(out: Path, command: str) -> Path:
+    """One file of all records in `out`; `command` makes them again."""
+    records = [read_json(file) for file in sorted((out / "records").glob("*.json"))]
+    path = out / "manifest.json"
+    write_json(path, {"command": command, "sets": records})
+    return path

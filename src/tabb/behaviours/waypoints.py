@@ -1,0 +1,185 @@
+"""The behaviour policy of the mazes: a walker that is told to go from cell to cell along the shortest route.
+
+It knows the map and the goal, which no observation holds; a learner has to find the way from what was logged. Half
+of the episodes begin at the start and go for the task's goal, as D4RL's do; the others begin in any free cell and go
+for goals in any other, one after another ("diverse").
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tabb.behaviours.walker import turned
+from tabb.environments.antmaze import AntMaze, maze_rows
+from tabb.environments.engine import Engine
+from tabb.environments.mazes import CELL, cells
+from tabb.environments.rollout import Rows, one_blas_thread
+from tabb.environments.tasks import Task
+from tabb.policy import Policy
+
+Place = tuple[float, float]
+"""Metres, x and y."""
+
+PASSED = 1.0
+"""Metres from a cell's centre at which the next one is headed for."""
+ON_ITS_BACK = 50
+"""Steps with the torso upside down after which an episode is cut."""
+LANES = 16
+"""Ants at the same time, each in a maze of its own."""
+
+
+def free_cells(rows: tuple[str, ...]) -> list[Place]:
+    """Centres of the cells that can be walked to from the start, in the map's order."""
+    return [cell for cell in _open(rows) if cell == (0.0, 0.0) or route(rows, (0.0, 0.0), cell)]
+
+
+def route(rows: tuple[str, ...], start: Place, goal: Place) -> list[Place]:
+    """Centres of the cells of a shortest way, `goal` last and `start` left out; empty if there is none."""
+    allowed = set(_open(rows))
+    came: dict[Place, Place | None] = {start: None}
+    queue = deque([start])
+    while queue:
+        here = queue.popleft()
+        for dx, dy in ((CELL, 0), (-CELL, 0), (0, CELL), (0, -CELL)):
+            there = (here[0] + dx, here[1] + dy)
+            if there in allowed and there not in came:
+                came[there] = here
+                queue.append(there)
+    way: list[Place] = []
+    at: Place | None = goal if goal in came else None
+    while at is not None and at != start:
+        way.append(at)
+        at = came[at]
+    return way[::-1]
+
+
+def _open(rows: tuple[str, ...]) -> list[Place]:
+    return [*cells(rows, "0"), *cells(rows, "r"), *cells(rows, "g")]
+
+
+def _nearest(places: list[Place], position: NDArray[np.float64]) -> Place:
+    return min(places, key=lambda place: float(np.hypot(*(position - place))))
+
+
+class _Episode(NamedTuple):
+    number: int
+    to_the_goal: bool
+    """Whether it began at the start and went for the task's goal."""
+    steps: list[tuple[Any, ...]]
+    """s, a, r, s', terminal, timeout of each."""
+
+
+class _Lane:
+    """One ant, and where it is to go."""
+
+    def __init__(self, env: AntMaze, maze: tuple[str, ...], generator: np.random.Generator) -> None:
+        self.env, self._maze, self._free, self._generator = env, maze, free_cells(maze), generator
+
+    def begin(self, number: int, seed: int) -> None:
+        """Start episode `number`; every second one roams."""
+        self._number, self._roams, self._on_its_back = number, number % 2 == 1, 0
+        self._steps: list[tuple[Any, ...]] = []
+        self.env.reset(seed=seed)
+        if self._roams:
+            position = self.env.data.qpos.copy()
+            position[:2] += self._anywhere()
+            self.env.set_state(position, self.env.data.qvel.copy())
+        self.now = self.env._get_obs().astype(np.float32)
+        self._set_out(self._anywhere() if self._roams else self.env.goal)
+
+    def _anywhere(self) -> NDArray[np.float64]:
+        return np.array(self._free[self._generator.integers(len(self._free))])
+
+    def _set_out(self, goal: NDArray[np.float64]) -> None:
+        here, there = (_nearest(self._free, place) for place in (self.env.data.qpos[:2], goal))
+        self._way = [*map(np.array, route(self._maze, here, there)[:-1]), goal]
+
+    def direction(self) -> float:
+        """Radians, from where the ant is to where it is to go next."""
+        position = self.env.data.qpos[:2]
+        while len(self._way) > 1 and np.hypot(*(self._way[0] - position)) < PASSED:
+            self._way.pop(0)
+        if self._roams and np.hypot(*(self._way[0] - position)) < PASSED:
+            self._set_out(self._anywhere())
+        ahead = self._way[0] - position
+        return float(np.arctan2(ahead[1], ahead[0]))
+
+    def step(self, action: NDArray[np.float32]) -> _Episode | None:
+        """One step; the episode, where it ended or was cut."""
+        observed, reward, terminal, _, _ = self.env.step(action)
+        following = observed.astype(np.float32)
+        self._on_its_back = self._on_its_back + 1 if _upside_down(following) else 0
+        timeout = len(self._steps) + 1 >= self.env.task.max_episode_steps or self._on_its_back >= ON_ITS_BACK
+        self._steps.append((self.now, action, reward, following, terminal, timeout and not terminal))
+        self.now = following
+        return _Episode(self._number, not self._roams, self._steps) if terminal or timeout else None
+
+
+class Walk(NamedTuple):
+    """What was logged in a maze."""
+
+    rows: Rows
+    returns: NDArray[np.float64]
+    """Of each whole episode that went for the task's goal: 1 where it was reached, else 0."""
+
+
+def walk_the_maze(
+    walker: Policy, task: Task, rows: int, *, engine: Engine = "legacy", noise: float = 0.2, seed: int = 0
+) -> Walk:
+    """`rows` transitions of `task`, episode after episode in the order in which they were begun.
+
+    Gaussian noise of deviation `noise` is added to the walker's actions, which are then clipped to [-1, 1]. An
+    episode is cut at the time limit, after `ON_ITS_BACK` steps on its back, and where enough rows are there.
+    """
+    maze, generator = maze_rows(task.robot.removeprefix("antmaze-"), task.shift), np.random.default_rng(seed)
+    lanes = [_Lane(AntMaze(task, engine), maze, generator) for _ in range(LANES)]
+    begun: list[_Lane | _Episode] = []  # an episode that goes on is its lane's
+    for lane in lanes:
+        lane.begin(len(begun), seed + len(begun))
+        begun.append(lane)
+    with one_blas_thread():
+        while _whole_rows(begun) < rows:
+            directions = np.array([lane.direction() for lane in lanes])
+            action = walker.act(turned(np.stack([lane.now for lane in lanes]), directions))
+            action = np.clip(action + noise * generator.standard_normal(action.shape, np.float32), -1, 1)
+            for lane, one in zip(lanes, action, strict=True):
+                if (episode := lane.step(one)) is not None:
+                    begun[episode.number] = episode
+                    lane.begin(len(begun), seed + len(begun))
+                    begun.append(lane)
+    for lane in lanes:
+        lane.env.close()
+    found = list(itertools.takewhile(lambda one: isinstance(one, _Episode), begun))
+    return _joined(found, rows)  # type: ignore[arg-type]
+
+
+def _whole_rows(begun: Sequence[_Lane | _Episode]) -> int:
+    """Rows of the first episodes up to the first that still goes on: later ones would favour short episodes."""
+    whole = itertools.takewhile(lambda one: isinstance(one, _Episode), begun)
+    return sum(len(one.steps) for one in whole if isinstance(one, _Episode))
+
+
+def _joined(episodes: list[_Episode], count: int) -> Walk:
+    """The first `count` rows; the last one is marked a timeout if its episode went on."""
+    steps: list[tuple[Any, ...]] = []
+    returns = []
+    for episode in episodes:
+        kept = episode.steps[: count - len(steps)]
+        if not kept:
+            break
+        if len(kept) == len(episode.steps) and episode.to_the_goal:
+            returns.append(float(sum(step[2] for step in kept)))
+        *parts, terminal, _ = kept[-1]
+        steps += [*kept[:-1], (*parts, terminal, not terminal)]
+    return Walk(Rows(*(np.array(column, np.float32) for column in zip(*steps, strict=True))), np.array(returns))
+
+
+def _upside_down(observation: NDArray[np.float32]) -> bool:
+    """Whether the torso's own up points down: 1 - 2 (x² + y²) of its quaternion."""
+    return bool(1 - 2 * (observation[4] ** 2 + observation[5] ** 2) < 0)

@@ -1,0 +1,86 @@
+"""Practice in a simulator: it learns, it repeats itself, it goes on from practice elsewhere."""
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+
+from tabb.batch import Sizes
+from tabb.behaviours.online import Kept, Practice, choose, practise
+from tabb.behaviours.soft_actor_critic import SoftActorCritic
+from tabb.environments.lanes import OneByOne
+from tabb.errors import UsageError
+
+
+class Aim(gymnasium.Env):
+    """Reward 1 - |a - 0.6 sign(s)|; each step shows another s."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._see(), {}
+
+    def _see(self):
+        self.s = self.np_random.choice([-1.0, 1.0])
+        return np.array([self.s, 7.0], np.float32)
+
+    def step(self, action):
+        reward = 1 - abs(float(action[0]) - 0.6 * self.s)
+        return self._see(), reward, False, False, {}
+
+
+SETTINGS = Practice(
+    updates=400,
+    lanes=4,
+    warm_up=64,
+    evaluations=4,
+    learner=SoftActorCritic(hidden=(32,), batch_size=64, learning_rate=3e-3),
+)
+
+
+def _regret(policy):
+    return -float(np.abs(policy.act([[1, 7], [-1, 7]])[:, 0] - [0.6, -0.6]).mean())
+
+
+def _ran(settings=SETTINGS, seed=0, start=None):
+    return practise(settings, OneByOne(Aim), 20, Sizes(2, 1), _regret, seed=seed, start=start)
+
+
+def test_it_learns():
+    kept, _ = _ran()
+    assert kept[0].updates == 0
+    assert kept[-1].updates == 400
+    assert len(kept) == 5
+    assert kept[-1].score > -0.15
+    assert kept[0].score < -0.4
+
+
+def test_the_same_again_is_the_same():
+    first, second, other = _ran(), _ran(), _ran(seed=1)
+    assert [one.score for one in first[0]] == [one.score for one in second[0]]
+    for one, two in zip(jax.tree.leaves(first[1]), jax.tree.leaves(second[1]), strict=True):
+        assert np.array_equal(one, two)
+    assert [one.score for one in first[0]] != [one.score for one in other[0]]
+
+
+def test_practice_elsewhere_is_where_it_begins():
+    before, ended = _ran()
+    kept, _ = _ran(Practice(updates=4, lanes=4, warm_up=4, evaluations=1, learner=SETTINGS.learner), start=ended)
+    assert kept[0].score == before[-1].score
+    again, _ = _ran(Practice(updates=4, lanes=4, warm_up=4, evaluations=1, learner=SETTINGS.learner), start=ended)
+    assert again[1].score == kept[1].score  # the start is not used up
+
+
+def test_qualities():
+    kept = [Kept(10 * k, score, None) for k, score in enumerate([0, 40, 80, 45, 78])]
+    assert choose(kept, "expert").updates == 20
+    assert choose(kept, "medium").updates == 10
+    with pytest.raises(UsageError, match="unknown quality 'good'"):
+        choose(kept, "good")
+
+
+def test_numbers_below_one_are_refused():
+    with pytest.raises(UsageError, match="lanes=0"):
+        Practice(lanes=0)
