@@ -74,11 +74,20 @@ def test_practice_elsewhere_is_where_it_begins():
 
 
 def test_qualities():
-    kept = [Kept(10 * k, score, None) for k, score in enumerate([0, 40, 80, 45, 78])]
-    assert choose(kept, "expert").updates == 20
-    assert choose(kept, "medium").updates == 10
+    """What few episodes said decides who is scored again, and that decides."""
+    few, again = [0, 40, 80, 45, 78, 30, 20, 50], [1, 42, 60, 30, 76, 33, 9, 55]
+    kept = [Kept(10 * k, score, k) for k, score in enumerate(few)]
+    asked = []
+
+    def more(policy):
+        asked.append(policy)
+        return again[policy]
+
+    assert choose(kept, "expert", more) == Kept(40, 76, 4)  # 80 was luck
+    assert sorted(asked) == [2, 3, 4, 7]
+    assert choose(kept, "medium", more) == Kept(10, 42, 1)  # of 40, 45, 30 and 50 nearest to 38
     with pytest.raises(UsageError, match="unknown quality 'good'"):
-        choose(kept, "good")
+        choose(kept, "good", more)
 
 
 def test_numbers_below_one_are_refused():

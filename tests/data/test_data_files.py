@@ -265,7 +265,7 @@ def test_several_folders(shelf, monkeypatch, tmp_path_factory):
     assert find("hopper", "medium", "source") == [shelf / "source" / "hopper_medium.hdf5"]  # the first folder's
     assert find("walker2d", "expert", "source") == [other / "source" / "walker2d_expert.hdf5"]
     assert len(available()) == 6
-    with pytest.raises(DataError, match="no walker2d_medium.hdf5 in .* or .*/other"):
+    with pytest.raises(DataError, match=r"no walker2d_medium.hdf5 in .* or .*/other"):
         find("walker2d", "medium", "source")
     monkeypatch.setenv("TABB_DATA", f"{shelf}{os.pathsep}{shelf / 'absent'}")
     with pytest.raises(UsageError, match="absent is not a folder; name those"):

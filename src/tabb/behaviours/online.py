@@ -24,6 +24,8 @@ from tabb.networks import MLP, Normaliser
 from tabb.policy import Layers, Policy, forward, host_layers
 from tabb.transitions import Transitions
 
+FINALISTS = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class Practice:
@@ -124,17 +126,23 @@ def practise(
     return kept, Trained(state, normaliser)
 
 
-def choose(kept: list[Kept], quality: str) -> Kept:
-    """The policy of a quality: `expert` is the best; `medium` the earliest of those nearest to half its score.
+def choose(kept: list[Kept], quality: str, again: Callable[[Policy], float]) -> Kept:
+    """The policy of a quality: `expert` is the best; `medium` that nearest to half its score (0: a random policy's).
 
-    Scores are normalised ones: 0 is random.
+    Scores on the way come from few episodes, and the best of many noisy ones is luck: the `FINALISTS` that come
+    nearest are scored once more by `again`, and that score decides and is returned.
     """
-    best = max(kept, key=lambda one: one.score)
-    if quality == "expert":
-        return best
-    if quality == "medium":
-        return min(kept, key=lambda one: abs(one.score - best.score / 2))
-    raise UsageError(f"unknown quality {quality!r}: use medium or expert")
+
+    def nearest(wanted: float) -> Kept:
+        close = sorted(kept, key=lambda one: abs(one.score - wanted))[:FINALISTS]
+        rescored = [one._replace(score=again(one.policy)) for one in close]
+        return min(rescored, key=lambda one: abs(one.score - wanted))
+
+    if quality not in ("medium", "expert"):
+        raise UsageError(f"unknown quality {quality!r}: use medium or expert")
+    finalists = sorted(kept, key=lambda one: -one.score)[:FINALISTS]
+    best = max((one._replace(score=again(one.policy)) for one in finalists), key=lambda one: one.score)
+    return best if quality == "expert" else nearest(best.score / 2)
 
 
 def _buffer(prior: Transitions | None, steps: int, sizes: Sizes, reward_scale: float) -> Buffer:

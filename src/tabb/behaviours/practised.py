@@ -14,6 +14,7 @@ from tabb.batch import Sizes
 from tabb.behaviours.online import Kept, Practice, Trained, choose, practise
 from tabb.behaviours.prior import prior_rows
 from tabb.behaviours.suite import WALKER, Recipe, base_of
+from tabb.environments.engine import Engine
 from tabb.environments.lanes import Lanes, OneByOne, lanes_of
 from tabb.environments.rollout import rollout
 from tabb.environments.tasks import Task
@@ -25,6 +26,8 @@ from tabb.training.folder import read_json, write_json
 
 EPISODES = 5
 """Of each evaluation on the way, reset with seeds 0, 1, ..."""
+LAST_EPISODES = 20
+"""Of the evaluations that choose, reset with seeds 1000, 1001, ..."""
 REWARD_SCALE = 0.1
 """Of the learner's rewards: returns of some thousands become values of some tens, which critics learn sooner."""
 WALKER_UPDATES = 40_000
@@ -43,7 +46,7 @@ class Chosen(NamedTuple):
 def chosen(out: Path, task: Task, quality: str, recipe: Recipe, say: Say) -> Chosen:
     """The policy of that quality from practice in `task`."""
     kept, _ = in_task(out, task, recipe, say)
-    best = choose(kept, quality)
+    best = choose(kept, quality, lambda policy: _score(policy, task, recipe.engine, LAST_EPISODES, 1_000))
     base = base_of(task)
     how = f"soft actor-critic, online in the simulator of {task.name}"
     how += f", after practice in {base.name}" if base else ""
@@ -55,11 +58,12 @@ def walker(out: Path, recipe: Recipe, say: Say) -> Chosen:
     """The ant that walks where it is told to."""
     from tabb.behaviours.walker import ACTION_SIZE, EPISODE_STEPS, OBSERVATION_SIZE, OpenField
 
-    def score(policy: Policy) -> float:
+    def score(policy: Policy, episodes: int = EPISODES, seed: int = 0) -> float:
         found = rollout(
             lambda seen, _: policy.act(seen),
             None,
-            EPISODES,
+            episodes,
+            seed,
             max_steps=EPISODE_STEPS,
             env_factory=lambda: OpenField(recipe.engine),
         )
@@ -69,7 +73,7 @@ def walker(out: Path, recipe: Recipe, say: Say) -> Chosen:
     lanes = OneByOne(lambda: OpenField(recipe.engine))
     place = _Place(WALKER, lanes, EPISODE_STEPS, Sizes(OBSERVATION_SIZE, ACTION_SIZE), score)
     kept, _ = _kept(out, place, practice, recipe, say)
-    best = choose(kept, "expert")
+    best = choose(kept, "expert", lambda policy: score(policy, LAST_EPISODES, 1_000))
     how = "shortest route, by an ant that learned to walk where it is told (soft actor-critic, online, open field)"
     about = read_json(_folder(out, WALKER) / "practice.json")["about"]
     return Chosen(best.policy, {"how": how, "kept_at_update": best.updates, "kept_return": best.score, **about})
@@ -81,12 +85,10 @@ def in_task(out: Path, task: Task, recipe: Recipe, say: Say) -> tuple[list[Kept]
     start = None if base is None else in_task(out, base, recipe, say)[1]
     practice = recipe.practice(recipe.first_updates if base is None else recipe.shifted_updates)
 
-    def score(policy: Policy) -> float:
-        found = rollout(lambda seen, _: policy.act(seen), task, EPISODES, engine=recipe.engine)
-        return float(found.scores.mean())
-
     lanes = lanes_of(task, recipe.engine, practice.lanes)
-    place = _Place(task.name, lanes, task.max_episode_steps, _sizes(task), score, task)
+    place = _Place(
+        task.name, lanes, task.max_episode_steps, _sizes(task), lambda policy: _score(policy, task, recipe.engine), task
+    )
     return _kept(out, place, practice, recipe, say, start)
 
 
@@ -160,6 +162,11 @@ def _plain(settings: dict[str, Any]) -> Any:
 
 def _folder(out: Path, name: str) -> Path:
     return out / "practice" / name
+
+
+def _score(policy: Policy, task: Task, engine: Engine, episodes: int = EPISODES, seed: int = 0) -> float:
+    """Mean normalised score."""
+    return float(rollout(lambda seen, _: policy.act(seen), task, episodes, seed, engine=engine).scores.mean())
 
 
 def _sizes(task: Task) -> Sizes:

@@ -16,6 +16,8 @@ from tabb.commands.options import parse
 from tabb.errors import UsageError
 
 RANDOM = "random"
+ACTIONS = SUITES[:1]
+"""Whose help stands in the docs; that of the other suites differs in its name alone."""
 
 
 @dataclasses.dataclass(frozen=True)

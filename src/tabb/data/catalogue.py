@@ -43,9 +43,9 @@ class Entry(NamedTuple):
 def available() -> list[Entry]:
     """Every data set of `$TABB_DATA` and of the package, sorted by domain, task and quality.
 
-    Tells domains by folder, and inside the package by task. Files named otherwise are not listed. Of files of the same name
-    the first folder's counts. Raises `UsageError` (one line) if `TABB_DATA` names something that is not a folder that
-    can be read.
+    Tells domains by folder, and inside the package by task. Files named otherwise are not listed. Of files of the
+    same name the first folder's counts. Raises `UsageError` (one line) if `TABB_DATA` names something that is not a
+    folder that can be read.
     """
     entries = []
     roots = shelves()

@@ -42,8 +42,8 @@ def d4rl_folder() -> Path | None:
 
 
 def at_hand(entry: Published) -> Path | None:
-    """The local file of `entry`: in its folder of one of `$TABB_DATA`, else where D4RL keeps its own downloads, else among
-    ours; None if there is none.
+    """The local file of `entry`: in its folder of one of `$TABB_DATA`, else where D4RL keeps its own downloads, else
+    among ours; None if there is none.
 
     Only its existence is looked at; `fetch` checks its content.
     """
