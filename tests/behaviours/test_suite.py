@@ -134,6 +134,12 @@ def test_wrong_options(arguments, words, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["collect", "odrl", "--out", str(tmp_path / "file")]) == 4
+    assert "file: cannot be made (" in capsys.readouterr().err
+
+
 def test_a_set_of_other_rows_is_not_this_one(tmp_path):
     (data,) = sets_of("otdf", ("hopper-morph",), ("expert",), 60, 1)
     for folder in ("records", "target"):

@@ -9,9 +9,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabb.behaviours.suite import Recipe, first_practice, is_made, make_set, practise_first, sets_of, write_manifest
+from tabb.behaviours.suite import (
+    DataSet,
+    Recipe,
+    first_practice,
+    is_made,
+    make_set,
+    practise_first,
+    sets_of,
+    write_manifest,
+)
 from tabb.commands.options import jobs_of, parse, without
-from tabb.errors import UsageError
+from tabb.errors import RunError, Stopped, UsageError
 from tabb.training.pool import PARENT, follow_parent, run_commands
 
 
@@ -48,6 +57,18 @@ def run_suite(arguments: Sequence[str]) -> int:
     if not 0 <= options.noise <= 2:
         raise UsageError(f"--noise {options.noise}: must lie between 0 and 2")
     sets = sets_of(suite, options.tasks, options.qualities, options.rows, options.source_rows)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{options.out}: cannot be made ({error.strerror}); choose another folder with --out") from None
+    try:
+        return _make(arguments, options, recipe, sets)
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; what is finished is kept in {options.out}, and the same command goes on") from None
+
+
+def _make(arguments: Sequence[str], options: Options, recipe: Recipe, sets: Sequence[DataSet]) -> int:
+    suite, rest = arguments[0], list(arguments[1:])
     if options.first_in:
         for name in options.first_in:
             practise_first(options.out, name, recipe, _say)
