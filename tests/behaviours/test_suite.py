@@ -101,6 +101,7 @@ def test_mazes(tmp_path, monkeypatch, capsys):
     target = read(resolve("diverse", "antmaze-small-empty", "target"))
     assert (len(source.transitions), len(target.transitions)) == (900, 60)
     assert source.transitions.observation_size == 29
+    assert not np.array_equal(source.transitions.action[:60], target.transitions.action[:60])
     assert len(list((out / "practice").iterdir())) == 1  # one walker for all
 
 
@@ -160,7 +161,7 @@ def test_a_kept_policy_can_be_rolled_out_by_hand(tmp_path, capsys):
     policy = out / "practice" / "hopper-morph" / f"{entry['practice']['kept_at_update']}.npz"
     assert Policy.load(policy).action_size == 3
     again = tmp_path / "again.hdf5"
-    options = ["--rows", "60", "--noise", "0.1", "--seed", "10000", "--next-observations"]
+    options = ["--rows", "60", "--noise", "0.1", "--seed", str(entry["first_seed"]), "--next-observations"]
     assert main(["collect", str(policy), "--task", "hopper-morph", "--out", str(again), *options]) == 0
     one, other = (read(path).transitions for path in (again, out / entry["file"]))
     assert np.array_equal(one.observation, other.observation)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import shutil
 
 import h5py
+import numpy as np
 import pytest
 
 from tabb.audit import audit
 from tabb.audit.physics import check_physics
+from tabb.behaviours.waypoints import walk_the_maze
 from tabb.data import read
-from tabb.data.collect import collect
+from tabb.data.collect import arrays_of, collect
+from tabb.data.hdf5 import write_hdf5
 from tabb.environments import get_task
 from tabb.errors import UsageError
+from tabb.policy import Policy
 
 
 def codes(found):
@@ -91,3 +95,14 @@ def test_physics_of_the_public_target_files(robot, real_data):
         finding, engine = check_physics(read(file), get_task(f"{robot}-{shift.replace('_', '-')}"))
         assert engine == "legacy"
         assert finding.level == "note", str(finding)
+
+
+def test_of_a_maze_it_cannot_tell(tmp_path):
+    rows = Policy(
+        np.zeros(27, np.float32), np.ones(27, np.float32), (np.zeros((27, 8), np.float32),), (np.zeros(8, np.float32),)
+    )
+    walk = walk_the_maze(rows, get_task("antmaze-small"), 300, seed=0)
+    write_hdf5(tmp_path / "a.hdf5", arrays_of(walk.rows, True), {"engine": "legacy"})
+    found = [one for one in audit(tmp_path / "a.hdf5", task="antmaze-small") if one.code == "physics"]
+    assert [one.level for one in found] == ["note"]
+    assert "physics not checked" in found[0].what

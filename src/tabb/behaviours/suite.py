@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 SUITES = ("odrl", "otdf", "adroit", "antmaze")
 MAZE_QUALITY = "diverse"
 WALKER = "walker"
-FIRST_SEED = 10_000
-"""Reset seed of the first collected episode: evaluations use small ones, practice large ones."""
+SEEDS = (100_000, 900_000)
+"""Reset seeds of collected episodes: evaluations use smaller ones, practice larger ones."""
 
 
 class DataSet(NamedTuple):
@@ -47,6 +48,11 @@ class DataSet(NamedTuple):
     def name(self) -> str:
         """Without folder and suffix."""
         return f"{self.task.name.replace('-', '_')}_{self.quality}"
+
+    def first_seed(self, seed: int) -> int:
+        """Reset seed of its first episode, each set's own: else two would share rows where their shifts do not act."""
+        low, high = SEEDS
+        return low + zlib.crc32(f"{self.name} {seed}".encode()) % (high - low)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +173,7 @@ def make_set(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None
         "task": data.task.name,
         "quality": data.quality,
         "rows": data.rows,
+        "first_seed": data.first_seed(recipe.seed),
         "bytes": path.stat().st_size,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         **told,
@@ -190,7 +197,7 @@ def _collect(out: Path, data: DataSet, recipe: Recipe, chosen: Any) -> dict[str,
         path,
         rows=data.rows,
         noise=recipe.noise,
-        seed=FIRST_SEED + recipe.seed,
+        seed=data.first_seed(recipe.seed),
         engine=recipe.engine,
         next_observations=True,
         provenance={"behaviour": chosen.about["how"], "quality": data.quality},
@@ -203,7 +210,7 @@ def _walk(out: Path, data: DataSet, recipe: Recipe, chosen: Any) -> dict[str, An
     from tabb.data.collect import about_task, arrays_of
     from tabb.data.hdf5 import write_hdf5
 
-    seed = FIRST_SEED + recipe.seed
+    seed = data.first_seed(recipe.seed)
     walk = walk_the_maze(chosen.policy, data.task, data.rows, engine=recipe.engine, noise=recipe.noise, seed=seed)
     score = round(100 * float(np.mean(walk.returns)), 2) if walk.returns.size else None
     attributes = about_task(data.task, recipe.engine, seed, recipe.noise) | {
