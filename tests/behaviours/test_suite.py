@@ -48,8 +48,8 @@ def test_a_suite_is_made_once_and_found_again(tmp_path, capsys, monkeypatch):
     for entry in manifest["sets"]:
         content = (out / entry["file"]).read_bytes()
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]
-        assert entry["practice"]["prior"] == []
-        assert "online in the simulator of hopper-morph, after practice in hopper" in entry["practice"]["how"]
+        assert entry["behaviour"]["prior"] == []
+        assert "online in the simulator of hopper-morph, after practice in hopper" in entry["behaviour"]["how"]
     kept = sorted(int(file.stem) for file in (out / "practice" / "hopper-morph").glob("[0-9]*.npz"))
     assert kept[0] == 0
     assert kept[-1] == 16

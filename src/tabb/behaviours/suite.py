@@ -2,7 +2,8 @@
 
 A robot first practises unshifted; what it learned there is where practice in each of its shifts begins. From each
 practice the policies of the wanted qualities are chosen, and rolled out. A maze needs one practice for all: its ant
-learns to walk in an open field. Everything that is finished is kept in the folder, and not made again:
+learns to walk in an open field. A hand needs none: it plans. Everything that is finished is kept in the folder, and
+not made again:
 
     practice/<task>/     policies on the way, with their scores, and the learner's state at the end
     source/, target/     the data sets, named as `tabb.data.catalogue` looks for them: the folder can be TABB_DATA
@@ -19,14 +20,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import numpy as np
-
 from tabb.environments.engine import Engine
 from tabb.environments.tasks import ALL_TASKS, Task, get_task
 from tabb.errors import RunError, UsageError
 from tabb.training.folder import read_json, write_json
 
 if TYPE_CHECKING:
+    from tabb.behaviours.logged import Logged
     from tabb.behaviours.online import Practice
 
 SUITES = ("odrl", "otdf", "adroit", "antmaze")
@@ -129,26 +129,26 @@ def is_made(out: Path, data: DataSet, recipe: Recipe) -> bool:
 
 
 def base_of(task: Task) -> Task | None:
-    """The unshifted robot whose practice comes first; None for the robot itself and for mazes."""
-    return None if task.namespace == "tabb-antmaze" or task.shift is None else ALL_TASKS[task.robot]
+    """The unshifted robot whose practice comes first; None for the robot itself."""
+    return None if task.shift is None else ALL_TASKS[task.robot]
 
 
-def first_practice(task: Task) -> str:
-    """Name of the practice that the task's begins with, or that it is."""
-    return WALKER if task.namespace == "tabb-antmaze" else task.robot
+def first_practice(task: Task) -> str | None:
+    """Name of the practice that the task's begins with, or that it is; None where there is none."""
+    return {"tabb": task.robot, "tabb-antmaze": WALKER}.get(task.namespace)
 
 
 def practise_first(out: Path, name: str, recipe: Recipe, say: Callable[[str], None]) -> None:
     """Do that practice, and keep it.
 
     Raises:
-        UsageError: it is no unshifted robot, and not `walker`.
+        UsageError: it is no unshifted robot of locomotion, and not `walker`.
     """
     from tabb.behaviours import practised
 
     if name == WALKER:
         practised.walker(out, recipe, say)
-    elif (task := get_task(name)).shift is None and task.namespace != "tabb-antmaze":
+    elif (task := get_task(name)).shift is None and task.namespace == "tabb":
         practised.in_task(out, task, recipe, say)
     else:
         raise UsageError(f"--first-in {name}: name an unshifted robot, or {WALKER}")
@@ -156,18 +156,11 @@ def practise_first(out: Path, name: str, recipe: Recipe, say: Callable[[str], No
 
 def make_set(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> None:
     """Practise, choose, roll out, write the file and its record."""
-    from tabb.behaviours import practised
-
-    say(f"{data.name}: practice ...")
-    if data.task.namespace == "tabb-antmaze":
-        chosen = practised.walker(out, recipe, say)
-        told = _walk(out, data, recipe, chosen)
-    else:
-        chosen = practised.chosen(out, data.task, data.quality, recipe, say)
-        told = _collect(out, data, recipe, chosen)
     from tabb.training.config import environment
 
     path = data_file(out, data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    how, told = _MAKERS[data.task.namespace](out, data, recipe, say)
     record = {
         "file": f"{data.domain}/{path.name}",
         "task": data.task.name,
@@ -177,7 +170,7 @@ def make_set(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None
         "bytes": path.stat().st_size,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         **told,
-        "practice": chosen.about,
+        "behaviour": how,
         "recipe": dataclasses.asdict(recipe),
         "environment": environment(),
     }
@@ -186,15 +179,19 @@ def make_set(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None
     say(f"{data.name}: {path} ({told['episodes']} episodes, score {told['score']})")
 
 
-def _collect(out: Path, data: DataSet, recipe: Recipe, chosen: Any) -> dict[str, Any]:
+Made = tuple[dict[str, Any], dict[str, Any]]
+"""How the behaviour policy came about; episodes and score of the data."""
+
+
+def _by_practice(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> Made:
+    from tabb.behaviours import practised
     from tabb.data.collect import collect
 
-    path = data_file(out, data)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    chosen = practised.chosen(out, data.task, data.quality, recipe, say)
     report = collect(
         chosen.policy,
         data.task,
-        path,
+        data_file(out, data),
         rows=data.rows,
         noise=recipe.noise,
         seed=data.first_seed(recipe.seed),
@@ -202,27 +199,48 @@ def _collect(out: Path, data: DataSet, recipe: Recipe, chosen: Any) -> dict[str,
         next_observations=True,
         provenance={"behaviour": chosen.about["how"], "quality": data.quality},
     )
-    return {"episodes": report.episodes, "score": report.provenance.get("mean_score")}
+    return chosen.about, {"episodes": report.episodes, "score": report.provenance.get("mean_score")}
 
 
-def _walk(out: Path, data: DataSet, recipe: Recipe, chosen: Any) -> dict[str, Any]:
+def _by_walking(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> Made:
+    from tabb.behaviours import practised
     from tabb.behaviours.waypoints import walk_the_maze
+
+    chosen = practised.walker(out, recipe, say)
+    seed = data.first_seed(recipe.seed)
+    logged = walk_the_maze(chosen.policy, data.task, data.rows, engine=recipe.engine, noise=recipe.noise, seed=seed)
+    return chosen.about, _written(out, data, recipe, logged, chosen.about["how"])
+
+
+def _by_planning(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> Made:
+    from tabb.behaviours.planner import plan_in_the_hand, planner_of
+
+    planner, seed = planner_of(data.task.robot, data.quality), data.first_seed(recipe.seed)
+    say(f"{data.name}: planning {data.rows:,} steps, about {data.rows * planner.samples / 15_000:.0f} minutes ...")
+    logged = plan_in_the_hand(planner, data.task, data.rows, engine=recipe.engine, noise=recipe.noise, seed=seed)
+    how = f"planning in the simulator of {data.task.name} (MPPI, {planner.samples} samples a step), no demonstrations"
+    return {"how": how, "planner": dataclasses.asdict(planner)}, _written(out, data, recipe, logged, how)
+
+
+_MAKERS: dict[str, Callable[[Path, DataSet, Recipe, Callable[[str], None]], Made]] = {
+    "tabb": _by_practice,
+    "tabb-antmaze": _by_walking,
+    "tabb-adroit": _by_planning,
+}
+
+
+def _written(out: Path, data: DataSet, recipe: Recipe, logged: Logged, how: str) -> dict[str, Any]:
+    """Write what was logged; episodes and score of it."""
     from tabb.data.collect import about_task, arrays_of
     from tabb.data.hdf5 import write_hdf5
 
-    seed = data.first_seed(recipe.seed)
-    walk = walk_the_maze(chosen.policy, data.task, data.rows, engine=recipe.engine, noise=recipe.noise, seed=seed)
-    score = round(100 * float(np.mean(walk.returns)), 2) if walk.returns.size else None
-    attributes = about_task(data.task, recipe.engine, seed, recipe.noise) | {
-        "behaviour": chosen.about["how"],
-        "quality": data.quality,
-    }
-    if score is not None:
-        attributes["mean_score"] = score
-    path = data_file(out, data)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_hdf5(path, arrays_of(walk.rows, next_observations=True), attributes)
-    return {"episodes": int((walk.rows.terminal + walk.rows.timeout).sum()), "score": score}
+    attributes = about_task(data.task, recipe.engine, data.first_seed(recipe.seed), recipe.noise)
+    attributes |= {"behaviour": how, "quality": data.quality}
+    score = None
+    if logged.returns.size:
+        score = attributes["mean_score"] = round(float(data.task.normalised_score(logged.returns).mean()), 2)
+    write_hdf5(data_file(out, data), arrays_of(logged.rows, next_observations=True), attributes)
+    return {"episodes": int((logged.rows.terminal + logged.rows.timeout).sum()), "score": score}
 
 
 def write_manifest(out: Path, command: str) -> Path:

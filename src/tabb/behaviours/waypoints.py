@@ -7,19 +7,18 @@ for goals in any other, one after another ("diverse").
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tabb.behaviours.logged import Episode, Logged, Step, joined
 from tabb.behaviours.walker import turned
 from tabb.environments.antmaze import AntMaze, maze_rows
 from tabb.environments.engine import Engine
 from tabb.environments.mazes import CELL, cells
-from tabb.environments.rollout import Rows, one_blas_thread
+from tabb.environments.rollout import one_blas_thread
 from tabb.environments.tasks import Task
 from tabb.policy import Policy
 
@@ -67,14 +66,6 @@ def _nearest(places: list[Place], position: NDArray[np.float64]) -> Place:
     return min(places, key=lambda place: float(np.hypot(*(position - place))))
 
 
-class _Episode(NamedTuple):
-    number: int
-    to_the_goal: bool
-    """Whether it began at the start and went for the task's goal."""
-    steps: list[tuple[Any, ...]]
-    """s, a, r, s', terminal, timeout of each."""
-
-
 class _Lane:
     """One ant, and where it is to go."""
 
@@ -83,8 +74,8 @@ class _Lane:
 
     def begin(self, number: int, seed: int) -> None:
         """Start episode `number`; every second one roams."""
-        self._number, self._roams, self._on_its_back = number, number % 2 == 1, 0
-        self._steps: list[tuple[Any, ...]] = []
+        self.number, self._roams, self._on_its_back = number, number % 2 == 1, 0
+        self._steps: list[Step] = []
         self.env.reset(seed=seed)
         if self._roams:
             position = self.env.data.qpos.copy()
@@ -110,28 +101,20 @@ class _Lane:
         ahead = self._way[0] - position
         return float(np.arctan2(ahead[1], ahead[0]))
 
-    def step(self, action: NDArray[np.float32]) -> _Episode | None:
+    def step(self, action: NDArray[np.float32]) -> Episode | None:
         """One step; the episode, where it ended or was cut."""
         observed, reward, terminal, _, _ = self.env.step(action)
         following = observed.astype(np.float32)
         self._on_its_back = self._on_its_back + 1 if _upside_down(following) else 0
         timeout = len(self._steps) + 1 >= self.env.task.max_episode_steps or self._on_its_back >= ON_ITS_BACK
-        self._steps.append((self.now, action, reward, following, terminal, timeout and not terminal))
+        self._steps.append(Step(self.now, action, reward, following, terminal, timeout and not terminal))
         self.now = following
-        return _Episode(self._number, not self._roams, self._steps) if terminal or timeout else None
-
-
-class Walk(NamedTuple):
-    """What was logged in a maze."""
-
-    rows: Rows
-    returns: NDArray[np.float64]
-    """Of each whole episode that went for the task's goal: 1 where it was reached, else 0."""
+        return Episode(self._steps, not self._roams) if terminal or timeout else None
 
 
 def walk_the_maze(
     walker: Policy, task: Task, rows: int, *, engine: Engine = "legacy", noise: float = 0.2, seed: int = 0
-) -> Walk:
+) -> Logged:
     """`rows` transitions of `task`, episode after episode in the order in which they were begun.
 
     Gaussian noise of deviation `noise` is added to the walker's actions, which are then clipped to [-1, 1]. An
@@ -139,45 +122,33 @@ def walk_the_maze(
     """
     maze, generator = maze_rows(task.robot.removeprefix("antmaze-"), task.shift), np.random.default_rng(seed)
     lanes = [_Lane(AntMaze(task, engine), maze, generator) for _ in range(LANES)]
-    begun: list[_Lane | _Episode] = []  # an episode that goes on is its lane's
+    begun: list[_Lane | Episode] = []  # an episode that goes on is its lane's
     for lane in lanes:
         lane.begin(len(begun), seed + len(begun))
         begun.append(lane)
     with one_blas_thread():
-        while _whole_rows(begun) < rows:
+        while sum(len(one.steps) for one in _whole(begun)) < rows:
             directions = np.array([lane.direction() for lane in lanes])
             action = walker.act(turned(np.stack([lane.now for lane in lanes]), directions))
             action = np.clip(action + noise * generator.standard_normal(action.shape, np.float32), -1, 1)
             for lane, one in zip(lanes, action, strict=True):
                 if (episode := lane.step(one)) is not None:
-                    begun[episode.number] = episode
+                    begun[lane.number] = episode
                     lane.begin(len(begun), seed + len(begun))
                     begun.append(lane)
     for lane in lanes:
         lane.env.close()
-    found = list(itertools.takewhile(lambda one: isinstance(one, _Episode), begun))
-    return _joined(found, rows)  # type: ignore[arg-type]
+    return joined(_whole(begun), rows)
 
 
-def _whole_rows(begun: Sequence[_Lane | _Episode]) -> int:
-    """Rows of the first episodes up to the first that still goes on: later ones would favour short episodes."""
-    whole = itertools.takewhile(lambda one: isinstance(one, _Episode), begun)
-    return sum(len(one.steps) for one in whole if isinstance(one, _Episode))
-
-
-def _joined(episodes: list[_Episode], count: int) -> Walk:
-    """The first `count` rows; the last one is marked a timeout if its episode went on."""
-    steps: list[tuple[Any, ...]] = []
-    returns = []
-    for episode in episodes:
-        kept = episode.steps[: count - len(steps)]
-        if not kept:
+def _whole(begun: Sequence[_Lane | Episode]) -> list[Episode]:
+    """The first episodes up to the first that still goes on: later ones would favour short episodes."""
+    found = []
+    for one in begun:
+        if not isinstance(one, Episode):
             break
-        if len(kept) == len(episode.steps) and episode.to_the_goal:
-            returns.append(float(sum(step[2] for step in kept)))
-        *parts, terminal, _ = kept[-1]
-        steps += [*kept[:-1], (*parts, terminal, not terminal)]
-    return Walk(Rows(*(np.array(column, np.float32) for column in zip(*steps, strict=True))), np.array(returns))
+        found.append(one)
+    return found
 
 
 def _upside_down(observation: NDArray[np.float32]) -> bool:

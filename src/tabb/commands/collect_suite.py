@@ -78,7 +78,7 @@ def _make(arguments: Sequence[str], options: Options, recipe: Recipe, sets: Sequ
     jobs = jobs_of(options.jobs)
     if jobs > 1 and len(tasks) > 1:
         others = without(rest, ("--tasks", "--jobs"))
-        first = dict.fromkeys(first_practice(data.task) for data in missing)
+        first = dict.fromkeys(filter(None, (first_practice(data.task) for data in missing)))
         run_commands([["collect", suite, *others, "--first-in", name, "--jobs", "1"] for name in first], jobs)
         run_commands([["collect", suite, *others, "--tasks", name, "--jobs", "1"] for name in tasks], jobs)
     else:
