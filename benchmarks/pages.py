@@ -4,7 +4,8 @@
     python benchmarks/pages.py --check     fail if a page does not hold what the results say
 
 Scores come from results/scores (`scores.py --gather`), costs from results/costs-cpu.json (`costs.py --json`), rankings
-of policies from results/selection.json (`selection.py --json`).
+of policies from results/selection.json (`selection.py --json`), collected data sets from the manifests of `tabb collect
+SUITE`, kept in results/collected.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from scores import RESULTS, cell, gathered
 from selection import RANKINGS
+from tabb.environments.tasks import ALL_TASKS
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = [*sorted((DOCS / "methods").glob("*.md")), DOCS / "selection.md"]
+PAGES = [*sorted((DOCS / "methods").glob("*.md")), DOCS / "selection.md", DOCS / "collected-data.md"]
 SELECTION = Path(__file__).parent / "results" / "selection.json"
+COLLECTED = Path(__file__).parent / "results" / "collected"
+COLLECTED_QUALITIES = {"adroit": "expert", "antmaze": "diverse"}
 COSTS = Path(__file__).parent / "results" / "costs-cpu.json"
 BEGIN, END = "<!-- measured: {} -->", "<!-- /measured -->"
 RANKING_NUMBERS = ("rank_correlation", "within_learners", "chosen", "best_five")
@@ -72,6 +76,31 @@ def selection(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def collected() -> str:
+    """The data sets of all manifests: a row each."""
+    lines = ["| data set | rows | episodes | score | MB | how |", "|---" * 6 + "|"]
+    for file in sorted(COLLECTED.glob("*.json")):
+        for one in json.loads(file.read_text(encoding="utf-8"))["sets"]:
+            score = "-" if one["score"] is None else f"{one['score']:.1f}"
+            size = f"{one['bytes'] / 1e6:.1f}"
+            how = one["behaviour"]["how"].split(" in the simulator of")[0]
+            lines.append(f"| `{one['file']}` | {one['rows']:,} | {one['episodes']} | {score} | {size} | {how} |")
+    return "\n".join(lines)
+
+
+def suite_rows(suite: str, updates: int) -> str:
+    """Scores of runs of so many updates on collected data of a suite: a row for each task."""
+    quality = COLLECTED_QUALITIES[suite]
+    found = gathered(RESULTS, source=quality, target=quality, updates=updates)
+    rows = {task: row for task, row in found.items() if suite in ALL_TASKS[task].suites}
+    shown = sorted({name for row in rows.values() for name in row}, key=lambda name: (name in BESIDE, name))
+    lines = [f"| task | {' | '.join(f'`{name}`' for name in shown)} |", "|---" * (len(shown) + 1) + "|"]
+    for task, row in rows.items():
+        told = [cell([result["score"] for result in row.get(name, [])]) for name in shown]
+        lines.append(f"| {task} | {' | '.join(told)} |")
+    return "\n".join(lines) if rows else "Not measured yet."
+
+
 def _cost(found: dict[str, Any] | None) -> list[str]:
     if found is None:
         return ["-", "-", "-"]
@@ -89,6 +118,11 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         named = match[1].strip()
         if named == "selection":
             return f"{BEGIN.format(named)}\n\n{selection(json.loads(SELECTION.read_text()))}\n\n{END}"
+        if named == "collected":
+            return f"{BEGIN.format(named)}\n\n{collected()}\n\n{END}"
+        if named.startswith("suite "):
+            _, suite, updates = named.split()
+            return f"{BEGIN.format(named)}\n\n{suite_rows(suite, int(updates))}\n\n{END}"
         learners = every if named == "all" else named.split()
         return f"{BEGIN.format(named)}\n\n{measured(learners, scores, costs)}\n\n{END}"
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tabb.environments.tasks import ALL_TASKS
 from tabb.evaluation.summary import learner_of
 from tabb.training.folder import read_json, write_json
 
@@ -67,7 +68,7 @@ def table(folder: Path, learners: list[str] | None) -> str:
 
 def _method(result: dict[str, Any]) -> str:
     """The learner and the level of its source data: `tabb from medium`."""
-    robot = str(result["task"]).split("-")[0]
+    robot = ALL_TASKS[result["task"]].robot.replace("-", "_")
     source = "+".join(Path(name).stem.removeprefix(f"{robot}_") for name in result["data"].get("source", []))
     return f"{learner_of(result)} from {source}" if source else learner_of(result)
 
