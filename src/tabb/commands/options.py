@@ -74,11 +74,11 @@ def jobs_of(asked: int | None) -> int:
 
 
 def without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Arguments less the given options and their values."""
+    """Arguments less the given options (written with dashes) and their values."""
     kept, skipping = [], False
     for argument in arguments:
         if argument.startswith("--"):
-            skipping = argument.split("=")[0] in options
+            skipping = argument.split("=")[0].replace("_", "-") in options
         if not skipping:
             kept.append(argument)
     return kept

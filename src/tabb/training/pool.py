@@ -59,6 +59,14 @@ def read_plan(root: Path) -> list[Cell]:
         raise RunError(f"{root / PLAN}: is not a plan of tabb ({error}); start the runs again") from None
 
 
+def unfinished(root: Path, only: Path | None = None) -> list[Cell]:
+    """The cells of the plan that have no result yet; `only` those in this folder of the plan."""
+    cells = [cell for cell in read_plan(root) if not RunFolder(root / cell.folder).result_file.exists()]
+    if only is not None:
+        cells = [cell for cell in cells if (root / cell.folder).resolve().is_relative_to(only.resolve())]
+    return cells
+
+
 def run_plan(root: Path, jobs: int, progress: Style, track: str | None = None, only: Path | None = None) -> None:
     """Run or go on with all cells of the plan in `root`, `jobs` at a time, each on a core of its own.
 
@@ -68,9 +76,7 @@ def run_plan(root: Path, jobs: int, progress: Style, track: str | None = None, o
         Stopped: Ctrl-C or SIGTERM; the running cells have saved their state.
         RunError: a cell failed; the message is the cell's own last line.
     """
-    waiting = [cell for cell in read_plan(root) if not RunFolder(root / cell.folder).result_file.exists()]
-    if only is not None:
-        waiting = [cell for cell in waiting if (root / cell.folder).resolve().is_relative_to(only.resolve())]
+    waiting = unfinished(root, only)
     running: dict[subprocess.Popen[bytes], tuple[Cell, int]] = {}
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     free = list(range(jobs))

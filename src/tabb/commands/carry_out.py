@@ -1,0 +1,35 @@
+"""A plan of runs, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tabb.commands.options import jobs_of
+from tabb.errors import UsageError
+from tabb.training.pool import run_plan
+
+
+def check_ray(options: Any) -> None:
+    """Raise `UsageError` for options of a cluster that cannot work, or where Ray is missing: before data are read."""
+    if options.ray is None:
+        return
+    from tabb.cluster import Cluster
+    from tabb.cluster.connection import require_ray
+
+    Cluster(options.ray, options.ray_gpus, options.ray_retries)
+    if getattr(options, "track", None) is not None:
+        raise UsageError("--track with --ray: nodes keep nothing; send the finished runs with `tabb track FOLDER`")
+    require_ray()
+
+
+def carry_out(root: Path, options: Any, only: Path | None = None) -> None:
+    """Run the plan in `root` (`only` the cells in a folder of it) here or on the cluster that the options name."""
+    if options.ray is None:
+        run_plan(root, jobs_of(options.jobs), options.progress, getattr(options, "track", None), only)
+        return
+    from tabb.cluster import Cluster
+    from tabb.cluster.plan import run_plan_on
+
+    cluster = Cluster(options.ray, options.ray_gpus, options.ray_retries)
+    run_plan_on(cluster, root, options.jobs, jobs_of(options.jobs), options.progress, only)
