@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tabb.cluster.options import Cluster
-from tabb.cluster.versions import difference, versions
+from tabb.cluster.versions import versions
 from tabb.errors import RunError, UsageError
 
 REACH_SECONDS = 5.0
@@ -43,8 +43,7 @@ def connected(cluster: Cluster, cpus: int) -> Iterator[Any]:
     Raises `RunError` (one line) where there is no such cluster, or one of another version.
     """
     ray = require_ray()
-    if cluster.host:
-        _reach(cluster)
+    reach(cluster)
     local = {"num_cpus": cpus, "include_dashboard": False} if cluster.address == "local" else {}
     # Ray takes SIGTERM for itself, and prints what raylets say; both are given back.
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -62,8 +61,10 @@ def connected(cluster: Cluster, cpus: int) -> Iterator[Any]:
                 signal.signal(number, handler)
 
 
-def _reach(cluster: Cluster) -> None:
-    """Ray itself would try for minutes."""
+def reach(cluster: Cluster) -> None:
+    """Raise `RunError` (one line) where nobody answers at `host:port`: Ray itself would try for minutes."""
+    if not cluster.host:
+        return
     try:
         socket.create_connection((cluster.host, cluster.port), timeout=REACH_SECONDS).close()
     except OSError as error:
@@ -141,11 +142,12 @@ def look_at_nodes(ray: Any, remote: Any) -> tuple[int, float, float]:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     working = [node for node in nodes if node["Resources"].get("CPU", 0) or node["Resources"].get("GPU", 0)]
     here = versions()
-    looks = {}
+    looks = []
     for node in working:
         where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        looks[node["NodeManagerHostname"]] = remote.options(num_cpus=0, scheduling_strategy=where).remote(here, None)
-    for name, look in looks.items():
+        one = remote.options(num_cpus=0, num_gpus=0, scheduling_strategy=where).remote(here, None)
+        looks.append((node["NodeManagerHostname"], one))
+    for name, look in looks:
         try:
             (ready, _) = ray.wait([look], timeout=LOOK_SECONDS)
             problem = ray.get(next(look))["failed"] if ready else f"node {name} does not answer; look into its Ray logs"
@@ -155,6 +157,3 @@ def look_at_nodes(ray: Any, remote: Any) -> tuple[int, float, float]:
             raise RunError(problem)
     total = {kind: sum(node["Resources"].get(kind, 0.0) for node in working) for kind in ("CPU", "GPU")}
     return len(working), total["CPU"], total["GPU"]
-
-
-__all__ = ["connected", "difference", "look_at_nodes", "require_ray", "task_of"]
