@@ -87,6 +87,7 @@ def run_plan_on(
                     if attempt.done:
                         continue
                     lost[cell.folder] = 1 + (0 if attempt.progressed else lost.get(cell.folder, 0))
+                    ray.cancel(generator)  # should it live on after all: never two of one cell
                     _consider(ray, cluster, cell, lost[cell.folder], error, display)
                     waiting.append(cell)
                     continue
