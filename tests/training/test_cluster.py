@@ -269,6 +269,7 @@ def test_errors_of_a_cell_and_of_a_node(data: list[str], tmp_path: Path, monkeyp
         (["--ray", "host:99999"], 2, "use auto, local or HOST:PORT"),
         (["--ray", "local", "--ray-gpus", "-1"], 2, "--ray-gpus -1: use 0, a fraction of one, or a whole number"),
         (["--ray", "local", "--ray-gpus", "1.5"], 2, "--ray-gpus 1.5"),
+        (["--ray", "local", "--jobs", "0"], 2, "--jobs 0: must be at least 1"),
         (["--ray", "local", "--ray-retries", "-1"], 2, "--ray-retries -1: must be at least 0"),
         (["--ray", "local", "--track", "tensorboard"], 2, "tabb track FOLDER"),
         pytest.param(["--ray", "127.0.0.1:1"], 4, "127.0.0.1:1: cannot be reached", marks=needs_ray),

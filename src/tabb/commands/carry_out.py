@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tabb.cluster import Cluster
-from tabb.commands.options import jobs_of
+from tabb.commands.options import cores, jobs_of
 from tabb.errors import UsageError
 from tabb.training.pool import run_plan
 
@@ -25,6 +25,8 @@ def check_ray(options: Any) -> None:
     cluster = Cluster(options.ray, options.ray_gpus, options.ray_retries)
     if getattr(options, "track", None) is not None:
         raise UsageError("--track with --ray: nodes keep nothing; send the finished runs with `tabb track FOLDER`")
+    if options.jobs is not None:
+        jobs_of(options.jobs)
     require_ray()
     reach(cluster)
 
@@ -37,4 +39,5 @@ def carry_out(root: Path, options: Any, only: Path | None = None) -> None:
     from tabb.cluster.plan import run_plan_on
 
     cluster = Cluster(options.ray, options.ray_gpus, options.ray_retries)
-    run_plan_on(cluster, root, options.jobs, jobs_of(options.jobs), options.progress, only)
+    # No backend of JAX is started in the driver: it would take an accelerator's memory from the cells.
+    run_plan_on(cluster, root, options.jobs, options.jobs or cores(), options.progress, only)

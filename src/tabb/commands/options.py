@@ -70,6 +70,11 @@ def jobs_of(asked: int | None) -> int:
 
     if jax.default_backend() != "cpu":
         return 1
+    return cores()
+
+
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -160,8 +160,8 @@ def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
         root = root / learners[0].name
     check_seeds(options.seeds)
     check_ray(options)
-    alone = len(learners) * len(options.seeds) == 1 or (len(learners) == 1 and jobs_of(options.jobs) == 1)
-    if alone and options.ray is None:
+    one_at_a_time = options.ray is None and jobs_of(options.jobs) == 1 and len(learners) == 1
+    if options.ray is None and (one_at_a_time or len(learners) * len(options.seeds) == 1):
         return _here(learners[0].rule, options, task, paths, root)
     from tabb.data import read
     from tabb.evaluation.summary import summarise
