@@ -133,7 +133,8 @@ def assert_same_run(first: Path, second: Path) -> None:
 def test_two_nodes_train_what_this_machine_trains(nodes: Nodes, data: list[str], tmp_path: Path) -> None:
     nodes.tell("add 1")
     nodes.tell("add 1")
-    arguments = ["pooled", "target-only", *data, *QUICK]
+    # Networks of full size: how those round depends on the cores that a process may use.
+    arguments = ["pooled", "target-only", *data, "--updates", "200", "--evaluations", "2", "--task", "none"]
     said = finish(start(*arguments, "--ray", nodes.address, "--out", str(tmp_path / "cluster")))
     assert "2 cells for 2 nodes with 2 CPUs" in said
     assert "Ray" not in said.replace("--ray", ""), "Ray is not quiet"

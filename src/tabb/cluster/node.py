@@ -7,9 +7,11 @@ types cross the wire. Modules that import JAX are not imported here: the process
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -19,6 +21,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 import tabb
 from tabb.errors import RunError, TabbError
@@ -51,7 +58,7 @@ def _run_cell(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     _clear(cells)
     scratch = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=cells))
     folder = scratch / job["name"]
-    process = None
+    process = core = None
     try:
         _unpack(job["files"], folder, {there: here for here, there in paths.items()})
         if (folder / "config.json").exists():
@@ -60,7 +67,10 @@ def _run_cell(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
             named = [word for domain in data for word in (f"--{domain}", "+".join(map(str, data[domain])))]
             arguments = [*job["arguments"], *named, "--out", str(scratch)]
         log, sent, saved = scratch / "log", _states(folder), _saved(folder)
+        core = None if job["gpus"] else _Core(shelf)
         process = _start(arguments, job, scratch)
+        if core is not None:
+            core.pin(process.pid)
         while process.poll() is None:
             time.sleep(POLL_SECONDS)
             if (now := _saved(folder)) != saved:
@@ -71,7 +81,43 @@ def _run_cell(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     finally:
         if process is not None:
             _stop(process)
+        if core is not None:
+            core.free()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _Core:
+    """A core of the node that no other cell has; its lock goes with the worker that holds it.
+
+    Ray counts cores but gives none, and how XLA rounds depends on how many a process may use: a cell has one, as on
+    the driver's own machine.
+    """
+
+    def __init__(self, shelf: Path) -> None:
+        self._lock = -1
+        self.number: int | None = None
+        if fcntl is None or not hasattr(os, "sched_setaffinity"):
+            return
+        (shelf / "cores").mkdir(exist_ok=True)
+        for number in sorted(os.sched_getaffinity(0)):
+            lock = os.open(shelf / "cores" / str(number), os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(lock)
+                continue
+            self._lock, self.number = lock, number
+            return
+        self.number = random.choice(sorted(os.sched_getaffinity(0)))  # more cells than cores: they share
+
+    def pin(self, process: int) -> None:
+        if self.number is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(process, {self.number})
+
+    def free(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
 
 
 def _start(arguments: list[str], job: dict[str, Any], scratch: Path) -> subprocess.Popen[bytes]:
