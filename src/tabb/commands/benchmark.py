@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from tabb.commands.options import jobs_of, parse
+from tabb.commands.options import parse
 from tabb.errors import UsageError
 from tabb.experiments.benchmark import BUDGETS
 
@@ -42,6 +42,12 @@ class Options:
     """folder of the runs and the report; runs/benchmark/<suite>-<budget> if not given"""
     jobs: int | None = None
     """runs at the same time, one core each (CPU only); as many as there are cores if not given"""
+    ray: str | None = None
+    """train on a Ray cluster, one cell per task (docs/cluster.md): auto, local or HOST:PORT; jobs is a limit then"""
+    ray_gpus: float = 0.0
+    """accelerators per cell on a cluster; 0: one CPU core"""
+    ray_retries: int = 3
+    """how often a cell is handed out again after its node was lost, without a new checkpoint in between"""
     progress: Literal["lines", "none"] = "lines"
     """a line at each evaluation, or nothing"""
     report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -49,10 +55,11 @@ class Options:
 
 
 def run(arguments: Sequence[str]) -> int:
+    from tabb.commands.carry_out import carry_out, check_ray
     from tabb.commands.learners import learners_of
     from tabb.data.catalogue import resolve
     from tabb.experiments.benchmark import Comparison, gather, places_of
-    from tabb.training.pool import run_plan, write_plan
+    from tabb.training.pool import write_plan
     from tabb.training.run import check_seeds
 
     options = parse(Options, arguments, "tabb benchmark", "Compare methods over the tasks of a suite.")
@@ -72,11 +79,12 @@ def run(arguments: Sequence[str]) -> int:
     root = options.out or Path("runs") / "benchmark" / f"{options.suite}-{options.budget}"
     gather(comparison, root)  # a folder of other runs is refused before anything is trained
     if not options.report:
+        check_ray(options)
         for place in places:  # data that are not there are named before anything is trained
             resolve(place.source, place.task, "source")
             resolve(place.target, place.task, "target")
         write_plan(root, comparison.plan(), replace=True)
-        run_plan(root, jobs_of(options.jobs), options.progress)
+        carry_out(root, options)
     table = gather(comparison, root)
     if not table:
         raise UsageError(f"{root}: no run is finished")

@@ -70,15 +70,20 @@ def jobs_of(asked: int | None) -> int:
 
     if jax.default_backend() != "cpu":
         return 1
+    return cores()
+
+
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Arguments less the given options and their values."""
+    """Arguments less the given options (written with dashes) and their values."""
     kept, skipping = [], False
     for argument in arguments:
         if argument.startswith("--"):
-            skipping = argument.split("=")[0] in options
+            skipping = argument.split("=")[0].replace("_", "-") in options
         if not skipping:
             kept.append(argument)
     return kept

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from tabb.commands.carry_out import carry_out, check_ray
 from tabb.commands.learners import Chosen, learners_of, preset_of, presets_told, takes_preset
 from tabb.commands.options import jobs_of, parse, without
 from tabb.data.catalogue import BUNDLED, resolve
@@ -21,10 +22,12 @@ from tabb.errors import DataWarning, RunError, UsageError
 from tabb.tracking import TrackingWarning, opener
 from tabb.training.config import Settings, rule_from_plain, settings_from
 from tabb.training.folder import RunFolder
-from tabb.training.pool import PARENT, PLAN, Cell, follow_parent, read_plan, run_plan, write_plan
+from tabb.training.pool import PARENT, PLAN, Cell, follow_parent, read_plan, write_plan
 
 DEMO_TASK = "hopper-gravity-0.5"
 NO_TASK = "none"
+NO_PART = ("--jobs", "--track", "--ray", "--ray-gpus", "--ray-retries")
+"""options that are no part of a run: how it is carried out and who is told"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +54,12 @@ class Options(Settings):
     """a bar on a terminal, plain lines elsewhere, or nothing"""
     track: Literal["tensorboard", "trackio", "wandb"] | None = None
     """send metrics there as well (docs/tracking.md); no part of the run: say it again on --resume"""
+    ray: str | None = None
+    """train on a Ray cluster, one run per task (docs/cluster.md): auto, local or HOST:PORT; jobs is a limit then"""
+    ray_gpus: float = 0.0
+    """accelerators per run on a cluster; 0: one CPU core"""
+    ray_retries: int = 3
+    """how often a run is handed out again after its node was lost, without a new checkpoint in between"""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -73,7 +82,7 @@ def run(arguments: Sequence[str]) -> int:
     opener(options.track)  # what is missing is said before data are read and programs compiled
     if options.resume is not None:
         _only_resume(arguments)
-        return _resume(options.resume, options.jobs, options.progress, options.track)
+        return _resume(options)
     if len(learners) == 1:
         learners = [Chosen(learners[0].name, options.rule, options.backbone)]
     elif options.backbone is not None:
@@ -86,7 +95,7 @@ def run(arguments: Sequence[str]) -> int:
 def _only_resume(arguments: Sequence[str]) -> None:
     """Raise `UsageError` where options are given that a resumed run would not take."""
     given = [one.split("=")[0].replace("_", "-") for one in arguments if one.startswith("--")]
-    other = [one for one in given if one not in ("--resume", "--jobs", "--progress", "--track")]
+    other = [one for one in given if one not in ("--resume", "--progress", *NO_PART)]
     if other:
         raise UsageError(
             f"{other[0]} with --resume: a run goes on as it was started; start another one, or leave it out"
@@ -136,7 +145,7 @@ def _description(names: list[str]) -> str:
 def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
     from tabb.training.run import check_seeds
 
-    task, spot = _where(options)
+    task, spot = where(options)
     if task != NO_TASK and options.env is None:
         from tabb.environments.tasks import get_task
 
@@ -150,8 +159,9 @@ def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
     if options.out is None and len(learners) == 1:
         root = root / learners[0].name
     check_seeds(options.seeds)
-    jobs = jobs_of(options.jobs)
-    if len(learners) * len(options.seeds) == 1 or (jobs == 1 and len(learners) == 1):
+    check_ray(options)
+    one_at_a_time = options.ray is None and jobs_of(options.jobs) == 1 and len(learners) == 1
+    if options.ray is None and (one_at_a_time or len(learners) * len(options.seeds) == 1):
         return _here(learners[0].rule, options, task, paths, root)
     from tabb.data import read
     from tabb.evaluation.summary import summarise
@@ -160,7 +170,7 @@ def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
     _check_data(loaded, options.engine, options.progress != "none")
     del loaded
     chosen, _ = preset_of(arguments)
-    shared = without(arguments, ("--seeds", "--jobs", "--out", "--progress", "--preset", "--track"))
+    shared = without(arguments, ("--seeds", "--out", "--progress", "--preset", *NO_PART))
     cells = []
     for learner in learners:
         for seed in options.seeds:
@@ -171,12 +181,12 @@ def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
             cell_arguments = [learner.name, *shared, *preset, "--seeds", str(seed)]
             cells.append(Cell(label, str(folder), cell_arguments, options.updates))
     write_plan(root, cells)
-    run_plan(root, jobs, options.progress, options.track)
+    carry_out(root, options)
     print(summarise(root))
     return 0
 
 
-def _where(options: Any) -> tuple[str, str]:
+def where(options: Any) -> tuple[str, str]:
     """The task's name (or `none`) and the word for it in the run's folder."""
     if options.env is not None:
         for domain in ("source", "target"):
@@ -227,22 +237,26 @@ def _here(rule: Any, options: Any, task: str, paths: dict[str, list[Path]], root
     return 0
 
 
-def _resume(root: Path, jobs: int | None, progress: Any, track: str | None) -> int:
+def _resume(options: Any) -> int:
     """Go on with a plan, with the seeds of a rule's folder, or with one run folder."""
     from tabb.evaluation.summary import summarise
 
+    root, progress, track = options.resume, options.progress, options.track
+    check_ray(options)
     if (root / PLAN).exists():
         cells = read_plan(root)
-        run_plan(root, jobs_of(jobs), progress, track)
+        carry_out(root, options)
         print(summarise(root))
         return 0 if cells else 1
     # A run of a plan had a process and a core of its own; with other threads it would round otherwise.
     above = next((folder for folder in (root.parent, root.parent.parent) if (folder / PLAN).exists()), None)
     if above is not None and PARENT not in os.environ:
-        run_plan(above, jobs_of(jobs), progress, track, only=root)
+        carry_out(above, options, only=root)
         if progress != "none":
             print(summarise(root))
         return 0
+    if options.ray is not None:
+        raise UsageError(f"{root}: was not started as a plan (of several runs, or with --ray); leave --ray out")
     folders = [root] if (root / "config.json").exists() else sorted(root.glob("seed*/"))
     configs = [RunFolder(folder).config() for folder in folders]
     if not configs:

@@ -7,7 +7,6 @@ started ones go on, the others begin.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -16,13 +15,10 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from tabb.errors import RunError, Stopped
 from tabb.training.folder import RunFolder, read_json, write_json
+from tabb.training.plan_progress import PlanProgress
 from tabb.training.progress import Style
 
 PLAN = "plan.json"
@@ -63,6 +59,14 @@ def read_plan(root: Path) -> list[Cell]:
         raise RunError(f"{root / PLAN}: is not a plan of tabb ({error}); start the runs again") from None
 
 
+def unfinished(root: Path, only: Path | None = None) -> list[Cell]:
+    """The cells of the plan that have no result yet; `only` those in this folder of the plan."""
+    cells = [cell for cell in read_plan(root) if not RunFolder(root / cell.folder).result_file.exists()]
+    if only is not None:
+        cells = [cell for cell in cells if (root / cell.folder).resolve().is_relative_to(only.resolve())]
+    return cells
+
+
 def run_plan(root: Path, jobs: int, progress: Style, track: str | None = None, only: Path | None = None) -> None:
     """Run or go on with all cells of the plan in `root`, `jobs` at a time, each on a core of its own.
 
@@ -72,15 +76,13 @@ def run_plan(root: Path, jobs: int, progress: Style, track: str | None = None, o
         Stopped: Ctrl-C or SIGTERM; the running cells have saved their state.
         RunError: a cell failed; the message is the cell's own last line.
     """
-    waiting = [cell for cell in read_plan(root) if not RunFolder(root / cell.folder).result_file.exists()]
-    if only is not None:
-        waiting = [cell for cell in waiting if (root / cell.folder).resolve().is_relative_to(only.resolve())]
+    waiting = unfinished(root, only)
     running: dict[subprocess.Popen[bytes], tuple[Cell, int]] = {}
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     free = list(range(jobs))
     stopped = threading.Event()
     handlers = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    display = _Display(root, waiting, progress)
+    display = PlanProgress(root, waiting, progress)
     try:
         while waiting or running:
             while waiting and free and not stopped.is_set():
@@ -92,7 +94,7 @@ def run_plan(root: Path, jobs: int, progress: Style, track: str | None = None, o
                 cell, slot = running.pop(process)
                 free.append(slot)
                 if process.returncode != 0 and not stopped.is_set():
-                    raise RunError(f"{cell.label}: {_last_words(root, cell)}")
+                    raise RunError(f"{cell.label}: {last_words(log_file(root, cell))}")
                 display.update([cell])
             if stopped.is_set():
                 raise Stopped(f"stopped and saved; go on with `tabb train --resume {root}`")
@@ -116,7 +118,7 @@ def _start(root: Path, cell: Cell, core: int, track: str | None) -> subprocess.P
     if track is not None:
         arguments += ["--track", track]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(_log(root, cell), "ab") as log:
+    with open(log_file(root, cell), "ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tabb", "train", *arguments, "--progress", "none", "--jobs", "1"],
             env=one_core_environment(),
@@ -175,13 +177,15 @@ def run_commands(commands: Sequence[Sequence[str]], jobs: int) -> None:
             process.wait()
 
 
-def _log(root: Path, cell: Cell) -> Path:
+def log_file(root: Path, cell: Cell) -> Path:
+    """Where the words of a cell's process go."""
     folder = root / cell.folder
     return folder.parent / f"{folder.name}.log"
 
 
-def _last_words(root: Path, cell: Cell) -> str:
-    lines = [line for line in _log(root, cell).read_text(errors="replace").splitlines() if line.strip()]
+def last_words(log: Path) -> str:
+    """The error that a process ended with, from its log."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return (lines[-1] if lines else "ended without a word").removeprefix("tabb: error: ")
 
 
@@ -197,82 +201,3 @@ def follow_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-class _Display:
-    """One bar per run, or a line at each evaluation."""
-
-    def __init__(self, root: Path, cells: Sequence[Cell], style: Style) -> None:
-        self._root = root
-        if style == "auto":
-            style = "bar" if sys.stderr.isatty() else "lines"
-        self._style = style
-        self._told: dict[str, int] = {}
-        self._bars: dict[str, TaskID] = {}
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[status]}"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-        )
-        if style == "bar":
-            for cell in cells:
-                self._bars[cell.label] = self._progress.add_task(
-                    cell.label, total=cell.updates, status="waiting", start=False
-                )
-            self._progress.start()
-
-    def update(self, cells: Sequence[Cell]) -> None:
-        if self._style == "none":
-            return
-        for cell in cells:
-            lines = _tail(RunFolder(self._root / cell.folder).metrics_file)
-            training = next((line for line in reversed(lines) if line["kind"] == "training"), None)
-            scored = next((line for line in reversed(lines) if line["kind"] == "evaluation"), None)
-            if self._style == "bar":
-                self._bar(cell, training, scored)
-            elif scored is not None and self._told.get(cell.label) != scored["update"]:
-                self._told[cell.label] = scored["update"]
-                rate = f", {training['rate']:,.0f} updates/s" if training else ""
-                print(
-                    f"{cell.label}: {scored['update']:,}/{cell.updates:,} updates, score {scored['mean']:.1f}{rate}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-
-    def _bar(self, cell: Cell, training: dict[str, Any] | None, scored: dict[str, Any] | None) -> None:
-        bar = self._bars[cell.label]
-        self._progress.start_task(bar)
-        status = "preparing"
-        if training is not None:
-            left = (cell.updates - training["update"]) / max(training["rate"], 1e-9)
-            status = f"{training['rate']:4.0f} updates/s {left:4.0f} s left  loss {training['critic_loss']:.2g}"
-        if scored is not None:
-            status += f"  score {scored['mean']:.1f}"
-        done = training["update"] if training else 0
-        if done >= cell.updates:
-            self._progress.stop_task(bar)
-        self._progress.update(bar, completed=done, status=status)
-
-    def close(self) -> None:
-        if self._style == "bar":
-            self._progress.stop()
-
-
-def _tail(path: Path, size: int = 16_384) -> list[dict[str, Any]]:
-    """The last whole lines of a metrics file."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - size))
-            texts = file.read().splitlines()
-    except OSError:
-        return []
-    lines = []
-    for text in texts:
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue  # the first may begin in its middle, the last may not be finished
-    return [line for line in lines if isinstance(line, dict) and "kind" in line]

@@ -1,0 +1,43 @@
+"""A plan of runs, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tabb.cluster import Cluster
+from tabb.commands.options import cores, jobs_of
+from tabb.errors import UsageError
+from tabb.training.pool import run_plan
+
+
+def check_ray(options: Any) -> None:
+    """Before data are read: raise `UsageError` for options of a cluster that cannot work and where Ray is missing.
+
+    Raises `RunError` where nobody answers at `host:port`.
+    """
+    if options.ray is None:
+        if options.ray_gpus or options.ray_retries != Cluster.retries:
+            raise UsageError("--ray-gpus and --ray-retries are of a cluster: say where it is with --ray ADDRESS")
+        return
+    from tabb.cluster.connection import reach, require_ray
+
+    cluster = Cluster(options.ray, options.ray_gpus, options.ray_retries)
+    if getattr(options, "track", None) is not None:
+        raise UsageError("--track with --ray: nodes keep nothing; send the finished runs with `tabb track FOLDER`")
+    if options.jobs is not None:
+        jobs_of(options.jobs)
+    require_ray()
+    reach(cluster)
+
+
+def carry_out(root: Path, options: Any, only: Path | None = None) -> None:
+    """Run the plan in `root` (`only` the cells in a folder of it) here or on the cluster that the options name."""
+    if options.ray is None:
+        run_plan(root, jobs_of(options.jobs), options.progress, getattr(options, "track", None), only)
+        return
+    from tabb.cluster.plan import run_plan_on
+
+    cluster = Cluster(options.ray, options.ray_gpus, options.ray_retries)
+    # No backend of JAX is started in the driver: it would take an accelerator's memory from the cells.
+    run_plan_on(cluster, root, options.jobs, options.jobs or cores(), options.progress, only)
