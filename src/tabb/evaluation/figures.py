@@ -50,7 +50,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
     axes.grid(axis="y", alpha=0.25)
     axes.set_xlim(left=0)
     axes.legend(frameon=False, loc="best")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def kept_curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -91,7 +91,7 @@ def kept_curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.supylabel("mean oracle error / that of all rows", fontsize=10)
     handles, labels = panels.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(5, len(labels)), frameon=False, fontsize=9)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
@@ -113,7 +113,7 @@ def profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) ->
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def interval_bars(estimates: Mapping[str, Mapping[str, float]], path: Path) -> None:
@@ -132,7 +132,7 @@ def interval_bars(estimates: Mapping[str, Mapping[str, float]], path: Path) -> N
     axes.set_xlabel("interquartile mean of normalised scores, with 95 % interval")
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def _colours(names: Iterable[str]) -> list[str]:
@@ -141,8 +141,8 @@ def _colours(names: Iterable[str]) -> list[str]:
     return [COLOURS[name] if name in COLOURS else next(others) for name in names]
 
 
-def _save(figure: Any, path: Path) -> None:
-    """As a PNG, whole or not at all."""
+def save_png(figure: Any, path: Path) -> None:
+    """Write a figure as a PNG, whole or not at all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
