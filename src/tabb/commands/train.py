@@ -204,6 +204,8 @@ def _here(rule: Any, options: Any, task: str, paths: dict[str, list[Path]], root
 
     loaded = {domain: read(files) for domain, files in paths.items()}
     _check_data(loaded, options.engine, options.progress != "none")
+    if options.progress != "none":
+        _tell_limits(loaded, options)
     origin = {
         domain: {"files": [str(file.resolve()) for file in files], "report": _short(loaded[domain].report)}
         for domain, files in paths.items()
@@ -333,6 +335,14 @@ def _tell(domain: str, report: Report) -> None:
     )
     for note in (*report.notes, *report.doubts):
         print(f"tabb: warning: {domain}: {note}", file=sys.stderr)
+
+
+def _tell_limits(loaded: dict[str, Loaded], options: Any) -> None:
+    """Say where a run learns from fewer rows than there are."""
+    for domain, data in loaded.items():
+        rows = getattr(options, f"{domain}_rows")
+        if rows is not None and rows < len(data.transitions):
+            print(f"{domain}: {rows:,} of these rows are used (--{domain}-rows)", file=sys.stderr)
 
 
 def _check_engine(loaded: dict[str, Any], engine: str) -> None:

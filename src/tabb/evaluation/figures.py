@@ -135,6 +135,27 @@ def interval_bars(estimates: Mapping[str, Mapping[str, float]], path: Path) -> N
     save_png(figure, path)
 
 
+def difference_bars(differences: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Draw mean differences to the default with their intervals (where there are any), the first on top."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(differences)), layout="constrained")
+    axes = figure.add_subplot()
+    for height, found in enumerate(differences.values()):
+        sure = found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
+        colour = COLOURS["tabb"] if sure else COLOURS["pooled"]
+        if found["low"] is not None:
+            axes.plot([found["low"], found["high"]], [height, height], color=colour, linewidth=5, alpha=0.4)
+        axes.plot(found["value"], height, marker="|", markersize=11, markeredgewidth=2.5, color=colour)
+    axes.axvline(0.0, color="#000000", linewidth=0.6, linestyle=":")
+    axes.set_yticks(range(len(differences)), list(differences))
+    axes.set_ylim(len(differences) - 0.3, -0.7)
+    axes.set_xlabel("normalised score less that of the default, with 95 % interval")
+    axes.grid(axis="x", alpha=0.25)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    save_png(figure, path)
+
+
 def _colours(names: Iterable[str]) -> list[str]:
     """A colour for each method: its own, or one of the others in turn."""
     others = itertools.cycle(OTHER_COLOURS)

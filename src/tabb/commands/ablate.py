@@ -1,0 +1,65 @@
+"""`tabb ablate`: TABB with one thing changed at a time, over tasks of a suite."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tabb.commands.benchmark import Grid, comparison_of, finished
+from tabb.commands.options import parse
+from tabb.experiments.ablations import as_markdown, chosen, summary, variants_told
+from tabb.experiments.benchmark import Comparison, Table, as_csv
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Grid):
+    """Which variants to compare, and where."""
+
+    variants: tuple[str, ...] = ()
+    """variants to compare with the default; all if none is named"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    about = f"Change one thing of TABB at a time.\n\nVariants:\n{variants_told()}"
+    options = parse(Options, arguments, "tabb ablate", about)
+    variants = chosen(options.variants)
+    learners = {variant.name: tuple(variant.options.split()) for variant in variants}
+    comparison = comparison_of(options, tuple(learners), variants=learners)
+    root = options.out or Path("runs") / "ablate" / f"{options.suite}-{options.budget}"
+    table = finished(comparison, root, options)
+    _report(comparison, table, summary(table, variants), root, options)
+    return 0
+
+
+def _report(
+    comparison: Comparison, table: Table, found: Mapping[str, Mapping[str, Any]], root: Path, options: Options
+) -> None:
+    """Print the table, and write it with the figure."""
+    from tabb.data.storage import atomic
+    from tabb.evaluation.figures import difference_bars
+    from tabb.training.folder import write_json
+
+    text = "\n".join(
+        [
+            f"# {options.suite}: TABB with one thing changed",
+            "",
+            f"{comparison.updates:,} updates; normalised score, mean of a run's last three evaluations; mean ±",
+            "standard deviation (seeds). Differences are means over the same tasks and seeds, with Student's 95 %",
+            "intervals over these pairs (their number in brackets).",
+            "",
+            as_markdown(found, [str(place) for place in table]),
+            "",
+        ]
+    )
+    for name, content in (("report.md", text), ("scores.csv", as_csv(table))):
+        with atomic(root / name) as part:
+            part.write_text(content, encoding="utf-8")
+    write_json(root / "ablations.json", found)
+    less = {name: told["less"]["default"] for name, told in found.items() if "default" in told.get("less", {})}
+    if less:
+        difference_bars(less, root / "ablations.png")
+    print(text)
+    done = sum(len(scores) for row in table.values() for scores in row.values())
+    print(f"{done} of {len(list(comparison.cells()))} cells; report, scores.csv, ablations.json and figure: {root}")
