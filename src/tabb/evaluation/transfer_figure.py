@@ -1,4 +1,4 @@
-"""The picture of the transfer figure: what source rows return, by tenths of how alike they look and of their TBM."""
+"""The picture of the transfer figure: what source rows return, by tenths of how alike they look and of their TBM⁺."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from tabb.evaluation.figures import save_png
 
-COLOURS = {"nearest": "#0072b2", "tbm": "#d55e00", "logged": "#7f7f7f", "replayed": "#009e73"}
+COLOURS = {"nearest": "#0072b2", "tbm+": "#d55e00", "logged": "#7f7f7f", "replayed": "#009e73"}
 LABELS = {
     "nearest": "sorted by distance to the nearest target row",
-    "tbm": "sorted by TBM",
+    "tbm+": "sorted by TBM⁺",
     "logged": "in the source log",
     "replayed": "same actions in the target's simulator",
 }
@@ -43,7 +43,7 @@ def transfer_panels(results: Sequence[Mapping[str, Any]], path: Path) -> None:
             strict=True,
         ):
             told = []
-            for order, called in (("nearest", "distance"), ("tbm", "TBM")):
+            for order, called in (("nearest", "distance"), ("tbm+", "TBM⁺")):
                 _band(axes, cells, order, outcome, COLOURS[order])
                 found = np.mean([cell["rank_correlation"][order][outcome] for cell in cells])
                 told.append(f"{called} {found:.2f}")
@@ -58,7 +58,7 @@ def transfer_panels(results: Sequence[Mapping[str, Any]], path: Path) -> None:
         fontsize=9.5,
     )
     handles = [panels[0, 0].get_lines()[0], panels[0, 0].get_lines()[1], *panels[0, 1].get_lines()]
-    names = ("logged", "replayed", "nearest", "tbm")
+    names = ("logged", "replayed", "nearest", "tbm+")
     figure.legend(
         handles, [LABELS[name] for name in names], loc="outside upper center", ncols=2, frameon=False, fontsize=9
     )

@@ -60,7 +60,12 @@ VARIANTS = {
         ),
         Variant("beta-0", "tabb --rule.uncertainty 0", "the spread of the predictions is ignored"),
         Variant("beta-3", "tabb --rule.uncertainty 3", "the spread of the predictions counts threefold"),
-        Variant("one-head", "tabb --rule.predictor.heads 1", "one target head, hence no spread", "beta-0"),
+        Variant(
+            "one-head",
+            "tabb --rule.uncertainty 0 --rule.predictor.heads 1",
+            "beta-0, one target head instead of five",
+            "beta-0",
+        ),
         # How sharply, and in which losses.
         Variant("c-0.3", "tabb --rule.temperature 0.3", "sharper weights"),
         Variant("c-3", "tabb --rule.temperature 3", "softer weights"),

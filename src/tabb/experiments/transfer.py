@@ -1,7 +1,7 @@
 """The transfer figure (after TABB, Figure 1): do source rows that look like target rows return alike there?
 
 One cell per task and seed. Some thousand source rows are sorted twice, by how much they look like target rows
-(distance to the nearest in standardised (s, a, s')) and by their mismatch (TBM of the rule's predictor), and each is
+(distance to the nearest in standardised (s, a, s')) and by their mismatch (TBM⁺ of the rule, with its β), and each is
 asked two things that neither order saw:
 
     gap             |G_target - G_source| over h steps of the log's own actions (`tabb.evaluation.play_on`)
@@ -38,7 +38,7 @@ from tabb.transitions import Transitions
 GROUPS = 10
 """tenths of the rows, from the most alike (or of the least mismatch) on"""
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
-ORDERS = ("nearest", "tbm")
+ORDERS = ("nearest", "tbm+")
 """the two orders of the rows"""
 OUTCOMES = {"gap": "return gap", "oracle_error": "oracle Bellman error"}
 """what they are asked to foresee"""
@@ -102,7 +102,7 @@ def run_cell(
     columns = prepared_columns(settings.tabb, domains, data, seed, rows, tell)
     orders = {
         "nearest": distances(domains, rows),
-        "tbm": np.asarray(mismatch_of(settings.tabb, columns, domains.source[rows], value), np.float64),
+        "tbm+": np.asarray(mismatch_of(settings.tabb, columns, domains.source[rows], value), np.float64),
     }
     tell("simulator", 0.0)
     error = oracle_error(
