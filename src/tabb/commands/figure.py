@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from tabb.commands.cells import CellFigure, Cells, print_results, run_figure
+from tabb.commands.options import parse
 from tabb.errors import UsageError
 from tabb.experiments.oracle import RANKINGS, Oracle
 from tabb.experiments.transfer import Transfer
 
 FIGURES = {
     "oracle": "which ranking of source rows foresees the oracle Bellman error? (the paper's Figure 3)",
+    "quality": "mean scores by quality of source and target data, from a benchmark's runs (Figure 2, right)",
+    "intensity": "scores against the level of a shift, from a benchmark's runs (the paper's Figure 2, left)",
     "transfer": "do source rows that look like target rows lead to the same return there? (the paper's Figure 1)",
 }
 
@@ -28,6 +33,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     if arguments[0] not in FIGURES:
         raise UsageError(f"unknown figure {arguments[0]!r}: use one of {', '.join(names)}")
+    if arguments[0] in ("quality", "intensity"):
+        return _of_runs(arguments[0], list(arguments[1:]))
     return run_figure({"oracle": _ORACLE, "transfer": _TRANSFER}[arguments[0]], list(arguments[1:]))
 
 
@@ -110,3 +117,44 @@ def _finish_transfer(results: Sequence[Mapping[str, Any]], options: TransferOpti
 _TRANSFER = CellFigure(
     "transfer", FIGURES["transfer"], TransferOptions, Transfer, _check_transfer, _transfer_cell, _finish_transfer
 )
+
+
+# --- of finished runs ---
+
+
+@dataclasses.dataclass(frozen=True)
+class RunsOptions:
+    """Which runs to draw."""
+
+    runs: Annotated[Path, tyro.conf.Positional]
+    """folder of `tabb benchmark`; what is finished there is drawn"""
+    methods: tuple[str, ...] = ()
+    """methods to draw, as `tabb benchmark` took them; all that are there if none is named"""
+    out: Path | None = None
+    """folder of the pictures; that of the runs if not given"""
+
+
+def _of_runs(name: str, arguments: list[str]) -> int:
+    from tabb.evaluation.run_figures import intensity_curves, quality_maps
+    from tabb.experiments import finished
+
+    options = parse(RunsOptions, arguments, f"tabb figure {name}", FIGURES[name])
+    table = finished.read_cells(options.runs)
+    methods = finished.methods_of(table, options.methods)
+    out = options.out or options.runs
+    pictures = []
+    if name == "quality":
+        grids = finished.quality_grids(table, methods)
+        told = finished.grids_as_markdown(grids)
+        for grid in grids:
+            pictures.append(out / f"quality-{grid.robot}.png")
+            quality_maps(grid, pictures[-1])
+    else:
+        lines = finished.intensity_lines(table, methods)
+        told = finished.lines_as_markdown(lines)
+        pictures.append(out / "intensity.png")
+        intensity_curves(lines, pictures[-1])
+        told += "".join(f"\n\n{note}" for note in finished.same_physics(table))
+    print(told)
+    print("\n" + "\n".join(f"picture: {picture}" for picture in pictures))
+    return 0

@@ -31,7 +31,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
 
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for (name, runs), colour in zip(curves.items(), _colours(curves), strict=True):
+    for (name, runs), colour in zip(curves.items(), colours(curves), strict=True):
         updates = np.array([update for update, _ in runs[0]]) / 1000
         means = np.array([[evaluation.mean for _, evaluation in run] for run in runs])
         if len(runs) > 1:
@@ -104,7 +104,7 @@ def profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) ->
     limits = np.linspace(0.0, max(highest, 1.0) * 1.05, 200)
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
-    for name, colour in zip(scores, _colours(scores), strict=True):
+    for name, colour in zip(scores, colours(scores), strict=True):
         axes.plot(limits, performance_profile(scores[name], limits), color=colour, linewidth=1.8, label=name)
     axes.set_xlabel("normalised score")
     axes.set_ylabel("share of runs above it")
@@ -123,7 +123,7 @@ def interval_bars(estimates: Mapping[str, Mapping[str, float]], path: Path) -> N
     names = sorted(estimates, key=lambda name: estimates[name]["value"])
     figure = Figure(figsize=(6.4, 0.9 + 0.4 * len(names)), layout="constrained")
     axes = figure.add_subplot()
-    for height, (name, colour) in enumerate(zip(names, _colours(names), strict=True)):
+    for height, (name, colour) in enumerate(zip(names, colours(names), strict=True)):
         found = estimates[name]
         axes.plot([found["low"], found["high"]], [height, height], color=colour, linewidth=6, alpha=0.4)
         axes.plot(found["value"], height, marker="|", markersize=14, markeredgewidth=2.5, color=colour)
@@ -156,7 +156,7 @@ def difference_bars(differences: Mapping[str, Mapping[str, Any]], path: Path) ->
     save_png(figure, path)
 
 
-def _colours(names: Iterable[str]) -> list[str]:
+def colours(names: Iterable[str]) -> list[str]:
     """A colour for each method: its own, or one of the others in turn."""
     others = itertools.cycle(OTHER_COLOURS)
     return [COLOURS[name] if name in COLOURS else next(others) for name in names]
