@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from tabb.cli import main
-from tabb.commands.learners import learners_of
-from tabb.commands.options import parse
-from tabb.commands.train import _options_for
+from tabb.commands.ablate import variant_settings
 from tabb.experiments.ablations import VARIANTS, as_markdown, chosen, difference, summary
 from tabb.experiments.benchmark import Comparison, Place
 from tabb.report.again import differences
-from tabb.training.config import Settings
+from tabb.training.config import plain
+from tabb.training.folder import RunFolder
 
 HOPPER, ANT = Place("hopper-morph", "medium", "medium"), Place("ant-morph", "medium", "medium")
 SMALL = [
@@ -26,11 +25,10 @@ SMALL = [
 
 def parsed(name: str):
     """The rule and the settings that a variant trains with, through the parser of `tabb train`."""
-    learner, *words = VARIANTS[name].options.replace("{seed}", "7").split()
-    options = parse(_options_for(learners_of([learner])), words, "tabb train", "")
-    settings = Settings(**{f.name: getattr(options, f.name) for f in dataclasses.fields(Settings)})
-    options.backbone.check_rule(options.rule)
-    return options.rule, dataclasses.replace(settings, backbone=None)
+    rule, settings = variant_settings(VARIANTS[name].options.replace("{seed}", "7").split())
+    assert settings.backbone is not None
+    settings.backbone.check_rule(rule)
+    return rule, dataclasses.replace(settings, backbone=None)
 
 
 def changes(name: str, other: str) -> list[str]:
@@ -100,6 +98,22 @@ def test_table_by_hand() -> None:
     assert lines[4].endswith("; less latent: -1.0 (1) |")
     assert lines[5].startswith("| `c-3` | - | 1.0 (1) | - | ")
     assert {line.count("|") for line in lines} == {6}
+
+
+def test_a_run_with_other_options_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As after a change of the table, or of a default: it must not be shown under the new name."""
+    command = ["ablate", "otdf", "--tasks", "hopper-morph", "--seeds", "3", "--updates", "9", "--report"]
+    place = tmp_path / "hopper-morph" / "medium-medium" / "c-3" / "seed3"
+    for options, code, says in (
+        ("tabb --rule.temperature 2", 4, "other options than variant c-3"),
+        ("", 0, "12.0 (1)"),
+    ):
+        rule, settings = variant_settings((options or VARIANTS["c-3"].options).split())
+        RunFolder(place).config_file.unlink(missing_ok=True)
+        RunFolder(place).start({"rule": plain(rule), "settings": plain(settings)})
+        RunFolder(place).result_file.write_text(json.dumps({"updates": 9, "score": 12.0}))
+        assert main([*command, "--out", str(tmp_path), "--variants", "c-3"]) == code
+        assert says in "".join(capsys.readouterr())
 
 
 @pytest.mark.slow

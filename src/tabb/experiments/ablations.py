@@ -34,7 +34,7 @@ VARIANTS = {
     variant.name: variant
     for variant in (
         Variant(DEFAULT, "tabb", "TABB with its defaults"),
-        Variant("target-only", "target-only", "no source data: the bar"),
+        Variant("target-only", "target-only", "no source data, which is the bar"),
         Variant("pooled", "pooled", "all source rows alike"),
         # What the weight falls with.
         Variant("similarity", "tabb --rule.weigh-by similarity", "weights by distance to the target rows, not by TBM"),
@@ -182,4 +182,4 @@ def _less(found: Mapping[str, Any] | None) -> str:
 def variants_told() -> str:
     """The variants, a line each, for the help."""
     width = max(map(len, VARIANTS))
-    return "\n".join(f"  {name:{width}}  {variant.what}: {variant.options}" for name, variant in VARIANTS.items())
+    return "\n".join(f"  {name:{width}}  {variant.what} [{variant.options}]" for name, variant in VARIANTS.items())
