@@ -25,6 +25,7 @@ COMMANDS = {
     "collect": "roll a policy out, with noise, into an HDF5 data set with its provenance",
     "track": "send the metrics of runs on disk to TensorBoard files, trackio or wandb",
     "benchmark": "compare methods over a suite of tasks, with honest statistics",
+    "ablate": "change one thing of TABB at a time, and see what it costs or gives",
     "figure": "compute a figure of the paper anew, with its table",
     "tasks": "list the tasks: robot, shift, level, reference returns",
 }

@@ -1,4 +1,4 @@
-"""`tabb figure`: the oracle figure on the bundled data, its record, and its errors."""
+"""`tabb figure`: the figures made of cells on the bundled data, their record, and their errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tabb
+from tabb.batch import make_domains
 from tabb.cli import main
+from tabb.data.catalogue import find
+from tabb.errors import RunError
+from tabb.experiments.oracle import learned_value, value_file
+from tabb.training.config import fingerprint
 
 SMALL = [
     *("--tasks", "hopper-gravity-0.5", "--source", "bundled", "--target", "bundled", "--updates", "20"),
@@ -67,6 +73,45 @@ def test_cells_run_as_processes(oracle, tmp_path: Path) -> None:
     }
 
 
+def test_transfer_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("TABB_DATA", raising=False)
+    out, values = tmp_path / "transfer", tmp_path / "values"
+    command = ["figure", "transfer", *SMALL[:-4], "--horizon", "5", "--seeds", "0", "--out", str(out)]
+    assert main([*command, "--values", str(values)]) == 0
+    captured = capsys.readouterr()
+    assert "V of pooled IQL" in captured.err
+    assert not (out / "values").exists()
+    assert "| nearest | return gap |" in captured.out
+    result = json.loads((out / "hopper-gravity-0.5-seed0.json").read_text())
+    assert (result["rows"], len(result["tenths"]["tbm+"]["gap"])) == (60, 10)
+    assert all(np.diff(row).min() >= 0 for row in result["tenths"]["nearest"]["oracle_error"])
+    assert (out / "transfer.png").stat().st_size > 5_000
+
+    # What is there is read; V that was kept is not trained again.
+    (out / "hopper-gravity-0.5-seed0.json").unlink()
+    for computed in (True, False):
+        assert main([*command, "--values", str(values)]) == 0
+        again = capsys.readouterr()
+        assert again.out == captured.out
+        assert ("simulator" in again.err) == computed
+        assert "V of pooled IQL" not in again.err
+    assert main([*command, "--horizon", "6"]) == 4
+    assert "computed with other settings" in capsys.readouterr().err
+    # V of other data is refused, though its file has the right name.
+    source, target = (
+        tabb.load(find("hopper-gravity-0.5", "bundled", domain)[0])[:200] for domain in ("source", "target")
+    )
+    with pytest.raises(RunError, match="holds a value function of another run"):
+        learned_value(
+            make_domains(source, target),
+            {"source": fingerprint(source), "target": fingerprint(target)},
+            20,
+            0,
+            value_file(values, "hopper-gravity-0.5", 0),
+            lambda what, share: None,
+        )
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -78,6 +123,9 @@ def test_cells_run_as_processes(oracle, tmp_path: Path) -> None:
         (["figure", "oracle", "--tasks", "nowhere"], 2, "unknown task"),
         (["figure", "oracle", "--tasks", "hopper-morph", "--seeds", "0"], 3, "TABB_DATA is not set"),
         (["figure", "oracle", "--tabb.temperature", "-1"], 2, "must be positive"),
+        (["figure", "transfer", "--horizon", "0"], 2, "--horizon 0: must be at least 1"),
+        (["figure", "transfer", "--rows", "9"], 2, "--rows 9: must be at least 10"),
+        (["figure", "transfer", "--rankings", "tbm"], 2, "--rankings"),
     ],
 )
 def test_one_line_errors(

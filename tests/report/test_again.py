@@ -12,7 +12,7 @@ import pytest
 import tabb
 from tabb.commands.learners import learners_of
 from tabb.commands.options import parse
-from tabb.commands.train import _options_for
+from tabb.commands.train import options_for
 from tabb.report.again import command
 from tabb.report.records import Record
 from tabb.training.config import backbone_of
@@ -51,7 +51,7 @@ def test_options_read_back_are_the_run(rule, settings, task):
     program, verb, name, *arguments = shlex.split(command(run, [4, 2]))
     assert (program, verb) == ("tabb", "train")
     suites = tabb.get_task(task).suites if task else ()
-    found = parse(_options_for(learners_of([name], None, suites)), arguments, "tabb train", "")
+    found = parse(options_for(learners_of([name], None, suites)), arguments, "tabb train", "")
     assert found.rule.on(found.backbone.name) == run.rule
     assert found.backbone == run.backbone
     for field in dataclasses.fields(tabb.Settings):

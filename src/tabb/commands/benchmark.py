@@ -5,25 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from tabb.commands.options import parse
 from tabb.errors import UsageError
-from tabb.experiments.benchmark import BUDGETS
+from tabb.experiments.benchmark import BUDGETS, Comparison, Table
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """What to compare, and where."""
+class Grid:
+    """Where methods are compared, for how long, and where the runs are kept."""
 
     suite: Annotated[str, tyro.conf.Positional]
     """otdf or odrl, see `tabb tasks`"""
     budget: Literal["paper", "short", "smoke"] = "short"
     """paper: 1,000,000 updates and 5 seeds; short: 100,000 and 3; smoke: 2,000 and 1, which only proves that it runs"""
-    methods: tuple[str, ...] = ("tabb", "target-only", "pooled")
-    """learners, RULE or RULE@BACKBONE, see `tabb train --help`"""
     robots: tuple[str, ...] = ()
     """robots of the suite; all if none is named"""
     tasks: tuple[str, ...] = ()
@@ -36,10 +34,8 @@ class Options:
     """updates of a run, instead of the budget's"""
     seeds: tuple[int, ...] | None = None
     """seeds, instead of the budget's"""
-    presets: bool = True
-    """give a method its authors' constants for the robot or the shift, where it has them (`tabb train --preset`)"""
     out: Path | None = None
-    """folder of the runs and the report; runs/benchmark/<suite>-<budget> if not given"""
+    """folder of the runs and the report; runs/<command>/<suite>-<budget> if not given"""
     jobs: int | None = None
     """runs at the same time, one core each (CPU only); as many as there are cores if not given"""
     ray: str | None = None
@@ -54,45 +50,69 @@ class Options:
     """run nothing; report what is finished"""
 
 
+@dataclasses.dataclass(frozen=True)
+class Options(Grid):
+    """What to compare, and where."""
+
+    methods: tuple[str, ...] = ("tabb", "target-only", "pooled")
+    """learners, RULE or RULE@BACKBONE, see `tabb train --help`"""
+    presets: bool = True
+    """give a method its authors' constants for the robot or the shift, where it has them (`tabb train --preset`)"""
+
+
 def run(arguments: Sequence[str]) -> int:
-    from tabb.commands.carry_out import carry_out, check_ray
     from tabb.commands.learners import learners_of
-    from tabb.data.catalogue import resolve
-    from tabb.experiments.benchmark import Comparison, gather, places_of
-    from tabb.training.pool import write_plan
-    from tabb.training.run import check_seeds
 
     options = parse(Options, arguments, "tabb benchmark", "Compare methods over the tasks of a suite.")
     learners = learners_of(options.methods)
     for learner in learners:
         learner.backbone.check_rule(learner.rule)
-    methods = tuple(learner.name for learner in learners)
-    if not (methods and options.sources and options.targets):
-        raise UsageError("name at least one method, one source quality and one target quality")
-    updates, count = BUDGETS[options.budget]
-    seeds = check_seeds(range(count) if options.seeds is None else options.seeds)
-    updates = updates if options.updates is None else options.updates
-    if updates < 1:
-        raise UsageError(f"--updates {updates}: must be at least 1")
-    places = places_of(options.suite, options.robots, options.tasks, options.sources, options.targets)
-    comparison = Comparison(places, methods, tuple(seeds), updates, presets=options.presets)
+    if not learners:
+        raise UsageError("name at least one method")
+    comparison = comparison_of(options, tuple(learner.name for learner in learners), presets=options.presets)
     root = options.out or Path("runs") / "benchmark" / f"{options.suite}-{options.budget}"
-    gather(comparison, root)  # a folder of other runs is refused before anything is trained
-    if not options.report:
-        check_ray(options)
-        for place in places:  # data that are not there are named before anything is trained
-            resolve(place.source, place.task, "source")
-            resolve(place.target, place.task, "target")
-        write_plan(root, comparison.plan(), replace=True)
-        carry_out(root, options)
-    table = gather(comparison, root)
-    if not table:
-        raise UsageError(f"{root}: no run is finished")
-    _report(comparison, table, root, options)
+    _report(comparison, finished(comparison, root, options), root, options)
     return 0
 
 
-def _report(comparison, table, root: Path, options: Options) -> None:  # type: ignore[no-untyped-def]
+def comparison_of(grid: Grid, methods: tuple[str, ...], **more: Any) -> Comparison:
+    """The methods on all of the grid; `more` are fields of `Comparison`. Raises `UsageError` for what there is not."""
+    from tabb.experiments.benchmark import places_of
+    from tabb.training.run import check_seeds
+
+    if not (grid.sources and grid.targets):
+        raise UsageError("name at least one source quality and one target quality")
+    updates, count = BUDGETS[grid.budget]
+    seeds = check_seeds(range(count) if grid.seeds is None else grid.seeds)
+    updates = updates if grid.updates is None else grid.updates
+    if updates < 1:
+        raise UsageError(f"--updates {updates}: must be at least 1")
+    places = places_of(grid.suite, grid.robots, grid.tasks, grid.sources, grid.targets)
+    return Comparison(places, methods, tuple(seeds), updates, **more)
+
+
+def finished(comparison: Comparison, root: Path, grid: Grid) -> Table:
+    """Run the cells that are missing in `root`, unless only a report is asked for; the scores of all that are there."""
+    from tabb.commands.carry_out import carry_out, check_ray
+    from tabb.data.catalogue import resolve
+    from tabb.experiments.benchmark import gather
+    from tabb.training.pool import write_plan
+
+    gather(comparison, root)  # a folder of other runs is refused before anything is trained
+    if not grid.report:
+        check_ray(grid)
+        for place in comparison.places:  # data that are not there are named before anything is trained
+            resolve(place.source, place.task, "source")
+            resolve(place.target, place.task, "target")
+        write_plan(root, comparison.plan(), replace=True)
+        carry_out(root, grid)
+    table = gather(comparison, root)
+    if not table:
+        raise UsageError(f"{root}: no run is finished")
+    return table
+
+
+def _report(comparison: Comparison, table: Table, root: Path, options: Options) -> None:
     """Print the tables, and write them with the figures."""
     from tabb.data.storage import atomic
     from tabb.evaluation.figures import interval_bars, profiles
@@ -101,7 +121,7 @@ def _report(comparison, table, root: Path, options: Options) -> None:  # type: i
 
     ours = comparison.methods[0]
     found = verdicts(table, comparison.methods, ours)
-    finished = sum(len(scores) for row in table.values() for scores in row.values())
+    done = sum(len(scores) for row in table.values() for scores in row.values())
     text = "\n".join(
         [
             f"# {options.suite}: {', '.join(comparison.methods)}",
@@ -126,4 +146,4 @@ def _report(comparison, table, root: Path, options: Options) -> None:  # type: i
     profiles(scores, root / "profiles.png")
     interval_bars({method: told["interquartile_mean"] for method, told in found.items()}, root / "intervals.png")
     print(text)
-    print(f"{finished} of {len(list(comparison.cells()))} cells; report, scores.csv and figures: {root}")
+    print(f"{done} of {len(list(comparison.cells()))} cells; report, scores.csv and figures: {root}")

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
-from tabb.commands.options import jobs_of, parse, without
+import tyro
+
+from tabb.commands.cells import CellFigure, Cells, print_results, run_figure
+from tabb.commands.options import parse
 from tabb.errors import UsageError
 from tabb.experiments.oracle import RANKINGS, Oracle
-from tabb.training.pool import PARENT, follow_parent, run_commands
+from tabb.experiments.transfer import Transfer
 
-FIGURES = {"oracle": "which ranking of source rows foresees the oracle Bellman error? (the paper's Figure 3)"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(Oracle):
-    """What to compute, and where to keep it."""
-
-    tasks: tuple[str, ...] = ()
-    """tasks, see `tabb tasks`; the twelve of OTDF if none is named"""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """seeds of V, of what rankings fit, and of the rows drawn"""
-    out: Path = Path("runs/figures/oracle")
-    """folder of the results; what it holds is not computed again"""
-    jobs: int | None = None
-    """cells at the same time, one core each (CPU only); as many as there are cores if not given"""
+FIGURES = {
+    "oracle": "which ranking of source rows foresees the oracle Bellman error? (the paper's Figure 3)",
+    "quality": "mean scores by quality of source and target data, from a benchmark's runs (Figure 2, right)",
+    "intensity": "scores against the level of a shift, from a benchmark's runs (the paper's Figure 2, left)",
+    "transfer": "do source rows that look like target rows lead to the same return there? (the paper's Figure 1)",
+}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -40,62 +33,128 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     if arguments[0] not in FIGURES:
         raise UsageError(f"unknown figure {arguments[0]!r}: use one of {', '.join(names)}")
-    return _oracle(list(arguments[1:]))
+    if arguments[0] in ("quality", "intensity"):
+        return _of_runs(arguments[0], list(arguments[1:]))
+    return run_figure({"oracle": _ORACLE, "transfer": _TRANSFER}[arguments[0]], list(arguments[1:]))
 
 
-def _oracle(arguments: list[str]) -> int:
-    from tabb.environments.tasks import TASKS, get_task
-    from tabb.evaluation.figures import kept_curves
-    from tabb.experiments.oracle import cell_file, read_cell, table
-    from tabb.training.run import check_seeds
+# --- oracle ---
 
-    follow_parent()
-    options = parse(Options, arguments, "tabb figure oracle", FIGURES["oracle"])
-    unknown = [name for name in options.rankings if name not in RANKINGS]
-    if unknown or not options.rankings:
+
+@dataclasses.dataclass(frozen=True)
+class OracleOptions(Cells, Oracle):
+    """What to compute, and where to keep it."""
+
+    out: Path = Path("runs/figures/oracle")
+    """folder of the results; what it holds is not computed again"""
+
+
+def _check_oracle(settings: Oracle) -> None:
+    unknown = [name for name in settings.rankings if name not in RANKINGS]
+    if unknown or not settings.rankings:
         raise UsageError(f"--rankings {' '.join(unknown)}: use some of {', '.join(RANKINGS)}")
-    for name in ("rows", "updates"):
-        if getattr(options, name) < 2:
-            raise UsageError(f"--{name} {getattr(options, name)}: must be at least 2")
-    tasks = options.tasks or tuple(task.name for task in TASKS.values() if "otdf" in task.suites)
-    cells = [(get_task(task).name, seed) for task in tasks for seed in check_seeds(options.seeds)]
-    missing = [cell for cell in cells if not cell_file(options.out, *cell).exists()]
-    jobs = jobs_of(options.jobs)
-    if jobs > 1 and len(missing) > 1:
-        others = without(arguments, ("--tasks", "--seeds", "--jobs"))
-        alone = [["--tasks", task, "--seeds", str(seed), "--jobs", "1"] for task, seed in missing]
-        run_commands([["figure", "oracle", *others, *one] for one in alone], jobs)
-    else:
-        for task, seed in missing:
-            _cell(options, task, seed)
-    results = [read_cell(options.out, task, seed, _oracle_of(options)) for task, seed in cells]
-    if os.environ.get(PARENT):
-        return 0  # one of several processes: the picture is the parent's
-    picture = options.out / "oracle.png"
-    kept_curves(results, picture)
-    print(f"\nrank correlation with the oracle Bellman error, mean over {len(options.seeds)} seed(s):\n")
-    print(table(results))
-    print(f"\npicture: {picture}\nresults: {options.out}")
-    return 0
 
 
-def _cell(options: Options, task: str, seed: int) -> None:
-    from tabb.data import read
-    from tabb.data.catalogue import resolve
+def _oracle_cell(
+    options: OracleOptions, settings: Oracle, task: str, seed: int, source: Any, target: Any, tell: Any
+) -> None:
     from tabb.experiments.oracle import run_cell
 
-    source = read(resolve(options.source, task, "source")).transitions
-    target = read(resolve(options.target, task, "target")).transitions
-    begun = set()
-
-    def tell(what: str, share: float) -> None:
-        if what not in begun:
-            begun.add(what)
-            print(f"{task} seed {seed}: {what} ...", file=sys.stderr, flush=True)
-
-    run_cell(_oracle_of(options), task, seed, source, target, options.out, tell)
+    run_cell(settings, task, seed, source, target, options.out, tell)
 
 
-def _oracle_of(options: Options) -> Oracle:
-    """The part of the options that a cell depends on."""
-    return Oracle(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Oracle)})
+def _finish_oracle(results: Sequence[Mapping[str, Any]], options: OracleOptions, seeds: int) -> None:
+    from tabb.evaluation.figures import kept_curves
+    from tabb.experiments.oracle import table
+
+    picture = options.out / "oracle.png"
+    kept_curves(results, picture)
+    heading = f"rank correlation with the oracle Bellman error, mean over {seeds} seed(s):"
+    print_results(picture, options.out, heading, table(results))
+
+
+_ORACLE = CellFigure("oracle", FIGURES["oracle"], OracleOptions, Oracle, _check_oracle, _oracle_cell, _finish_oracle)
+
+
+# --- transfer ---
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferOptions(Cells, Transfer):
+    """What to compute, and where to keep it."""
+
+    out: Path = Path("runs/figures/transfer")
+    """folder of the results; what it holds is not computed again"""
+    values: Path | None = None
+    """folder of value functions, such as the `values` of `tabb figure oracle` with the same data and updates: V is read
+    from there, or trained and kept there; `values` in the folder of the results if not given"""
+
+
+def _check_transfer(settings: Transfer) -> None:
+    if settings.horizon < 1:
+        raise UsageError(f"--horizon {settings.horizon}: must be at least 1")
+    if settings.rows < 10:
+        raise UsageError(f"--rows {settings.rows}: must be at least 10, one for each tenth")
+
+
+def _transfer_cell(
+    options: TransferOptions, settings: Transfer, task: str, seed: int, source: Any, target: Any, tell: Any
+) -> None:
+    from tabb.experiments.transfer import run_cell
+
+    run_cell(settings, task, seed, source, target, options.out, options.values or options.out / "values", tell)
+
+
+def _finish_transfer(results: Sequence[Mapping[str, Any]], options: TransferOptions, seeds: int) -> None:
+    from tabb.evaluation.transfer_figure import transfer_panels
+    from tabb.experiments.transfer import tables
+
+    picture = options.out / "transfer.png"
+    transfer_panels(results, picture)
+    print_results(picture, options.out, *tables(results, seeds))
+
+
+_TRANSFER = CellFigure(
+    "transfer", FIGURES["transfer"], TransferOptions, Transfer, _check_transfer, _transfer_cell, _finish_transfer
+)
+
+
+# --- of finished runs ---
+
+
+@dataclasses.dataclass(frozen=True)
+class RunsOptions:
+    """Which runs to draw."""
+
+    runs: Annotated[Path, tyro.conf.Positional]
+    """folder of `tabb benchmark`; what is finished there is drawn"""
+    methods: tuple[str, ...] = ()
+    """methods to draw, as `tabb benchmark` took them; all that are there if none is named"""
+    out: Path | None = None
+    """folder of the pictures; that of the runs if not given"""
+
+
+def _of_runs(name: str, arguments: list[str]) -> int:
+    from tabb.evaluation.run_figures import intensity_curves, quality_maps
+    from tabb.experiments import finished
+
+    options = parse(RunsOptions, arguments, f"tabb figure {name}", FIGURES[name])
+    table = finished.read_cells(options.runs)
+    methods = finished.methods_of(table, options.methods)
+    out = options.out or options.runs
+    pictures = []
+    if name == "quality":
+        grids = finished.quality_grids(table, methods)
+        told = finished.grids_as_markdown(grids)
+        for grid in grids:
+            pictures.append(out / f"quality-{grid.robot}.png")
+            quality_maps(grid, pictures[-1])
+    else:
+        lines = finished.intensity_lines(table, methods)
+        told = finished.lines_as_markdown(lines)
+        pictures.append(out / "intensity.png")
+        intensity_curves(lines, pictures[-1])
+        told += "".join(f"\n\n{note}" for note in finished.same_physics(table))
+    print(told)
+    print("\n" + "\n".join(f"picture: {picture}" for picture in pictures))
+    return 0

@@ -78,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
         from tabb.rules import RULES
 
         raise UsageError(f"name the rule first, e.g. `tabb train tabb ...`: one or more of {', '.join(RULES)}")
-    options: Any = parse(_options_for(learners), others, " ".join(["tabb train", *names]), _description(names))
+    options: Any = parse(options_for(learners), others, " ".join(["tabb train", *names]), _description(names))
     opener(options.track)  # what is missing is said before data are read and programs compiled
     if options.resume is not None:
         _only_resume(arguments)
@@ -112,7 +112,7 @@ def _suites(arguments: Sequence[str]) -> tuple[str, ...]:
     return ALL_TASKS[values[-1]].suites if values and values[-1] in ALL_TASKS else ()
 
 
-def _options_for(learners: list[Chosen]) -> type[Options]:
+def options_for(learners: list[Chosen]) -> type[Options]:
     """The options of `tabb train`, with those of the rule and its backbone where there is just one of them."""
     rules = {learner.rule: learner.rule for learner in learners}
     backbones = {learner.backbone: learner.backbone for learner in learners}
@@ -214,6 +214,8 @@ def _here(rule: Any, options: Any, task: str, paths: dict[str, list[Path]], root
 
     loaded = {domain: read(files) for domain, files in paths.items()}
     _check_data(loaded, options.engine, options.progress != "none")
+    if options.progress != "none":
+        _tell_limits(loaded, options)
     origin = {
         domain: {"files": [str(file.resolve()) for file in files], "report": _short(loaded[domain].report)}
         for domain, files in paths.items()
@@ -225,7 +227,7 @@ def _here(rule: Any, options: Any, task: str, paths: dict[str, list[Path]], root
         loaded["target"].transitions,
         task=None if task == NO_TASK else task,
         seeds=options.seeds,
-        settings=_settings(options),
+        settings=settings_of(options),
         folder=root,
         env_factory=env_factory_of(options.env) if options.env else None,
         progress=options.progress,
@@ -349,6 +351,14 @@ def _tell(domain: str, report: Report) -> None:
         print(f"tabb: warning: {domain}: {note}", file=sys.stderr)
 
 
+def _tell_limits(loaded: dict[str, Loaded], options: Any) -> None:
+    """Say where a run learns from fewer rows than there are."""
+    for domain, data in loaded.items():
+        rows = getattr(options, f"{domain}_rows")
+        if rows is not None and rows < len(data.transitions):
+            print(f"{domain}: {rows:,} of these rows are used (--{domain}-rows)", file=sys.stderr)
+
+
 def _check_engine(loaded: dict[str, Any], engine: str) -> None:
     """Data of one engine evaluated on the other would hide a shift as large as gravity's."""
     for domain, data in loaded.items():
@@ -378,6 +388,6 @@ def _word(spec: str) -> str:
     return "+".join(re.sub(r"[^\w.-]", "_", Path(part).stem) for part in spec.split("+"))
 
 
-def _settings(options: Options) -> Settings:
+def settings_of(options: Options) -> Settings:
     """The part of the options that a run is made of."""
     return Settings(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)})

@@ -31,7 +31,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
 
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for (name, runs), colour in zip(curves.items(), _colours(curves), strict=True):
+    for (name, runs), colour in zip(curves.items(), colours(curves), strict=True):
         updates = np.array([update for update, _ in runs[0]]) / 1000
         means = np.array([[evaluation.mean for _, evaluation in run] for run in runs])
         if len(runs) > 1:
@@ -50,7 +50,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
     axes.grid(axis="y", alpha=0.25)
     axes.set_xlim(left=0)
     axes.legend(frameon=False, loc="best")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def kept_curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -91,7 +91,7 @@ def kept_curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.supylabel("mean oracle error / that of all rows", fontsize=10)
     handles, labels = panels.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(5, len(labels)), frameon=False, fontsize=9)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
@@ -104,7 +104,7 @@ def profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) ->
     limits = np.linspace(0.0, max(highest, 1.0) * 1.05, 200)
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
-    for name, colour in zip(scores, _colours(scores), strict=True):
+    for name, colour in zip(scores, colours(scores), strict=True):
         axes.plot(limits, performance_profile(scores[name], limits), color=colour, linewidth=1.8, label=name)
     axes.set_xlabel("normalised score")
     axes.set_ylabel("share of runs above it")
@@ -113,7 +113,7 @@ def profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) ->
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def interval_bars(estimates: Mapping[str, Mapping[str, float]], path: Path) -> None:
@@ -123,7 +123,7 @@ def interval_bars(estimates: Mapping[str, Mapping[str, float]], path: Path) -> N
     names = sorted(estimates, key=lambda name: estimates[name]["value"])
     figure = Figure(figsize=(6.4, 0.9 + 0.4 * len(names)), layout="constrained")
     axes = figure.add_subplot()
-    for height, (name, colour) in enumerate(zip(names, _colours(names), strict=True)):
+    for height, (name, colour) in enumerate(zip(names, colours(names), strict=True)):
         found = estimates[name]
         axes.plot([found["low"], found["high"]], [height, height], color=colour, linewidth=6, alpha=0.4)
         axes.plot(found["value"], height, marker="|", markersize=14, markeredgewidth=2.5, color=colour)
@@ -132,17 +132,38 @@ def interval_bars(estimates: Mapping[str, Mapping[str, float]], path: Path) -> N
     axes.set_xlabel("interquartile mean of normalised scores, with 95 % interval")
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    _save(figure, path)
+    save_png(figure, path)
 
 
-def _colours(names: Iterable[str]) -> list[str]:
+def difference_bars(differences: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Draw mean differences to the default with their intervals (where there are any), the first on top."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(differences)), layout="constrained")
+    axes = figure.add_subplot()
+    for height, found in enumerate(differences.values()):
+        sure = found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
+        colour = COLOURS["tabb"] if sure else COLOURS["pooled"]
+        if found["low"] is not None:
+            axes.plot([found["low"], found["high"]], [height, height], color=colour, linewidth=5, alpha=0.4)
+        axes.plot(found["value"], height, marker="|", markersize=11, markeredgewidth=2.5, color=colour)
+    axes.axvline(0.0, color="#000000", linewidth=0.6, linestyle=":")
+    axes.set_yticks(range(len(differences)), list(differences))
+    axes.set_ylim(len(differences) - 0.3, -0.7)
+    axes.set_xlabel("normalised score less that of the default, with 95 % interval")
+    axes.grid(axis="x", alpha=0.25)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    save_png(figure, path)
+
+
+def colours(names: Iterable[str]) -> list[str]:
     """A colour for each method: its own, or one of the others in turn."""
     others = itertools.cycle(OTHER_COLOURS)
     return [COLOURS[name] if name in COLOURS else next(others) for name in names]
 
 
-def _save(figure: Any, path: Path) -> None:
-    """As a PNG, whole or not at all."""
+def save_png(figure: Any, path: Path) -> None:
+    """Write a figure as a PNG, whole or not at all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)

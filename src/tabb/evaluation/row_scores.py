@@ -31,6 +31,7 @@ from tabb.training.checkpoint import load_tree
 from tabb.training.config import backbone_of, fingerprint, rule_from_plain, settings_from
 from tabb.training.folder import RunFolder
 from tabb.training.held_out import split
+from tabb.training.limit import kept_rows
 from tabb.training.loop import Learner
 from tabb.transitions import Transitions
 
@@ -93,7 +94,7 @@ def open_run(folder: str | Path, source: Files | None = None, target: Files | No
 
 
 def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: str) -> Loaded:
-    """The run's data of one domain, from where it was read then or from `given`; rewards are those it learned from.
+    """The run's data of one domain, from where it was read then or from `given`: rows and rewards that it learned from.
 
     Raises:
         UsageError: it was trained from arrays and no files are given, or on other data than these.
@@ -108,6 +109,11 @@ def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: s
     if offset:
         rows = loaded.transitions
         loaded = loaded._replace(transitions=dataclasses.replace(rows, reward=rows.reward + offset))
+    settings = settings_from(config)
+    kept = kept_rows(loaded.transitions, getattr(settings, f"{domain}_rows"), settings.rows_seed)
+    if len(kept) < len(loaded.transitions):
+        report = dataclasses.replace(loaded.report, kept_rows=loaded.report.kept_rows[kept])
+        loaded = loaded._replace(transitions=loaded.transitions[kept], report=report)
     if fingerprint(loaded.transitions) != config["data"][domain]:
         raise UsageError(
             f"{loaded.report.name}: is not the {domain} data that {folder} was trained on; name them with --{domain}"
@@ -120,8 +126,9 @@ def score_rows(folder: str | Path, source: Files | None = None, target: Files | 
 
     Columns of a `tabb` run, in units of return but for the last: `own_backup` b [N], `predicted_backup` b̂ [N, K],
     `tbm` |mean_k b̂ - b| (of form agreed: |b̂_agreed - b|), `tbm_plus` with the uncertainty of the run's β, and `weight`
-    in [f, 1], whose unit is the mean over all source rows (in training it was that over a batch). Of another rule: the
-    static scores that it keeps per row, under its names. Always `file_row` and `episode`.
+    in [f, 1], whose unit is the mean over all source rows (in training it was that over a batch) and into
+    which no `value_noise` went. Of another rule: the static scores that it keeps per row, under its names. Always
+    `file_row` and `episode`.
 
     Raises as `open_run` does, and `UsageError` for a rule that keeps no score.
     """
@@ -152,19 +159,21 @@ def scores_of(run: Finished, folder: str | Path) -> RowScores:
 
 def tabb_scores(rule: TABB, run: Finished) -> dict[str, NDArray[Any]]:
     """Backups, mismatches and weights of all source rows, with V after the last update."""
-    own, predicted = backups(rule, run, run.domains.source, rule.columns(run.models, run.domains))
+    columns = rule.columns(run.models, run.domains)
+    own, predicted = backups(rule, run, run.domains.source, columns)
     mismatch = rule.mismatch(predicted, own)
-    unit = jnp.mean(mismatch)
+    doubt = columns["distance"] if rule.weigh_by == "similarity" else mismatch
+    unit = jnp.mean(doubt)
     if rule.scale == "target":
-        columns = rule.target_columns(run.models, run.domains)
-        unit = jnp.mean(target_bellman_mismatch(*backups(rule, run, run.domains.target, columns)[::-1], 0.0))
+        of_target = rule.target_columns(run.models, run.domains)
+        unit = jnp.mean(target_bellman_mismatch(*backups(rule, run, run.domains.target, of_target)[::-1], 0.0))
     certain = dataclasses.replace(rule, uncertainty=0.0)
     found = {
         "own_backup": own,
         "predicted_backup": predicted,
         "tbm": certain.mismatch(predicted, own),
         "tbm_plus": mismatch,
-        "weight": soft_weight(mismatch, rule.temperature, unit, rule.least_weight),
+        "weight": soft_weight(doubt, rule.temperature, unit, rule.least_weight),
     }
     return {name: np.asarray(column) for name, column in found.items()}
 

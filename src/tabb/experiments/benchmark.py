@@ -59,6 +59,8 @@ class Comparison:
     """options of `tabb train` for every cell"""
     presets: bool = True
     """whether a method takes its authors' constants for the robot or the shift, where it has them"""
+    variants: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """of methods that are no learner's name: the learner and options of `tabb train`, where {seed} is the run's seed"""
 
     def cells(self) -> Iterator[tuple[Place, str, int, Cell]]:
         """Every run, once; place, method and seed with it."""
@@ -68,11 +70,13 @@ class Comparison:
                     yield place, method, seed, self._cell(place, method, seed)
 
     def _cell(self, place: Place, method: str, seed: int) -> Cell:
-        source = place.source if _draws_source(method) else "none"
+        learner, *options = self.variants.get(method, (method,))
+        source = place.source if _draws_source(learner) else "none"
         folder = Path(place.task) / f"{source}-{place.target}" / method / f"seed{seed}"
-        arguments = [method, "--task", place.task, "--source", place.source, "--target", place.target]
+        arguments = [learner, "--task", place.task, "--source", place.source, "--target", place.target]
         arguments += ["--updates", str(self.updates), "--seeds", str(seed), *self.arguments]
-        if self.presets and (preset := preset_for(method, ALL_TASKS[place.task])):
+        arguments += [option.replace("{seed}", str(seed)) for option in options]
+        if self.presets and (preset := preset_for(learner, ALL_TASKS[place.task])):
             arguments += ["--preset", preset]
         return Cell(f"{place} {method} seed {seed}", str(folder), arguments, self.updates)
 

@@ -29,14 +29,14 @@ from tabb.evaluation.oracle import (
     rank_correlation,
     usable_rows,
 )
-from tabb.networks import MLP, mlp
+from tabb.experiments.cells import keep_cell
+from tabb.networks import mlp
 from tabb.rules import RULES, TABB, Pooled, Rule
 from tabb.rules.fitting import Report, step_normaliser, steps
 from tabb.rules.tabb import row_backups
 from tabb.training.cache import prepared
 from tabb.training.checkpoint import load_tree, save_tree
-from tabb.training.config import Settings, environment, fingerprint, from_plain, plain
-from tabb.training.folder import read_json, write_json
+from tabb.training.config import Settings, fingerprint, plain
 from tabb.training.loop import Learner, compiled_updates, pack_data
 from tabb.transitions import Transitions
 
@@ -81,11 +81,18 @@ class Case:
 # --- Rankings: the larger, the less to be trusted ---
 
 
+def mismatch_of(
+    rule: TABB, columns: dict[str, jax.Array], rows: Transitions, value: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
+    """The mismatch of (normalised) source rows, as `rule` has it."""
+    own, predicted = row_backups(rows.reward, rows.terminal, rows.next_observation, columns, value, IQL().discount)
+    return rule.mismatch(predicted, own)
+
+
 def _mismatch(case: Case, uncertainty: float) -> jax.Array:
-    columns, source = case.columns(case.oracle.tabb), case.domains.source[case.rows]
-    discount = IQL().discount
-    own, predicted = row_backups(source.reward, source.terminal, source.next_observation, columns, case.value, discount)
-    return dataclasses.replace(case.oracle.tabb, uncertainty=uncertainty).mismatch(predicted, own)
+    rule = case.oracle.tabb
+    source = case.domains.source[case.rows]
+    return mismatch_of(dataclasses.replace(rule, uncertainty=uncertainty), case.columns(rule), source, case.value)
 
 
 def _prediction(case: Case) -> jax.Array:
@@ -94,11 +101,12 @@ def _prediction(case: Case) -> jax.Array:
     return jnp.linalg.norm(shift, axis=-1)
 
 
-def _nearest(case: Case) -> NDArray[np.float64]:
-    normaliser = step_normaliser(case.domains)
-    alive = np.asarray(case.domains.target.terminal) == 0
-    target = normaliser(steps(case.domains.target))[alive]
-    return nearest_distance(np.asarray(normaliser(steps(case.domains.source[case.rows]))), np.asarray(target))
+def distances(domains: Domains, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    """How far these source rows, none of them terminal, lie from the nearest target row in standardised (s, a, s')."""
+    normaliser = step_normaliser(domains)
+    alive = np.asarray(domains.target.terminal) == 0
+    target = normaliser(steps(domains.target))[alive]
+    return nearest_distance(np.asarray(normaliser(steps(domains.source[rows]))), np.asarray(target))
 
 
 def _one_step(case: Case) -> NDArray[np.float64]:
@@ -114,7 +122,7 @@ RANKINGS: dict[str, Callable[[Case], Any]] = {
     "igdf": lambda case: -case.columns(RULES["igdf"]())["score"],
     "otdf": lambda case: -case.columns(RULES["otdf"]())["score"],
     "bosa": lambda case: -case.columns(RULES["bosa"]())["log_likelihood"],
-    "nearest": _nearest,
+    "nearest": lambda case: distances(case.domains, case.rows),
     "one-step": _one_step,
 }
 
@@ -122,60 +130,38 @@ RANKINGS: dict[str, Callable[[Case], Any]] = {
 # --- A cell ---
 
 
-def cell_file(folder: Path, task: str, seed: int) -> Path:
-    """Where a cell's result is kept."""
-    return folder / f"{task}-seed{seed}.json"
-
-
 def run_cell(
     oracle: Oracle, task_name: str, seed: int, source: Transitions, target: Transitions, folder: Path, tell: Report
 ) -> None:
     """Compute one task and seed and keep the result in `folder`."""
     task = get_task(task_name)
-    about = {
-        "task": task.name,
-        "seed": seed,
-        "settings": plain(oracle),
-        "data": {"source": fingerprint(source), "target": fingerprint(target)},
-    }
-    result = about | _measured(oracle, task, seed, source, target, folder, tell) | {"environment": environment()}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(cell_file(folder, task.name, seed), result)
-
-
-def read_cell(folder: Path, task: str, seed: int, oracle: Oracle) -> dict[str, Any]:
-    """The result of a cell. Raises `RunError` if it was computed with other settings."""
-    file = cell_file(folder, task, seed)
-    found = read_json(file)
-    # Read and written again: settings that a cell from before did not have yet have their defaults.
-    if plain(from_plain(Oracle, found.get("settings") or {})) != plain(oracle):
-        raise RunError(f"{file}: was computed with other settings; choose another folder with --out")
-    return found
+    data = {"source": fingerprint(source), "target": fingerprint(target)}
+    keep_cell(oracle, task.name, seed, data, _measured(oracle, task, seed, source, target, data, folder, tell), folder)
 
 
 def _measured(
-    oracle: Oracle, task: Task, seed: int, source: Transitions, target: Transitions, folder: Path, tell: Report
+    oracle: Oracle,
+    task: Task,
+    seed: int,
+    source: Transitions,
+    target: Transitions,
+    data: dict[str, str],
+    folder: Path,
+    tell: Report,
 ) -> dict[str, Any]:
     domains = make_domains(source, target)
-    net = learned_value(domains, oracle.updates, seed, folder / "values" / f"{task.name}-seed{seed}.npz", tell)
-
-    def value(observation: jax.Array) -> jax.Array:
-        return net(observation)[..., 0]
-
+    value = learned_value(domains, data, oracle.updates, seed, value_file(folder / "values", task.name, seed), tell)
     rows = usable_rows(task, source, oracle.rows, seed)
     tell("simulator", 0.0)
     truth = ask_target(task, source[rows])
     error = oracle_error(
         lambda raw: np.asarray(value(domains.normaliser(jnp.asarray(raw)))), source[rows], truth, IQL().discount
     )
-    data = {"source": fingerprint(source), "target": fingerprint(target)}
     known: dict[str, dict[str, jax.Array]] = {}
 
     def columns(rule: Rule) -> dict[str, jax.Array]:
         if rule.name not in known:
-            key = jax.random.split(jax.random.key(seed), 3)[1]  # as a training run of this seed has it
-            models = prepared(rule, domains, data, Settings().normalise, key, tell, lambda note: None)
-            known[rule.name] = {name: column[rows] for name, column in rule.columns(models, domains).items()}
+            known[rule.name] = prepared_columns(rule, domains, data, seed, rows, tell)
         return known[rule.name]
 
     following = np.asarray(domains.normaliser(jnp.asarray(truth.next_observation)))
@@ -192,28 +178,47 @@ def _measured(
     }
 
 
-def learned_value(domains: Domains, updates: int, seed: int, file: Path, tell: Report) -> MLP:
-    """V of pooled IQL after so many updates; read from `file` if it is there, so that rankings can be tried anew."""
+def prepared_columns(
+    rule: Rule, domains: Domains, data: dict[str, str], seed: int, rows: NDArray[np.intp], tell: Report
+) -> dict[str, jax.Array]:
+    """What `rule` prepares for these source rows, as a training run of this seed has it."""
+    key = jax.random.split(jax.random.key(seed), 3)[1]
+    models = prepared(rule, domains, data, Settings().normalise, key, tell, lambda note: None)
+    return {name: column[rows] for name, column in rule.columns(models, domains).items()}
+
+
+def value_file(folder: Path, task: str, seed: int) -> Path:
+    """Where the value function of a task and seed is kept in a folder of them."""
+    return folder / f"{task}-seed{seed}.npz"
+
+
+def learned_value(
+    domains: Domains, data: Mapping[str, str], updates: int, seed: int, file: Path, tell: Report
+) -> Callable[[jax.Array], jax.Array]:
+    """V of pooled IQL after so many updates, of normalised observations; read from `file` if it is there.
+
+    `data` are the fingerprints of both data sets. Raises `RunError` if `file` holds V of other data or another length.
+    """
     backbone = IQL()
     learner = Learner(backbone, Pooled(), updates)
     sizes = Sizes(domains.target.observation_size, domains.target.action_size)
-    about = {"updates": updates, "seed": seed, "backbone": plain(backbone)}
-    template = mlp(jax.random.key(0), (sizes.observation, *backbone.hidden, 1))
+    about = {"updates": updates, "seed": seed, "backbone": plain(backbone), "data": dict(data)}
     if file.exists():
-        value, header = load_tree(file, template)
+        net, header = load_tree(file, mlp(jax.random.key(0), (sizes.observation, *backbone.hidden, 1)))
         if header != about:
             raise RunError(f"{file}: holds a value function of another run; choose another folder with --out")
-        return value
-    init_key, _, draw_key = jax.random.split(jax.random.key(seed), 3)
-    state, data = learner.init(sizes, init_key), pack_data(domains, {})
-    stretch = max(1, updates // 20)
-    for first in range(0, updates, stretch):
-        tell("V of pooled IQL", first / updates)
-        state, _ = compiled_updates(learner, (), data, draw_key, state, first, min(first + stretch, updates))
-        jax.block_until_ready(state)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_tree(file, state.value, about)
-    return state.value
+    else:
+        init_key, _, draw_key = jax.random.split(jax.random.key(seed), 3)
+        state, packed = learner.init(sizes, init_key), pack_data(domains, {})
+        stretch = max(1, updates // 20)
+        for first in range(0, updates, stretch):
+            tell("V of pooled IQL", first / updates)
+            state, _ = compiled_updates(learner, (), packed, draw_key, state, first, min(first + stretch, updates))
+            jax.block_until_ready(state)
+        net = state.value
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_tree(file, net, about)
+    return lambda observation: net(observation)[..., 0]
 
 
 # --- All cells together ---

@@ -76,6 +76,21 @@ def step_normaliser(domains: Domains) -> Normaliser:
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
 
 
+def nearest_distances(domains: Domains) -> Float[Array, " n"]:
+    """Distance of each source row to the nearest target row in standardised (s, a, s'); of terminal rows the mean."""
+    normaliser = step_normaliser(domains)
+    target = normaliser(steps(domains.target)[with_next(domains.target, "target")])
+    rows = normaliser(steps(domains.source))
+    # Differences, not products of rows: rows that are equal have distance 0. A few at once: they are large.
+    found = jax.jit(
+        lambda rows, target: jax.lax.map(
+            lambda row: jnp.sqrt(jnp.min(jnp.sum((target - row) ** 2, axis=-1))), rows, batch_size=16
+        )
+    )(rows, target)
+    alive = 1.0 - domains.source.terminal
+    return jnp.where(alive > 0, found, jnp.sum(alive * found) / jnp.maximum(jnp.sum(alive), 1.0))
+
+
 def outcome_scales(source: Transitions) -> tuple[Float[Array, " s"], Float[Array, ""]]:
     """Units of a step's outcome: the spread of the changes s' - s, entry by entry, and of the rewards."""
     change = source.next_observation - source.observation

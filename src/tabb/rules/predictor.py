@@ -38,6 +38,9 @@ class PredictorConfig:
     form: Literal["residual", "direct", "agreed"] = "residual"
     """whether target heads correct the source head or predict on their own, or several hypotheses of the shift are
     fitted together with the dynamics, and what they agree on counts (rules/shift_hypotheses.py)"""
+    source_head: bool = True
+    """fit a head on the source too, which shapes the encoders (space latent); without it they learn from the few target
+    rows alone (form direct)"""
     heads: int = 5
     """K, the number of target heads; their spread estimates the predictor's error"""
     updates: int = 5_000
@@ -67,6 +70,8 @@ class PredictorConfig:
                 raise UsageError(f"predictor {name}={getattr(self, name)!r} is unknown: use {' or '.join(known)}")
         if self.form == "agreed" and self.space != "raw":
             raise UsageError("predictor form agreed works on observations: use space raw, or form residual or direct")
+        if not self.source_head and self.form != "direct":
+            raise UsageError(f"predictor form {self.form} builds on the source head: without it use form direct")
         if not self.target_shares or not all(0 <= share <= 1 for share in self.target_shares):
             raise UsageError(f"predictor target_shares={self.target_shares}: give numbers in [0, 1], one at least")
         for name in ("heads", "updates", "batch_size", "latent_size", "hidden"):
@@ -223,8 +228,9 @@ def prediction_loss(
     target: Transitions,
     noise: tuple[Float[Array, "b s"], Float[Array, "b a"]],
     weights: Float[Array, "b k"],
+    source_head: bool = True,
 ) -> Float[Array, ""]:
-    """Prediction loss of both domains, each head on its own domain's batch.
+    """Prediction loss of both domains, each head on its own domain's batch; without `source_head` the target's alone.
 
     Head k sees target row i with weight `weights[i, k]`: the Bayesian bootstrap, so that heads disagree where
     few rows decide. In `residual` form a target head adds to the source head's answer, through which no gradient
@@ -236,9 +242,11 @@ def prediction_loss(
         change = jax.lax.stop_gradient((following - x) / predictor.change_scale)
         return change, data.reward / predictor.reward_scale
 
-    change, gain = goals(source)
-    trunk = predictor.trunk(predictor.encode(source.observation), source.action)
-    source_loss = outcome_loss(predictor.source_head(trunk), change, gain, source.terminal, jnp.ones(len(source)))
+    source_loss = jnp.zeros(())
+    if source_head:
+        change, gain = goals(source)
+        trunk = predictor.trunk(predictor.encode(source.observation), source.action)
+        source_loss = outcome_loss(predictor.source_head(trunk), change, gain, source.terminal, jnp.ones(len(source)))
 
     change, gain = goals(target)
     noisy = predictor.trunk(predictor.encode(target.observation + noise[0]), target.action + noise[1])
@@ -282,7 +290,9 @@ def fit_predictor(
         )
         learned, fixed = eqx.partition(predictor, trained(predictor))
         gradient = jax.grad(
-            lambda part: prediction_loss(eqx.combine(part, fixed), slow, source, target, noise, weights[drawn])
+            lambda part: prediction_loss(
+                eqx.combine(part, fixed), slow, source, target, noise, weights[drawn], config.source_head
+            )
         )(learned)
         step, state = optimiser.update(gradient, state, learned)
         predictor = eqx.combine(optax.apply_updates(learned, step), fixed)

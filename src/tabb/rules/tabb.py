@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Domains, Sizes
 from tabb.errors import UsageError
-from tabb.rules.fitting import scores
+from tabb.rules.fitting import nearest_distances, scores
 from tabb.rules.predictor import Outcome, Predictor, PredictorConfig, fit_predictor, init_predictor
 from tabb.rules.rule import Features, Metrics, Rule, Value, Weights
 from tabb.rules.shift_hypotheses import ShiftEnsemble, fit_shifts, init_shifts
@@ -46,9 +46,15 @@ def row_backups(
     columns: dict[str, Array],
     value: Value,
     discount: float,
+    noise: float = 0.0,
 ) -> tuple[Float[Array, " b"], Float[Array, "b k"]]:
-    """The rows' own backups b and the predicted ones b̂, with one pass of V over both."""
+    """The rows' own backups b and the predicted ones b̂, with one pass of V over both.
+
+    `noise` is added to the values in units of their spread, from the column `value_noise` [b, 1 + k].
+    """
     values = value(jnp.concatenate([following[:, None], columns["next"]], axis=1))
+    if noise:
+        values = values + noise * jnp.std(values[:, 0]) * columns["value_noise"]
     own = bellman_backup(reward, terminal, values[:, 0], discount)
     return own, bellman_backup(columns["reward_hat"], columns["terminal_hat"], values[:, 1:], discount)
 
@@ -84,7 +90,7 @@ class TABB(Rule):
     name: ClassVar[str] = "tabb"
     after_preparation: ClassVar[frozenset[str]] = frozenset(
         {"temperature", "least_weight", "uncertainty", "weigh_value", "weigh_policy", "imitate_source", "source_share"}
-        | {"scale"}
+        | {"scale", "weigh_by", "value_noise"}
     )
 
     temperature: float = 1.0
@@ -106,6 +112,12 @@ class TABB(Rule):
     """factor on source rows in the policy loss: 1 learns from them as far as they are trusted, 0 from target rows
     alone, so that the source acts through the critic. If not given, 0 on IQL [ours by measurement] and 1 [paper] on
     the others: their critics bootstrap from the policy at source states too, where it must not be left alone"""
+    weigh_by: Literal["mismatch", "similarity"] = "mismatch"
+    """what a source row's weight falls with: TBM, or, to see what alignment is worth, the row's distance to the nearest
+    target row in standardised (s, a, s'), all else equal; a terminal row, which has no s', has the mean distance"""
+    value_noise: float = 0.0
+    """standard deviation of a Gaussian error on every value that enters TBM, in units of the spread of V over the
+    batch's source rows: does the ranking survive errors of V? Drawn once per source row, the same for all seeds"""
     source_share: float = 0.5
     """share of source rows in a batch [field: 0.5]; those of no weight only cost time [ours]"""
     predictor: PredictorConfig = dataclasses.field(default_factory=PredictorConfig)
@@ -122,7 +134,11 @@ class TABB(Rule):
             raise UsageError(f"source_share={self.source_share} must lie between 0 and 1")
         if not 0 <= self.least_weight <= 1:
             raise UsageError(f"least_weight={self.least_weight} must lie in [0, 1]")
-        for name in ("uncertainty", "imitate_source"):
+        if self.weigh_by not in ("mismatch", "similarity"):
+            raise UsageError(f"weigh_by={self.weigh_by!r} is unknown: use mismatch or similarity")
+        if self.weigh_by == "similarity" and self.scale == "target":
+            raise UsageError("weigh_by=similarity needs scale=source: distances have no unit in errors of backups")
+        for name in ("uncertainty", "imitate_source", "value_noise"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name}={getattr(self, name)} must be a number, zero or more")
 
@@ -164,7 +180,13 @@ class TABB(Rule):
         return of_form(predicted, own, self.uncertainty)
 
     def columns(self, models: Models, domains: Domains) -> dict[str, Array]:
-        return _predict(models, domains.source)
+        columns = _predict(models, domains.source)
+        if self.weigh_by == "similarity":
+            columns["distance"] = nearest_distances(domains)
+        if self.value_noise:
+            rows, heads = columns["next"].shape[:2]
+            columns["value_noise"] = jax.random.normal(jax.random.key(0), (rows, 1 + heads))
+        return columns
 
     def target_columns(self, models: Models, domains: Domains) -> dict[str, Array]:
         if self.scale != "target":
@@ -194,18 +216,19 @@ class TABB(Rule):
     ) -> tuple[Weights, Metrics]:
         rows = batch.source_rows
 
-        def backups(part: slice, columns: dict[str, Array]) -> tuple[Array, Array]:
+        def backups(part: slice, columns: dict[str, Array], noise: float) -> tuple[Array, Array]:
             following = features.following[part]
-            return row_backups(batch.reward[part], batch.terminal[part], following, columns, value, discount)
+            return row_backups(batch.reward[part], batch.terminal[part], following, columns, value, discount, noise)
 
-        own, predicted = backups(slice(None, rows), batch.columns)
+        own, predicted = backups(slice(None, rows), batch.columns, self.value_noise)
         mismatch = self.mismatch(predicted, own)
         metrics = {"tbm": jnp.mean(mismatch)}
-        unit = metrics["tbm"]
+        doubt = batch.columns["distance"] if self.weigh_by == "similarity" else mismatch
+        unit = jnp.mean(doubt)
         if self.scale == "target":
-            own, predicted = backups(slice(rows, None), batch.target_columns)
+            own, predicted = backups(slice(rows, None), batch.target_columns, 0.0)
             unit = metrics["target_error"] = jnp.mean(target_bellman_mismatch(predicted, own, 0.0))
-        source = soft_weight(mismatch, self.temperature, unit, self.least_weight)
+        source = soft_weight(doubt, self.temperature, unit, self.least_weight)
         metrics["source_weight"] = jnp.mean(source)
         weights = jnp.concatenate([source, jnp.ones(len(batch) - rows, source.dtype)])
         ones = jax.lax.optimization_barrier(jnp.ones_like(weights))

@@ -39,14 +39,23 @@ class Settings:
     held_out: float | None = None
     """share of the target's episodes that training does not see; policies are judged by them where nothing is rolled
     out (`tabb select`). If not given, 0.2 without a task or environment, if there are three episodes, else 0"""
+    source_rows: int | None = None
+    """learn from at most so many source rows: whole episodes drawn by `rows_seed`, the last one cut where the number is
+    reached; all if not given"""
+    target_rows: int | None = None
+    """the same of the target"""
+    rows_seed: int = 0
+    """which episodes are drawn for `source_rows` and `target_rows`; not the seed of training"""
     backbone: Backbone | None = None
     """the single-domain learner and its constants; None is the rule's own (IQL for most)"""
 
     def __post_init__(self) -> None:
-        for name in ("updates", "evaluations", "episodes", "evaluation_seed"):
+        given = [name for name in ("source_rows", "target_rows") if getattr(self, name) is not None]
+        for name in ("updates", "evaluations", "episodes", "evaluation_seed", "rows_seed", *given):
             if not isinstance(getattr(self, name), int):
                 raise UsageError(f"{name}={getattr(self, name)}: give a whole number")
-        for name, least in (("updates", 1), ("evaluations", 0), ("episodes", 1)):
+        least_of = {"updates": 1, "evaluations": 0, "episodes": 1, "rows_seed": 0} | dict.fromkeys(given, 1)
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{name}={getattr(self, name)}: must be at least {least}")
         if self.held_out is not None and not 0 <= self.held_out < 1:

@@ -23,6 +23,7 @@ from tabb.tracking import Opener, opener
 from tabb.training.config import Settings, backbone_of, environment, fingerprint, plain
 from tabb.training.folder import RunFolder
 from tabb.training.held_out import HeldOut, share_of, split
+from tabb.training.limit import limited
 from tabb.training.progress import Style
 from tabb.training.record import Run
 from tabb.training.trainer import Trainer
@@ -82,6 +83,8 @@ def train(
     seeds = check_seeds(seeds)
     if task is not None and task.reward_offset:
         source, target = (dataclasses.replace(d, reward=d.reward + task.reward_offset) for d in (source, target))
+    source = limited(source, settings.source_rows, settings.rows_seed)
+    target = limited(target, settings.target_rows, settings.rows_seed)
     rolls_out = task is not None or env_factory is not None
     settings = dataclasses.replace(settings, held_out=share_of(settings, rolls_out, target))
     parts = split(target, settings.held_out or 0.0)
