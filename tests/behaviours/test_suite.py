@@ -158,7 +158,7 @@ def test_a_kept_policy_can_be_rolled_out_by_hand(tmp_path, capsys):
     out = tmp_path / "made"
     assert main(["collect", "otdf", "--tasks", "hopper-morph", "--qualities", "expert", "--out", str(out), *SHORT]) == 0
     entry = json.loads((out / "manifest.json").read_text())["sets"][0]
-    policy = out / "practice" / "hopper-morph" / f"{entry['practice']['kept_at_update']}.npz"
+    policy = out / "practice" / "hopper-morph" / f"{entry['behaviour']['kept_at_update']}.npz"
     assert Policy.load(policy).action_size == 3
     again = tmp_path / "again.hdf5"
     options = ["--rows", "60", "--noise", "0.1", "--seed", str(entry["first_seed"]), "--next-observations"]
