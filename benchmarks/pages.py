@@ -78,13 +78,12 @@ def selection(results: dict[str, Any]) -> str:
 
 def collected() -> str:
     """The data sets of all manifests: a row each."""
-    lines = ["| data set | rows | episodes | score | MB | how |", "|---" * 6 + "|"]
+    lines = ["| data set | rows | episodes | score | MB |", "|---" * 5 + "|"]
     for file in sorted(COLLECTED.glob("*.json")):
         for one in json.loads(file.read_text(encoding="utf-8"))["sets"]:
             score = "-" if one["score"] is None else f"{one['score']:.1f}"
             size = f"{one['bytes'] / 1e6:.1f}"
-            how = one["behaviour"]["how"].split(" in the simulator of")[0]
-            lines.append(f"| `{one['file']}` | {one['rows']:,} | {one['episodes']} | {score} | {size} | {how} |")
+            lines.append(f"| `{one['file']}` | {one['rows']:,} | {one['episodes']} | {score} | {size} |")
     return "\n".join(lines)
 
 
