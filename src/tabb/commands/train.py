@@ -244,21 +244,22 @@ def _resume(options: Any) -> int:
     from tabb.evaluation.summary import summarise
 
     root, progress, track = options.resume, options.progress, options.track
+    # Of a comparison: <task>/<data>/<method>/seed<k>. A run of a plan had a process and a core of its own; with other
+    # threads it would round otherwise.
+    above = next((folder for folder in root.resolve().parents[:4] if (folder / PLAN).exists()), None)
+    if options.ray is not None and above is None and not (root / PLAN).exists():
+        raise UsageError(f"{root}: was not started as a plan (of several runs, or with --ray); leave --ray out")
     check_ray(options)
     if (root / PLAN).exists():
         cells = read_plan(root)
         carry_out(root, options)
         print(summarise(root))
         return 0 if cells else 1
-    # A run of a plan had a process and a core of its own; with other threads it would round otherwise.
-    above = next((folder for folder in (root.parent, root.parent.parent) if (folder / PLAN).exists()), None)
     if above is not None and PARENT not in os.environ:
         carry_out(above, options, only=root)
         if progress != "none":
             print(summarise(root))
         return 0
-    if options.ray is not None:
-        raise UsageError(f"{root}: was not started as a plan (of several runs, or with --ray); leave --ray out")
     folders = [root] if (root / "config.json").exists() else sorted(root.glob("seed*/"))
     configs = [RunFolder(folder).config() for folder in folders]
     if not configs:
