@@ -90,6 +90,15 @@ def test_qualities():
         choose(kept, "good", more)
 
 
+def test_there_is_room_for_all_steps():
+    """32 steps between updates and 3 for each are 10 updates: 100 stretches, after a warm-up of 17 steps per lane."""
+    settings = Practice(updates=1_000, steps_per_update=3, lanes=4, stretch=8, warm_up=65)
+    assert settings.updates_per_stretch == 10
+    assert settings.steps == 4 * 17 + 100 * 32
+    with pytest.raises(UsageError, match="steps_per_update=33: at most 32"):
+        Practice(steps_per_update=33, lanes=4, stretch=8)
+
+
 def test_numbers_below_one_are_refused():
     with pytest.raises(UsageError, match="lanes=0"):
         Practice(lanes=0)

@@ -50,6 +50,22 @@ class Practice:
         for name in ("updates", "steps_per_update", "lanes", "stretch", "warm_up", "evaluations"):
             if getattr(self, name) < 1:
                 raise UsageError(f"practice {name}={getattr(self, name)}: must be at least 1")
+        if self.steps_per_update > self.lanes * self.stretch:
+            between = self.lanes * self.stretch
+            raise UsageError(
+                f"practice steps_per_update={self.steps_per_update}: at most {between}, as are made at once"
+            )
+
+    @property
+    def updates_per_stretch(self) -> int:
+        """Updates after each stretch of steps."""
+        return self.lanes * self.stretch // self.steps_per_update
+
+    @property
+    def steps(self) -> int:
+        """Steps of the simulator in all, the warm-up's among them."""
+        stretches = -(-self.updates // self.updates_per_stretch)
+        return self.lanes * (-(-self.warm_up // self.lanes) + self.stretch * stretches)
 
 
 class Trained(NamedTuple):
@@ -91,9 +107,7 @@ def practise(
     Raises:
         RunError: the learner diverged.
     """
-    steps = settings.updates * settings.steps_per_update + settings.warm_up
-    steps += settings.lanes * settings.stretch
-    buffer = _buffer(prior, steps, sizes, reward_scale)
+    buffer = _buffer(prior, settings.steps, sizes, reward_scale)
     init_key, update_key = jax.random.split(jax.random.key(seed))
     state = settings.learner.init(sizes, init_key) if start is None else jax.tree.map(jnp.copy, start.state)
     walk = _Walk(settings, lanes, limit, sizes, seed, reward_scale)
@@ -116,12 +130,12 @@ def practise(
         while done < settings.updates:
             seen = walk.rows((host_layers(state.policy), normaliser), settings.stretch)
             buffer = append(buffer, jnp.asarray(seen))
-            last = min(settings.updates, done + max(1, len(seen) // settings.steps_per_update))
+            last = min(settings.updates, done + settings.updates_per_stretch)
             state, told = improve(settings.learner, sizes, normaliser, buffer, state, update_key, done, last)
             done = last
             if done >= len(kept) * settings.updates // settings.evaluations:
                 if not np.isfinite(float(told["critic_loss"])):
-                    raise RunError(f"practice diverged before update {done:,}; lower the learning rate")
+                    raise RunError(f"practice diverged before update {done:,}; try another seed")
                 keep()
     return kept, Trained(state, normaliser)
 

@@ -22,6 +22,7 @@ from tabb.errors import RunError
 from tabb.networks import Normaliser
 from tabb.policy import Policy
 from tabb.training.checkpoint import load_tree, save_tree
+from tabb.training.config import plain
 from tabb.training.folder import read_json, write_json
 
 EPISODES = 5
@@ -70,8 +71,13 @@ def walker(out: Path, recipe: Recipe, say: Say) -> Chosen:
         return float(found.returns.mean())
 
     practice = Practice(updates=WALKER_UPDATES, steps_per_update=WALKER_STEPS_PER_UPDATE)
-    lanes = OneByOne(lambda: OpenField(recipe.engine))
-    place = _Place(WALKER, lanes, EPISODE_STEPS, Sizes(OBSERVATION_SIZE, ACTION_SIZE), score)
+    place = _Place(
+        WALKER,
+        lambda: OneByOne(lambda: OpenField(recipe.engine)),
+        EPISODE_STEPS,
+        Sizes(OBSERVATION_SIZE, ACTION_SIZE),
+        score,
+    )
     kept, _ = _kept(out, place, practice, recipe, say)
     best = choose(kept, "expert", lambda policy: score(policy, LAST_EPISODES, 1_000))
     how = "shortest route, by an ant that learned to walk where it is told (soft actor-critic, online, open field)"
@@ -84,10 +90,13 @@ def in_task(out: Path, task: Task, recipe: Recipe, say: Say) -> tuple[list[Kept]
     base = base_of(task)
     start = None if base is None else in_task(out, base, recipe, say)[1]
     practice = recipe.practice(recipe.first_updates if base is None else recipe.shifted_updates)
-
-    lanes = lanes_of(task, recipe.engine, practice.lanes)
     place = _Place(
-        task.name, lanes, task.max_episode_steps, _sizes(task), lambda policy: _score(policy, task, recipe.engine), task
+        task.name,
+        lambda: lanes_of(task, recipe.engine, practice.lanes),
+        task.max_episode_steps,
+        _sizes(task),
+        lambda policy: _score(policy, task, recipe.engine),
+        task,
     )
     return _kept(out, place, practice, recipe, say, start)
 
@@ -97,7 +106,7 @@ class _Place:
     """Where practice happens."""
 
     name: str
-    lanes: Lanes
+    make_lanes: Callable[[], Lanes]
     limit: int
     sizes: Sizes
     score: Callable[[Policy], float]
@@ -109,11 +118,11 @@ def _kept(
 ) -> tuple[list[Kept], Trained]:
     """Practice there, or what is kept of it."""
     folder = _folder(out, place.name)
-    settings = {"practice": dataclasses.asdict(practice), "seed": recipe.seed, "engine": recipe.engine}
+    settings = {"practice": plain(practice), "seed": recipe.seed, "engine": recipe.engine}
     template = jax.eval_shape(lambda: _blank(practice, place.sizes))
     if (folder / "practice.json").exists():
         told = read_json(folder / "practice.json")
-        if told["settings"] != _plain(settings):
+        if told["settings"] != settings:
             raise RunError(f"{folder}: is practice with other settings; choose another folder with --out")
         ended, _ = load_tree(folder / "ended.npz", template)
         return [Kept(u, s, Policy.load(folder / f"{u}.npz")) for u, s in told["kept"]], ended
@@ -122,9 +131,10 @@ def _kept(
     def tell(one: Kept) -> None:
         say(f"{place.name}: {one.updates:,}/{practice.updates:,} updates, score {one.score:.1f}")
 
+    lanes = place.make_lanes()
     kept, ended = practise(
         practice,
-        place.lanes,
+        lanes,
         place.limit,
         place.sizes,
         place.score,
@@ -134,7 +144,7 @@ def _kept(
         reward_scale=REWARD_SCALE,
         tell=tell,
     )
-    place.lanes.close()
+    lanes.close()
     folder.mkdir(parents=True, exist_ok=True)
     for one in kept:
         one.policy.save(folder / f"{one.updates}.npz")
@@ -143,7 +153,7 @@ def _kept(
     # Last: practice that was stopped before this is done again.
     write_json(
         folder / "practice.json",
-        {"settings": _plain(settings), "about": about, "kept": [[one.updates, one.score] for one in kept]},
+        {"settings": settings, "about": about, "kept": [[one.updates, one.score] for one in kept]},
     )
     return kept, ended
 
@@ -151,13 +161,6 @@ def _kept(
 def _blank(practice: Practice, sizes: Sizes) -> Trained:
     state = practice.learner.init(sizes, jax.random.key(0))
     return Trained(state, Normaliser(jnp.zeros(sizes.observation), jnp.ones(sizes.observation)))
-
-
-def _plain(settings: dict[str, Any]) -> Any:
-    """As JSON gives it back: tuples are lists."""
-    import json
-
-    return json.loads(json.dumps(settings))
 
 
 def _folder(out: Path, name: str) -> Path:
