@@ -272,16 +272,16 @@ def test_what_training_says_of_a_file(clean):
 
 
 def test_training_says_it(clean, capsys):
-    from tabb.commands.train import _check_data
+    from tabb.commands.training_data import check_data
 
     columns = {key: column.copy() for key, column in clean.items()}
     late(columns)
     sides = {"source": inspect_arrays(**clean), "target": inspect_arrays(**columns)}
-    _check_data(sides, "legacy", show=True)
+    check_data(sides, "legacy", show=True)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tabb: warning: ")]
     assert len(said) == 1
     assert said[0].startswith("tabb: warning: target: rewards: a step explains the reward of the row after better")
-    _check_data(sides, "legacy", show=False)
+    check_data(sides, "legacy", show=False)
     assert capsys.readouterr().err == ""
 
 

@@ -10,6 +10,9 @@ from tabb.commands.options import cores, jobs_of
 from tabb.errors import UsageError
 from tabb.training.pool import run_plan
 
+NO_PART = ("--jobs", "--track", "--ray", "--ray-gpus", "--ray-retries")
+"""options that are no part of a run: how it is carried out and who is told"""
+
 
 def check_ray(options: Any) -> None:
     """Before data are read: raise `UsageError` for options of a cluster that cannot work and where Ray is missing.

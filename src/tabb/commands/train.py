@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from tabb.commands.carry_out import carry_out, check_ray
+from tabb.commands.carry_out import NO_PART, carry_out, check_ray
 from tabb.commands.learners import Chosen, learners_of, preset_of, presets_told, takes_preset
 from tabb.commands.options import jobs_of, parse, without
+from tabb.commands.training_data import check_data, quietly, short_of, tell_limits
 from tabb.data.catalogue import BUNDLED, resolve
-from tabb.data.report import Loaded, Report
-from tabb.errors import DataWarning, RunError, UsageError
-from tabb.tracking import TrackingWarning, opener
-from tabb.training.config import Settings, rule_from_plain, settings_from
-from tabb.training.folder import RunFolder
-from tabb.training.pool import PARENT, PLAN, Cell, follow_parent, read_plan, write_plan
+from tabb.errors import UsageError
+from tabb.tracking import opener
+from tabb.training.config import Settings
+from tabb.training.pool import Cell, follow_parent, write_plan
 
 DEMO_TASK = "hopper-gravity-0.5"
 NO_TASK = "none"
-NO_PART = ("--jobs", "--track", "--ray", "--ray-gpus", "--ray-retries")
-"""options that are no part of a run: how it is carried out and who is told"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +75,10 @@ def run(arguments: Sequence[str]) -> int:
     options: Any = parse(options_for(learners), others, " ".join(["tabb train", *names]), _description(names))
     opener(options.track)  # what is missing is said before data are read and programs compiled
     if options.resume is not None:
-        _only_resume(arguments)
-        return _resume(options)
+        from tabb.commands.resume import only_resume, resume
+
+        only_resume(arguments)
+        return resume(options)
     if len(learners) == 1:
         learners = [Chosen(learners[0].name, options.rule, options.backbone)]
     elif options.backbone is not None:
@@ -90,16 +86,6 @@ def run(arguments: Sequence[str]) -> int:
     for learner in learners:
         learner.backbone.check_rule(learner.rule)
     return _train(learners, options, arguments)
-
-
-def _only_resume(arguments: Sequence[str]) -> None:
-    """Raise `UsageError` where options are given that a resumed run would not take."""
-    given = [one.split("=")[0].replace("_", "-") for one in arguments if one.startswith("--")]
-    other = [one for one in given if one not in ("--resume", "--progress", *NO_PART)]
-    if other:
-        raise UsageError(
-            f"{other[0]} with --resume: a run goes on as it was started; start another one, or leave it out"
-        )
 
 
 def _suites(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -167,7 +153,7 @@ def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
     from tabb.evaluation.summary import summarise
 
     loaded = {domain: read(files) for domain, files in paths.items()}
-    _check_data(loaded, options.engine, options.progress != "none")
+    check_data(loaded, options.engine, options.progress != "none")
     del loaded
     chosen, _ = preset_of(arguments)
     shared = without(arguments, ("--seeds", "--out", "--progress", "--preset", *NO_PART))
@@ -213,14 +199,14 @@ def _here(rule: Any, options: Any, task: str, paths: dict[str, list[Path]], root
     from tabb.training.run import train
 
     loaded = {domain: read(files) for domain, files in paths.items()}
-    _check_data(loaded, options.engine, options.progress != "none")
+    check_data(loaded, options.engine, options.progress != "none")
     if options.progress != "none":
-        _tell_limits(loaded, options)
+        tell_limits(loaded, options)
     origin = {
-        domain: {"files": [str(file.resolve()) for file in files], "report": _short(loaded[domain].report)}
+        domain: {"files": [str(file.resolve()) for file in files], "report": short_of(loaded[domain].report)}
         for domain, files in paths.items()
     } | {"env": options.env}
-    _quietly(
+    quietly(
         train,
         rule,
         loaded["source"].transitions if "source" in loaded else None,
@@ -237,151 +223,6 @@ def _here(rule: Any, options: Any, task: str, paths: dict[str, list[Path]], root
     if options.progress != "none":
         print(summarise(root))
     return 0
-
-
-def _resume(options: Any) -> int:
-    """Go on with a plan, with the seeds of a rule's folder, or with one run folder."""
-    from tabb.evaluation.summary import summarise
-
-    root, progress, track = options.resume, options.progress, options.track
-    # Of a comparison: <task>/<data>/<method>/seed<k>. A run of a plan had a process and a core of its own; with other
-    # threads it would round otherwise.
-    above = next((folder for folder in root.resolve().parents[:4] if (folder / PLAN).exists()), None)
-    if options.ray is not None and above is None and not (root / PLAN).exists():
-        raise UsageError(f"{root}: was not started as a plan (of several runs, or with --ray); leave --ray out")
-    check_ray(options)
-    if (root / PLAN).exists():
-        cells = read_plan(root)
-        carry_out(root, options)
-        print(summarise(root))
-        return 0 if cells else 1
-    if above is not None and PARENT not in os.environ:
-        carry_out(above, options, only=root)
-        if progress != "none":
-            print(summarise(root))
-        return 0
-    folders = [root] if (root / "config.json").exists() else sorted(root.glob("seed*/"))
-    configs = [RunFolder(folder).config() for folder in folders]
-    if not configs:
-        raise RunError(f"{root}: holds no run to go on with (no config.json and no seed folders); check the path")
-    from tabb.data import read
-    from tabb.environments.registration import env_factory_of
-    from tabb.training.run import train
-
-    first = configs[0]
-    if all(RunFolder(folder).result_file.exists() for folder in folders) and len(folders) >= len(first["seeds"]):
-        print(summarise(root))
-        return 0
-    origin = first["origin"]
-    if "target" not in origin:
-        raise UsageError(
-            f"{root}: was trained from arrays, which tabb does not keep; go on in Python with "
-            "tabb.train(..., folder=..., resume=True) and the same data"
-        )
-    loaded = {
-        domain: read([Path(file) for file in origin[domain]["files"]])
-        for domain in ("source", "target")
-        if domain in origin
-    }
-    _check_data(loaded, first["settings"]["engine"], progress != "none")
-    env = origin.get("env")
-    alone = root == folders[0]
-    _quietly(
-        train,
-        rule_from_plain(first["rule"]),
-        loaded["source"].transitions if "source" in loaded else None,
-        loaded["target"].transitions,
-        task=first["task"],
-        seeds=[first["seed"]] if alone else first["seeds"],
-        settings=settings_from(first),
-        folder=root.parent if alone else root,
-        resume=True,
-        env_factory=env_factory_of(env) if env else None,
-        progress=progress,
-        origin=origin,
-        track=track,
-    )
-    if progress != "none":
-        print(summarise(root))
-    return 0
-
-
-def _check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
-    """Check that the data sets fit together and, to `show`, say what they are and what looks wrong in them."""
-    from tabb.audit import pair_form, short_form
-    from tabb.data import check_domains, check_side
-
-    if len(loaded) == 1:
-        found = check_side("target", loaded["target"].transitions)
-    else:
-        source, target = loaded["source"], loaded["target"]
-        found = check_domains(source.transitions, target.transitions, source.report, target.report)
-    _check_engine(loaded, engine)
-    if not show:
-        return
-    for domain, data in loaded.items():
-        _tell(domain, data.report)
-        found += [f"{domain}: {line}" for line in short_form(data)]
-    if len(loaded) == 2:
-        found += pair_form(source.transitions, target.transitions)
-    for warning in found:
-        print(f"tabb: warning: {warning}", file=sys.stderr)
-
-
-def _quietly(train: Any, *arguments: Any, **options: Any) -> None:
-    """`train` without warnings of data: `_check_data` gives them, with the names of files, or is asked not to.
-
-    Of tracking, one line of ours.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)
-        warnings.simplefilter("always", TrackingWarning)
-        warnings.showwarning = lambda message, *_, **__: print(f"tabb: warning: {message}", file=sys.stderr)
-        train(*arguments, **options)
-
-
-def _tell(domain: str, report: Report) -> None:
-    """A data set in one line, and what a user should know of it."""
-    dropped = "".join(f", {count:,} dropped ({reason})" for reason, count in report.dropped.items())
-    print(
-        f"{domain}: {report.kept:,} transitions in {report.episodes:,} episodes ({report.terminals:,} terminal, "
-        f"{report.truncations:,} truncated){dropped}: {report.name}",
-        file=sys.stderr,
-    )
-    for note in (*report.notes, *report.doubts):
-        print(f"tabb: warning: {domain}: {note}", file=sys.stderr)
-
-
-def _tell_limits(loaded: dict[str, Loaded], options: Any) -> None:
-    """Say where a run learns from fewer rows than there are."""
-    for domain, data in loaded.items():
-        rows = getattr(options, f"{domain}_rows")
-        if rows is not None and rows < len(data.transitions):
-            print(f"{domain}: {rows:,} of these rows are used (--{domain}-rows)", file=sys.stderr)
-
-
-def _check_engine(loaded: dict[str, Any], engine: str) -> None:
-    """Data of one engine evaluated on the other would hide a shift as large as gravity's."""
-    for domain, data in loaded.items():
-        stated = data.report.engine
-        if stated is not None and stated != engine:
-            raise UsageError(
-                f"{data.report.name}: the {domain} data come from engine {stated} but --engine is {engine}; "
-                f"say --engine {stated}"
-            )
-
-
-def _short(report: Any) -> dict[str, Any]:
-    """What of a data report goes into a run's record: not the return of each of a thousand episodes."""
-    return {
-        "layout": report.layout,
-        "rows": report.rows,
-        "kept": report.kept,
-        "dropped": report.dropped,
-        "episodes": report.episodes,
-        "mean_return": report.mean_return,
-        "engine": report.engine,
-    }
 
 
 def _word(spec: str) -> str:
