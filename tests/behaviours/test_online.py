@@ -95,6 +95,12 @@ def test_there_is_room_for_all_steps():
     settings = Practice(updates=1_000, steps_per_update=3, lanes=4, stretch=8, warm_up=65)
     assert settings.updates_per_stretch == 10
     assert settings.steps == 4 * 17 + 100 * 32
+    # Where steps do not divide, what is run is what there is room for: rows beyond it would be lost without a word.
+    odd = Practice(
+        updates=25, steps_per_update=5, lanes=4, stretch=8, warm_up=65, evaluations=1, learner=SETTINGS.learner
+    )
+    assert odd.steps == 4 * 17 + 5 * 32  # 6 updates per stretch
+    _ran(odd)
     with pytest.raises(UsageError, match="steps_per_update=33: at most 32"):
         Practice(steps_per_update=33, lanes=4, stretch=8)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tabb.cli import main
-from tabb.commands.ablate import variant_settings
+from tabb.commands.benchmark import made_of
 from tabb.experiments.ablations import VARIANTS, as_markdown, chosen, difference, summary
 from tabb.experiments.benchmark import Comparison, Place
 from tabb.report.again import differences
@@ -25,7 +25,7 @@ SMALL = [
 
 def parsed(name: str):
     """The rule and the settings that a variant trains with, through the parser of `tabb train`."""
-    rule, settings = variant_settings(VARIANTS[name].options.replace("{seed}", "7").split())
+    rule, settings = made_of(VARIANTS[name].options.replace("{seed}", "7").split())
     assert settings.backbone is not None
     settings.backbone.check_rule(rule)
     return rule, dataclasses.replace(settings, backbone=None)
@@ -105,10 +105,10 @@ def test_a_run_with_other_options_is_refused(tmp_path: Path, capsys: pytest.Capt
     command = ["ablate", "otdf", "--tasks", "hopper-morph", "--seeds", "3", "--updates", "9", "--report"]
     place = tmp_path / "hopper-morph" / "medium-medium" / "c-3" / "seed3"
     for options, code, says in (
-        ("tabb --rule.temperature 2", 4, "other options than variant c-3"),
+        ("tabb --rule.temperature 2", 4, "other options than c-3 has now (rule temperature)"),
         ("", 0, "12.0 (1)"),
     ):
-        rule, settings = variant_settings((options or VARIANTS["c-3"].options).split())
+        rule, settings = made_of([*(options or VARIANTS["c-3"].options).split(), "--updates", "9"])
         RunFolder(place).config_file.unlink(missing_ok=True)
         RunFolder(place).start({"rule": plain(rule), "settings": plain(settings)})
         RunFolder(place).result_file.write_text(json.dumps({"updates": 9, "score": 12.0}))

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from tabb.cli import main
+from tabb.commands.benchmark import made_of
 from tabb.environments.tasks import TASKS
-from tabb.errors import RunError
+from tabb.errors import RunError, UsageError
 from tabb.experiments.benchmark import Comparison, Place, as_csv, as_markdown, gather, places_of, preset_for, verdicts
+from tabb.training.config import plain
+from tabb.training.folder import RunFolder
 
 SMALL = [
     *("benchmark", "otdf", "--tasks", "hopper-gravity-0.5", "--sources", "bundled", "--targets", "bundled"),
@@ -70,6 +73,33 @@ def test_verdicts_by_hand():
     assert found["target-only"]["tabb_less_this"]["pairs"] == 5
     assert "tabb_less_this" not in found["pooled"]  # one common run: nothing to test
     assert "share_of_rows_above_target_only" not in found["target-only"]
+
+
+def test_runs_without_source_count_once():
+    """The same target-only run stands in the rows of two source qualities."""
+    rows = {"tabb": ({0: 4.0, 1: 6.0}, {0: 8.0, 1: 2.0}), "target-only": ({0: 5.0, 1: 1.0}, {0: 5.0, 1: 1.0})}
+    table = {
+        Place("hopper-morph", source, "medium"): {method: scores[k] for method, scores in rows.items()}
+        for k, source in enumerate(("medium", "expert"))
+    }
+    told = verdicts(table, ["tabb", "target-only"], "tabb")["target-only"]
+    assert told["runs"] == 2
+    # Means over the qualities: 6 and 4, against 5 and 1.
+    assert told["tabb_less_this"]["pairs"] == 2
+    assert told["tabb_less_this"]["difference"] == pytest.approx(2.0)
+
+
+def test_cells_of_other_options_are_refused(tmp_path: Path, capsys) -> None:
+    """A preset's score must not stand for that without, and an unfinished run is not gone on with for longer."""
+    command = ["benchmark", "otdf", "--tasks", "hopper-morph", "--methods", "otdf", "--seeds", "0", "--report"]
+    folder = RunFolder(tmp_path / "hopper-morph" / "medium-medium" / "otdf" / "seed0")
+    rule, settings = made_of(["otdf", "--preset", "morph", "--updates", "9", "--rule.keep", "0.5"])
+    folder.start({"rule": plain(rule), "settings": plain(settings)})
+    for updates, says in (("9", "(rule keep)"), ("8", "is a run of 9 updates, not 8")):
+        assert main([*command, "--updates", updates, "--out", str(tmp_path)]) == 4
+        assert says in capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"^'/data/sim.hdf5' is no quality"):
+        places_of("otdf", [], ["ant-morph"], ["/data/sim.hdf5"], ["medium"])
 
 
 def test_a_small_benchmark_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

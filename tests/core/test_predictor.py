@@ -110,7 +110,7 @@ def test_constant_columns_have_a_scale(pair, predictor_config):
     predictor = init_predictor(predictor_config(), make_domains(*map(still, pair)), jax.random.key(0))
     assert predictor.change_scale[2] == 1.0
     assert (predictor.change_scale > 0).all()
-    assert predictor.reward_scale > 0
+    assert predictor.reward_scale == 1.0
 
 
 def test_fit_is_deterministic_in_the_key(domains, predictor_config, fitted, same_bits):

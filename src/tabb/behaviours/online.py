@@ -137,6 +137,7 @@ def practise(
                 if not np.isfinite(float(told["critic_loss"])):
                     raise RunError(f"practice diverged before update {done:,}; try another seed")
                 keep()
+    assert int(buffer.filled) <= len(buffer.matrix)  # appending clamps: rows without room would replace the last ones
     return kept, Trained(state, normaliser)
 
 

@@ -127,6 +127,8 @@ def _kept(
         ended, _ = load_tree(folder / "ended.npz", template)
         return [Kept(u, s, Policy.load(folder / f"{u}.npz")) for u, s in told["kept"]], ended
     prior, files = prior_rows(place.task, recipe.engine, recipe.seed) if place.task else (None, ())
+    if place.task is not None and prior is None and place.task.namespace == "tabb":
+        say(f"{place.name}: no source data at hand (TABB_DATA): practice without logged states, which takes longer")
 
     def tell(one: Kept) -> None:
         say(f"{place.name}: {one.updates:,}/{practice.updates:,} updates, score {one.score:.1f}")

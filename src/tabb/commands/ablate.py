@@ -9,12 +9,8 @@ from typing import Any
 
 from tabb.commands.benchmark import Grid, comparison_of, finished
 from tabb.commands.options import parse
-from tabb.errors import RunError
 from tabb.experiments.ablations import as_markdown, chosen, summary, variants_told
 from tabb.experiments.benchmark import Comparison, Table, as_csv
-from tabb.rules import Rule
-from tabb.training.config import Settings, plain, rule_from_plain, settings_from
-from tabb.training.folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,39 +28,9 @@ def run(arguments: Sequence[str]) -> int:
     learners = {variant.name: tuple(variant.options.split()) for variant in variants}
     comparison = comparison_of(options, tuple(learners), variants=learners)
     root = options.out or Path("runs") / "ablate" / f"{options.suite}-{options.budget}"
-    _check_cells(comparison, root)
     table = finished(comparison, root, options)
     _report(comparison, table, summary(table, variants), root, options)
     return 0
-
-
-def variant_settings(options: Sequence[str]) -> tuple[Rule, Settings]:
-    """The rule and the settings that `tabb train` makes of a variant's options. Raises `UsageError` for wrong ones."""
-    from tabb.commands.learners import learners_of
-    from tabb.commands.train import options_for, settings_of
-
-    learner, *words = options
-    found: Any = parse(options_for(learners_of([learner])), words, "tabb train", "")
-    return found.rule.on(found.backbone.name), settings_of(found)
-
-
-def _check_cells(comparison: Comparison, root: Path) -> None:
-    """Raise `RunError` for a run in `root` that was trained with other options than its variant has now."""
-    for _, method, seed, cell in comparison.cells():
-        folder = RunFolder(root / cell.folder)
-        if not folder.config_file.exists():
-            continue
-        config = folder.config()
-        rule, settings = variant_settings([word.replace("{seed}", str(seed)) for word in comparison.variants[method]])
-        before = settings_from(config)
-        same = plain(rule_from_plain(config["rule"])) == plain(rule) and all(
-            getattr(before, name) == getattr(settings, name) for name in ("source_rows", "target_rows", "rows_seed")
-        )
-        if not same:
-            raise RunError(
-                f"{folder.path}: was trained with other options than variant {method} has now; choose another folder "
-                "with --out"
-            )
 
 
 def _report(

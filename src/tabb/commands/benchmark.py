@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tabb.commands.options import parse
-from tabb.errors import UsageError
+from tabb.commands.options import parse, without
+from tabb.environments.tasks import ALL_TASKS
+from tabb.errors import RunError, UsageError
 from tabb.experiments.benchmark import BUDGETS, Comparison, Table
 
 
@@ -91,6 +92,52 @@ def comparison_of(grid: Grid, methods: tuple[str, ...], **more: Any) -> Comparis
     return Comparison(places, methods, tuple(seeds), updates, **more)
 
 
+def check_cells(comparison: Comparison, root: Path) -> None:
+    """Raise `RunError` for a run in `root`, finished or not, that was begun with other options than its cell has."""
+    from tabb.training.config import plain, rule_from_plain, settings_from
+    from tabb.training.folder import RunFolder
+
+    known: dict[tuple[str, ...], tuple[Any, Any]] = {}
+    for place, method, _, cell in comparison.cells():
+        folder = RunFolder(root / cell.folder)
+        if not folder.config_file.exists():
+            continue
+        suites = ALL_TASKS[place.task].suites
+        words = without(cell.arguments, ("--task", "--source", "--target", "--seeds"))
+        key = (*words, *suites)
+        if key not in known:
+            known[key] = made_of(words, suites)
+        rule, settings = known[key]
+        config = folder.config()
+        before = settings_from(config)
+        if before.updates != settings.updates:
+            raise RunError(
+                f"{folder.path}: is a run of {before.updates:,} updates, not {settings.updates:,}; choose another "
+                "folder with --out"
+            )
+        # What is held out is decided by the data, and nothing is where there are rollouts.
+        settings = dataclasses.replace(settings, held_out=before.held_out)
+        then = {"rule": plain(rule_from_plain(config["rule"])), "settings": plain(before)}
+        now = {"rule": plain(rule), "settings": plain(settings)}
+        differs = [f"{part} {name}" for part in now for name in now[part] if then[part].get(name) != now[part][name]]
+        if differs:
+            raise RunError(
+                f"{folder.path}: was trained with other options than {method} has now ({differs[0]}); choose another "
+                "folder with --out"
+            )
+
+
+def made_of(words: Sequence[str], suites: Sequence[str] = ()) -> tuple[Any, Any]:
+    """The rule and the settings that `tabb train` makes of a cell's options."""
+    from tabb.commands.learners import learners_of, preset_of
+    from tabb.commands.train import options_for, settings_of
+
+    preset, others = preset_of(words)
+    learners = learners_of(others[:1], preset, suites)
+    found: Any = parse(options_for(learners), others[1:], "tabb train", "")
+    return found.rule.on(found.backbone.name), settings_of(found)
+
+
 def finished(comparison: Comparison, root: Path, grid: Grid) -> Table:
     """Run the cells that are missing in `root`, unless only a report is asked for; the scores of all that are there."""
     from tabb.commands.carry_out import carry_out, check_ray
@@ -98,7 +145,7 @@ def finished(comparison: Comparison, root: Path, grid: Grid) -> Table:
     from tabb.experiments.benchmark import gather
     from tabb.training.pool import write_plan
 
-    gather(comparison, root)  # a folder of other runs is refused before anything is trained
+    check_cells(comparison, root)  # a folder of other runs is refused before anything is trained
     if not grid.report:
         check_ray(grid)
         for place in comparison.places:  # data that are not there are named before anything is trained

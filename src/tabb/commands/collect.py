@@ -37,8 +37,8 @@ class Options:
     """standard deviation of Gaussian noise added to actions, which are then clipped to [-1, 1]"""
     seed: int = 0
     """first reset seed, and seed of the noise"""
-    engine: Literal["legacy", "native"] = "legacy"
-    """physics: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's"""
+    engine: Literal["legacy", "native"] | None = None
+    """physics: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's; the policy's own if not given"""
     next_observations: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """also store next observations: a larger file, in which the last row of a cut episode counts too"""
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -78,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
         rows=options.rows,
         noise=options.noise,
         seed=options.seed,
-        engine=options.engine,
+        engine=options.engine or (policy.about.get("engine") if policy else None) or "legacy",
         next_observations=options.next_observations,
         provenance=provenance,
     )

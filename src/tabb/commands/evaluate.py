@@ -28,8 +28,8 @@ class Options:
     """episodes"""
     seed: int = 10_000
     """first reset seed; episode k begins with seed + k"""
-    engine: Literal["legacy", "native"] = "legacy"
-    """physics: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's"""
+    engine: Literal["legacy", "native"] | None = None
+    """physics: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's; the policy's own if not given"""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """print JSON instead of text"""
 
@@ -45,9 +45,10 @@ def run(arguments: Sequence[str]) -> int:
     if task is None and options.env is None:
         raise UsageError(f"{options.policy}: the policy names no task; give --task or --env")
     factory = env_factory_of(options.env) if options.env else None
-    result = evaluate(policy, task, options.episodes, options.seed, engine=options.engine, env_factory=factory)
+    engine = options.engine or policy.about.get("engine") or "legacy"
+    result = evaluate(policy, task, options.episodes, options.seed, engine=engine, env_factory=factory)
     if options.json:
-        about = {"policy": str(options.policy), "task": task, "env": options.env, "engine": options.engine}
+        about = {"policy": str(options.policy), "task": task, "env": options.env, "engine": engine}
         print(json.dumps(about | dataclasses.asdict(result) | {"mean": result.mean}, indent=2))
         return 0
     returns = sum(result.returns) / len(result.returns)
@@ -56,6 +57,6 @@ def run(arguments: Sequence[str]) -> int:
     print(
         f"{where}: {score}return {returns:.1f}, length {sum(result.lengths) / len(result.lengths):.0f} "
         f"({options.episodes} episodes, seeds {options.seed} to {options.seed + options.episodes - 1}, "
-        f"engine {options.engine})"
+        f"engine {engine})"
     )
     return 0

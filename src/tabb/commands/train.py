@@ -146,7 +146,13 @@ def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
         root = root / learners[0].name
     check_seeds(options.seeds)
     check_ray(options)
-    one_at_a_time = options.ray is None and jobs_of(options.jobs) == 1 and len(learners) == 1
+    # A rule that is not tabb's own is known to this process alone.
+    own = [learner.name for learner in learners if not type(learner.rule).__module__.startswith("tabb.")]
+    if own and (len(learners) > 1 or options.ray is not None):
+        raise UsageError(
+            f"{own[0]} is a rule of yours: train it alone and without --ray, so that it stays in this process"
+        )
+    one_at_a_time = bool(own) or (options.ray is None and jobs_of(options.jobs) == 1 and len(learners) == 1)
     if options.ray is None and (one_at_a_time or len(learners) * len(options.seeds) == 1):
         return _here(learners[0].rule, options, task, paths, root)
     from tabb.data import read

@@ -32,8 +32,8 @@ class Options:
     """first reset seed; episode k begins with seed + k"""
     steps: int | None = None
     """show no more than so many steps of an episode, which goes on unseen"""
-    engine: Literal["legacy", "native"] = "legacy"
-    """physics: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's"""
+    engine: Literal["legacy", "native"] | None = None
+    """physics: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's; or as the policies were trained"""
     size: str = "640x480"
     """width x height in pixels of one policy's panel"""
     fps: int = 25

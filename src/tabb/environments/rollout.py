@@ -160,6 +160,18 @@ def flat_spaces(env: Any) -> Any:
     return env
 
 
+def unit_actions(env: Any) -> Any:
+    """`env`, if it is of flat boxes and its actions lie in [-1, 1], as a `Policy`'s do; else `UsageError`."""
+    env = flat_spaces(env)
+    low, high = float(env.action_space.low.min()), float(env.action_space.high.max())
+    if not (np.allclose(env.action_space.low, -1) and np.allclose(env.action_space.high, 1)):
+        raise UsageError(
+            f"the environment's actions lie in [{low:g}, {high:g}], policies act in [-1, 1]: wrap it in "
+            "gymnasium.wrappers.RescaleAction(env, -1, 1), and scale logged actions alike"
+        )
+    return env
+
+
 # --- The loop ---
 
 

@@ -168,7 +168,8 @@ TASKS: Mapping[str, Task] = MappingProxyType(_all_tasks())
 
 # Sizes of observation and action; returns of D4RL's unshifted task; random return of ODRL's; expert return of ODRL's.
 _HANDS = {
-    "pen": (45, 24, (96.262799, 3076.8331017826877), -12.172796387517222, 6408.3837890625),
+    # D4RL's pen-v1 has other returns (96.26, 3076.83): its episodes last 100 steps, ODRL's and these 200.
+    "pen": (45, 24, (-12.172796387517222, 6408.3837890625), -12.172796387517222, 6408.3837890625),
     "door": (39, 28, (-56.512833, 2880.5693087298737), -52.33817104624433, 2880.5693087298737),
     "hammer": (46, 26, (-274.856578, 12794.134825156867), -240.92803745715037, 12794.134825156867),
     "relocate": (39, 30, (-6.425911, 4233.877797728884), -4.439599892829203, 4233.877797728884),

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 
 from tabb.environments.engine import Engine
-from tabb.environments.rollout import rollout
+from tabb.environments.rollout import rollout, unit_actions
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import UsageError
 from tabb.policy import Policy
@@ -70,7 +70,7 @@ def evaluate(
         episodes,
         seed,
         engine=engine,
-        env_factory=env_factory,
+        env_factory=None if env_factory is None else lambda: unit_actions(env_factory()),
     )
     scores = None if result.task is None else tuple(result.scores.tolist())
     return Evaluation(tuple(result.returns.tolist()), tuple(result.lengths.tolist()), scores, seed)

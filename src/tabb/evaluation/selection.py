@@ -73,8 +73,15 @@ def select(folders: Sequence[str | Path], by: By = "actions", last: bool = False
                 "--held-out 0.2 and one or more --evaluations, on target data of two episodes or more"
             )
         key = {name: config["data"].get(name) for name in ("target", "held_out")}
+        if by != "actions":  # values of other discounts are on other scales
+            key["discount"] = (config["settings"].get("backbone") or {}).get("discount")
         if first is not None and key != first[1]:
-            raise UsageError(f"{run} and {first[0]}: target data or held-out episodes differ; rank them apart")
+            differ = (
+                "discounts"
+                if key | {"discount": 0} == first[1] | {"discount": 0}
+                else "target data or held-out episodes"
+            )
+            raise UsageError(f"{run} and {first[0]}: {differ} differ; rank them apart")
         first = first or (run, key)
         found += _candidates(run, result)[-1:] if last else _candidates(run, result)
 

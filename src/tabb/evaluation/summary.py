@@ -73,6 +73,13 @@ def summarise(root: Path) -> str:
     results = results_in(root)
     if not results:
         return f"{root}: no finished runs"
+    places: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        places.setdefault(result["task"] or "own environment", []).append(result)
+    if len(places) > 1:
+        # Scores of different tasks have no mean that means anything here.
+        lines = [f"{where}: {len(found)} finished runs" for where, found in sorted(places.items())]
+        return "\n".join([*lines, f"runs of several tasks: {root}; their table is what `tabb benchmark` reports"])
     groups = by_rule(results)
     first = results[0]
     where = first["task"] or "own environment"

@@ -123,13 +123,17 @@ class Difference(NamedTuple):
 
 
 def difference(table: Table, first: str, second: str) -> Difference | None:
-    """Scores of `first` less those of `second` over the places and seeds that both have; None where there are none."""
-    pairs = [
-        row[first][seed] - row[second][seed]
-        for row in table.values()
-        if first in row and second in row
-        for seed in sorted(set(row[first]) & set(row[second]))
-    ]
+    """Scores of `first` less those of `second` over the places and seeds that both have; None where there are none.
+
+    A variant without source data has one run for all source qualities: a pair is then the mean over these.
+    """
+    alone = any(name in VARIANTS and VARIANTS[name].options.startswith("target-only") for name in (first, second))
+    found: dict[tuple[str, int], list[float]] = {}
+    for place, row in table.items():
+        for seed in sorted(set(row.get(first, {})) & set(row.get(second, {}))):
+            where = f"{place.task} {place.target}" if alone else str(place)
+            found.setdefault((where, seed), []).append(row[first][seed] - row[second][seed])
+    pairs = [float(np.mean(differences)) for differences in found.values()]
     if not pairs:
         return None
     estimate = mean_interval(pairs) if len(pairs) > 1 else Estimate(pairs[0], float("nan"), float("nan"))

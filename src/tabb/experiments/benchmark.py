@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,6 +101,11 @@ def places_of(
     unknown = set(robots) - {ALL_TASKS[name].robot for name in names}
     if unknown:
         raise UsageError(f"suite {suite} has no robot {sorted(unknown)[0]!r}")
+    for quality in (*sources, *targets):
+        if not re.fullmatch(r"[a-z0-9_]+", quality):
+            raise UsageError(
+                f"{quality!r} is no quality of data (medium, medium_expert, ...); files of your own go to `tabb train`"
+            )
     chosen = [name for name in tasks or names if not robots or ALL_TASKS[name].robot in robots]
     return tuple(Place(task, source, target) for task in chosen for source in sources for target in targets)
 
@@ -179,15 +185,19 @@ def scores_of(table: Table, method: str) -> dict[str, list[float]]:
 def verdicts(table: Table, methods: Sequence[str], ours: str) -> dict[str, dict[str, Any]]:
     """What can be said of each method over all rows: its interquartile mean, and how it stands to target-only.
 
-    Statistics over the rows that the methods concerned have in common; `None` where there are none.
+    A method's interquartile mean is over the rows that it has (`rows` of them), each run counted once: a method that
+    draws no source rows has the same runs for all source qualities. How it stands to another is over the rows that
+    both have; of a method that draws no source rows, a pair is one run against the other's mean over the qualities.
     """
     found: dict[str, dict[str, Any]] = {}
+    alone = {method for method in methods if _is_alone(method)}
     for method in methods:
         own = scores_of(table, method)
         if not own:
             continue
-        told: dict[str, Any] = {"rows": len(own), "runs": sum(map(len, own.values()))}
-        told["interquartile_mean"] = bootstrap(interquartile_mean, own)._asdict()
+        once = own if method not in alone else _once(table, method)
+        told: dict[str, Any] = {"rows": len(own), "runs": sum(map(len, once.values()))}
+        told["interquartile_mean"] = bootstrap(interquartile_mean, once)._asdict()
         bar = scores_of(table, BAR)
         if method != BAR and set(own) & set(bar):
             told["share_of_rows_above_target_only"] = bootstrap(share_of_tasks_won, own, bar)._asdict()
@@ -195,15 +205,31 @@ def verdicts(table: Table, methods: Sequence[str], ours: str) -> dict[str, dict[
                 probability_of_improvement, own, bar
             )._asdict()
         if method != ours:
-            pairs = [_paired(table, name) for name in (ours, method)]
+            by_quality = not alone & {ours, method}
+            pairs = [_paired(table, name, by_quality) for name in (ours, method)]
             if len(set(pairs[0]) & set(pairs[1])) > 1:
                 told[f"{ours}_less_this"] = paired_t_test(*pairs)._asdict()
         found[method] = told
     return found
 
 
-def _paired(table: Table, method: str) -> dict[tuple[str, int], float]:
-    return {(str(place), seed): score for place, row in table.items() for seed, score in row.get(method, {}).items()}
+def _is_alone(method: str) -> bool:
+    return method.partition("@")[0] == BAR
+
+
+def _once(table: Table, method: str) -> dict[str, list[float]]:
+    """The scores of a method that draws no source rows, by task and target."""
+    runs = {(place.task, place.target): row[method] for place, row in table.items() if method in row}
+    return {" to ".join(place): list(scores.values()) for place, scores in runs.items()}
+
+
+def _paired(table: Table, method: str, by_quality: bool) -> dict[tuple[str, int], float]:
+    """Scores by row and seed; unless `by_quality`, means over the source qualities of a task and target."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for place, row in table.items():
+        for seed, score in row.get(method, {}).items():
+            found.setdefault((str(place if by_quality else (place.task, place.target)), seed), []).append(score)
+    return {key: float(np.mean(scores)) for key, scores in found.items()}
 
 
 def verdicts_as_markdown(found: Mapping[str, Mapping[str, Any]], ours: str) -> str:

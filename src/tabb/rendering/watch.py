@@ -45,7 +45,7 @@ def watch(
     episodes: int = 10,
     film: Sequence[int] = (0,),
     seed: int = EVALUATION_SEED,
-    engine: Engine = "legacy",
+    engine: Engine | None = None,
     size: tuple[int, int] = (640, 480),
     fps: int = 25,
     speed: float = 1.0,
@@ -64,7 +64,7 @@ def watch(
         episodes: episodes of the evaluation.
         film: which of them the film shows, one after another, from 0.
         seed: first reset seed; episode k begins with seed + k.
-        engine: `legacy` or `native`.
+        engine: `legacy` or `native`; if None, that of the policies' training.
         size: width and height in pixels of one policy's panel.
         fps: pictures per second of film. GIF files round the time of a picture to 1/100 s, which fits 25 and 50.
         speed: simulated seconds per second of film.
@@ -81,11 +81,15 @@ def watch(
     loaded = [one if isinstance(one, Policy) else Policy.load(one) for one in given]
     found = _task_of(loaded, task)
     film = tuple(film)
+    engines = {policy.about.get("engine") or "legacy" for policy in loaded}
+    if engine is None and len(engines) > 1:
+        raise UsageError("the policies were trained for different engines: say --engine legacy or --engine native")
+    trained_in: Engine = "native" if engines == {"native"} else "legacy"
     if episodes < 1:
         raise UsageError(f"episodes is {episodes}: it must be at least 1")
     if not film or len(set(film)) < len(film) or not all(0 <= number < episodes for number in film):
         raise UsageError(f"film is {film}: name each episode once, from 0 to {episodes - 1}")
-    if engine not in ENGINES:
+    if engine is not None and engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
 
     from tabb.rendering import encode
@@ -99,7 +103,7 @@ def watch(
     from tabb.rendering.recording import record
 
     look = Look(*size, fps, speed, steps)
-    columns = [record(policy, found, episodes, seed, film, engine) for policy in loaded]
+    columns = [record(policy, found, episodes, seed, film, engine or trained_in) for policy in loaded]
     labels = _labels(loaded, given)
     encode.write_film(path, pictures(found, labels, columns, look), fps)
     return Film(

@@ -97,7 +97,9 @@ def outcome_scales(source: Transitions) -> tuple[Float[Array, " s"], Float[Array
     alive = 1.0 - source.terminal
     spread = jnp.sqrt(jnp.sum(change**2 * alive[:, None], axis=0) / jnp.sum(alive))
     # A constant column (Ant's contact forces) has no spread to divide by.
-    return jnp.where(spread < 1e-6, 1.0, spread), jnp.maximum(jnp.std(source.reward), 1e-6)
+    # So has a constant reward (no step of a sparse task succeeds): divided by next to nothing it would drown the rest.
+    reward = jnp.std(source.reward)
+    return jnp.where(spread < 1e-6, 1.0, spread), jnp.where(reward < 1e-6, 1.0, reward)
 
 
 def standard_steps(domains: Domains, normaliser: Normaliser) -> tuple[Float[Array, "n w"], Float[Array, "m w"]]:

@@ -138,6 +138,10 @@ class TABB(Rule):
             raise UsageError(f"weigh_by={self.weigh_by!r} is unknown: use mismatch or similarity")
         if self.weigh_by == "similarity" and self.scale == "target":
             raise UsageError("weigh_by=similarity needs scale=source: distances have no unit in errors of backups")
+        if self.weigh_by == "similarity" and self.value_noise:
+            raise UsageError(
+                "value_noise with weigh_by=similarity: distances know no values that could be off; drop one"
+            )
         for name in ("uncertainty", "imitate_source", "value_noise"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name}={getattr(self, name)} must be a number, zero or more")

@@ -47,7 +47,9 @@ class Settings:
     rows_seed: int = 0
     """which episodes are drawn for `source_rows` and `target_rows`; not the seed of training"""
     backbone: Backbone | None = None
-    """the single-domain learner and its constants; None is the rule's own (IQL for most)"""
+    """the single-domain learner and its constants; None is the rule's own (IQL for most), with the constants that the
+    rule (BOSA) or the task's suite (AntMaze, Adroit) has for it. In Python one that is given is taken as it is: start
+    from `tabb.backbones.for_task(rule, own_backbone(rule), task.suites)` to keep those constants"""
 
     def __post_init__(self) -> None:
         given = [name for name in ("source_rows", "target_rows") if getattr(self, name) is not None]
@@ -58,6 +60,9 @@ class Settings:
         for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{name}={getattr(self, name)}: must be at least {least}")
+        for name, known in (("engine", ("legacy", "native")), ("normalise", ("pooled", "none"))):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name}={getattr(self, name)!r} is unknown: use {' or '.join(known)}")
         if self.held_out is not None and not 0 <= self.held_out < 1:
             raise UsageError(f"held_out={self.held_out}: a share of the target's episodes lies in [0, 1)")
 

@@ -53,13 +53,17 @@ class RunFolder:
         self.result_file = self.path / "result.json"
         self.curve_file = self.path / "curve.png"
 
-    def start(self, config: dict[str, Any]) -> None:
-        """Make the folder of a new run. Raises `RunError` if it already holds one."""
+    def check_new(self) -> None:
+        """Raise `RunError` if the folder already holds a run."""
         if self.config_file.exists():
             raise RunError(
                 f"{self.path}: already holds a run; go on with `tabb train --resume {self.path}` (in Python: "
                 "resume=True), or choose another folder"
             )
+
+    def start(self, config: dict[str, Any]) -> None:
+        """Make the folder of a new run. Raises `RunError` if it already holds one."""
+        self.check_new()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

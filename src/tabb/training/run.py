@@ -105,6 +105,9 @@ def train(
         held_out = HeldOut(
             target, parts, domains.normaliser, FQE(discount=getattr(backbone_of(settings, rule), "discount", 0.99))
         )
+    for seed in seeds if folder is not None and not resume else ():
+        # Before the first of them is trained, not when its turn comes.
+        RunFolder(Path(folder) / f"seed{seed}").check_new()
     at_once = len(seeds) if jax.default_backend() != "cpu" else 1
     runs: list[Run] = []
     for first in range(0, len(seeds), at_once):
@@ -124,7 +127,7 @@ def check_seeds(seeds: Sequence[int]) -> list[int]:
         or not all(isinstance(n, int | np.integer) and n >= 0 for n in numbers)
     ):
         raise UsageError(f"seeds={seeds}: give one or more different whole numbers, none negative")
-    return numbers
+    return [int(n) for n in numbers]  # NumPy's integers are not JSON
 
 
 def _check_types(rule: object, source: object, target: object, settings: object) -> None:
@@ -139,6 +142,13 @@ def _check_types(rule: object, source: object, target: object, settings: object)
             )
     if not isinstance(settings, Settings):
         raise UsageError(f"settings is {type(settings).__name__}: give tabb.Settings(updates=..., ...)")
+    for name, part in (("rule", rule), ("backbone", settings.backbone)):
+        try:
+            hash(part)  # what is compiled is known by its constants
+        except TypeError:
+            lists = [field.name for field in dataclasses.fields(part) if isinstance(getattr(part, field.name), list)]
+            which = f"{lists[0]}={getattr(part, lists[0])}" if lists else f"a constant of {part}"
+            raise UsageError(f"{name}: {which} is a list; give a tuple, such as (64, 64)") from None
 
 
 def _check(
@@ -163,9 +173,9 @@ def _check(
 
 def _check_env(env_factory: Callable[[], gymnasium.Env[Any, Any]], target: Transitions) -> None:
     """An environment of another size is found now, not at the first evaluation."""
-    from tabb.environments.rollout import flat_spaces
+    from tabb.environments.rollout import unit_actions
 
-    env = flat_spaces(env_factory())
+    env = unit_actions(env_factory())
     sizes = {"observation_size": env.observation_space.shape[0], "action_size": env.action_space.shape[0]}
     env.close()
     for name, size in sizes.items():

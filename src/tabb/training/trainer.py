@@ -196,8 +196,14 @@ class Trainer:
             folder.restore(state) if folder is not None and self.resume else None
             for folder, state in zip(self.folders, states, strict=True)
         ]
-        if any(saved is None for saved in found):
+        if all(saved is None for saved in found):
             return self._stack(states), 0
+        if any(saved is None for saved in found):
+            missing = [seed for seed, saved in zip(self.seeds, found, strict=True) if saved is None]
+            raise RunError(
+                f"the seeds {missing} have no checkpoint and the others have: resume them one by one, or delete the "
+                "folders without one and start these seeds alone"
+            )
         at = {saved.update for saved in found if saved is not None}
         if len(at) > 1:
             raise RunError(
