@@ -5,13 +5,18 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from tabb.backbones import BCQ
 from tabb.backbones.bcq import perturbed, soft_clipped_value
 from tabb.candidate_policy import CandidatePolicy
 from tabb.errors import RunError
 from tabb.networks import MLP, Normaliser, mlp
 from tabb.policy import Policy
+from tabb.rules import Pooled
+from tabb.rules.cvae import cvae_loss
+from tabb.training.loop import Learner
 
 
 def test_soft_clipped_value_and_perturbation_by_hand():
@@ -21,6 +26,75 @@ def test_soft_clipped_value_and_perturbation_by_hand():
     up = MLP((jnp.zeros((3, 2)),), (jnp.array([100.0, -100.0]),))
     found = perturbed(up, jnp.zeros((1, 1)), jnp.array([[0.97, 0.5]]), 0.05)
     np.testing.assert_allclose(found, [[1.0, 0.45]], atol=1e-6)
+
+
+def test_updates_written_out_again(batch, sizes):
+    """Two updates, row by row; the autoencoder's loss is tested with it, Adam is optax's."""
+    backbone = BCQ(hidden=(16,), cvae_hidden=(16,), batch_size=16, learning_rate=1e-2, candidates=3)
+    learner = Learner(backbone, Pooled(), 2)
+    state = learner.init(sizes, jax.random.key(5))
+    other = learner.init(sizes, jax.random.key(6))
+    state = state._replace(slow_critic=other.critic, slow_perturbation=other.perturbation)
+    adam = optax.adam(1e-2)
+    cvae, critics, change = state.cvae, (state.critic.first, state.critic.second), state.perturbation
+    slow, slow_change = (state.slow_critic.first, state.slow_critic.second), state.slow_perturbation
+    memory = [adam.init(part) for part in (cvae, *critics, change)]
+
+    def q(network, s, a):
+        return network(jnp.concatenate([s, a]))[0]
+
+    def near(network, s, a):
+        return jnp.clip(a + backbone.reach * jnp.tanh(network(jnp.concatenate([s, a]))), -1, 1)
+
+    update = jax.jit(lambda state, key, number: learner.update((), state, batch, key, number))
+    for number in range(2):
+        key = jax.random.key(10 + number)
+        state, _ = update(state, key, jnp.asarray(number))
+        noise_key, next_key, now_key = jax.random.split(key, 3)
+        noise = jax.random.normal(noise_key, (6, 4))
+        gradient = jax.grad(cvae_loss)(cvae, batch.observation, batch.action, noise, 0.5)
+        step, memory[0] = adam.update(gradient, memory[0])
+        cvae = optax.apply_updates(cvae, step)
+        ahead = jnp.clip(jax.random.normal(next_key, (6, 3, 4)), -0.5, 0.5)
+        now = jnp.clip(jax.random.normal(now_key, (6, 4)), -0.5, 0.5)
+        goals = []
+        for i in range(6):
+            s, best = batch.next_observation[i], -np.inf
+            for latent in ahead[i]:
+                action = near(slow_change, s, cvae.decode(s, latent))
+                low, high = sorted(float(q(network, s, action)) for network in slow)
+                best = max(best, 0.75 * low + 0.25 * high)
+            goals.append(batch.reward[i] + 0.99 * (1 - batch.terminal[i]) * best)
+        decoded = [cvae.decode(s, latent) for s, latent in zip(batch.observation, now, strict=True)]
+
+        def critic_loss(network, goals=tuple(goals)):
+            return sum((q(network, batch.observation[i], batch.action[i]) - goals[i]) ** 2 for i in range(6)) / 6
+
+        moved = []
+        for j, critic in enumerate(critics, 1):
+            step, memory[j] = adam.update(jax.grad(critic_loss)(critic), memory[j])
+            moved.append(optax.apply_updates(critic, step))
+        critics = tuple(moved)
+
+        def change_loss(network, first=critics[0], decoded=tuple(decoded)):  # uphill on the critic that just learned
+            return -sum(q(first, s, near(network, s, a)) for s, a in zip(batch.observation, decoded, strict=True)) / 6
+
+        step, memory[3] = adam.update(jax.grad(change_loss)(change), memory[3])
+        change = optax.apply_updates(change, step)
+        slow, slow_change = (
+            jax.tree.map(lambda s, f: 0.995 * s + 0.005 * f, old, new)
+            for old, new in ((slow, critics), (slow_change, change))
+        )
+        wanted = (cvae, critics, slow, change, slow_change)
+        ours = (
+            state.cvae,
+            (state.critic.first, state.critic.second),
+            (state.slow_critic.first, state.slow_critic.second),
+            state.perturbation,
+            state.slow_perturbation,
+        )
+        for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(ours), strict=True):
+            np.testing.assert_allclose(a, b, atol=3e-5)
 
 
 @pytest.fixture(scope="module")

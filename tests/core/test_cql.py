@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tabb.backbones import CQL
@@ -53,6 +54,72 @@ def test_candidates_are_what_their_densities_say(batch, sizes):
         normal = -0.5 * ((inner - mean[:, None]) / deviation) ** 2 - np.log(deviation * math.sqrt(2 * math.pi))
         wanted = (normal - np.log(1 - np.tanh(inner) ** 2)).sum(-1)
         np.testing.assert_allclose(log_density[:, part], wanted, atol=2e-3)
+
+
+def test_updates_written_out_again(batch, sizes):
+    """Two updates, row by row; how candidates and squashed samples are drawn is tested above, Adam is optax's."""
+    backbone = dataclasses.replace(SMALL_CQL, conservatism=2.0)
+    learner = Learner(backbone, Pooled(), 2)
+    state = learner.init(sizes, jax.random.key(5))
+    state = state._replace(
+        slow_critic=learner.init(sizes, jax.random.key(6)).critic, log_entropy_weight=jnp.asarray(0.3)
+    )
+    adam = optax.adam(1e-2)
+    critics, policy = (state.critic.first, state.critic.second), state.policy
+    slow, log_weight = (state.slow_critic.first, state.slow_critic.second), state.log_entropy_weight
+    memory = [adam.init(part) for part in (*critics, policy, log_weight)]
+
+    def q(network, s, a):
+        return network(jnp.concatenate([s, a]))[0]
+
+    update = jax.jit(lambda state, key, number: learner.update((), state, batch, key, number))
+    for number in range(2):
+        key = jax.random.key(10 + number)
+        state, _ = update(state, key, jnp.asarray(number))
+        sample_key, next_key, policy_key = jax.random.split(key, 3)
+        noise, following = jax.random.normal(policy_key, (6, 2)), jax.random.normal(next_key, (6, 2))
+        drawn, densities = backbone._candidates(policy, batch, sample_key)
+        goals = []
+        for i in range(6):
+            action, _ = squashed_sample(policy, batch.next_observation[i], following[i])
+            ahead = min(q(network, batch.next_observation[i], action) for network in slow)
+            goals.append(batch.reward[i] + 0.99 * (1 - batch.terminal[i]) * ahead)
+
+        def critic_loss(network, goals=tuple(goals), drawn=drawn, densities=densities):
+            loss = 0.0
+            for i in range(6):
+                data = q(network, batch.observation[i], batch.action[i])
+                sampled = jnp.stack([q(network, batch.observation[i], action) for action in drawn[i]])
+                gap = jnp.log(jnp.sum(jnp.exp(sampled - densities[i]))) - data
+                loss += ((data - goals[i]) ** 2 + 2.0 * gap) / 6
+            return loss
+
+        def policy_loss(policy, critics=critics, log_weight=log_weight, noise=noise):
+            loss, density = 0.0, 0.0
+            for i in range(6):
+                action, log_density = squashed_sample(policy, batch.observation[i], noise[i])
+                value = jnp.minimum(*(q(network, batch.observation[i], action) for network in critics))
+                loss += (jnp.exp(log_weight) * log_density - value) / 6
+                density += log_density / 6
+            return loss, density
+
+        gradients = [jax.grad(critic_loss)(critic) for critic in critics]
+        gradient, density = jax.grad(policy_loss, has_aux=True)(policy)
+        gradients += [gradient, -(density - 2)]  # α grows while the entropy, -density, is below the wanted -2
+        moved = []
+        for j, (part, gradient) in enumerate(zip((*critics, policy, log_weight), gradients, strict=True)):
+            step, memory[j] = adam.update(gradient, memory[j])
+            moved.append(optax.apply_updates(part, step))
+        critics, policy, log_weight = tuple(moved[:2]), moved[2], moved[3]
+        slow = jax.tree.map(lambda s, f: 0.995 * s + 0.005 * f, slow, critics)
+        ours = (
+            (state.critic.first, state.critic.second),
+            (state.slow_critic.first, state.slow_critic.second),
+            state.policy,
+            state.log_entropy_weight,
+        )
+        for a, b in zip(jax.tree.leaves((critics, slow, policy, log_weight)), jax.tree.leaves(ours), strict=True):
+            np.testing.assert_allclose(a, b, atol=3e-5)
 
 
 def test_conservatism_lowers_sampled_actions_against_the_datas(domains, sizes):

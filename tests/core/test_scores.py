@@ -91,3 +91,17 @@ def test_policy_of_another_environment():
 def test_unknown_task():
     with pytest.raises(UsageError):
         evaluate(linear_policy(11, 3), "hopper-on-ice", 1)
+
+
+def test_an_environment_of_other_action_bounds_is_refused():
+    """A policy acts in [-1, 1]: sent as it is to a motor of ±2, it would be scored at half its strength."""
+
+    class Strong(Count):
+        action_space = gymnasium.spaces.Box(-2, 2, (1,))
+
+    with pytest.raises(UsageError, match=r"^the environment's actions lie in \[-2, 2\].*RescaleAction"):
+        evaluate(linear_policy(2, 1), None, 1, env_factory=Strong)
+    wrapped = evaluate(
+        linear_policy(2, 1), None, 1, env_factory=lambda: gymnasium.wrappers.RescaleAction(Strong(), -1, 1)
+    )
+    assert len(wrapped.returns) == 1

@@ -322,3 +322,21 @@ def test_disk_full_keeps_what_was_saved(files: list[str], tmp_path: Path) -> Non
     assert "cannot be written" in done.stderr.splitlines()[-1]
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_seeds_and_lists_from_python(tmp_path: Path) -> None:
+    """NumPy's seeds are as good as Python's; a taken folder and a list of widths are found before anything is trained."""
+    source, target = domain(200, 0, 0.0), domain(100, 1, 0.05)
+    tiny = tabb.IQL(hidden=(8,), batch_size=8)
+    settings = tabb.Settings(updates=2, backbone=tiny)
+    tabb.train(tabb.Pooled(), source, target, seeds=list(np.arange(1, 2)), settings=settings, folder=tmp_path)
+    assert json.loads((tmp_path / "seed1" / "config.json").read_text())["seeds"] == [1]
+    with pytest.raises(RunError, match="seed1: already holds a run"):
+        tabb.train(tabb.Pooled(), source, target, seeds=[0, 1], settings=settings, folder=tmp_path)
+    assert not (tmp_path / "seed0").exists()
+    lists = tabb.Settings(updates=2, backbone=tabb.IQL(hidden=[8]))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^backbone: hidden=\[8\] is a list; give a tuple"):
+        tabb.train(tabb.Pooled(), source, target, settings=lists, folder=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(UsageError, match=r"^engine='Legacy' is unknown: use legacy or native"):
+        tabb.Settings(engine="Legacy")  # type: ignore[arg-type]

@@ -105,9 +105,9 @@ def train(
         held_out = HeldOut(
             target, parts, domains.normaliser, FQE(discount=getattr(backbone_of(settings, rule), "discount", 0.99))
         )
-    for seed in seeds if folder is not None and not resume else ():
-        # Before the first of them is trained, not when its turn comes.
-        RunFolder(Path(folder) / f"seed{seed}").check_new()
+    if folder is not None and not resume:
+        for seed in seeds:  # before the first of them is trained, not when its turn comes
+            RunFolder(Path(folder) / f"seed{seed}").check_new()
     at_once = len(seeds) if jax.default_backend() != "cpu" else 1
     runs: list[Run] = []
     for first in range(0, len(seeds), at_once):
@@ -143,11 +143,13 @@ def _check_types(rule: object, source: object, target: object, settings: object)
     if not isinstance(settings, Settings):
         raise UsageError(f"settings is {type(settings).__name__}: give tabb.Settings(updates=..., ...)")
     for name, part in (("rule", rule), ("backbone", settings.backbone)):
+        if part is None:
+            continue
         try:
             hash(part)  # what is compiled is known by its constants
         except TypeError:
-            lists = [field.name for field in dataclasses.fields(part) if isinstance(getattr(part, field.name), list)]
-            which = f"{lists[0]}={getattr(part, lists[0])}" if lists else f"a constant of {part}"
+            lists = [f"{field}={value}" for field, value in vars(part).items() if isinstance(value, list)]
+            which = lists[0] if lists else f"a constant of {part}"
             raise UsageError(f"{name}: {which} is a list; give a tuple, such as (64, 64)") from None
 
 
