@@ -325,8 +325,8 @@ def test_disk_full_keeps_what_was_saved(files: list[str], tmp_path: Path) -> Non
 
 
 def test_seeds_and_lists_from_python(tmp_path: Path) -> None:
-    """NumPy's seeds are as good as Python's; a taken folder and a list of widths are found before anything is trained."""
-    source, target = domain(200, 0, 0.0), domain(100, 1, 0.05)
+    """NumPy's seeds are as good as Python's; a taken folder and a list of widths are found before training."""
+    source, target = domain(2000, 0, 0.0), domain(1000, 1, 0.05)
     tiny = tabb.IQL(hidden=(8,), batch_size=8)
     settings = tabb.Settings(updates=2, backbone=tiny)
     tabb.train(tabb.Pooled(), source, target, seeds=list(np.arange(1, 2)), settings=settings, folder=tmp_path)
