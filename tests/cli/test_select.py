@@ -77,6 +77,33 @@ def test_one_run_of_several_goes_on_as_one_of_them(runs: Path, tmp_path: Path) -
     assert all(np.array_equal(a, b) for a, b in zip(one.weights, other.weights, strict=True))
 
 
+def test_values_of_other_discounts_are_not_ranked_together(runs: Path, tmp_path: Path, capsys: Any) -> None:
+    """Values at 0.95 are a fifth of those at 0.99; how near policies are to logged actions has no such unit."""
+    import shutil
+
+    copy = shutil.copytree(runs, tmp_path / "runs")
+    config = json.loads((copy / "seed1" / "config.json").read_text())
+    config["settings"]["backbone"]["discount"] = 0.95
+    (copy / "seed1" / "config.json").write_text(json.dumps(config))
+    assert main(["select", str(copy), "--by", "value"]) == 2
+    assert "discounts differ; rank them apart" in capsys.readouterr().err
+    assert main(["select", str(copy), "--by", "actions"]) == 0
+
+
+def test_runs_of_several_tasks_have_no_common_table(runs: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from tabb.evaluation.summary import summarise
+
+    copy = shutil.copytree(runs, tmp_path / "runs")
+    result = json.loads((copy / "seed1" / "result.json").read_text())
+    (copy / "seed1" / "result.json").write_text(json.dumps(result | {"task": "hopper-morph"}))
+    told = summarise(copy)
+    assert "hopper-morph: 1 finished runs" in told
+    assert "own environment: 1 finished runs" in told
+    assert "seeds" not in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
