@@ -7,6 +7,7 @@ resets and the rest of the observation are its own. Lengths in metres, angles in
 
 from __future__ import annotations
 
+import abc
 import copy
 import functools
 import importlib.util
@@ -93,7 +94,7 @@ def _apply(spec: Any, compiled: Any, edit: HandEdit, hand: str) -> None:
     setattr(element, edit.attribute, values)
 
 
-class _Hand(_Base):
+class _Hand(_Base, metaclass=abc.ABCMeta):
     """What the four share; stands before gymnasium-robotics' class among the bases."""
 
     act_mean: NDArray[np.float64]
@@ -121,8 +122,9 @@ class _Hand(_Base):
             self.render()
         return self._get_obs(), float(reward), self._ended(), False, {"success": bool(success)}  # type: ignore[attr-defined]
 
+    @abc.abstractmethod
     def _reward(self) -> tuple[float, bool]:
-        raise NotImplementedError
+        """The step's reward, and whether the task is done there."""
 
     def _ended(self) -> bool:
         return False

@@ -76,11 +76,8 @@ def select(folders: Sequence[str | Path], by: By = "actions", last: bool = False
         if by != "actions":  # values of other discounts are on other scales
             key["discount"] = (config["settings"].get("backbone") or {}).get("discount")
         if first is not None and key != first[1]:
-            differ = (
-                "discounts"
-                if key | {"discount": 0} == first[1] | {"discount": 0}
-                else "target data or held-out episodes"
-            )
+            same_data = key | {"discount": 0} == first[1] | {"discount": 0}
+            differ = "discounts" if same_data else "target data or held-out episodes"
             raise UsageError(f"{run} and {first[0]}: {differ} differ; rank them apart")
         first = first or (run, key)
         found += _candidates(run, result)[-1:] if last else _candidates(run, result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,13 +74,13 @@ def summarise(root: Path) -> str:
     results = results_in(root)
     if not results:
         return f"{root}: no finished runs"
-    places: dict[str, list[dict[str, Any]]] = {}
-    for result in results:
-        places.setdefault(result["task"] or "own environment", []).append(result)
-    if len(places) > 1:
-        # Scores of different tasks have no mean that means anything here.
-        lines = [f"{where}: {len(found)} finished runs" for where, found in sorted(places.items())]
-        return "\n".join([*lines, f"runs of several tasks: {root}; their table is what `tabb benchmark` reports"])
+    # A comparison's runs lie in <task>/<data>/<method>/seed<k>: a mean over tasks, data or variants would mean nothing.
+    tasks = Counter(result["task"] or "own environment" for result in results)
+    if len(tasks) > 1 or any(root.glob("*/*/*/*/result.json")):
+        lines = [f"{task}: {count} finished runs" for task, count in sorted(tasks.items())]
+        return "\n".join(
+            [*lines, f"{root}: `tabb benchmark` or `tabb ablate`, as it was started, with --report has the table"]
+        )
     groups = by_rule(results)
     first = results[0]
     where = first["task"] or "own environment"

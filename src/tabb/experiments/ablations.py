@@ -14,7 +14,7 @@ import numpy as np
 
 from tabb.errors import UsageError
 from tabb.evaluation.statistics import Estimate, mean_interval
-from tabb.experiments.benchmark import Table
+from tabb.experiments.benchmark import Table, draws_source
 
 DEFAULT = "default"
 
@@ -127,7 +127,7 @@ def difference(table: Table, first: str, second: str) -> Difference | None:
 
     A variant without source data has one run for all source qualities: a pair is then the mean over these.
     """
-    alone = any(name in VARIANTS and VARIANTS[name].options.startswith("target-only") for name in (first, second))
+    alone = not all(draws_source(VARIANTS[name].options.split()[0]) for name in (first, second))
     found: dict[tuple[str, int], list[float]] = {}
     for place, row in table.items():
         for seed in sorted(set(row.get(first, {})) & set(row.get(second, {}))):

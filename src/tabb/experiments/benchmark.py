@@ -72,7 +72,7 @@ class Comparison:
 
     def _cell(self, place: Place, method: str, seed: int) -> Cell:
         learner, *options = self.variants.get(method, (method,))
-        source = place.source if _draws_source(learner) else "none"
+        source = place.source if draws_source(learner) else "none"
         folder = Path(place.task) / f"{source}-{place.target}" / method / f"seed{seed}"
         arguments = [learner, "--task", place.task, "--source", place.source, "--target", place.target]
         arguments += ["--updates", str(self.updates), "--seeds", str(seed), *self.arguments]
@@ -117,7 +117,8 @@ def preset_for(method: str, task: Task) -> str | None:
     return next((name for name in (task.shift, task.robot) if name and takes_preset(method, name)), None)
 
 
-def _draws_source(method: str) -> bool:
+def draws_source(method: str) -> bool:
+    """Whether the learner's batches have source rows."""
     from tabb.commands.learners import learners_of
 
     (learner,) = learners_of([method])
@@ -190,7 +191,7 @@ def verdicts(table: Table, methods: Sequence[str], ours: str) -> dict[str, dict[
     both have; of a method that draws no source rows, a pair is one run against the other's mean over the qualities.
     """
     found: dict[str, dict[str, Any]] = {}
-    alone = {method for method in methods if _is_alone(method)}
+    alone = {method for method in methods if not draws_source(method)}
     for method in methods:
         own = scores_of(table, method)
         if not own:
@@ -211,10 +212,6 @@ def verdicts(table: Table, methods: Sequence[str], ours: str) -> dict[str, dict[
                 told[f"{ours}_less_this"] = paired_t_test(*pairs)._asdict()
         found[method] = told
     return found
-
-
-def _is_alone(method: str) -> bool:
-    return method.partition("@")[0] == BAR
 
 
 def _once(table: Table, method: str) -> dict[str, list[float]]:
