@@ -34,11 +34,14 @@ class MLP(eqx.Module):
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         activate = ACTIVATIONS[self.activation]
         last = len(self.weights) - 1
+        # As one matrix: XLA's gradient of products with several leading axes takes a third longer on a CPU.
+        leading = x.shape[:-1]
+        x = x.reshape(-1, x.shape[-1]) if len(leading) > 1 else x
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = x @ weight + bias
             if i < last:
                 x = activate(x)
-        return x
+        return x.reshape(*leading, x.shape[-1])
 
 
 def mlp(key: PRNGKeyArray, sizes: Sequence[int], activation: str = "relu") -> MLP:
@@ -73,13 +76,13 @@ def twin(key: PRNGKeyArray, sizes: Sequence[int]) -> Twin:
 
 
 class Normaliser(eqx.Module):
-    """Standardises observations: (observation - mean) / scale. It lives inside every policy."""
+    """Standardises values: (value - mean) / scale, entry by entry. One of observations lives inside every policy."""
 
-    mean: Float[Array, " s"]
-    scale: Float[Array, " s"]
+    mean: Float[Array, "*s"]
+    scale: Float[Array, "*s"]
 
-    def __call__(self, observation: Float[Array, "*batch s"]) -> Float[Array, "*batch s"]:
-        return (observation - self.mean) / self.scale
+    def __call__(self, values: Float[Array, "*batch_s"]) -> Float[Array, "*batch_s"]:
+        return (values - self.mean) / self.scale
 
 
 def moving_average(slow: M, fast: M, rate: float) -> M:

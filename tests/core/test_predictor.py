@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tabb.batch import make_domains
-from tabb.networks import MLP
+from tabb.networks import MLP, Normaliser
 from tabb.rules.predictor import Predictor, fit_predictor, init_predictor, outcome_loss, prediction_loss
 from tabb.rules.tabb import TABB
 from tabb.training.loop import Batch
@@ -31,7 +31,8 @@ def sigmoid(x):
 def by_hand(form):
     # Heads answer (change of 2 entries, reward, logit of terminal).
     heads = (constant(1.0, 0.0, 0.5, 0.0), constant(-1.0, 2.0, -0.5, 2.0))
-    return Predictor(None, constant(3.0, 4.0, 9.0, 1.0), heads, jnp.array([2.0, 0.5]), jnp.array(4.0), form)
+    rewards = Normaliser(jnp.array(1.0), jnp.array(4.0))
+    return Predictor(None, constant(3.0, 4.0, 9.0, 1.0), heads, jnp.array([2.0, 0.5]), rewards, form)
 
 
 ROWS = (
@@ -46,7 +47,7 @@ ROWS = (
 def test_direct_outcomes_by_hand():
     outcome = by_hand("direct").outcomes(*ROWS)
     np.testing.assert_allclose(outcome.following, [[[12, 20], [8, 21]]] * 2)
-    np.testing.assert_allclose(outcome.reward, [[2, -2]] * 2)
+    np.testing.assert_allclose(outcome.reward, [[3, -1]] * 2)
     np.testing.assert_allclose(outcome.terminal, [[0.5, sigmoid(2)]] * 2, rtol=1e-6)
 
 
@@ -110,7 +111,25 @@ def test_constant_columns_have_a_scale(pair, predictor_config):
     predictor = init_predictor(predictor_config(), make_domains(*map(still, pair)), jax.random.key(0))
     assert predictor.change_scale[2] == 1.0
     assert (predictor.change_scale > 0).all()
-    assert predictor.reward_scale == 1.0
+    assert (predictor.rewards.mean, predictor.rewards.scale) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("form", ["residual", "direct"])
+def test_a_constant_in_all_rewards_changes_rewards_alone(predictor_config, fitted, pair, form):
+    """A task that gives -1 at each step until it succeeds: where rewards lie must not decide how states are fitted."""
+
+    def lowered(data):
+        return dataclasses.replace(data, reward=data.reward - 100)
+
+    config, plain, low = predictor_config(form=form), make_domains(*pair), make_domains(*map(lowered, pair))
+    models = fit_predictor(config, low, jax.random.key(7), silent)
+    wanted, found = (
+        TABB(predictor=config).columns(models, domains) for models, domains in ((fitted(config), plain), (models, low))
+    )
+    # Rounding of rewards near -100 is all that differs.
+    spread = np.std(wanted["next"], axis=0)
+    assert (np.abs(found["next"] - wanted["next"]) < 0.02 * spread).all()
+    np.testing.assert_allclose(found["reward_hat"] + 100, wanted["reward_hat"], atol=0.02 * np.std(pair[0].reward))
 
 
 def test_fit_is_deterministic_in_the_key(domains, predictor_config, fitted, same_bits):
@@ -125,7 +144,7 @@ def test_fit_reports_its_progress_and_keeps_the_scales(domains, predictor_config
     assert shares == sorted(shares)
     assert (shares[0], shares[-1], len(shares)) == (0.0, 1.0, 21)
     fresh = init_predictor(config, domains, jax.random.key(7))
-    assert same_bits((predictor.change_scale, predictor.reward_scale), (fresh.change_scale, fresh.reward_scale))
+    assert same_bits((predictor.change_scale, predictor.rewards), (fresh.change_scale, fresh.rewards))
 
 
 def test_every_network_is_fitted(domains, predictor_config, fitted):

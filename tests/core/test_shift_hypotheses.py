@@ -10,7 +10,7 @@ import pytest
 
 from tabb.batch import make_domains
 from tabb.errors import UsageError
-from tabb.networks import MLP
+from tabb.networks import MLP, Normaliser
 from tabb.rules import TABB, Pooled, PredictorConfig
 from tabb.rules.shift_hypotheses import (
     BLOCK,
@@ -55,7 +55,8 @@ def test_outcomes_by_hand():
     linear = Shift(jnp.zeros((2, 2)), jnp.array([[[2.0, 0.0], [2.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]))
     nothing = Dynamics(MLP((), ()), (constant, linear), jnp.zeros(2), jnp.zeros((2, 2)))
     one = jax.tree.map(lambda leaf: leaf[None], nothing)
-    ensemble = ShiftEnsemble(one, jnp.array([1.0, 0.0]), jnp.array([2.0, 1.0]), jnp.array([0.1]), jnp.array(5.0))
+    rewards = Normaliser(jnp.array(1.0), jnp.array(5.0))
+    ensemble = ShiftEnsemble(one, jnp.array([1.0, 0.0]), jnp.array([2.0, 1.0]), jnp.array([0.1]), rewards)
     x, action, terminal = jnp.array([[3.0], [999.0]]), jnp.zeros((2, 1)), jnp.array([0.0, 1.0])
     found = ensemble.outcomes(x, action, jnp.array([7.0, 8.0]), jnp.array([[20.0], [30.0]]), terminal)
     near, far = 2.0 * (3 - 1) / 2, 2.0 * 5  # the second row's z is cut at 5

@@ -91,15 +91,20 @@ def nearest_distances(domains: Domains) -> Float[Array, " n"]:
     return jnp.where(alive > 0, found, jnp.sum(alive * found) / jnp.maximum(jnp.sum(alive), 1.0))
 
 
-def outcome_scales(source: Transitions) -> tuple[Float[Array, " s"], Float[Array, ""]]:
-    """Units of a step's outcome: the spread of the changes s' - s, entry by entry, and of the rewards."""
+def outcome_scales(source: Transitions) -> tuple[Float[Array, " s"], Normaliser]:
+    """Units of a step's outcome: the spread of the changes s' - s, entry by entry; mean and spread of the rewards.
+
+    Rewards are centred, changes need not be: theirs is a small part of their spread. A sparse task's reward of -1
+    with rare successes lies some 20 spreads from 0, and its error would drown that of the states.
+    """
     change = source.next_observation - source.observation
     alive = 1.0 - source.terminal
     spread = jnp.sqrt(jnp.sum(change**2 * alive[:, None], axis=0) / jnp.sum(alive))
     # A constant column (Ant's contact forces) has no spread to divide by.
     # So has a constant reward (no step of a sparse task succeeds): divided by next to nothing it would drown the rest.
     reward = jnp.std(source.reward)
-    return jnp.where(spread < 1e-6, 1.0, spread), jnp.where(reward < 1e-6, 1.0, reward)
+    rewards = Normaliser(jnp.mean(source.reward), jnp.where(reward < 1e-6, 1.0, reward))
+    return jnp.where(spread < 1e-6, 1.0, spread), rewards
 
 
 def standard_steps(domains: Domains, normaliser: Normaliser) -> tuple[Float[Array, "n w"], Float[Array, "m w"]]:

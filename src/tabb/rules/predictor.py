@@ -3,7 +3,7 @@
 Two spaces: `latent` (shared encoders f: s -> z_s and g: (z_s, a) -> z_sa, trained by prediction alone, no
 reinforcement learning gradient) and `raw` (normalised observations). Both have a source head, fitted on the large
 data, and an ensemble of K target heads, fitted on the small data. A head's output is
-(change of state / `change_scale`, reward / `reward_scale`, logit of terminal).
+(change of state / `change_scale`, standardised reward, logit of terminal).
 
 Two forms: `direct`, in which target heads predict the outcome itself, and `residual`, in which they predict what
 the source head misses on target rows, so that errors common to both domains cancel.
@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Domains, Sizes
 from tabb.errors import UsageError
-from tabb.networks import MLP, avg_l1_norm, mlp, moving_average
+from tabb.networks import MLP, Normaliser, avg_l1_norm, mlp, moving_average
 from tabb.rules.fitting import outcome_scales, run_fit
 from tabb.transitions import Transitions
 
@@ -113,7 +113,8 @@ class Predictor(eqx.Module):
     source_head: MLP
     target_heads: tuple[MLP, ...]
     change_scale: Float[Array, " x"]
-    reward_scale: Float[Array, ""]
+    rewards: Normaliser
+    """mean and spread of the source's rewards"""
     form: str = eqx.field(static=True)
 
     def encode(self, observation: Float[Array, "*b s"]) -> Float[Array, "*b x"]:
@@ -137,7 +138,7 @@ class Predictor(eqx.Module):
             outputs = outputs + self.source_head(trunk)[:, None]
         change, gain, logit = split(outputs)
         following = x[:, None] + self.change_scale * change
-        return Outcome(following, self.reward_scale * gain, jax.nn.sigmoid(logit))
+        return Outcome(following, self.rewards.mean + self.rewards.scale * gain, jax.nn.sigmoid(logit))
 
     def outcomes(
         self,
@@ -162,7 +163,7 @@ class Predictor(eqx.Module):
         ended = terminal[:, None, None] > 0
         return Outcome(
             jnp.where(ended, blind.following, following[:, None] + self.change_scale * change),
-            reward[:, None] + self.reward_scale * gain,
+            reward[:, None] + self.rewards.scale * gain,
             jnp.clip(terminal[:, None] + shift, 0.0, 1.0),
         )
 
@@ -175,7 +176,7 @@ def split(output: Float[Array, "*b o"]) -> tuple[Array, Array, Array]:
 def init_predictor(config: PredictorConfig, domains: Domains, key: PRNGKeyArray) -> Predictor:
     """A fresh predictor; scales come from the data (spread of the changes and of the rewards)."""
     sizes = Sizes(domains.source.observation_size, domains.source.action_size)
-    spread, reward_scale = outcome_scales(domains.source)
+    spread, rewards = outcome_scales(domains.source)
     encoder_key, action_key, source_key, target_key = jax.random.split(key, 4)
     wide = (config.hidden, config.hidden)
     if config.space == "latent":
@@ -200,7 +201,7 @@ def init_predictor(config: PredictorConfig, domains: Domains, key: PRNGKeyArray)
             eqx.tree_at(lambda h: (h.weights[-1], h.biases[-1]), head, replace_fn=jnp.zeros_like) for head in heads
         )
     source_head = mlp(source_key, (trunk_size, *source_hidden, x_size + 2))
-    return Predictor(encoders, source_head, heads, change_scale, reward_scale, config.form)
+    return Predictor(encoders, source_head, heads, change_scale, rewards, config.form)
 
 
 def outcome_loss(
@@ -240,7 +241,7 @@ def prediction_loss(
     def goals(data: Transitions) -> tuple[Array, Array]:
         x, following = slow.encode(data.observation), slow.encode(data.next_observation)
         change = jax.lax.stop_gradient((following - x) / predictor.change_scale)
-        return change, data.reward / predictor.reward_scale
+        return change, predictor.rewards(data.reward)
 
     source_loss = jnp.zeros(())
     if source_head:
@@ -309,4 +310,4 @@ def fit_predictor(
 def trained(predictor: Predictor) -> Predictor:
     """Mask of the leaves that the fit changes: all but the scales."""
     mask = jax.tree.map(lambda _: True, predictor)
-    return eqx.tree_at(lambda p: (p.change_scale, p.reward_scale), mask, (False, False))
+    return eqx.tree_at(lambda p: (p.change_scale, p.rewards.mean, p.rewards.scale), mask, (False, False, False))

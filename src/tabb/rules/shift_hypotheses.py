@@ -27,7 +27,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Domains
-from tabb.networks import MLP, mlp
+from tabb.networks import MLP, Normaliser, mlp
 from tabb.rules.fitting import Report, outcome_scales, run_fit
 from tabb.rules.predictor import Outcome, PredictorConfig
 from tabb.transitions import Transitions
@@ -77,7 +77,8 @@ class ShiftEnsemble(eqx.Module):
     middle: Float[Array, " i"]
     spread: Float[Array, " i"]
     change_scale: Float[Array, " s"]
-    reward_scale: Float[Array, ""]
+    rewards: Normaliser
+    """mean and spread of the source's rewards"""
     encoders: None = None
 
     def encode(self, observation: Float[Array, "*b s"]) -> Float[Array, "*b s"]:
@@ -108,7 +109,7 @@ class ShiftEnsemble(eqx.Module):
         moved = jnp.stack([agreed_shift(jnp.concatenate(found, axis=1)), *means], axis=1)
         return Outcome(
             following[:, None] + self.change_scale * moved[..., :-1],
-            reward[:, None] + self.reward_scale * moved[..., -1],
+            reward[:, None] + self.rewards.scale * moved[..., -1],
             jnp.broadcast_to(terminal[:, None], moved.shape[:2]),
         )
 
@@ -141,7 +142,7 @@ def init_shifts(config: PredictorConfig, domains: Domains, key: PRNGKeyArray) ->
         model = mlp(model_key, (inputs, config.hidden, config.hidden, outputs))
         return Dynamics(model, shifts, jnp.zeros(outputs), jnp.zeros((len(shifts), outputs)))
 
-    change_scale, reward_scale = outcome_scales(domains.source)
+    change_scale, rewards = outcome_scales(domains.source)
     target = jnp.concatenate([domains.target.observation, domains.target.action], axis=-1)
     return ShiftEnsemble(
         jax.tree.map(
@@ -150,7 +151,7 @@ def init_shifts(config: PredictorConfig, domains: Domains, key: PRNGKeyArray) ->
         jnp.mean(target, axis=0),
         jnp.std(target, axis=0) + 1e-3,
         change_scale,
-        reward_scale,
+        rewards,
     )
 
 
@@ -196,12 +197,12 @@ def dynamics_loss(
 
 
 def rows_to_fit(data: Transitions, ensemble: ShiftEnsemble) -> tuple[Array, Array, Array]:
-    """Inputs (s, a) [n, i], goals (scaled change and reward) [n, o], and which goals are known [n, o]."""
+    """Inputs (s, a) [n, i], goals (scaled change, standardised reward) [n, o], and which goals are known [n, o]."""
     change = (data.next_observation - data.observation) / ensemble.change_scale
     alive = jnp.broadcast_to(1 - data.terminal[:, None], change.shape)
     return (
         jnp.concatenate([data.observation, data.action], axis=-1),
-        jnp.concatenate([change, data.reward[:, None] / ensemble.reward_scale], axis=-1),
+        jnp.concatenate([change, ensemble.rewards(data.reward[:, None])], axis=-1),
         # A terminal row has a reward and no next state.
         jnp.concatenate([alive, jnp.ones((len(data), 1), alive.dtype)], axis=-1),
     )
