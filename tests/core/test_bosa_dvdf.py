@@ -16,6 +16,7 @@ from tabb.rules.bosa import Support
 from tabb.rules.cvae import CVAE, fit_cvae, importance_log_likelihood, log_likelihood
 from tabb.rules.dvdf import fit_values, relative, sparse_value_loss
 from tabb.training.loop import Learner
+from tabb.transitions import Transitions
 
 
 def silent(what, share):
@@ -185,3 +186,22 @@ def test_source_values_find_the_better_action(make_pair):
     values = fit_values(config, domains.source, jax.random.key(0), silent)
     found = np.asarray(values.advantage(domains.source))
     assert np.corrcoef(found, source.action[:, 0])[0, 1] > 0.9
+
+
+def test_source_values_bootstrap_on_every_row_that_is_not_terminal():
+    """A chain of two states, one action each: V is the return, and what a terminal row leads to says nothing."""
+    source = Transitions(
+        observation=np.float32([[1, 0], [0, 1]]),
+        action=np.zeros((2, 1), np.float32),
+        reward=np.float32([1, 2]),
+        next_observation=np.float32([[0, 1], [1, 0]]),
+        terminal=np.float32([0, 1]),
+        episode=np.zeros(2, np.int32),
+    )
+    domains = make_domains(source, source, "none")
+    config = SparseQConfig(updates=2_000, batch_size=32, hidden=(16,), learning_rate=3e-3, slow_rate=0.05, discount=0.5)
+    values = fit_values(config, domains.source, jax.random.key(0), silent)
+    # With one action per state the loss is least where V = Q: 1 + 0.5 * 2, and 2.
+    np.testing.assert_allclose(values.value(domains.source.observation)[:, 0], [2.0, 2.0], atol=0.1)
+    pair = jnp.concatenate([domains.source.observation, domains.source.action], axis=-1)
+    np.testing.assert_allclose(values.critic(pair), [[2.0, 2.0]] * 2, atol=0.1)

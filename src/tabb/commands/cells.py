@@ -60,6 +60,9 @@ def run_figure(figure: CellFigure, arguments: list[str]) -> int:
     tasks = options.tasks or tuple(task.name for task in TASKS.values() if "otdf" in task.suites)
     cells = [(get_task(task).name, seed) for task in tasks for seed in check_seeds(options.seeds)]
     missing = [cell for cell in cells if not cell_file(options.out, *cell).exists()]
+    for cell in cells:
+        if cell not in missing:  # before hours are spent on the others: one picture shows one experiment
+            read_cell(options.out, *cell, settings)
     jobs = jobs_of(options.jobs)
     if jobs > 1 and len(missing) > 1:
         others = without(arguments, ("--tasks", "--seeds", "--jobs"))
