@@ -298,6 +298,11 @@ def test_help_names_backbones_and_presets(capsys: pytest.CaptureFixture[str]) ->
         (["train", "tabb", "--source", "medium", "--task", "hopper-gravty-0.5"], 2, "hopper-gravity-0.5"),
         (["train", "tabb", "--source", "medium", "--task", "hopper-morph"], 3, "TABB_DATA is not set"),
         (["train", "tabb", "--target", "nowhere.hdf5", "--source", "nowhere.hdf5"], 3, "nowhere.hdf5: no such file"),
+        (
+            ["train", "tabb", "--progress", "loud"],
+            2,
+            "error: --progress: 'loud' is none of auto, bar, lines, none; see",
+        ),
         (["train", "tabb", "--updates", "1e3"], 2, "--updates: '1e3' is not a whole number"),
         (["train", "tabb", "--rule.temperature", "warm"], 2, "'warm' is not a number"),
         (["train", "tabb", "--env", "tabb/ant-v0"], 2, "give --source FILE"),

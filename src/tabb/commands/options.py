@@ -48,6 +48,7 @@ def _one_line(text: str, program: str) -> str:
         if line.strip("-") and line not in (
             "Parsing error",
             "Value error",
+            "Invalid choice",
             "Missing required options",
             "Required options",
         ):
@@ -56,8 +57,15 @@ def _one_line(text: str, program: str) -> str:
     close = list(dict.fromkeys(re.findall(r"--[\w.-]+", meant)))[:3]
     told = re.sub(r"invalid literal for int\(\) with base 10: ('.*?')", r"\1 is not a whole number", told)
     told = re.sub(r"could not convert string to float: ('.*?')", r"\1 is not a number", told)
+    told = re.sub(r"invalid choice ('.*?') for argument '(.*?)'\. Expected one of (\(.*?\))\.", _choices, told)
     hint = f"; perhaps you meant {' or '.join(close)}" if close else ""
     return f"{told.strip()}{hint}; see `{program} --help`"
+
+
+def _choices(found: re.Match[str]) -> str:
+    """--progress: 'loud' is none of auto, bar, lines, none"""
+    value, option, choices = found.groups()
+    return f"{option}: {value} is none of {choices.strip('(,)').replace(chr(39), '')}"
 
 
 def jobs_of(asked: int | None) -> int:
