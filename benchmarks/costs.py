@@ -91,7 +91,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="turns of each")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="processor: on a shared core (one thread only)")
     parser.add_argument("--note", default="", help="a line about the machine for the result file")
-    parser.add_argument("--json", type=Path, help="where to write the result")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        help="where to write the result; a method that it holds and that is not named stays as it is",
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.clock == "processor" and threads() > 1:
@@ -106,21 +110,19 @@ def main() -> None:
         return
     from timing import machine, rounded
 
+    how = {"robot": options.robot, "clock": options.clock}
     results: dict[str, dict[str, Any]] = {}
-    output = {
-        "command": " ".join(["python", *sys.argv]),
-        "note": options.note,
-        "machine": machine(),
-        "robot": options.robot,
-        "clock": options.clock,
-        "rounds": options.rounds,
-        "learners": results,
-    }
+    if options.json and options.json.exists():
+        before = json.loads(options.json.read_text())
+        if {name: before[name] for name in how} != how:
+            raise SystemExit(f"{options.json}: has another robot or clock; choose another file")
+        results = before["learners"]
     for name in options.learners:
-        results[name] = in_own_process(name, options)
+        about = {"command": " ".join(["python", *sys.argv]), "note": options.note, "machine": machine()}
+        results[name] = in_own_process(name, options) | {"rounds": options.rounds} | about
         print(name, json.dumps(rounded(results[name])), file=sys.stderr, flush=True)
         if options.json:  # after each: some of them prepare for many minutes
-            options.json.write_text(json.dumps(rounded(output), indent=2) + "\n")
+            options.json.write_text(json.dumps(rounded(how | {"learners": results}), indent=2) + "\n")
     print(table(results))
 
 
