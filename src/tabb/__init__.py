@@ -89,6 +89,12 @@ _WHERE = {
     "write_report": "tabb.report",
 }
 
+_MODULES = (
+    *("audit", "backbones", "data", "deploy", "environments", "errors", "evaluation", "policy", "rendering", "report"),
+    *("rules", "tracking", "training", "transitions"),
+)
+"""what may be written as `tabb.data.read` after `import tabb` alone"""
+
 __all__ = ["__version__", *sorted(_WHERE)]
 
 
@@ -103,8 +109,10 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_WHERE[name]), name)
         globals()[name] = value
         return value
+    if name in _MODULES:
+        return importlib.import_module(f"tabb.{name}")
     raise AttributeError(f"module 'tabb' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_WHERE])
+    return sorted({*globals(), *_WHERE, *_MODULES})

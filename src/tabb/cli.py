@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from tabb import __version__
-from tabb.errors import TabbError, UsageError
+from tabb.errors import TabbError, UsageError, meant
 
 COMMANDS = {
     "train": "learn a policy for the target domain; without arguments, the demo on the bundled data",
@@ -72,11 +72,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     name = arguments[0]
     if name not in COMMANDS:
-        import difflib
-
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(COMMANDS)}"
-        raise UsageError(f"unknown command {name!r}: {hint}")
+        raise UsageError(f"unknown command {name!r}: {meant(name, COMMANDS)}")
     # Imported here: `tabb tasks` must not wait for JAX.
     command = importlib.import_module(f"tabb.commands.{name}")
     return command.run(arguments[1:])

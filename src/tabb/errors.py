@@ -4,6 +4,17 @@ Each message is one line that says what is wrong, where, and how to mend it. The
 that line alone and ends with `exit_code`; anything else that escapes is a defect of tabb.
 """
 
+from collections.abc import Iterable
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """What to say of a name that there is not: the names that are close to it, or else all."""
+    import difflib
+
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=3)
+    return f"did you mean {' or '.join(close)}?" if close else f"use one of {', '.join(names)}"
+
 
 class TabbError(Exception):
     """Base of all errors that tabb raises on purpose."""

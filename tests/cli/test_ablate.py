@@ -137,7 +137,7 @@ def test_a_small_ablation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["otdf", "--variants", "magic"], "unknown variant 'magic': use some of default"),
+        (["otdf", "--variants", "magic"], "unknown variant 'magic': use one of default"),
         (["otdf", "--variants", "latent", "latent"], "a variant is named twice"),
         (["otdf", "--report"], "no run is finished"),
         (["otdf", "--targets"], "name at least one source quality and one target quality"),

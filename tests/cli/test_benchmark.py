@@ -141,7 +141,8 @@ def test_results_of_another_length_are_refused(tmp_path: Path) -> None:
     [
         (["d4rl"], 2, "unknown suite 'd4rl': use one of odrl, otdf"),
         (["otdf", "--tasks", "hopper-friction-2.0"], 2, "is no task of suite otdf"),
-        (["otdf", "--robots", "swimmer"], 2, "has no robot 'swimmer'"),
+        (["otdf", "--robots", "swimmer"], 2, "has no robot 'swimmer': use one of hopper, "),
+        (["otdf", "--robots", "hoper"], 2, "has no robot 'hoper': did you mean hopper?"),
         (["otdf", "--methods", "magic"], 2, "unknown rule 'magic'"),
         (["otdf", "--methods", "tabb", "tabb@iql"], 2, "named twice"),
         (["otdf", "--methods", "tabb@bcq"], 2, "takes the rules pooled and target-only"),
@@ -150,7 +151,7 @@ def test_results_of_another_length_are_refused(tmp_path: Path) -> None:
         (["otdf", "--budget", "huge"], 2, "--budget"),
         (["otdf", "--robots", "hopper"], 3, "TABB_DATA is not set"),
         (["otdf", "--report"], 2, "no run is finished"),
-        ([], 2, "Missing from tabb benchmark"),
+        ([], 2, "give SUITE (otdf, odrl, adroit or antmaze); see"),
     ],
 )
 def test_one_line_errors(arguments, code, says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -321,7 +321,7 @@ def test_repetitions_are_those_of_whole_rows():
 def test_command(clean, tmp_path, capsys):
     good = stored(tmp_path / "good.hdf5", clean)
     assert main(["audit", good, "--out", str(tmp_path / "audit.json")]) == 0
-    assert "0 errors, 0 warnings, 1 notes" in capsys.readouterr().out
+    assert "0 errors, 0 warnings, 1 note\n" in capsys.readouterr().out
     assert json.loads((tmp_path / "audit.json").read_text())["findings"][0]["code"] == "dropped"
     columns = {key: column.copy() for key, column in clean.items()}
     columns["rewards"][3] = np.nan

@@ -47,9 +47,15 @@ class Audit:
         }
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{len(self.of_level(level))} {level}s" for level in LEVELS)
+        counts = ", ".join(_count(len(self.of_level(level)), level) for level in LEVELS)
         lines = [str(loaded.report) for loaded in self.loaded.values()]
-        return "\n".join([*lines, "", *map(str, self.findings), f"{len(self.files)} file(s): {counts}"])
+        return "\n".join([*lines, "", *map(str, self.findings), f"{_count(len(self.files), 'file')}: {counts}"]).lstrip(
+            "\n"
+        )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def audit(

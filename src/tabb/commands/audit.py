@@ -38,7 +38,7 @@ class Options:
 def run(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, "tabb audit", "Find what is wrong in data files, and how to mend it.")
     if not options.files and options.source is None and options.target is None:
-        raise UsageError("tabb audit: name files, or --source FILE --target FILE")
+        raise UsageError("name files, or --source FILE --target FILE")
     from tabb.audit import audit
     from tabb.training.folder import write_json
 

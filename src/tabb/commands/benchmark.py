@@ -19,8 +19,8 @@ from tabb.experiments.benchmark import BUDGETS, Comparison, Table
 class Grid:
     """Where methods are compared, for how long, and where the runs are kept."""
 
-    suite: Annotated[str, tyro.conf.Positional]
-    """otdf or odrl, see `tabb tasks`"""
+    suite: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUITE")]
+    """otdf, odrl, adroit or antmaze"""
     budget: Literal["paper", "short", "smoke"] = "short"
     """paper: 1,000,000 updates and 5 seeds; short: 100,000 and 3; smoke: 2,000 and 1, which only proves that it runs"""
     robots: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from tabb.data.download import at_hand
 from tabb.data.names import locate
 from tabb.data.published import published
 from tabb.data.published_d4rl import published_d4rl
-from tabb.errors import UsageError
+from tabb.errors import UsageError, meant
 
 ACTIONS = ("list", "describe", "get")
 
@@ -68,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
         return _describe(parse(DescribeOptions, rest, "tabb data describe", "Describe data files."))
     if action == "get":
         return _get(parse(GetOptions, rest, "tabb data get", "Fetch public data sets."))
-    raise UsageError(f"tabb data {action}: unknown; use one of {', '.join(ACTIONS)}")
+    raise UsageError(f"unknown action {action!r} of tabb data: {meant(action, ACTIONS)}")
 
 
 def _list(options: ListOptions) -> int:

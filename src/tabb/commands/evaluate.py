@@ -40,6 +40,8 @@ def run(arguments: Sequence[str]) -> int:
     from tabb.evaluation.scores import evaluate
     from tabb.policy import Policy
 
+    if options.task and options.env:
+        raise UsageError(f"--task {options.task} with --env {options.env}: give one of them")
     policy = Policy.load(options.policy)
     task = None if options.env else options.task or policy.about.get("task")
     if task is None and options.env is None:

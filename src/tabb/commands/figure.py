@@ -11,7 +11,7 @@ import tyro
 
 from tabb.commands.cells import CellFigure, Cells, print_results, run_figure
 from tabb.commands.options import parse
-from tabb.errors import UsageError
+from tabb.errors import UsageError, meant
 from tabb.experiments.oracle import RANKINGS, Oracle
 from tabb.experiments.transfer import Transfer
 
@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"usage: tabb figure NAME [options]      tabb figure NAME --help tells its options\n\n{told}")
         return 0
     if arguments[0] not in FIGURES:
-        raise UsageError(f"unknown figure {arguments[0]!r}: use one of {', '.join(names)}")
+        raise UsageError(f"unknown figure {arguments[0]!r}: {meant(arguments[0], names)}")
     if arguments[0] in ("quality", "intensity"):
         return _of_runs(arguments[0], list(arguments[1:]))
     return run_figure({"oracle": _ORACLE, "transfer": _TRANSFER}[arguments[0]], list(arguments[1:]))

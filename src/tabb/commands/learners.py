@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tabb.errors import UsageError
+from tabb.errors import UsageError, meant
 
 
 class Chosen(NamedTuple):
@@ -75,9 +75,9 @@ def _named(name: str) -> tuple[Any, Any]:
 
     rule_name, at, backbone_name = name.partition("@")
     if rule_name not in RULES:
-        raise UsageError(f"unknown rule {rule_name!r}: use one or more of {', '.join(RULES)}")
+        raise UsageError(f"unknown rule {rule_name!r}: {meant(rule_name, RULES)}")
     if at and backbone_name not in BACKBONES:
-        raise UsageError(f"{name}: unknown backbone {backbone_name!r}: use one of {', '.join(BACKBONES)}")
+        raise UsageError(f"{name}: unknown backbone {backbone_name!r}: {meant(backbone_name, BACKBONES)}")
     rule, own = RULES[rule_name], own_backbone(RULES[rule_name])
     return rule, own if backbone_name in ("", own.name) else BACKBONES[backbone_name]()
 

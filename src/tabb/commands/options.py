@@ -38,28 +38,53 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, description: st
 
 
 def _one_line(text: str, program: str) -> str:
-    """tyro's error box as one line: without colours, frame and the pointer to the help at its end."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    lines = [line.strip(" │╭╮╰╯─┌┐└┘|") for line in text.splitlines()]
-    kept = []
+    """tyro's error box as one line: without colours, frame, the help of each option and the pointer to all of it."""
+    sections: list[list[str]] = [[]]
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines():
+        line = re.sub(r"^[│|] ?", "", line.rstrip(" │|"))
+        if not line.strip("─- "):
+            sections.append([])
+        elif not re.match("[╭╰]", line):
+            sections[-1].append(line)
+    # Where the output is not UTF-8 the box has no frame, and its title stands above the first rule.
+    told, *others = [section for section in sections[0 if "╭" in text else 1 :] if section] or [[text]]
+    hint = _close(others)
+    line = " ".join(line.strip() for line in told)
+    if line.startswith("Missing from "):
+        line = f"give {_missing(told[1:])}"
+    elif line.startswith("Unrecognized options: "):
+        given = line.partition(": ")[2].split(", ")
+        # What follows an option that is not known was meant to be its value.
+        options = [one for one in given if one.startswith("-")]
+        line = f"unknown option {' and '.join(options)}" if options else f"{' '.join(given)}: belongs to no option"
+    line = re.sub(r"^Error parsing (--\S+:)", r"\1", line)
+    line = re.sub(r"^Missing value for argument '(.*?)'\. Expected (1 value)s\.", r"\1: needs \2", line)
+    line = re.sub(r"Could not find valid parse for arguments: \[('.*')\]", r"\1 is no value for it", line)
+    line = re.sub(r"invalid literal for int\(\) with base 10: ('.*?')", r"\1 is not a whole number", line)
+    line = re.sub(r"could not convert string to float: ('.*?')", r"\1 is not a number", line)
+    line = re.sub(r"invalid choice ('.*?') for argument '(.*?)'\. Expected one of (\(.*?\))\.", _choices, line)
+    return f"{line}{hint}; see `{program} --help`"
+
+
+def _missing(lines: list[str]) -> str:
+    """`PATH (a finished run folder) and --format {onnx,npz}`: what is indented less is a name, the rest its help."""
+    found: list[tuple[str, list[str]]] = []
+    depth = min(len(line) - len(line.lstrip()) for line in lines)
     for line in lines:
-        if line.startswith(("For full helptext", "Argument helptext")):
-            break
-        if line.strip("-") and line not in (
-            "Parsing error",
-            "Value error",
-            "Invalid choice",
-            "Missing required options",
-            "Required options",
-        ):
-            kept.append(line)
-    told, _, meant = " ".join(kept).partition("Perhaps you meant:")
-    close = list(dict.fromkeys(re.findall(r"--[\w.-]+", meant)))[:3]
-    told = re.sub(r"invalid literal for int\(\) with base 10: ('.*?')", r"\1 is not a whole number", told)
-    told = re.sub(r"could not convert string to float: ('.*?')", r"\1 is not a number", told)
-    told = re.sub(r"invalid choice ('.*?') for argument '(.*?)'\. Expected one of (\(.*?\))\.", _choices, told)
-    hint = f"; perhaps you meant {' or '.join(close)}" if close else ""
-    return f"{told.strip()}{hint}; see `{program} --help`"
+        if len(line) - len(line.lstrip()) == depth:
+            found.append((line.strip(), []))
+        else:
+            found[-1][1].append(line.strip())
+    helps = [(name, " ".join(told).replace("(required)", "").strip()) for name, told in found]
+    return " and ".join(name if name.startswith("-") or not told else f"{name} ({told})" for name, told in helps)
+
+
+def _close(sections: list[list[str]]) -> str:
+    """The options that sections of the error offer as similar to those that are not known."""
+    offered = [section for section in sections if section[0].strip().startswith(("Perhaps you", "Arguments similar"))]
+    lines = [line.strip() for section in offered for line in section[1:]]
+    close = list(dict.fromkeys(line.split()[0] for line in lines if line.startswith("--")))[:3]
+    return f"; perhaps you meant {' or '.join(close)}" if close else ""
 
 
 def _choices(found: re.Match[str]) -> str:

@@ -18,6 +18,8 @@ from tabb.training.pool import PARENT, PLAN, read_plan
 
 def only_resume(arguments: Sequence[str]) -> None:
     """Raise `UsageError` where options are given that a resumed run would not take."""
+    if arguments and not arguments[0].startswith("-"):
+        raise UsageError(f"{arguments[0]} with --resume: the folder says what is trained; leave the rule out")
     given = [one.split("=")[0].replace("_", "-") for one in arguments if one.startswith("--")]
     other = [one for one in given if one not in ("--resume", "--progress", *NO_PART)]
     if other:

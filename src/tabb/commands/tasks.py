@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     pool = MORE_TASKS if any(word in others or word in MORE_TASKS for word in options.words) else TASKS
     tasks = [task for task in pool.values() if all(word in task.name or word in task.suites for word in options.words)]
     if not tasks:
-        raise UsageError(f"no task holds {' and '.join(options.words)}; `tabb tasks` lists all {len(TASKS)}")
+        raise UsageError(f"no task holds {' and '.join(options.words)}; `tabb tasks` lists {len(TASKS)}, {_others()}")
     if options.json:
         print(json.dumps([dataclasses.asdict(task) | {"same_physics": task.same_physics} for task in tasks], indent=2))
         return 0
@@ -47,4 +47,12 @@ def run(arguments: Sequence[str]) -> int:
             print(f"\n{' and '.join(names)} are the same physics: {reason}.")
     ids = f"{tasks[0].namespace}/<task>-v0"
     print(f"\n{len(tasks)} tasks; score = 100 (return - random) / (expert - random); gymnasium id: {ids}")
+    if not options.words:
+        print(f"more: {_others()}")
     return 0
+
+
+def _others() -> str:
+    """The suites that are listed when asked for by name: `tabb tasks adroit` 28, `tabb tasks antmaze` 21"""
+    suites = [suite for task in MORE_TASKS.values() for suite in task.suites]
+    return ", ".join(f"`tabb tasks {suite}` {suites.count(suite)}" for suite in dict.fromkeys(suites))

@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
 
     opens = opener(options.to)
     if not options.runs or opens is None:
-        raise UsageError("tabb track: name run folders, such as runs/.../seed0, or a folder with runs below")
+        raise UsageError("name run folders, such as runs/.../seed0, or a folder with runs below")
     folders = [file.parent for root in options.runs for file in sorted(root.rglob("config.json"))]
     if not folders:
         raise RunError(f"{', '.join(map(str, options.runs))}: no run there (no config.json); check the path")

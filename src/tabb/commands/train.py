@@ -72,12 +72,13 @@ def run(arguments: Sequence[str]) -> int:
         from tabb.rules import RULES
 
         raise UsageError(f"name the rule first, e.g. `tabb train tabb ...`: one or more of {', '.join(RULES)}")
+    _check_shared(learners, others)
     options: Any = parse(options_for(learners), others, " ".join(["tabb train", *names]), _description(names))
     opener(options.track)  # what is missing is said before data are read and programs compiled
     if options.resume is not None:
         from tabb.commands.resume import only_resume, resume
 
-        only_resume(arguments)
+        only_resume([*names, *arguments])
         return resume(options)
     if len(learners) == 1:
         learners = [Chosen(learners[0].name, options.rule, options.backbone)]
@@ -86,6 +87,17 @@ def run(arguments: Sequence[str]) -> int:
     for learner in learners:
         learner.backbone.check_rule(learner.rule)
     return _train(learners, options, arguments)
+
+
+def _check_shared(learners: list[Chosen], arguments: Sequence[str]) -> None:
+    """Raise `UsageError` for an option of a rule or of a backbone where the learners have several."""
+    for name, kinds in (
+        ("rule", {learner.rule for learner in learners}),
+        ("backbone", {learner.backbone for learner in learners}),
+    ):
+        given = next((one.partition("=")[0] for one in arguments if one.startswith(f"--{name}.")), None)
+        if given and len(kinds) > 1:
+            raise UsageError(f"{given}: these learners differ in their {name}; train them one at a time")
 
 
 def _suites(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -181,6 +193,8 @@ def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
 def where(options: Any) -> tuple[str, str]:
     """The task's name (or `none`) and the word for it in the run's folder."""
     if options.env is not None:
+        if options.task is not None:
+            raise UsageError(f"--task {options.task} with --env {options.env}: give one of them")
         for domain in ("source", "target"):
             if re.fullmatch(r"[a-z_]+", getattr(options, domain)):
                 raise UsageError(f"--env {options.env}: data named by quality belong to a task; give --{domain} FILE")

@@ -45,7 +45,7 @@ class Options:
 def run(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, "tabb watch", "Film policies in their task, without a display.")
     if not options.policies:
-        raise UsageError("tabb watch: name a run folder or a policy.npz, such as runs/.../seed0")
+        raise UsageError("name a run folder or a policy.npz, such as runs/.../seed0")
     size = re.fullmatch(r"(\d{1,6})x(\d{1,6})", options.size)
     if size is None:
         raise UsageError(f"--size {options.size}: give width x height in pixels, as 640x480")

@@ -7,6 +7,7 @@ target data, the task's dashes written as underscores: `hopper-gravity-0.5` ->
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -106,8 +107,10 @@ def resolve(spec: str | Path, task: str, domain: Domain) -> list[Path]:
         return parts
     if absent[0].suffix or len(absent[0].parts) > 1:
         raise DataError(one_line(f"{absent[0]}: no such file; give a path, or one of {_names()}"))
+    close = difflib.get_close_matches(text, (*QUALITIES, *D4RL_QUALITIES, BUNDLED), n=1)
+    hint = f"did you mean {close[0]}? Else " if close else ""
     raise UsageError(
-        one_line(f"{domain} data {text!r} is neither a file nor a quality; give a path, or one of {_names()}")
+        one_line(f"{domain} data {text!r} is neither a file nor a quality; {hint}give a path, or one of {_names()}")
     )
 
 

@@ -46,10 +46,19 @@ def kind(path: Path) -> str:
         raise DataError(one_line(f"{path}: is a Git LFS pointer, not the data; run `git lfs pull`"))
     raise DataError(
         one_line(
-            f"{path}: is neither HDF5 nor npz (it starts with {head[:8]!r}); give a D4RL, ODRL or npz "
-            "file, or read it yourself and pass its columns to tabb.from_arrays"
+            f"{path}: is neither HDF5 nor npz ({_looks(head)}); give one of these or a Minari data set's "
+            "folder, or read it yourself and pass its columns to tabb.from_arrays"
         )
     )
+
+
+def _looks(head: bytes) -> str:
+    """What a file that is no data file seems to be."""
+    try:
+        text = head.decode().isprintable() or b"\n" in head
+    except UnicodeDecodeError:
+        text = False
+    return "it looks like text" if text else "nothing says what it is"
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tabb.errors import UsageError
+from tabb.errors import UsageError, meant
 from tabb.evaluation.statistics import Estimate, mean_interval
 from tabb.experiments.benchmark import Table, draws_source
 
@@ -103,7 +103,7 @@ def chosen(names: Sequence[str]) -> tuple[Variant, ...]:
     """The variants by name, the default among them; all if none is named. Raises `UsageError` for unknown names."""
     for name in names:
         if name not in VARIANTS:
-            raise UsageError(f"unknown variant {name!r}: use some of {', '.join(VARIANTS)}")
+            raise UsageError(f"unknown variant {name!r}: {meant(name, VARIANTS)}")
     if len(set(names)) < len(names):
         raise UsageError(f"{' '.join(names)}: a variant is named twice")
     return tuple(variant for name, variant in VARIANTS.items() if not names or name in (DEFAULT, *names))

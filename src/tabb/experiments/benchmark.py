@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tabb.environments.tasks import ALL_TASKS, Task
-from tabb.errors import RunError, UsageError
+from tabb.errors import RunError, UsageError, meant
 from tabb.evaluation.statistics import (
     Estimate,
     bootstrap,
@@ -94,13 +94,14 @@ def places_of(
     names = [task.name for task in ALL_TASKS.values() if suite in task.suites and task.shift is not None]
     if not names:
         known = dict.fromkeys(suite for task in ALL_TASKS.values() if task.shift for suite in task.suites)
-        raise UsageError(f"unknown suite {suite!r}: use one of {', '.join(known)}")
+        raise UsageError(f"unknown suite {suite!r}: {meant(suite, known)}")
     for name in tasks:
         if name not in names:
             raise UsageError(f"{name} is no task of suite {suite}; `tabb tasks {suite}` lists them")
-    unknown = set(robots) - {ALL_TASKS[name].robot for name in names}
-    if unknown:
-        raise UsageError(f"suite {suite} has no robot {sorted(unknown)[0]!r}")
+    there = list(dict.fromkeys(ALL_TASKS[name].robot for name in names))
+    for robot in robots:
+        if robot not in there:
+            raise UsageError(f"suite {suite} has no robot {robot!r}: {meant(robot, there)}")
     for quality in (*sources, *targets):
         if not re.fullmatch(r"[a-z0-9_]+", quality):
             raise UsageError(

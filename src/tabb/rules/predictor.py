@@ -52,8 +52,8 @@ class PredictorConfig:
     weight_decay: float = 1e-3
     """AdamW's decay of the heads' and encoders' weights"""
     input_noise: float = 0.1
-    """standard deviation of the noise on normalised states and actions that target heads are fitted with (forms residual
-    and direct)"""
+    """standard deviation of the noise on normalised states and actions that target heads are fitted with (not with form
+    agreed)"""
     latent_size: int = 64
     """width of z_s and z_sa (space latent)"""
     hidden: int = 256

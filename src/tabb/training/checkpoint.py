@@ -46,5 +46,8 @@ def load_tree(path: Path, template: T) -> tuple[T, dict[str, Any]]:
         leaf.shape == want.shape and leaf.dtype == want.dtype for leaf, want in zip(leaves, wanted, strict=True)
     )
     if not fits:
-        raise RunError(f"{path}: belongs to another learner; resume with the options the run was started with")
+        raise RunError(
+            f"{path}: is of another learner, or another version of tabb wrote it (config.json beside it says which); "
+            "go on with the options and the version that the run was started with, or train anew"
+        )
     return jax.tree.unflatten(structure, [jax.numpy.asarray(leaf) for leaf in leaves]), header
