@@ -102,6 +102,17 @@ def test_tasks_do_not_wait_for_jax() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_import_tabb_is_enough_for_all_of_it() -> None:
+    script = (
+        "import sys, tabb; assert 'jax' not in sys.modules; tabb.data.read; tabb.errors.DataError; tabb.audit.audit\n"
+        "for name in dir(tabb): getattr(tabb, name)\n"
+        "try: tabb.dta\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "module 'tabb' has no attribute 'dta'\n"
+
+
 def test_data_list_names_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

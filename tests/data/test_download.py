@@ -275,8 +275,18 @@ def test_d4rl_files_with_a_checksum_are_found_or_fetched(server, content, tmp_pa
         address=f"{server}/good/{entry.file}", bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
     )
     monkeypatch.setattr("tabb.data.published_d4rl.published_d4rl", lambda: [here])
+    own = tmp_path / "shelf" / "source" / "hopper_medium_replay.hdf5"
+    own.parent.mkdir(parents=True)
+    with pytest.raises(
+        DataError, match=r"no hopper_medium_replay.hdf5 in .*tabb data get d4rl:hopper-medium-replay-v2$"
+    ):
+        catalogue.find("hopper-morph", "medium_replay", "source")
     fetched = locate("d4rl:hopper-medium-replay-v2")
     assert fetched == tmp_path / "cache" / "data" / "hopper_medium_replay-v2.hdf5"
+    # By quality too; a file of $TABB_DATA comes first.
+    assert catalogue.find("hopper-morph", "medium_replay", "source") == [fetched]
+    own.touch()
+    assert catalogue.find("hopper-morph", "medium_replay", "source") == [own]
     for folder in (tmp_path / "own", tmp_path / "shelf" / "d4rl"):
         folder.mkdir(parents=True)
         (folder / entry.file).write_bytes(content)

@@ -2,20 +2,25 @@
 
 `$TABB_DATA/source/<robot>_<quality>.hdf5` holds source data and `$TABB_DATA/target/<task>_<quality>.hdf5`
 target data, the task's dashes written as underscores: `hopper-gravity-0.5` ->
-`hopper_gravity_0.5_medium.hdf5`.
+`hopper_gravity_0.5_medium.hdf5`. Where a folder has no such file, a downloaded file of OTDF (target) or D4RL
+(source) stands for it.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tabb.data.checks import one_line
 from tabb.data.names import locate
 from tabb.data.shelves import VARIABLE, shelves
 from tabb.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from tabb.data.published import Published
 
 Domain = Literal["source", "target"]
 
@@ -143,14 +148,22 @@ def _entry(path: Path, domain: Domain, quality: str | None) -> Entry | None:
 
 
 def _fetched(file: str, domain: Domain) -> Path | None:
-    """The download of `tabb data get`, of a public target data set."""
-    from tabb.data.download import fetch, folder
-    from tabb.data.published import published
+    """What `tabb data get` or D4RL itself downloaded: OTDF's file of a target data set, D4RL's of a source data set."""
+    from tabb.data.download import at_hand, fetch
 
-    place = folder()
-    if domain == "source" or place is None or not (place / file).is_file():
-        return None
-    return next((fetch(entry, show=False) for entry in published() if entry.file == file), None)
+    entry = _public(file, domain)
+    return None if entry is None or at_hand(entry) is None else fetch(entry, show=False)
+
+
+def _public(file: str, domain: Domain) -> Published | None:
+    """The public data set that stands for `file` of $TABB_DATA: of D4RL's the latest version."""
+    from tabb.data.published import published
+    from tabb.data.published_d4rl import published_d4rl
+
+    if domain == "target":
+        return next((entry for entry in published() if entry.file == file), None)
+    name = f"d4rl:{Path(file).stem.replace('_', '-')}-v"
+    return max((entry for entry in published_d4rl() if entry.name.startswith(name)), default=None)
 
 
 def _names() -> str:
@@ -159,8 +172,6 @@ def _names() -> str:
 
 def _missing(problem: str, task: str, domain: Domain) -> list[Path]:
     """Raise the `DataError` that tells what there is of the robot instead, and how to make more known."""
-    from tabb.data.published import published
-
     robot = _robot(task)
     entries = [entry for entry in available() if entry.domain == domain and _robot(entry.task) == robot]
     listed = ", ".join(sorted({f"{entry.task} {entry.quality}" for entry in entries}))
@@ -170,5 +181,7 @@ def _missing(problem: str, task: str, domain: Domain) -> list[Path]:
         if value
         else f"{VARIABLE} is not set: export {VARIABLE}=<folder with source/ and target/>, or give a path"
     )
-    fetch = next((f"; or fetch them: tabb data get {one.name}" for one in published() if one.file in problem), "")
+    named = re.findall(r"[a-z0-9_.]+\.hdf5", problem)
+    public = [entry.name for file in named if (entry := _public(file, domain))]
+    fetch = f"; or fetch them: tabb data get {' '.join(public)}" if public else ""
     raise DataError(one_line(f"{problem}; {domain} data of {robot} at hand: {listed or 'none'}; {advice}{fetch}"))

@@ -22,7 +22,7 @@ C = TypeVar("C")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a run is trained and scored; the same for every method under comparison (docs: protocol)."""
+    """How a run is trained and scored; the same for every method under comparison."""
 
     updates: int = 100_000
     """updates of the run; the policy's cosine schedule spans them"""
