@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,31 @@ def trained(files: dict[str, str], out: Path, *options: str) -> Path:
 def tabb_run(files, tmp_path_factory) -> Path:
     predictor = ["--rule.predictor.updates", "5", "--rule.predictor.heads", "2", "--rule.predictor.hidden", "8"]
     return trained(files, tmp_path_factory.mktemp("runs"), "tabb", *predictor)
+
+
+def test_several_files_are_told_apart(files, make_pair, tmp_path, capsys):
+    save_npz(tmp_path / "more.npz", make_pair(150, 50)[0])
+    both = files | {"source": f"{files['source']}+{tmp_path / 'more.npz'}"}
+    run = trained(both, tmp_path / "run", "tabb", "--rule.predictor.updates", "5", "--rule.predictor.hidden", "8")
+    capsys.readouterr()
+    assert main(["score", str(run)]) == 0
+    told = capsys.readouterr().out
+    with h5py.File(run / "scores.hdf5") as file:
+        found = {name: file[name][()] for name in file}
+        assert json.loads(file.attrs["files"]) == [files["source"], str(tmp_path / "more.npz")]
+    parts = [tabb.load(name) for name in both["source"].split("+")]
+    assert np.bincount(found["file"]).tolist() == [len(part) for part in parts]
+    source = tabb.load(both["source"])
+    for number, part in enumerate(parts):
+        rows = found["file"] == number
+        np.testing.assert_array_equal(source.observation[rows], part.observation)
+        mean = f"mean tbm {found['tbm'][rows].mean():.4g}, mean weight {found['weight'][rows].mean():.4g}"
+        assert f"file {number}: {len(part)} rows, {mean}: " in told
+    with h5py.File(files["source"]) as file:
+        np.testing.assert_array_equal(
+            file["observations"][()][found["file_row"][found["file"] == 0]], parts[0].observation
+        )
+    assert found["file_row"][found["file"] == 1][0] == 400, "rows are numbered through, dropped ones too"
 
 
 def test_scores_of_all_rows_by_the_formulas(tabb_run, files, tmp_path):

@@ -41,5 +41,13 @@ def run(arguments: Sequence[str]) -> int:
         if column.ndim == 1 and column.dtype.kind == "f":
             told = "  ".join(f"{value:10.4g}" for value in np.quantile(column, (0.1, 0.5, 0.9)))
             print(f"  {name:12}  {told}   mean {column.mean():.4g}")
+    for number, name in enumerate(scores.about.get("files", ())):
+        rows = scores.columns["file"] == number
+        means = [
+            f"{column} {scores.columns[column][rows].mean():.4g}"
+            for column in ("tbm", "weight")
+            if column in scores.columns and rows.any()
+        ]
+        print(f"file {number}: {rows.sum():,} rows{''.join(f', mean {mean}' for mean in means)}: {name}")
     print(f"scores: {out}")
     return 0

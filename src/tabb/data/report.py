@@ -53,10 +53,12 @@ class Report:
     """What a reader should know, one line each."""
     doubts: tuple[str, ...] = ()
     """What looks wrong though it can be used, one line each: `load` and `from_arrays` warn of it."""
+    parts: tuple[tuple[str, int], ...] = ()
+    """Name and rows of each of several files that were read as one, in their order."""
     kept_rows: NDArray[np.intp] = dataclasses.field(
         default_factory=lambda: np.empty(0, np.intp), repr=False, compare=False
     )
-    """Row of the file that each of the `Transitions` was; not in `to_dict`."""
+    """Row of the file (of several, numbered through) that each of the `Transitions` was; not in `to_dict`."""
 
     @property
     def episodes(self) -> int:
@@ -171,6 +173,7 @@ def join(reports: list[Report]) -> Report:
         },
         notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
         doubts=tuple(dict.fromkeys(doubt for report in reports for doubt in report.doubts)),
+        parts=tuple((report.name, report.rows) for report in reports),
         kept_rows=np.concatenate([report.kept_rows + start for report, start in zip(reports, starts, strict=True)]),
     )
 

@@ -128,7 +128,8 @@ def score_rows(folder: str | Path, source: Files | None = None, target: Files | 
     `tbm` |mean_k b̂ - b| (of form agreed: |b̂_agreed - b|), `tbm_plus` with the uncertainty of the run's β, and `weight`
     in [f, 1], whose unit is the mean over all source rows (in training it was that over a batch) and into
     which no `value_noise` went. Of another rule: the static scores that it keeps per row, under its names. Always
-    `file_row` and `episode`.
+    `file_row` and `episode`; where several files were read as one, `file` too, from 0 in their order (`file_row`
+    numbers their rows through).
 
     Raises as `open_run` does, and `UsageError` for a rule that keeps no score.
     """
@@ -144,17 +145,32 @@ def scores_of(run: Finished, folder: str | Path) -> RowScores:
         columns = {name: np.asarray(column) for name, column in every.items() if np.ndim(column) == 1}
         if not columns:
             raise UsageError(f"{folder}: {run.rule.name} keeps no score per source row; score a run of tabb or igdf")
-    rows = {"file_row": run.source.report.kept_rows, "episode": np.asarray(run.source.transitions.episode)}
+    rows = _places(run.source)
     about = {
         "run": str(Path(folder).resolve()),
         "rule": run.config["rule"],
         "seed": run.config["seed"],
         "source": run.source.report.name,
+        "files": [name for name, _ in run.source.report.parts] or None,
         "source_sha256": run.config["data"]["source"],
         "discount": getattr(run.backbone, "discount", None),
         "versions": run.config["environment"]["versions"],
     }
     return RowScores(rows | columns, {key: value for key, value in about.items() if value is not None})
+
+
+PLACES = ("file_row", "episode", "file")
+"""columns that say where a row stood, not what it is worth"""
+
+
+def _places(source: Loaded) -> dict[str, NDArray[Any]]:
+    """Where each row stood: `file_row`, `episode`, and `file` where several files were read as one."""
+    report = source.report
+    places = {"file_row": report.kept_rows, "episode": np.asarray(source.transitions.episode)}
+    if report.parts:
+        ends = np.cumsum([rows for _, rows in report.parts])
+        places["file"] = np.searchsorted(ends, report.kept_rows, side="right").astype(np.int32)
+    return places
 
 
 def tabb_scores(rule: TABB, run: Finished) -> dict[str, NDArray[Any]]:

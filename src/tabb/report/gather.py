@@ -14,7 +14,7 @@ from tabb.audit import Audit, audit
 from tabb.batch import Domains
 from tabb.data.report import Loaded
 from tabb.errors import UsageError
-from tabb.evaluation.row_scores import Files, Finished, backups, open_run, run_data, scores_of
+from tabb.evaluation.row_scores import PLACES, Files, Finished, backups, open_run, run_data, scores_of
 from tabb.report.records import Record, read_records
 from tabb.report.rows import Column, return_to_go, steps_of
 from tabb.rules import TABB
@@ -116,7 +116,7 @@ def _scored(
             columns = scores_of(run, record.folder).columns
         except UsageError:  # what the rule keeps per row is not a number (DROCO's predicted states)
             return None
-        trust = "weight" if isinstance(run.rule, TABB) else next(n for n in columns if n not in ("file_row", "episode"))
+        trust = "weight" if isinstance(run.rule, TABB) else next(n for n in columns if n not in PLACES)
         if first is None:
             first = (run, columns, trust)
         else:
