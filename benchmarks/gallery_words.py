@@ -31,7 +31,7 @@ level are ODRL's.
 
 Lengths are those of a capsule's axis, without its round ends. Masses are not drawn: in the shape shifts they follow the
 sizes, and halfcheetah's parts share a total of 14 kg whatever their sizes. A film of your own policies in these tasks:
-[`tabb watch`](commands/watch.md).
+[`tabb watch`](commands/index.md).
 """
 SHOWN = {
     "shape": "One pose.",

@@ -160,7 +160,9 @@ def write_pages(folder: Path) -> list[Path]:
     written = []
     for name, what in COMMANDS.items():
         examples = folder / "examples" / f"{name}.md"
-        text = page(name, what, examples.read_text(encoding="utf-8") if examples.exists() else "")
+        told = examples.read_text(encoding="utf-8") if examples.exists() else ""
+        # Links of the examples hold where these lie, as a code host shows them; the page is a folder higher.
+        text = page(name, what, told.replace("](../../", "](../"))
         file = folder / f"{name}.md"
         if not file.exists() or file.read_text(encoding="utf-8") != text:
             with atomic(file) as part:  # another build may read it now

@@ -1,1 +1,1 @@
-"""Behaviour policies: where data sets come from that nobody has published. They learn and plan in the simulator."""
+"""Behaviour policies: who makes the data sets of tasks that have none at hand. They learn and plan in the simulator."""
