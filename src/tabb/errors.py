@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """What to say of a name that there is not: the names that are close to it, or else all."""
+    """What to say of a name that there is not: of many names those that are close to it, or else all."""
     import difflib
 
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=3)
+    close = difflib.get_close_matches(name, names, n=3) if len(names) > 5 else []
     return f"did you mean {' or '.join(close)}?" if close else f"use one of {', '.join(names)}"
 
 

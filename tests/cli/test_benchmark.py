@@ -89,6 +89,22 @@ def test_runs_without_source_count_once():
     assert told["tabb_less_this"]["difference"] == pytest.approx(2.0)
 
 
+def test_rows_are_limited_in_every_cell_and_part_of_what_is_compared(tmp_path: Path, capsys) -> None:
+    command = ["benchmark", "otdf", "--tasks", "hopper-morph", "--methods", "pooled", "--seeds", "0", "--updates", "9"]
+    folder = RunFolder(tmp_path / "hopper-morph" / "medium-medium" / "pooled" / "seed0")
+    limits = ["--source-rows", "200", "--target-rows", "50"]
+    rule, settings = made_of(["pooled", "--updates", "9", *limits])
+    assert (settings.source_rows, settings.target_rows) == (200, 50)
+    folder.start({"rule": plain(rule), "settings": plain(settings)})
+    for given, says in (
+        (limits, "no run is finished"),
+        ([], "(settings source_rows)"),
+        (limits[:2], "(settings target_"),
+    ):
+        assert main([*command, *given, "--report", "--out", str(tmp_path)]) != 0
+        assert says in capsys.readouterr().err
+
+
 def test_cells_of_other_options_are_refused(tmp_path: Path, capsys) -> None:
     """A preset's score must not stand for that without, and an unfinished run is not gone on with for longer."""
     command = ["benchmark", "otdf", "--tasks", "hopper-morph", "--methods", "otdf", "--seeds", "0", "--report"]
@@ -142,8 +158,8 @@ def test_results_of_another_length_are_refused(tmp_path: Path) -> None:
         (["d4rl"], 2, "unknown suite 'd4rl': use one of odrl, otdf"),
         (["otdf", "--tasks", "hopper-friction-2.0"], 2, "is no task of suite otdf"),
         (["otdf", "--robots", "swimmer"], 2, "has no robot 'swimmer': use one of hopper, "),
-        (["otdf", "--robots", "hoper"], 2, "has no robot 'hoper': did you mean hopper?"),
         (["otdf", "--methods", "magic"], 2, "unknown rule 'magic'"),
+        (["otdf", "--source-rows", "0"], 2, "--source-rows 0: must be at least 1"),
         (["otdf", "--methods", "tabb", "tabb@iql"], 2, "named twice"),
         (["otdf", "--methods", "tabb@bcq"], 2, "takes the rules pooled and target-only"),
         (["otdf", "--updates", "0"], 2, "--updates 0"),

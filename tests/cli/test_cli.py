@@ -352,8 +352,7 @@ def test_help_names_backbones_and_presets(capsys: pytest.CaptureFixture[str]) ->
             "no task holds swimmer; `tabb tasks` lists 92, `tabb tasks adroit` 28, `tabb tasks ant",
         ),
         (["data", "show"], 2, "use one of list, describe"),
-        (["data", "describrr"], 2, "did you mean describe?"),
-        (["figure", "orcle"], 2, "unknown figure 'orcle': did you mean oracle?"),
+        (["figure", "orcle"], 2, "unknown figure 'orcle': use one of oracle, quality,"),
         (["audit"], 2, "error: name files, or --source FILE --target FILE"),
         (
             ["export"],

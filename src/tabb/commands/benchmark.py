@@ -33,6 +33,10 @@ class Grid:
     """qualities of the target data"""
     updates: int | None = None
     """updates of a run, instead of the budget's"""
+    source_rows: int | None = None
+    """learn from at most so many source rows, drawn by whole episodes; all if not given"""
+    target_rows: int | None = None
+    """the same of the target"""
     seeds: tuple[int, ...] | None = None
     """seeds, instead of the budget's"""
     out: Path | None = None
@@ -89,7 +93,13 @@ def comparison_of(grid: Grid, methods: tuple[str, ...], **more: Any) -> Comparis
     if updates < 1:
         raise UsageError(f"--updates {updates}: must be at least 1")
     places = places_of(grid.suite, grid.robots, grid.tasks, grid.sources, grid.targets)
-    return Comparison(places, methods, tuple(seeds), updates, **more)
+    limits: list[str] = []
+    for domain, rows in (("source", grid.source_rows), ("target", grid.target_rows)):
+        if rows is not None:
+            if rows < 1:
+                raise UsageError(f"--{domain}-rows {rows}: must be at least 1")
+            limits += [f"--{domain}-rows", str(rows)]
+    return Comparison(places, methods, tuple(seeds), updates, tuple(limits), **more)
 
 
 def check_cells(comparison: Comparison, root: Path) -> None:
