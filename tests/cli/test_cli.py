@@ -298,7 +298,7 @@ def test_help_names_backbones_and_presets(capsys: pytest.CaptureFixture[str]) ->
         (
             ["train", "tabb", "--updatse", "5", "--rule.temprature", "2"],
             2,
-            "unknown option --updatse and --rule.temprature; perhaps you meant --updates or --rule.temperature; see",
+            "unknown option --updatse and --rule.temprature; perhaps you meant --rule.temperature or --updates; see",
         ),
         (["train", "tabb", "--out", "a", "b"], 2, "error: b: belongs to no option; see"),
         (["train", "tabb", "--updates", "many"], 2, "error: --updates: 'many' is not a whole number; see"),

@@ -84,7 +84,7 @@ def _close(sections: list[list[str]]) -> str:
     offered = [section for section in sections if section[0].strip().startswith(("Perhaps you", "Arguments similar"))]
     lines = [line.strip() for section in offered for line in section[1:]]
     close = list(dict.fromkeys(line.split()[0] for line in lines if line.startswith("--")))[:3]
-    return f"; perhaps you meant {' or '.join(close)}" if close else ""
+    return f"; perhaps you meant {' or '.join(sorted(close))}" if close else ""  # tyro's order is that of a set
 
 
 def _choices(found: re.Match[str]) -> str:
