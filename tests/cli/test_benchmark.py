@@ -95,7 +95,7 @@ def test_rows_are_limited_in_every_cell_and_part_of_what_is_compared(tmp_path: P
     limits = ["--source-rows", "200", "--target-rows", "50"]
     rule, settings = made_of(["pooled", "--updates", "9", *limits])
     assert (settings.source_rows, settings.target_rows) == (200, 50)
-    folder.start({"rule": plain(rule), "settings": plain(settings)})
+    folder.start({"rule": plain(rule), "settings": plain(settings), "data": {}})
     for given, says in (
         (limits, "no run is finished"),
         ([], "(settings source_rows)"),
@@ -105,12 +105,25 @@ def test_rows_are_limited_in_every_cell_and_part_of_what_is_compared(tmp_path: P
         assert says in capsys.readouterr().err
 
 
+def test_runs_of_exchanged_data_are_not_compared(tmp_path: Path, capsys) -> None:
+    command = ["benchmark", "otdf", "--tasks", "hopper-morph", "--methods", "pooled", "target-only", "--seeds", "0"]
+    for method, source in (("pooled", "medium"), ("target-only", "none")):
+        folder = RunFolder(tmp_path / "hopper-morph" / f"{source}-medium" / method / "seed0")
+        rule, settings = made_of([method, "--updates", "9"])
+        data = {"target": "abc" if method == "pooled" else "xyz"} | ({"source": "s"} if method == "pooled" else {})
+        folder.start({"rule": plain(rule), "settings": plain(settings), "data": data})
+    assert main([*command, "--updates", "9", "--report", "--out", str(tmp_path)]) == 4
+    said = capsys.readouterr().err
+    assert "none-medium/target-only/seed0: learned from other target data than " in said
+    assert "medium-medium/pooled/seed0: the medium file was exchanged" in said
+
+
 def test_cells_of_other_options_are_refused(tmp_path: Path, capsys) -> None:
     """A preset's score must not stand for that without, and an unfinished run is not gone on with for longer."""
     command = ["benchmark", "otdf", "--tasks", "hopper-morph", "--methods", "otdf", "--seeds", "0", "--report"]
     folder = RunFolder(tmp_path / "hopper-morph" / "medium-medium" / "otdf" / "seed0")
     rule, settings = made_of(["otdf", "--preset", "morph", "--updates", "9", "--rule.keep", "0.5"])
-    folder.start({"rule": plain(rule), "settings": plain(settings)})
+    folder.start({"rule": plain(rule), "settings": plain(settings), "data": {}})
     for updates, says in (("9", "(rule keep)"), ("8", "is a run of 9 updates, not 8")):
         assert main([*command, "--updates", updates, "--out", str(tmp_path)]) == 4
         assert says in capsys.readouterr().err

@@ -12,7 +12,7 @@ import tyro
 from tabb.commands.options import parse, without
 from tabb.environments.tasks import ALL_TASKS
 from tabb.errors import RunError, UsageError
-from tabb.experiments.benchmark import BUDGETS, Comparison, Table
+from tabb.experiments.benchmark import BUDGETS, Comparison, Table, draws_source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +137,29 @@ def check_cells(comparison: Comparison, root: Path) -> None:
             )
 
 
+def check_data_alike(comparison: Comparison, root: Path) -> None:
+    """Raise `RunError` for runs of one row of the table, finished or not, that learned from different data."""
+    from tabb.training.folder import RunFolder
+
+    seen: dict[tuple[Any, ...], tuple[str, Path]] = {}
+    for place, _, _, cell in comparison.cells():
+        folder = RunFolder(root / cell.folder)
+        if not folder.config_file.exists():
+            continue
+        config = folder.config()
+        for domain, fingerprint in config.get("data", {}).items():
+            if domain == "source" and not draws_source(cell.arguments[0]):
+                continue
+            rows = (config["settings"].get(f"{domain}_rows"), config["settings"].get("rows_seed"))
+            quality = place.source if domain == "source" else place.target
+            first, other = seen.setdefault((place.task, domain, quality, *rows), (fingerprint, folder.path))
+            if first != fingerprint:
+                raise RunError(
+                    f"{folder.path}: learned from other {domain} data than {other}: the {quality} file was "
+                    "exchanged in between; delete the runs of one of them, or choose another folder with --out"
+                )
+
+
 def made_of(words: Sequence[str], suites: Sequence[str] = ()) -> tuple[Any, Any]:
     """The rule and the settings that `tabb train` makes of a cell's options."""
     from tabb.commands.learners import learners_of, preset_of
@@ -156,6 +179,7 @@ def finished(comparison: Comparison, root: Path, grid: Grid) -> Table:
     from tabb.training.pool import write_plan
 
     check_cells(comparison, root)  # a folder of other runs is refused before anything is trained
+    check_data_alike(comparison, root)
     if not grid.report:
         check_ray(grid)
         for place in comparison.places:  # data that are not there are named before anything is trained
@@ -163,6 +187,7 @@ def finished(comparison: Comparison, root: Path, grid: Grid) -> Table:
             resolve(place.target, place.task, "target")
         write_plan(root, comparison.plan(), replace=True)
         carry_out(root, grid)
+        check_data_alike(comparison, root)
     table = gather(comparison, root)
     if not table:
         raise UsageError(f"{root}: no run is finished")
