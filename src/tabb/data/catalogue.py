@@ -83,15 +83,20 @@ def find(task: str, quality: str, domain: Domain) -> list[Path]:
         return [path] if path.is_file() else _missing(f"no bundled {domain} data for {task}", task, domain)
     folders = [root / domain for root in shelves()]
     wanted = f"{name}_{quality}.hdf5"
-    if found := _in(folders, wanted) or _fetched(wanted, domain):
+    if found := _in(folders, wanted):
         return [found]
+    halves = (f"{name}_medium.hdf5", f"{name}_expert.hdf5") if (domain, quality) == ("source", "medium_expert") else ()
+    own = [path for half in halves if (path := _in(folders, half))]
+    if halves and len(own) == 2:
+        return own
+    if found := _fetched(wanted, domain):
+        return [found]
+    both = {half: _in(folders, half) or _fetched(half, domain) for half in halves}
+    if both and all(both.values()):
+        return [path for path in both.values() if path]
     if not folders:
         return _missing(f"{domain} data {wanted} of {task} cannot be looked for", task, domain)
-    if domain == "source" and quality == "medium_expert":
-        both = {file: _in(folders, file) for file in (f"{name}_medium.hdf5", f"{name}_expert.hdf5")}
-        if all(both.values()):
-            return [path for path in both.values() if path]
-        wanted = " and ".join(file for file, path in both.items() if path is None)
+    wanted = " and ".join(half for half, path in both.items() if path is None) or wanted
     return _missing(f"no {wanted} in {' or '.join(map(str, folders))}", task, domain)
 
 
