@@ -85,15 +85,16 @@ def find(task: str, quality: str, domain: Domain) -> list[Path]:
     wanted = f"{name}_{quality}.hdf5"
     if found := _in(folders, wanted):
         return [found]
-    halves = (f"{name}_medium.hdf5", f"{name}_expert.hdf5") if (domain, quality) == ("source", "medium_expert") else ()
-    own = [path for half in halves if (path := _in(folders, half))]
-    if halves and len(own) == 2:
+    split = (domain, quality) == ("source", "medium_expert")
+    halves = [f"{name}_medium.hdf5", f"{name}_expert.hdf5"] if split else []
+    own = [part for half in halves if (part := _in(folders, half))]
+    if split and len(own) == 2:
         return own
     if found := _fetched(wanted, domain):
         return [found]
     both = {half: _in(folders, half) or _fetched(half, domain) for half in halves}
-    if both and all(both.values()):
-        return [path for path in both.values() if path]
+    if split and all(both.values()):
+        return [part for part in both.values() if part]
     if not folders:
         return _missing(f"{domain} data {wanted} of {task} cannot be looked for", task, domain)
     wanted = " and ".join(half for half, path in both.items() if path is None) or wanted
