@@ -11,7 +11,7 @@ import pytest
 from tabb.batch import Batch, Domains, make_domains
 from tabb.errors import UsageError
 from tabb.experiments.oracle import distances
-from tabb.networks import MLP
+from tabb.networks import MLP, Normaliser
 from tabb.rules.fitting import nearest_distances
 from tabb.rules.predictor import Predictor, PredictorConfig, fit_predictor, init_predictor
 from tabb.rules.rule import Features
@@ -40,7 +40,7 @@ BATCH = Batch(
 
 def weigh(rule):
     features = Features(BATCH.observation, BATCH.next_observation, BATCH.observation)
-    nothing = Predictor(None, MLP((), ()), (), jnp.ones(1), jnp.ones(()), "direct")
+    nothing = Predictor(None, MLP((), ()), (), jnp.ones(1), Normaliser(jnp.zeros(()), jnp.ones(())), "direct")
     return rule.weigh(nothing, BATCH, features, lambda x: x[..., 0], 0.5)
 
 

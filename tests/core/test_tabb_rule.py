@@ -10,7 +10,7 @@ import pytest
 
 from tabb.batch import Batch, make_domains
 from tabb.errors import UsageError
-from tabb.networks import MLP
+from tabb.networks import MLP, Normaliser
 from tabb.rules.baselines import Pooled
 from tabb.rules.predictor import Predictor, fit_predictor, init_predictor
 from tabb.rules.rule import Features, Weights
@@ -66,7 +66,9 @@ BATCH = Batch(
 
 def weigh(rule, batch=BATCH):
     features = Features(batch.observation, batch.next_observation, batch.observation)
-    nothing = Predictor(None, MLP((), ()), (), jnp.ones(2), jnp.ones(()), "direct")  # weights need the columns alone
+    nothing = Predictor(
+        None, MLP((), ()), (), jnp.ones(2), Normaliser(jnp.zeros(()), jnp.ones(())), "direct"
+    )  # weights need the columns alone
     return rule.weigh(nothing, batch, features, lambda x: x[..., 0], 0.5)
 
 
