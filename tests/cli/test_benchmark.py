@@ -95,6 +95,7 @@ def test_rows_are_limited_in_every_cell_and_part_of_what_is_compared(tmp_path: P
     limits = ["--source-rows", "200", "--target-rows", "50"]
     rule, settings = made_of(["pooled", "--updates", "9", *limits])
     assert (settings.source_rows, settings.target_rows) == (200, 50)
+    assert Comparison((HOPPER,), ("pooled",), (0,), 9, tuple(limits)).length() == "9 updates, " + " ".join(limits)
     folder.start({"rule": plain(rule), "settings": plain(settings), "data": {}})
     for given, says in (
         (limits, "no run is finished"),
@@ -115,7 +116,7 @@ def test_runs_of_exchanged_data_are_not_compared(tmp_path: Path, capsys) -> None
     assert main([*command, "--updates", "9", "--report", "--out", str(tmp_path)]) == 4
     said = capsys.readouterr().err
     assert "none-medium/target-only/seed0: learned from other target data than " in said
-    assert "medium-medium/pooled/seed0: the medium file was exchanged" in said
+    assert "medium-medium/pooled/seed0: the medium file is another one now" in said
 
 
 def test_cells_of_other_options_are_refused(tmp_path: Path, capsys) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,24 @@ def test_tasks_do_not_wait_for_jax() -> None:
     script = "import sys; from tabb.cli import main; main(['tasks']); assert 'jax' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("width", ["40", "95", "100", "200"])
+@pytest.mark.parametrize("boxes", [True, False])  # tyro's form for a UTF-8 terminal, and the other
+def test_errors_of_options_do_not_depend_on_the_terminal(width: str, boxes: bool, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setattr("tyro._fmtlib._FORCE_UTF8_BOXES", boxes)
+    for arguments, says in (
+        ("train tabb --trak tensorboard", "unknown option --trak; perhaps you meant --task or --track"),
+        (f"train tabb --out {'a' * 90} {'b' * 90}", f"{'b' * 90}: belongs to no option"),
+        ("train tabb --progress loud", "--progress: 'loud' is none of auto, bar, lines, none"),
+        ("export x --fromat onnx", "give --format {onnx,stablehlo,npz}; unknown option --fromat"),
+        ("benchmark otdf --updates many", "--updates: 'many' is not a whole number"),
+    ):
+        assert main(arguments.split()) == 2
+        line = capsys.readouterr().err
+        assert line.startswith(f"tabb: error: {says}; see `"), line
+    assert os.environ["COLUMNS"] == width
 
 
 def test_import_tabb_is_enough_for_all_of_it() -> None:
@@ -307,9 +326,9 @@ def test_help_names_backbones_and_presets(capsys: pytest.CaptureFixture[str]) ->
         (
             ["train", "tabb", "pooled", "--rule.temperature", "1"],
             2,
-            "--rule.temperature: these learners differ in their rule",
+            "--rule.temperature: is of one rule, and these are",
         ),
-        (["train", "bosa", "pooled", "--backbone.discount", "1"], 2, "these learners differ in their backbone"),
+        (["train", "bosa", "pooled", "--backbone.discount", "1"], 2, "--backbone.discount: is of one backbone"),
         (["train", "tabb", "--env", "tabb/ant-v0", "--task", "hopper"], 2, "--task hopper with --env tabb/ant-v0"),
         (["train", "pooled", "--resume", "runs"], 2, "pooled with --resume: the folder says what is trained"),
         (["train", "tabb", "--updates", "0"], 2, "updates=0: must be at least 1"),
@@ -354,6 +373,8 @@ def test_help_names_backbones_and_presets(capsys: pytest.CaptureFixture[str]) ->
         (["data", "show"], 2, "use one of list, describe"),
         (["figure", "orcle"], 2, "unknown figure 'orcle': use one of oracle, quality,"),
         (["audit"], 2, "error: name files, or --source FILE --target FILE"),
+        (["train", "tabb", "--held-out", "x"], 2, "error: --held-out: 'x' is not a number; see"),
+        (["train", "tabb", "tabb@cql", "--rule.temperature", "2"], 2, "--rule.temperature: is of one rule, and these"),
         (
             ["export"],
             2,

@@ -287,6 +287,21 @@ def test_d4rl_files_with_a_checksum_are_found_or_fetched(server, content, tmp_pa
     assert catalogue.find("hopper-morph", "medium_replay", "source") == [fetched]
     own.touch()
     assert catalogue.find("hopper-morph", "medium_replay", "source") == [own]
+    # Own halves of medium_expert come before a downloaded whole, which comes before a mixture.
+    whole = here._replace(name="d4rl:hopper-medium-expert-v2", file="hopper_medium_expert-v2.hdf5")
+    half = here._replace(name="d4rl:hopper-expert-v2", file="hopper_expert-v2.hdf5")
+    monkeypatch.setattr("tabb.data.published_d4rl.published_d4rl", lambda: [here, whole, half])
+    place, shelf = fetched.parent, own.parent
+    for path in (shelf / "hopper_medium.hdf5", place / half.file):
+        path.write_bytes(content)
+    assert catalogue.find("hopper", "medium_expert", "source") == [shelf / "hopper_medium.hdf5", place / half.file]
+    (place / whole.file).write_bytes(content)
+    assert catalogue.find("hopper", "medium_expert", "source") == [place / whole.file]
+    (shelf / "hopper_expert.hdf5").write_bytes(content)
+    assert catalogue.find("hopper", "medium_expert", "source") == [
+        shelf / "hopper_medium.hdf5",
+        shelf / "hopper_expert.hdf5",
+    ]
     for folder in (tmp_path / "own", tmp_path / "shelf" / "d4rl"):
         folder.mkdir(parents=True)
         (folder / entry.file).write_bytes(content)

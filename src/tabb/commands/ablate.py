@@ -9,6 +9,7 @@ from typing import Any
 
 from tabb.commands.benchmark import Grid, comparison_of, finished
 from tabb.commands.options import parse
+from tabb.errors import UsageError
 from tabb.experiments.ablations import as_markdown, chosen, summary, variants_told
 from tabb.experiments.benchmark import Comparison, Table, as_csv
 
@@ -25,6 +26,10 @@ def run(arguments: Sequence[str]) -> int:
     about = f"Change one thing of TABB at a time.\n\nVariants:\n{variants_told()}"
     options = parse(Options, arguments, "tabb ablate", about)
     variants = chosen(options.variants)
+    for domain in ("source", "target"):
+        own = [variant.name for variant in variants if f"--{domain}-rows" in variant.options]
+        if own and getattr(options, f"{domain}_rows") is not None:
+            raise UsageError(f"--{domain}-rows: {' '.join(own)} set their rows themselves; name others with --variants")
     learners = {variant.name: tuple(variant.options.split()) for variant in variants}
     comparison = comparison_of(options, tuple(learners), variants=learners)
     root = options.out or Path("runs") / "ablate" / f"{options.suite}-{options.budget}"
@@ -45,7 +50,7 @@ def _report(
         [
             f"# {options.suite}: TABB with one thing changed",
             "",
-            f"{comparison.updates:,} updates; normalised score, mean of a run's last three evaluations; mean ±",
+            f"{comparison.length()}; normalised score, mean of a run's last three evaluations; mean ±",
             "standard deviation (seeds). Differences are means over the same tasks and seeds, with Student's 95 %",
             "intervals over these pairs (their number in brackets).",
             "",

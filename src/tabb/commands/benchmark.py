@@ -155,8 +155,8 @@ def check_data_alike(comparison: Comparison, root: Path) -> None:
             first, other = seen.setdefault((place.task, domain, quality, *rows), (fingerprint, folder.path))
             if first != fingerprint:
                 raise RunError(
-                    f"{folder.path}: learned from other {domain} data than {other}: the {quality} file was "
-                    "exchanged in between; delete the runs of one of them, or choose another folder with --out"
+                    f"{folder.path}: learned from other {domain} data than {other}: the {quality} file is "
+                    "another one now, or was; delete the runs of one of them, or choose another folder with --out"
                 )
 
 
@@ -208,7 +208,7 @@ def _report(comparison: Comparison, table: Table, root: Path, options: Options) 
         [
             f"# {options.suite}: {', '.join(comparison.methods)}",
             "",
-            f"{comparison.updates:,} updates; normalised score, mean of a run's last three evaluations; mean ±",
+            f"{comparison.length()}; normalised score, mean of a run's last three evaluations; mean ±",
             "standard deviation (seeds). Bold: the best mean of a row, and what Welch's t-test does not find worse",
             "at 5 %.",
             "",

@@ -7,7 +7,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import tyro
@@ -15,6 +15,9 @@ import tyro
 from tabb.errors import UsageError
 
 T = TypeVar("T")
+
+UNKNOWN = "Unrecognized options:"
+"""how tyro begins to tell them"""
 
 
 def parse(kind: type[T], arguments: Sequence[str], program: str, description: str) -> T:
@@ -26,7 +29,7 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, description: st
     """
     told = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(told), _wide(not {"-h", "--help"} & set(arguments)):
             return tyro.cli(kind, args=list(arguments), prog=program, description=description)
     except SystemExit as stop:
         if not stop.code:
@@ -35,6 +38,21 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, description: st
     finally:
         if sys.exc_info()[0] is None:
             sys.stderr.write(told.getvalue())
+
+
+@contextlib.contextmanager
+def _wide(wanted: bool) -> Iterator[None]:
+    """Lay errors out on lines that nothing is too long for: names that are cut could not be put together again."""
+    before = os.environ.get("COLUMNS")
+    if wanted:
+        os.environ["COLUMNS"] = "20000"
+    try:
+        yield
+    finally:
+        if wanted:
+            del os.environ["COLUMNS"]
+            if before is not None:
+                os.environ["COLUMNS"] = before
 
 
 def _one_line(text: str, program: str) -> str:
@@ -50,13 +68,12 @@ def _one_line(text: str, program: str) -> str:
     told, *others = [section for section in sections[0 if "╭" in text else 1 :] if section] or [[text]]
     hint = _close(others)
     line = " ".join(line.strip() for line in told)
+    unknown = next((part for part in (told, *others) if part[0].strip().startswith(UNKNOWN)), None)
     if line.startswith("Missing from "):
-        line = f"give {_missing(told[1:])}"
-    elif line.startswith("Unrecognized options: "):
-        given = line.partition(": ")[2].split(", ")
-        # What follows an option that is not known was meant to be its value.
-        options = [one for one in given if one.startswith("-")]
-        line = f"unknown option {' and '.join(options)}" if options else f"{' '.join(given)}: belongs to no option"
+        line = f"give {_missing(told[1:])}" + (f"; {_unknown(unknown)}" if unknown else "")
+    elif unknown:
+        line = _unknown(unknown)
+    line = re.sub(r"no type matching (\S.*) could be instantiated from \[('.*')\]\.?", _no_type, line)
     line = re.sub(r"^Error parsing (--\S+:)", r"\1", line)
     line = re.sub(r"^Missing value for argument '(.*?)'\. Expected (1 value)s\.", r"\1: needs \2", line)
     line = re.sub(r"Could not find valid parse for arguments: \[('.*')\]", r"\1 is no value for it", line)
@@ -64,6 +81,22 @@ def _one_line(text: str, program: str) -> str:
     line = re.sub(r"could not convert string to float: ('.*?')", r"\1 is not a number", line)
     line = re.sub(r"invalid choice ('.*?') for argument '(.*?)'\. Expected one of (\(.*?\))\.", _choices, line)
     return f"{line}{hint}; see `{program} --help`"
+
+
+def _unknown(lines: list[str]) -> str:
+    """What to say of the options that are not known: on the first of these lines, or one on each other."""
+    first = lines[0].strip().removeprefix(UNKNOWN).strip()
+    given = first.split(", ") if first else [line.strip() for line in lines[1:]]
+    # What follows an option that is not known was meant to be its value.
+    options = [one for one in given if one.startswith("-")]
+    return f"unknown option {' and '.join(options)}" if options else f"{' '.join(given)}: belongs to no option"
+
+
+def _no_type(found: re.Match[str]) -> str:
+    """'many' is not a whole number: of an option that may be left out"""
+    kind, value = found.groups()
+    words = {"INT": "is not a whole number", "FLOAT": "is not a number"}
+    return f"{value} {words.get(kind.rpartition('|')[2], 'is no value for it')}"
 
 
 def _missing(lines: list[str]) -> str:
@@ -82,8 +115,10 @@ def _missing(lines: list[str]) -> str:
 def _close(sections: list[list[str]]) -> str:
     """The options that sections of the error offer as similar to those that are not known."""
     offered = [section for section in sections if section[0].strip().startswith(("Perhaps you", "Arguments similar"))]
-    lines = [line.strip() for section in offered for line in section[1:]]
-    close = list(dict.fromkeys(line.split()[0] for line in lines if line.startswith("--")))[:3]
+    lines = [line for section in offered for line in section[1:]]
+    depth = min((len(line) - len(line.lstrip()) for line in lines), default=0)  # of names; their help lies deeper
+    names = [line.split()[0] for line in lines if line[depth:].startswith("--")]
+    close = list(dict.fromkeys(names))[:3]
     return f"; perhaps you meant {' or '.join(sorted(close))}" if close else ""  # tyro's order is that of a set
 
 

@@ -96,8 +96,8 @@ def _check_shared(learners: list[Chosen], arguments: Sequence[str]) -> None:
         ("backbone", {learner.backbone for learner in learners}),
     ):
         given = next((one.partition("=")[0] for one in arguments if one.startswith(f"--{name}.")), None)
-        if given and len(kinds) > 1:
-            raise UsageError(f"{given}: these learners differ in their {name}; train them one at a time")
+        if given and (len(kinds) > 1 or (name == "rule" and len(learners) > 1)):
+            raise UsageError(f"{given}: is of one {name}, and these are several learners; train them one at a time")
 
 
 def _suites(arguments: Sequence[str]) -> tuple[str, ...]:

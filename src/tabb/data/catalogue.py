@@ -66,8 +66,8 @@ def available() -> list[Entry]:
 
 
 def find(task: str, quality: str, domain: Domain) -> list[Path]:
-    """Files of a named data set: one, or for a source of `medium_expert` quality the medium and the expert
-    file.
+    """Files of a named data set: that of $TABB_DATA, else a downloaded one of OTDF or D4RL. A source of `medium_expert`
+    quality may be two files, the medium and the expert one: before a downloaded whole if both are in $TABB_DATA.
 
     `task` may be a robot for source data; of a task name the robot is what stands before the first dash.
     Raises `UsageError` for a quality or domain that does not exist and `DataError` for files that are not
@@ -158,7 +158,7 @@ def _fetched(file: str, domain: Domain) -> Path | None:
     from tabb.data.download import at_hand, fetch
 
     entry = _public(file, domain)
-    return None if entry is None or at_hand(entry) is None else fetch(entry, show=False)
+    return None if entry is None or at_hand(entry) is None else fetch(entry)
 
 
 def _public(file: str, domain: Domain) -> Published | None:

@@ -152,6 +152,7 @@ def scores_of(run: Finished, folder: str | Path) -> RowScores:
         "seed": run.config["seed"],
         "source": run.source.report.name,
         "files": [name for name, _ in run.source.report.parts] or None,
+        "file_rows": [rows for _, rows in run.source.report.parts] or None,
         "source_sha256": run.config["data"]["source"],
         "discount": getattr(run.backbone, "discount", None),
         "versions": run.config["environment"]["versions"],

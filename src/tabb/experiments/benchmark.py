@@ -63,6 +63,10 @@ class Comparison:
     variants: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """of methods that are no learner's name: the learner and options of `tabb train`, where {seed} is the run's seed"""
 
+    def length(self) -> str:
+        """Updates of a run, and from how many rows where that is limited: `100,000 updates, --source-rows 10000`."""
+        return ", ".join([f"{self.updates:,} updates", *([" ".join(self.arguments)] if self.arguments else [])])
+
     def cells(self) -> Iterator[tuple[Place, str, int, Cell]]:
         """Every run, once; place, method and seed with it."""
         for place in dict.fromkeys(self.places):
