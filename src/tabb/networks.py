@@ -34,7 +34,7 @@ class MLP(eqx.Module):
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         activate = ACTIVATIONS[self.activation]
         last = len(self.weights) - 1
-        # As one matrix: XLA's gradient of products with several leading axes takes a third longer on a CPU.
+        # As one matrix: XLA's gradient of products with several leading axes takes up to a third longer on a CPU.
         leading = x.shape[:-1]
         x = x.reshape(-1, x.shape[-1]) if len(leading) > 1 else x
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,8 @@ import tyro
 from tabb.commands.options import parse, without
 from tabb.environments.tasks import ALL_TASKS
 from tabb.errors import RunError, UsageError
-from tabb.experiments.benchmark import BUDGETS, Comparison, Table, draws_source
+from tabb.experiments.benchmark import BUDGETS, Comparison, Place, Table, draws_source
+from tabb.training.pool import Cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,27 +103,32 @@ def comparison_of(grid: Grid, methods: tuple[str, ...], **more: Any) -> Comparis
     return Comparison(places, methods, tuple(seeds), updates, tuple(limits), **more)
 
 
+def _begun(comparison: Comparison, root: Path) -> Iterator[tuple[Place, str, Cell, Path, dict[str, Any]]]:
+    """The runs that there are in `root`, finished or not: row, method, cell, folder and what `config.json` says."""
+    from tabb.training.folder import RunFolder
+
+    for place, method, _, cell in comparison.cells():
+        folder = RunFolder(root / cell.folder)
+        if folder.config_file.exists():
+            yield place, method, cell, folder.path, folder.config()
+
+
 def check_cells(comparison: Comparison, root: Path) -> None:
     """Raise `RunError` for a run in `root`, finished or not, that was begun with other options than its cell has."""
     from tabb.training.config import plain, rule_from_plain, settings_from
-    from tabb.training.folder import RunFolder
 
     known: dict[tuple[str, ...], tuple[Any, Any]] = {}
-    for place, method, _, cell in comparison.cells():
-        folder = RunFolder(root / cell.folder)
-        if not folder.config_file.exists():
-            continue
+    for place, method, cell, path, config in _begun(comparison, root):
         suites = ALL_TASKS[place.task].suites
         words = without(cell.arguments, ("--task", "--source", "--target", "--seeds"))
         key = (*words, *suites)
         if key not in known:
             known[key] = made_of(words, suites)
         rule, settings = known[key]
-        config = folder.config()
         before = settings_from(config)
         if before.updates != settings.updates:
             raise RunError(
-                f"{folder.path}: is a run of {before.updates:,} updates, not {settings.updates:,}; choose another "
+                f"{path}: is a run of {before.updates:,} updates, not {settings.updates:,}; choose another "
                 "folder with --out"
             )
         # What is held out is decided by the data, and nothing is where there are rollouts.
@@ -132,30 +138,24 @@ def check_cells(comparison: Comparison, root: Path) -> None:
         differs = [f"{part} {name}" for part in now for name in now[part] if then[part].get(name) != now[part][name]]
         if differs:
             raise RunError(
-                f"{folder.path}: was trained with other options than {method} has now ({differs[0]}); choose another "
+                f"{path}: was trained with other options than {method} has now ({differs[0]}); choose another "
                 "folder with --out"
             )
 
 
 def check_data_alike(comparison: Comparison, root: Path) -> None:
     """Raise `RunError` for runs of one row of the table, finished or not, that learned from different data."""
-    from tabb.training.folder import RunFolder
-
     seen: dict[tuple[Any, ...], tuple[str, Path]] = {}
-    for place, _, _, cell in comparison.cells():
-        folder = RunFolder(root / cell.folder)
-        if not folder.config_file.exists():
-            continue
-        config = folder.config()
+    for place, _, cell, path, config in _begun(comparison, root):
         for domain, fingerprint in config.get("data", {}).items():
             if domain == "source" and not draws_source(cell.arguments[0]):
                 continue
             rows = (config["settings"].get(f"{domain}_rows"), config["settings"].get("rows_seed"))
             quality = place.source if domain == "source" else place.target
-            first, other = seen.setdefault((place.task, domain, quality, *rows), (fingerprint, folder.path))
+            first, other = seen.setdefault((place.task, domain, quality, *rows), (fingerprint, path))
             if first != fingerprint:
                 raise RunError(
-                    f"{folder.path}: learned from other {domain} data than {other}: the {quality} file is "
+                    f"{path}: learned from other {domain} data than {other}: the {quality} file is "
                     "another one now, or was; delete the runs of one of them, or choose another folder with --out"
                 )
 
