@@ -1,12 +1,11 @@
-"""Practice in a simulator: it learns, it repeats itself, it goes on from practice elsewhere."""
+"""Practice in a simulator: it learns, it repeats itself, it has room."""
 
 import gymnasium
-import jax
 import numpy as np
 import pytest
 
 from tabb.batch import Sizes
-from tabb.behaviours.online import Kept, Practice, choose, practise
+from tabb.behaviours.online import Practice, practise
 from tabb.behaviours.soft_actor_critic import SoftActorCritic
 from tabb.environments.lanes import OneByOne
 from tabb.errors import UsageError
@@ -44,14 +43,14 @@ def _regret(policy):
     return -float(np.abs(policy.act([[1, 7], [-1, 7]])[:, 0] - [0.6, -0.6]).mean())
 
 
-def _ran(settings=SETTINGS, seed=0, start=None):
-    return practise(settings, OneByOne(Aim), 20, Sizes(2, 1), _regret, seed=seed, start=start)
+def _ran(settings=SETTINGS, seed=0):
+    return practise(settings, OneByOne(Aim), 20, Sizes(2, 1), _regret, seed=seed)
 
 
 def test_it_learns():
-    kept, _ = _ran()
-    assert kept[0].updates == 0
-    assert kept[-1].updates == 400
+    kept = _ran()
+    assert kept[0].after == 0
+    assert kept[-1].after == 400
     assert len(kept) == 5
     assert kept[-1].score > -0.15
     assert kept[0].score < -0.4
@@ -59,35 +58,10 @@ def test_it_learns():
 
 def test_the_same_again_is_the_same():
     first, second, other = _ran(), _ran(), _ran(seed=1)
-    assert [one.score for one in first[0]] == [one.score for one in second[0]]
-    for one, two in zip(jax.tree.leaves(first[1]), jax.tree.leaves(second[1]), strict=True):
+    assert [one.score for one in first] == [one.score for one in second]
+    for one, two in zip(first[-1].policy.weights, second[-1].policy.weights, strict=True):
         assert np.array_equal(one, two)
-    assert [one.score for one in first[0]] != [one.score for one in other[0]]
-
-
-def test_practice_elsewhere_is_where_it_begins():
-    before, ended = _ran()
-    kept, _ = _ran(Practice(updates=4, lanes=4, warm_up=4, evaluations=1, learner=SETTINGS.learner), start=ended)
-    assert kept[0].score == before[-1].score
-    again, _ = _ran(Practice(updates=4, lanes=4, warm_up=4, evaluations=1, learner=SETTINGS.learner), start=ended)
-    assert again[1].score == kept[1].score  # the start is not used up
-
-
-def test_qualities():
-    """What few episodes said decides who is scored again, and that decides."""
-    few, again = [0, 40, 80, 45, 78, 30, 20, 50], [1, 42, 60, 30, 76, 33, 9, 55]
-    kept = [Kept(10 * k, score, k) for k, score in enumerate(few)]
-    asked = []
-
-    def more(policy):
-        asked.append(policy)
-        return again[policy]
-
-    assert choose(kept, "expert", more) == Kept(40, 76, 4)  # 80 was luck
-    assert sorted(asked) == [2, 3, 4, 7]
-    assert choose(kept, "medium", more) == Kept(10, 42, 1)  # of 40, 45, 30 and 50 nearest to 38
-    with pytest.raises(UsageError, match="unknown quality 'good'"):
-        choose(kept, "good", more)
+    assert [one.score for one in first] != [one.score for one in other]
 
 
 def test_there_is_room_for_all_steps():

@@ -2,20 +2,22 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-from tabb.behaviours.prior import _asked
+from tabb.behaviours import cloned
 from tabb.behaviours.suite import Recipe, is_made, sets_of
 from tabb.cli import main
 from tabb.data import read
 from tabb.data.catalogue import find, resolve
+from tabb.environments.simulate import one_step
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError
 from tabb.policy import Policy
 
-SHORT = ["--first-updates", "24", "--shifted-updates", "16", "--rows", "60", "--jobs", "1"]
+SHORT = ["--first-steps", "24", "--shifted-steps", "16", "--rows", "60", "--jobs", "1"]
 
 
 @pytest.fixture(autouse=True)
@@ -48,11 +50,12 @@ def test_a_suite_is_made_once_and_found_again(tmp_path, capsys, monkeypatch):
     for entry in manifest["sets"]:
         content = (out / entry["file"]).read_bytes()
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]
-        assert entry["behaviour"]["prior"] == []
-        assert "online in the simulator of hopper-morph, after practice in hopper" in entry["behaviour"]["how"]
-    kept = sorted(int(file.stem) for file in (out / "practice" / "hopper-morph").glob("[0-9]*.npz"))
-    assert kept[0] == 0
-    assert kept[-1] == 16
+        assert entry["behaviour"]["start"].endswith(" there)")  # in hopper
+        assert (out / entry["behaviour"]["policy"]).is_file()
+        assert entry["behaviour"]["with_a_growing_shift_too"] is True  # nobody hops after 16 steps
+    told = json.loads((out / "practice" / "hopper-morph" / "practice.json").read_text())
+    assert [after for after, _ in told["kept"]][:2] == [0, 0]  # random features, and the best policy of hopper
+    assert told["kept"][-1][0] >= 16
 
     # The folder is one of TABB_DATA's, and the data are those of the task.
     monkeypatch.setenv("TABB_DATA", str(out))
@@ -61,7 +64,7 @@ def test_a_suite_is_made_once_and_found_again(tmp_path, capsys, monkeypatch):
     assert len(found.transitions) == 60
     assert found.report.provenance["task"] == "hopper-morph"
     task = get_task("hopper-morph")
-    asked = _asked(task, found.transitions, "legacy")
+    asked = one_step(task, found.transitions.observation, found.transitions.action, "legacy")
     assert np.abs(asked.next_observation - found.transitions.next_observation).max() < 1e-4
     assert asked.reward == pytest.approx(found.transitions.reward, abs=1e-4)
 
@@ -80,7 +83,7 @@ def test_a_suite_is_made_once_and_found_again(tmp_path, capsys, monkeypatch):
     assert main([*command, "--noise", "0.5"]) == 4
     assert "was made otherwise" in capsys.readouterr().err
     assert (
-        main(["collect", "otdf", "--tasks", "hopper-kinematic", "--out", str(out), *SHORT[2:], "--first-updates", "8"])
+        main(["collect", "otdf", "--tasks", "hopper-kinematic", "--out", str(out), *SHORT[2:], "--first-steps", "8"])
         == 4
     )
     assert "practice with other settings; choose another folder" in capsys.readouterr().err
@@ -89,7 +92,7 @@ def test_a_suite_is_made_once_and_found_again(tmp_path, capsys, monkeypatch):
 def test_mazes(tmp_path, monkeypatch, capsys):
     from tabb.behaviours import practised
 
-    monkeypatch.setattr(practised, "WALKER_UPDATES", 4)
+    monkeypatch.setattr(practised, "UPDATES", 4)
     out = tmp_path / "mazes"
     tasks = ["antmaze-small", "antmaze-small-empty"]
     assert main(["collect", "antmaze", "--tasks", *tasks, "--out", str(out), "--source-rows", "900", *SHORT]) == 0
@@ -105,15 +108,19 @@ def test_mazes(tmp_path, monkeypatch, capsys):
     assert len(list((out / "practice").iterdir())) == 1  # one walker for all
 
 
-def test_source_states_asked_of_the_target_are_its_own():
-    """Rows of the bundled source, stepped in their own robot, are what was logged; in another they are not."""
-    logged = read(find("hopper", "bundled", "source")).transitions[:200]
-    alive = np.asarray(logged.terminal) == 0
-    own, other = (_asked(get_task(name), logged, "legacy") for name in ("hopper", "hopper-gravity-0.5"))
-    error = np.abs(own.next_observation - logged.next_observation)[alive]
-    assert np.median(error.max(axis=1)) < 1e-5
-    assert np.median(np.abs(other.next_observation - logged.next_observation)[alive].max(axis=1)) > 1e-3
-    assert np.array_equal(own.observation, logged.observation)
+def test_source_data_are_where_the_search_begins(tmp_path, monkeypatch, capsys):
+    """Clones of the robot's source files come first, and are policies that a quality may be."""
+    (tmp_path / "data" / "source").mkdir(parents=True)
+    monkeypatch.setattr(cloned, "UPDATES", 50)
+    shutil.copy(find("hopper", "bundled", "source")[0], tmp_path / "data" / "source" / "hopper_medium.hdf5")
+    monkeypatch.setenv("TABB_DATA", str(tmp_path / "data"))
+    out = tmp_path / "made"
+    assert main(["collect", "otdf", "--tasks", "hopper-morph", "--qualities", "expert", "--out", str(out), *SHORT]) == 0
+    assert "no source data" not in capsys.readouterr().err
+    first = Policy.load(out / "practice" / "hopper" / "0.npz")
+    assert first.about["clone_of"] == "hopper_medium.hdf5"
+    told = json.loads((out / "practice" / "hopper" / "practice.json").read_text())["about"]
+    assert told["start"] == "a clone of hopper_medium.hdf5"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +165,7 @@ def test_a_kept_policy_can_be_rolled_out_by_hand(tmp_path, capsys):
     out = tmp_path / "made"
     assert main(["collect", "otdf", "--tasks", "hopper-morph", "--qualities", "expert", "--out", str(out), *SHORT]) == 0
     entry = json.loads((out / "manifest.json").read_text())["sets"][0]
-    policy = out / "practice" / "hopper-morph" / f"{entry['behaviour']['kept_at_update']}.npz"
+    policy = out / entry["behaviour"]["policy"]
     assert Policy.load(policy).action_size == 3
     again = tmp_path / "again.hdf5"
     options = ["--rows", "60", "--noise", "0.1", "--seed", str(entry["first_seed"]), "--next-observations"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tabb.batch import Sizes
-from tabb.behaviours.soft_actor_critic import LOG_DEVIATION, Buffer, SoftActorCritic, State, append, improve
+from tabb.behaviours.cloned import normaliser_of
+from tabb.behaviours.kept import Kept
+from tabb.behaviours.soft_actor_critic import LOG_DEVIATION, SoftActorCritic, append, empty, improve
 from tabb.environments.lanes import Lanes
 from tabb.environments.rollout import one_blas_thread
 from tabb.errors import RunError, UsageError
 from tabb.networks import MLP, Normaliser
 from tabb.policy import Layers, Policy, forward, host_layers
-from tabb.transitions import Transitions
-
-FINALISTS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Practice:
     stretch: int = 8
     """steps of each lane between updates"""
     warm_up: int = 2_048
-    """steps before the first update, with uniform random actions where no practice went before"""
+    """steps before the first update, with uniform random actions"""
     evaluations: int = 20
     """how often the policy is scored and kept, evenly over the run"""
     learner: SoftActorCritic = dataclasses.field(default_factory=SoftActorCritic)
@@ -68,22 +66,6 @@ class Practice:
         return self.lanes * (-(-self.warm_up // self.lanes) + self.stretch * stretches)
 
 
-class Trained(NamedTuple):
-    """What practice in one robot begins with in another."""
-
-    state: State
-    normaliser: Normaliser
-
-
-class Kept(NamedTuple):
-    """A policy on the way; the first is that before any update."""
-
-    updates: int
-    score: float
-    """What `evaluate` said of it."""
-    policy: Policy
-
-
 def practise(
     settings: Practice,
     lanes: Lanes,
@@ -91,25 +73,21 @@ def practise(
     sizes: Sizes,
     evaluate: Callable[[Policy], float],
     *,
-    prior: Transitions | None = None,
-    start: Trained | None = None,
     seed: int = 0,
     reward_scale: float = 1.0,
     tell: Callable[[Kept], None] = lambda kept: None,
-) -> tuple[list[Kept], Trained]:
+) -> list[Kept]:
     """Learn to act in `lanes`, whose episodes are cut after `limit` steps (that is no terminal).
 
-    `prior` are transitions of the same dynamics that are learned from as well, half of each batch. `start` is what
-    practice elsewhere ended with; it is not used up. Rewards are multiplied by `reward_scale` for the learner, there
-    and here alike. Returns the policies that were kept and what the run ended with. Same arguments, same machine: same
-    result.
+    Rewards are multiplied by `reward_scale` for the learner. Returns the policies that were kept. Same arguments, same
+    machine: same result.
 
     Raises:
         RunError: the learner diverged.
     """
-    buffer = _buffer(prior, settings.steps, sizes, reward_scale)
+    buffer = empty(settings.steps, sizes)
     init_key, update_key = jax.random.split(jax.random.key(seed))
-    state = settings.learner.init(sizes, init_key) if start is None else jax.tree.map(jnp.copy, start.state)
+    state = settings.learner.init(sizes, init_key)
     walk = _Walk(settings, lanes, limit, sizes, seed, reward_scale)
     kept: list[Kept] = []
     done = 0
@@ -120,12 +98,8 @@ def practise(
         tell(kept[-1])
 
     with one_blas_thread():
-        known = None if start is None else (host_layers(state.policy), start.normaliser)
-        buffer = append(buffer, jnp.asarray(walk.rows(known, -(-settings.warm_up // settings.lanes))))
-        if start is None:
-            normaliser = _normaliser(np.asarray(buffer.matrix[: int(buffer.filled), : sizes.observation]))
-        else:
-            normaliser = start.normaliser
+        buffer = append(buffer, jnp.asarray(walk.rows(None, -(-settings.warm_up // settings.lanes))))
+        normaliser = normaliser_of(np.asarray(buffer.matrix[: int(buffer.filled), : sizes.observation]))
         keep()
         while done < settings.updates:
             seen = walk.rows((host_layers(state.policy), normaliser), settings.stretch)
@@ -138,52 +112,7 @@ def practise(
                     raise RunError(f"practice diverged before update {done:,}; try another seed")
                 keep()
     assert int(buffer.filled) <= len(buffer.matrix)  # appending clamps: rows without room would replace the last ones
-    return kept, Trained(state, normaliser)
-
-
-def choose(kept: list[Kept], quality: str, again: Callable[[Policy], float]) -> Kept:
-    """The policy of a quality: `expert` is the best; `medium` that nearest to half its score (0: a random policy's).
-
-    Scores on the way come from few episodes, and the best of many noisy ones is luck: the `FINALISTS` that come
-    nearest are scored once more by `again`, and that score decides and is returned.
-    """
-
-    def nearest(wanted: float) -> Kept:
-        close = sorted(kept, key=lambda one: abs(one.score - wanted))[:FINALISTS]
-        rescored = [one._replace(score=again(one.policy)) for one in close]
-        return min(rescored, key=lambda one: abs(one.score - wanted))
-
-    if quality not in ("medium", "expert"):
-        raise UsageError(f"unknown quality {quality!r}: use medium or expert")
-    finalists = sorted(kept, key=lambda one: -one.score)[:FINALISTS]
-    best = max((one._replace(score=again(one.policy)) for one in finalists), key=lambda one: one.score)
-    return best if quality == "expert" else nearest(best.score / 2)
-
-
-def _buffer(prior: Transitions | None, steps: int, sizes: Sizes, reward_scale: float) -> Buffer:
-    """Room for the prior rows and `steps` more."""
-    width = 2 * sizes.observation + sizes.action + 2
-    known = np.zeros((0, width), np.float32)
-    if prior is not None:
-        known = np.concatenate(
-            [
-                prior.observation,
-                prior.action,
-                reward_scale * np.asarray(prior.reward)[:, None],
-                prior.next_observation,
-                np.asarray(prior.terminal)[:, None],
-            ],
-            axis=1,
-        ).astype(np.float32)
-    matrix = np.concatenate([known, np.zeros((steps, width), np.float32)])
-    count = jnp.asarray(len(known), jnp.int32)
-    return Buffer(jnp.asarray(matrix), count, jnp.copy(count))
-
-
-def _normaliser(observations: NDArray[np.float32]) -> Normaliser:
-    deviation = observations.std(axis=0)
-    scale = np.where(deviation < 1e-6, 1.0, np.maximum(deviation, 1e-3))
-    return Normaliser(jnp.asarray(observations.mean(axis=0)), jnp.asarray(scale.astype(np.float32)))
+    return kept
 
 
 def _mean(policy: MLP) -> MLP:

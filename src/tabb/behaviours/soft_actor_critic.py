@@ -1,6 +1,6 @@
-"""Soft actor-critic (Haarnoja et al. 2018) with layer-normalised critics and prior rows (RLPD, Ball et al. 2023).
+"""Soft actor-critic (Haarnoja et al. 2018) with layer-normalised critics (RLPD, Ball et al. 2023).
 
-It makes behaviour policies for data sets, in the simulator; no method that is compared uses it. One update:
+It makes the walking ant of mazes' data sets, in the simulator; no method that is compared uses it. One update:
 
     a' ~ π(s'),  b = r + γ (1 - d) (min_i Q_i,slow(s', a') - α log π(a' | s'))
     L_Q = mean of (Q_i(s, a) - b)²
@@ -32,7 +32,7 @@ LOG_DEVIATION = (-5.0, 2.0)
 class NormedMLP(eqx.Module):
     """An MLP whose hidden layers are standardised over their units before the relu.
 
-    That bounds Q at actions which no row has, so that rows of other policies can be learned from (RLPD, section 4.2).
+    That bounds Q at actions which no row has (RLPD, section 4.2).
     """
 
     layers: MLP
@@ -110,7 +110,7 @@ class SoftActorCritic:
     hidden: tuple[int, ...] = (256, 256)
     """widths of the hidden layers [paper: 256, 256]"""
     batch_size: int = 256
-    """rows per update, half of them prior rows where there are any [paper: 256; RLPD: half]"""
+    """rows per update [paper: 256]"""
     entropy: float = -0.5
     """wanted entropy per entry of the action, in nats [paper: -1; RLPD: -0.5]"""
     first_temperature: float = 0.1
@@ -173,29 +173,28 @@ class SoftActorCritic:
 
 
 class Buffer(NamedTuple):
-    """Prior rows, then those that the policy has seen, in one matrix of fixed length: s | a | r | s' | d."""
+    """The rows that the policy has seen, in one matrix of fixed length: s | a | r | s' | d."""
 
     matrix: Float[Array, "capacity width"]
-    prior: Int[Array, ""]
-    """How many are prior rows."""
     filled: Int[Array, ""]
-    """How many are filled in all."""
+    """How many there are."""
+
+
+def empty(steps: int, sizes: Sizes) -> Buffer:
+    """A buffer with room for so many."""
+    return Buffer(jnp.zeros((steps, 2 * sizes.observation + sizes.action + 2)), jnp.zeros((), jnp.int32))
 
 
 @functools.partial(jax.jit, donate_argnums=0)
 def append(buffer: Buffer, rows: Float[Array, "n width"]) -> Buffer:
     """The buffer with `rows` behind those that it holds."""
     matrix = jax.lax.dynamic_update_slice(buffer.matrix, rows, (buffer.filled, 0))
-    return Buffer(matrix, buffer.prior, buffer.filled + len(rows))
+    return Buffer(matrix, buffer.filled + len(rows))
 
 
 def draw(buffer: Buffer, sizes: Sizes, normaliser: Normaliser, count: int, key: PRNGKeyArray) -> Rows:
-    """`count` rows: half prior and half seen where both are there, uniform in each."""
-    wanted = jnp.where(buffer.filled > buffer.prior, count // 2, count)
-    from_prior = (jnp.arange(count) < wanted) & (buffer.prior > 0)
-    low = jnp.where(from_prior, 0, buffer.prior)
-    high = jnp.where(from_prior, buffer.prior, buffer.filled)
-    drawn = buffer.matrix[jax.random.randint(key, (count,), low, high)]
+    """`count` rows of those that there are, uniformly."""
+    drawn = buffer.matrix[jax.random.randint(key, (count,), 0, buffer.filled)]
     s, a = sizes.observation, sizes.action
     observation, action, reward, following, terminal = jnp.split(drawn, (s, s + a, s + a + 1, 2 * s + a + 1), axis=1)
     return Rows(normaliser(observation), action, reward[:, 0], normaliser(following), terminal[:, 0])

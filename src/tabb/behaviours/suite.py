@@ -1,11 +1,11 @@
 """Data sets of a whole suite: which there are, how each is made, and the manifest that says so.
 
-A robot first practises unshifted; what it learned there is where practice in each of its shifts begins. From each
-practice the policies of the wanted qualities are chosen, and rolled out. A maze needs one practice for all: its ant
-learns to walk in an open field. A hand needs none: it plans. Everything that is finished is kept in the folder, and
-not made again:
+A robot's policies are searched for, first unshifted; the best found there is where the search in each of its shifts
+begins. From what a search kept the policies of the wanted qualities are chosen, and rolled out. A maze needs one
+practice for all: its ant learns to walk in an open field. A hand needs none: it plans. Everything that is finished is
+kept in the folder, and not made again:
 
-    practice/<task>/     policies on the way, with their scores, and the learner's state at the end
+    practice/<task>/     policies on the way, with their scores
     source/, target/     the data sets, named as `tabb.data.catalogue` looks for them: the folder can be TABB_DATA
     records/             what is to be said of each data set
     manifest.json        all of that, in one file
@@ -27,7 +27,6 @@ from tabb.training.folder import read_json, write_json
 
 if TYPE_CHECKING:
     from tabb.behaviours.logged import Logged
-    from tabb.behaviours.online import Practice
 
 SUITES = ("odrl", "otdf", "adroit", "antmaze")
 MAZE_QUALITY = "diverse"
@@ -59,24 +58,17 @@ class DataSet(NamedTuple):
 class Recipe:
     """What the data depend on, besides the task."""
 
-    first_updates: int = 200_000
-    """updates of practice in the unshifted robot"""
-    shifted_updates: int = 40_000
-    """updates of practice in each shift, from where that of the unshifted robot ended"""
-    steps_per_update: int = 2
-    """simulator steps per update of practice"""
+    first_steps: int = 300_000
+    """simulator steps of the search for a policy of the unshifted robot"""
+    shifted_steps: int = 300_000
+    """simulator steps of the search in each shift, from the best policy of the unshifted robot; where none that it
+    finds has a score of 50, it is done once more, twice as long, and the shift grows meanwhile"""
     noise: float = 0.1
     """standard deviation of the Gaussian noise on collected actions, which are then clipped to [-1, 1]"""
     seed: int = 0
     """of practice and collection"""
     engine: Engine = "legacy"
     """physics: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's"""
-
-    def practice(self, updates: int) -> Practice:
-        """The settings of a practice of so many updates."""
-        from tabb.behaviours.online import Practice
-
-        return Practice(updates=updates, steps_per_update=self.steps_per_update)
 
 
 def sets_of(
@@ -144,12 +136,14 @@ def practise_first(out: Path, name: str, recipe: Recipe, say: Callable[[str], No
     Raises:
         UsageError: it is no unshifted robot of locomotion, and not `walker`.
     """
-    from tabb.behaviours import practised
-
     if name == WALKER:
+        from tabb.behaviours import practised
+
         practised.walker(out, recipe, say)
     elif (task := get_task(name)).shift is None and task.namespace == "tabb":
-        practised.in_task(out, task, recipe, say)
+        from tabb.behaviours import searched
+
+        searched.in_task(out, task, recipe, say)
     else:
         raise UsageError(f"--first-in {name}: name an unshifted robot, or {WALKER}")
 
@@ -183,11 +177,11 @@ Made = tuple[dict[str, Any], dict[str, Any]]
 """How the behaviour policy came about; episodes and score of the data."""
 
 
-def _by_practice(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> Made:
-    from tabb.behaviours import practised
+def _by_search(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> Made:
+    from tabb.behaviours import searched
     from tabb.data.collect import collect
 
-    chosen = practised.chosen(out, data.task, data.quality, recipe, say)
+    chosen = searched.chosen(out, data.task, data.quality, recipe, say)
     report = collect(
         chosen.policy,
         data.task,
@@ -223,7 +217,7 @@ def _by_planning(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], 
 
 
 _MAKERS: dict[str, Callable[[Path, DataSet, Recipe, Callable[[str], None]], Made]] = {
-    "tabb": _by_practice,
+    "tabb": _by_search,
     "tabb-antmaze": _by_walking,
     "tabb-adroit": _by_planning,
 }

@@ -1,4 +1,4 @@
-"""`tabb collect SUITE`: the data sets of a whole suite, by policies that practise in its simulators."""
+"""`tabb collect SUITE`: the data sets of a whole suite, by policies that are found in its simulators."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Options(Recipe):
     source_rows: int = 100_000
     """transitions of a source data set (hands and mazes)"""
     first_in: tuple[str, ...] = ()
-    """practise in these unshifted robots (for mazes: `walker`), as each of their shifts needs, and make no data set"""
+    """search in these unshifted robots (for mazes: `walker` learns to walk) and make no data set"""
     jobs: int | None = None
     """tasks at the same time, one core each; as many as there are cores if not given"""
 
@@ -48,10 +48,10 @@ def run_suite(arguments: Sequence[str]) -> int:
     """`arguments` begin with the suite's name."""
     follow_parent()
     suite, rest = arguments[0], list(arguments[1:])
-    told = f"Make the data sets of suite {suite}: behaviour policies practise in the simulator of each task."
+    told = f"Make the data sets of suite {suite}: behaviour policies are found in the simulator of each task."
     options = parse(Options, rest, f"tabb collect {suite}", told)
     recipe = _recipe_of(options)
-    for name in ("rows", "source_rows", "first_updates", "shifted_updates", "steps_per_update"):
+    for name in ("rows", "source_rows", "first_steps", "shifted_steps"):
         if getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: must be at least 1")
     if not 0 <= options.noise <= 2:

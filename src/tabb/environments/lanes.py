@@ -83,22 +83,25 @@ class OneByOne:
             env.close()
 
 
-def lanes_of(task: Task, engine: Engine, count: int) -> Lanes:
+def lanes_of(task: Task, engine: Engine, count: int, make: Callable[[], Any] | None = None) -> Lanes:
     """Lanes of `task` for up to `count` episodes: together where that can be done, else one by one.
+
+    `make` makes a bare robot of the task's kind, that of the task itself if not given.
 
     Both give the same numbers to the last bit. Two and more of the four robots are stepped together if MuJoCo has
     `mujoco.batch` (4.0 has); the hand and the mazes, whose rules are more than a formula of the state, never are.
     """
     from tabb.environments.robots import make_robot
 
+    make = make or (lambda: make_robot(task, engine))
     if task.namespace == "tabb" and count > 1:
         try:
             from tabb.environments.together import Together
         except ImportError:  # an older MuJoCo
             pass
         else:
-            return Together(make_robot(task, engine), count, threads_for(count))
-    return OneByOne(lambda: make_robot(task, engine))  # bare: a wrapper's checks cost as much as a step
+            return Together(make(), count, threads_for(count))
+    return OneByOne(make)  # bare: a wrapper's checks cost as much as a step
 
 
 def threads_for(lanes: int) -> int:

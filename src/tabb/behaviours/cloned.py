@@ -1,0 +1,97 @@
+"""Cloned policies: networks fitted to logged actions, where a search for behaviour policies begins."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from numpy.typing import NDArray
+
+from tabb.data.catalogue import resolve
+from tabb.data.files import read
+from tabb.environments.tasks import Task
+from tabb.errors import DataError, RunError
+from tabb.networks import MLP, Normaliser, mlp
+from tabb.policy import Policy
+
+QUALITIES = ("expert", "medium", "medium_replay")
+"""Of the source files that are cloned, those of them that there are; a search begins with the first."""
+HIDDEN = (64, 64)
+UPDATES = 10_000
+BATCH_SIZE = 256
+LEARNING_RATE = 1e-3
+"""Adam's; it falls to 0 as a cosine."""
+
+
+def clones(task: Task, seed: int = 0) -> list[Policy]:
+    """A clone of each source file of the unshifted robot `task` that is at hand; `about` names the file."""
+    found = []
+    for quality in QUALITIES:
+        try:
+            (path,) = resolve(quality, task.name, "source")
+        except DataError:
+            continue
+        logged = read(path).transitions
+        policy = clone(np.asarray(logged.observation), np.asarray(logged.action), seed)
+        policy.about.update(clone_of=path.name)
+        found.append(policy)
+    return found
+
+
+def clone(observation: NDArray[np.float32], action: NDArray[np.float32], seed: int = 0) -> Policy:
+    """tanh(MLP) fitted to actions [N, A] of observations [N, S] by least squares.
+
+    Raises:
+        RunError: the fit diverged.
+    """
+    normaliser = normaliser_of(observation)
+    init_key, draw_key = jax.random.split(jax.random.key(seed))
+    network = mlp(init_key, (observation.shape[1], *HIDDEN, action.shape[1]))
+    network, error = _fit(network, normaliser(jnp.asarray(observation)), jnp.asarray(action), draw_key)
+    if not np.isfinite(float(error)):
+        raise RunError("cloning the logged actions diverged; look for enormous observations with `tabb data`")
+    return Policy.from_networks(network, normaliser, {"clone_error": round(float(error), 5)})
+
+
+def blank(observation_size: int, action_size: int, seed: int = 0) -> Policy:
+    """A policy of random features that does nothing yet: its last layer is zero."""
+    network = mlp(jax.random.key(seed), (observation_size, *HIDDEN, action_size))
+    last = len(network.weights) - 1
+    network = MLP(
+        (*network.weights[:last], jnp.zeros_like(network.weights[last])),
+        (*network.biases[:last], jnp.zeros_like(network.biases[last])),
+    )
+    return Policy.from_networks(network, Normaliser(jnp.zeros(observation_size), jnp.ones(observation_size)))
+
+
+def normaliser_of(observations: NDArray[np.float32]) -> Normaliser:
+    """Mean and spread of the rows [N, S]; an entry that never changes is only centred."""
+    deviation = observations.std(axis=0)
+    scale = np.where(deviation < 1e-6, 1.0, np.maximum(deviation, 1e-3))
+    return Normaliser(jnp.asarray(observations.mean(axis=0)), jnp.asarray(scale.astype(np.float32)))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _fit(
+    network: MLP, x: Float[Array, "n s"], action: Float[Array, "n a"], key: PRNGKeyArray
+) -> tuple[MLP, Float[Array, ""]]:
+    """The fitted network, and the last batch's mean squared error."""
+    adam = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, UPDATES))
+
+    def once(number: Int[Array, ""], carry: tuple[MLP, optax.OptState, Array]) -> tuple[MLP, optax.OptState, Array]:
+        network, state, _ = carry
+        rows = jax.random.randint(jax.random.fold_in(key, number), (BATCH_SIZE,), 0, len(x))
+
+        def loss(network: MLP) -> Array:
+            return jnp.mean((jnp.tanh(network(x[rows])) - action[rows]) ** 2)
+
+        error, gradient = jax.value_and_grad(loss)(network)
+        step, state = adam.update(gradient, state)
+        return optax.apply_updates(network, step), state, error
+
+    fitted, _, error = jax.lax.fori_loop(0, UPDATES, once, (network, adam.init(network), jnp.zeros(())))
+    return fitted, error

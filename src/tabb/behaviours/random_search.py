@@ -1,0 +1,159 @@
+"""Augmented random search (Mania, Guy and Recht 2018) over a policy's last layer, in the simulator itself.
+
+It makes behaviour policies for data sets; no method that is compared uses it. With θ the last layer's weights and
+biases, and u the spread of their entries at the start, one round is
+
+    J±_k = objective of an episode with θ ± σ u ε_k,  ε_k ~ N(0, I),  k = 1 ... n
+    θ   += α u / (b s) · sum over the b best k of (J+_k - J-_k) ε_k       best: by max(J+_k, J-_k)
+
+with s the standard deviation of the 2b objectives. The features that the last layer sees stay those of the policy
+that the search begins with. An episode's objective is its return less `penalty` for each step that it lasted, so
+that a robot which is paid for every step alive does not learn to stand still. Where a shift breaks a gait for good, the
+search can begin in the unshifted robot and let the shift grow as it recovers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tabb.behaviours.kept import Kept
+from tabb.environments.lanes import Lanes
+from tabb.environments.rollout import one_blas_thread
+from tabb.errors import UsageError
+from tabb.policy import Layers, Policy, forward
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomSearch:
+    """How long, and with what."""
+
+    steps: int = 300_000
+    """simulator steps; the round in which they are reached is finished"""
+    directions: int = 32
+    """n, each of which is tried forwards and backwards [paper: 8 to 60]"""
+    best: int = 16
+    """b, how many of them count [paper: 4 to 20]"""
+    deviation: float = 0.15
+    """σ, in units of the spread of the last layer's entries [ours]"""
+    rate: float = 0.15
+    """α, in the same unit [ours]"""
+    penalty: float = 0.5
+    """taken from the objective for each step of an episode [paper: the reward for being alive, 1]"""
+    first_share: float = 1.0
+    """share of the shift in the first round; below 1 the shift grows while the search goes on"""
+    more: float = 0.1
+    """by which that share grows"""
+    recovered: float = 0.6
+    """it grows where a round's mean return reaches this part of the first round's"""
+    patience: int = 8
+    """or after so many rounds"""
+    rounds_between: int = 2
+    """rounds from one policy that is scored and kept to the next"""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "directions", "best", "patience", "rounds_between"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"search {name}={getattr(self, name)}: must be at least 1")
+        if self.best > self.directions:
+            raise UsageError(f"search best={self.best}: at most the {self.directions} directions that are tried")
+
+    @property
+    def lanes(self) -> int:
+        """Episodes at the same time."""
+        return 2 * self.directions
+
+
+def search(
+    settings: RandomSearch,
+    lanes_at: Callable[[float], Lanes],
+    limit: int,
+    start: Policy,
+    evaluate: Callable[[Policy], float],
+    *,
+    seed: int = 0,
+    tell: Callable[[Kept], None] = lambda kept: None,
+) -> list[Kept]:
+    """Improve `start` in `settings.lanes` lanes with a share of the task's shift; `limit` steps cut an episode.
+
+    Returns the policies that were kept on the way, not `start` itself. Same arguments, same machine: same result.
+    """
+    generator = np.random.default_rng(seed)
+    theta = last_layer(start)
+    # A blank start has no spread: then that of a fresh layer.
+    unit = float(theta.std()) or (3 * len(theta)) ** -0.5
+    kept: list[Kept] = []
+    steps = rounds = stayed = 0
+    share = settings.first_share
+    lanes = lanes_at(share)
+    wanted: float | None = None
+    while steps < settings.steps:
+        noise = generator.standard_normal((settings.directions, *theta.shape), np.float32)
+        moved = settings.deviation * unit * noise
+        with one_blas_thread():
+            first_seed = 1_000_000 * (seed + 1) + rounds * settings.directions  # far from those of evaluations and rows
+            returns, lengths = episodes(lanes, limit, start, np.concatenate([theta + moved, theta - moved]), first_seed)
+        objective = (returns - settings.penalty * lengths).reshape(2, settings.directions)
+        theta = theta + settings.rate * unit * ascent(objective, noise, settings.best)
+        steps, rounds, stayed = steps + int(lengths.sum()), rounds + 1, stayed + 1
+        wanted = settings.recovered * float(returns.mean()) if wanted is None else wanted
+        if share < 1.0 and (returns.mean() >= wanted or stayed >= settings.patience):
+            lanes.close()
+            share, stayed = min(1.0, share + settings.more), 0
+            lanes = lanes_at(share)
+        if rounds % settings.rounds_between == 0 or steps >= settings.steps:
+            policy = with_last_layer(start, theta)
+            kept.append(Kept(steps, evaluate(policy), policy))
+            tell(kept[-1])
+    lanes.close()
+    return kept
+
+
+def ascent(objective: NDArray[np.float64], noise: NDArray[np.float32], best: int) -> NDArray[np.float32]:
+    """1 / (b s) · sum over the b best of (J+ - J-) ε, of objectives [2, n] and noise [n, ...] (algorithm 2, V1-t)."""
+    chosen = np.argsort(-objective.max(axis=0), kind="stable")[:best]
+    spread = objective[:, chosen].std()
+    difference = (objective[0] - objective[1])[chosen]
+    return (np.tensordot(difference, noise[chosen], axes=1) / (best * max(spread, 1e-8))).astype(np.float32)
+
+
+def last_layer(policy: Policy) -> NDArray[np.float32]:
+    """Weights and, as the last row, biases of a policy's last layer: [F + 1, A]."""
+    return np.concatenate([policy.weights[-1], policy.biases[-1][None]])
+
+
+def with_last_layer(policy: Policy, theta: NDArray[np.float32]) -> Policy:
+    """The policy with another last layer [F + 1, A]."""
+    return dataclasses.replace(
+        policy, weights=(*policy.weights[:-1], theta[:-1].copy()), biases=(*policy.biases[:-1], theta[-1].copy())
+    )
+
+
+def episodes(
+    lanes: Lanes, limit: int, policy: Policy, thetas: NDArray[np.float32], first_seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return and length of one episode of each last layer [N, F + 1, A], N even.
+
+    Layers k and N / 2 + k begin in the same state, that of seed `first_seed` + k.
+    """
+    count = len(thetas)
+    now = lanes.reset(first_seed, count)
+    for k in range(count // 2):
+        now[count // 2 + k] = lanes.restart(count // 2 + k, first_seed + k)
+    hidden: Layers = (policy.weights[:-1], policy.biases[:-1])
+    returns, lengths = np.zeros(count), np.zeros(count, np.int64)
+    going = np.arange(count)
+    for _ in range(limit):
+        seen = np.maximum(forward(hidden, (now[going] - policy.mean) / policy.scale), 0.0)
+        before = np.matmul(seen[:, None], thetas[going, :-1])[:, 0] + thetas[going, -1]
+        after = lanes.step(going.tolist(), np.tanh(before))
+        returns[going] += after.reward
+        lengths[going] += 1
+        now[going] = after.observation
+        going = going[~(after.terminal | after.truncated)]
+        if not going.size:
+            break
+    return returns, lengths

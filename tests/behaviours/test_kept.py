@@ -1,0 +1,19 @@
+"""Which policy a quality is."""
+
+from tabb.behaviours.kept import Kept, best_of, half_as_good
+
+
+def test_qualities():
+    """What few episodes said decides who is scored again, and that decides."""
+    few, again = [0, 40, 80, 45, 78, 30, 20, 50], [1, 42, 60, 30, 76, 33, 9, 55]
+    kept = [Kept(10 * k, score, k) for k, score in enumerate(few)]
+    asked = []
+
+    def more(policy):
+        asked.append(policy)
+        return again[policy]
+
+    best = best_of(kept, more)
+    assert best == Kept(40, 76, 4)  # 80 was luck
+    assert sorted(asked) == [2, 3, 4, 7]
+    assert half_as_good(kept, best, more) == Kept(10, 42, 1)  # of 40, 45, 30 and 50 nearest to 38
