@@ -77,14 +77,39 @@ def selection(results: dict[str, Any]) -> str:
 
 
 def collected() -> str:
-    """The data sets of all manifests: a row each."""
+    """The data sets of hands and mazes: a row each."""
     lines = ["| data set | rows | episodes | score | MB |", "|---" * 5 + "|"]
-    for file in sorted(COLLECTED.glob("*.json")):
-        for one in json.loads(file.read_text(encoding="utf-8"))["sets"]:
-            score = "-" if one["score"] is None else f"{one['score']:.1f}"
+    for suite in COLLECTED_QUALITIES:
+        for one in _sets(suite):
             size = f"{one['bytes'] / 1e6:.1f}"
-            lines.append(f"| `{one['file']}` | {one['rows']:,} | {one['episodes']} | {score} | {size} |")
+            lines.append(f"| `{one['file']}` | {one['rows']:,} | {one['episodes']} | {_score(one)} | {size} |")
     return "\n".join(lines)
+
+
+def collected_robots(suite: str) -> str:
+    """The target sets of the robots: a row for each shift, and in it of each quality score and episodes."""
+    found = {(one["task"], one["quality"]): one for one in _sets(suite)}
+    lines = ["| task | `medium` | `expert` | policy, `medium` | policy, `expert` | steps |", "|---" * 6 + "|"]
+    for task in dict.fromkeys(task for task, _ in found):
+        pair = [found.get((task, quality)) for quality in ("medium", "expert")]
+        scores = ["-" if one is None else f"{_score(one)} ({one['episodes']})" for one in pair]
+        scores += ["-" if one is None else f"{one['behaviour']['kept_score']:.1f}" for one in pair]
+        expert = found.get((task, "expert"))
+        after = "-" if expert is None else f"{expert['behaviour']['kept_after_steps']:,}"
+        lines.append(f"| {task} | {' | '.join(scores)} | {after} |")
+    return "\n".join(lines) if found else "Not made yet."
+
+
+def _sets(suite: str) -> list[dict[str, Any]]:
+    """What the manifest of a suite says of each data set, in the order of the tasks."""
+    file = COLLECTED / f"{suite}.json"
+    sets: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["sets"] if file.exists() else []
+    order = list(ALL_TASKS)
+    return sets if suite in COLLECTED_QUALITIES else sorted(sets, key=lambda one: order.index(one["task"]))
+
+
+def _score(one: dict[str, Any]) -> str:
+    return "-" if one["score"] is None else f"{one['score']:.1f}"
 
 
 def suite_rows(suite: str, updates: int) -> str:
@@ -119,6 +144,8 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
             return f"{BEGIN.format(named)}\n\n{selection(json.loads(SELECTION.read_text()))}\n\n{END}"
         if named == "collected":
             return f"{BEGIN.format(named)}\n\n{collected()}\n\n{END}"
+        if named.startswith("collected "):
+            return f"{BEGIN.format(named)}\n\n{collected_robots(named.split()[1])}\n\n{END}"
         if named.startswith("suite "):
             _, suite, updates = named.split()
             return f"{BEGIN.format(named)}\n\n{suite_rows(suite, int(updates))}\n\n{END}"

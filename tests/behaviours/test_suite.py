@@ -54,7 +54,7 @@ def test_a_suite_is_made_once_and_found_again(tmp_path, capsys, monkeypatch):
         assert (out / entry["behaviour"]["policy"]).is_file()
         assert entry["behaviour"]["with_a_growing_shift_too"] is True  # nobody hops after 16 steps
     told = json.loads((out / "practice" / "hopper-morph" / "practice.json").read_text())
-    assert [after for after, _ in told["kept"]][:2] == [0, 0]  # random features, and the best policy of hopper
+    assert told["kept"][0][0] == 0
     assert told["kept"][-1][0] >= 16
 
     # The folder is one of TABB_DATA's, and the data are those of the task.

@@ -82,9 +82,6 @@ def in_task(out: Path, task: Task, recipe: Recipe, say: Say) -> Found:
     def evaluate(policy: Policy) -> float:
         return score(policy, task, recipe.engine)
 
-    def tell(one: Kept) -> None:
-        say(f"{task.name}: {one.after:,}/{settings.steps:,} steps, score {one.score:.1f}")
-
     kept = [Kept(0, evaluate(policy), policy) for policy in before]
     begin = dataclasses.replace(start, about={"searched_in": task.name})
 
@@ -92,6 +89,9 @@ def in_task(out: Path, task: Task, recipe: Recipe, say: Say) -> Found:
         return lanes_of(task, recipe.engine, settings.lanes, lambda: robot_between(task, recipe.engine, share))
 
     def searched(trial: RandomSearch) -> list[Kept]:
+        def tell(one: Kept) -> None:
+            say(f"{task.name}: {one.after:,}/{trial.steps:,} steps, score {one.score:.1f}")
+
         return search(trial, lanes_at, task.max_episode_steps, begin, evaluate, seed=recipe.seed, tell=tell)
 
     kept += searched(settings)

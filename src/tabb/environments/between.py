@@ -14,8 +14,8 @@ from tabb.environments.tasks import ALL_TASKS, Task
 def robot_between(task: Task, engine: Engine, share: float) -> Any:
     """A robot with `share` (0 to 1) of the task's shift: each number of its compiled model lies so far between.
 
-    Sizes, masses, limits, friction and gravity move alike. With 0 it is the unshifted robot but for rounding, with 1 the
-    task's own to the last bit; between, inertias are only about those of the sizes. No data set is collected there.
+    Sizes, masses, limits, friction and gravity move alike. With 0 it is the unshifted robot but for rounding, with 1
+    the task's own to the last bit; between, inertias are only about those of the sizes. No data set is collected there.
     """
     robot = make_robot(task, engine)
     if share >= 1.0:
