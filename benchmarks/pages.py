@@ -89,11 +89,10 @@ def collected() -> str:
 def collected_robots(suite: str) -> str:
     """The target sets of the robots: a row for each shift, and in it of each quality score and episodes."""
     found = {(one["task"], one["quality"]): one for one in _sets(suite)}
-    lines = ["| task | `medium` | `expert` | policy, `medium` | policy, `expert` | steps |", "|---" * 6 + "|"]
+    lines = ["| task | `medium` | `expert` | steps |", "|---" * 4 + "|"]
     for task in dict.fromkeys(task for task, _ in found):
         pair = [found.get((task, quality)) for quality in ("medium", "expert")]
         scores = ["-" if one is None else f"{_score(one)} ({one['episodes']})" for one in pair]
-        scores += ["-" if one is None else f"{one['behaviour']['kept_score']:.1f}" for one in pair]
         expert = found.get((task, "expert"))
         after = "-" if expert is None else f"{expert['behaviour']['kept_after_steps']:,}"
         lines.append(f"| {task} | {' | '.join(scores)} | {after} |")

@@ -43,6 +43,8 @@ class RandomSearch:
     """α, in the same unit [ours]"""
     penalty: float = 0.5
     """taken from the objective for each step of an episode [paper: the reward for being alive, 1]"""
+    noise: float = 0.0
+    """standard deviation of Gaussian noise on the actions, then clipped to [-1, 1]: what data will be collected with"""
     first_share: float = 1.0
     """share of the shift in the first round; below 1 the shift grows while the search goes on"""
     more: float = 0.1
@@ -95,7 +97,8 @@ def search(
         moved = settings.deviation * unit * noise
         with one_blas_thread():
             first_seed = 1_000_000 * (seed + 1) + rounds * settings.directions  # far from those of evaluations and rows
-            returns, lengths = episodes(lanes, limit, start, np.concatenate([theta + moved, theta - moved]), first_seed)
+            both = np.concatenate([theta + moved, theta - moved])
+            returns, lengths = episodes(lanes, limit, start, both, first_seed, settings.noise)
         objective = (returns - settings.penalty * lengths).reshape(2, settings.directions)
         theta = theta + settings.rate * unit * ascent(objective, noise, settings.best)
         steps, rounds, stayed = steps + int(lengths.sum()), rounds + 1, stayed + 1
@@ -133,13 +136,14 @@ def with_last_layer(policy: Policy, theta: NDArray[np.float32]) -> Policy:
 
 
 def episodes(
-    lanes: Lanes, limit: int, policy: Policy, thetas: NDArray[np.float32], first_seed: int
+    lanes: Lanes, limit: int, policy: Policy, thetas: NDArray[np.float32], first_seed: int, noise: float = 0.0
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return and length of one episode of each last layer [N, F + 1, A], N even.
 
-    Layers k and N / 2 + k begin in the same state, that of seed `first_seed` + k.
+    Layers k and N / 2 + k begin in the same state, that of seed `first_seed` + k, and their actions get the same noise.
     """
     count = len(thetas)
+    generator = np.random.default_rng(first_seed)
     now = lanes.reset(first_seed, count)
     for k in range(count // 2):
         now[count // 2 + k] = lanes.restart(count // 2 + k, first_seed + k)
@@ -149,7 +153,11 @@ def episodes(
     for _ in range(limit):
         seen = np.maximum(forward(hidden, (now[going] - policy.mean) / policy.scale), 0.0)
         before = np.matmul(seen[:, None], thetas[going, :-1])[:, 0] + thetas[going, -1]
-        after = lanes.step(going.tolist(), np.tanh(before))
+        action = np.tanh(before)
+        if noise:
+            drawn = generator.standard_normal((count // 2, action.shape[1]), np.float32)
+            action = np.clip(action + noise * drawn[going % (count // 2)], -1.0, 1.0)
+        after = lanes.step(going.tolist(), action)
         returns[going] += after.reward
         lengths[going] += 1
         now[going] = after.observation

@@ -12,7 +12,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tabb.behaviours.cloned import blank, clones
 from tabb.behaviours.kept import EPISODES, LAST_EPISODES, Chosen, Kept, Say, best_of, half_as_good
@@ -25,9 +28,6 @@ from tabb.environments.tasks import Task
 from tabb.errors import RunError
 from tabb.policy import Policy
 from tabb.training.folder import read_json, write_json
-
-if TYPE_CHECKING:
-    from tabb.environments.engine import Engine
 
 ENOUGH = 50.0
 """Score of the best policy below which the search is done again, the shift growing from nothing."""
@@ -69,7 +69,10 @@ def in_task(out: Path, task: Task, recipe: Recipe, say: Say) -> Found:
     """What the search in a task left, after that in its unshifted robot; done now, or before."""
     folder = _folder(out, task.name)
     base = base_of(task)
-    settings = RandomSearch(steps=recipe.first_steps if base is None else recipe.shifted_steps)
+    settings = RandomSearch(
+        steps=recipe.first_steps if base is None else recipe.shifted_steps,
+        noise=recipe.noise,
+    )
     said = {"search": dataclasses.asdict(settings), "seed": recipe.seed, "engine": recipe.engine}
     if (folder / "practice.json").exists():
         told = read_json(folder / "practice.json")
@@ -80,7 +83,7 @@ def in_task(out: Path, task: Task, recipe: Recipe, say: Say) -> Found:
     before, start, about = _before(out, task, base, recipe, say)
 
     def evaluate(policy: Policy) -> float:
-        return score(policy, task, recipe.engine)
+        return score(policy, task, recipe, EPISODES, 0)
 
     kept = [Kept(0, evaluate(policy), policy) for policy in before]
     begin = dataclasses.replace(start, about={"searched_in": task.name})
@@ -143,12 +146,17 @@ def _name(policy: Policy) -> str:
 
 def _again(task: Task, recipe: Recipe) -> Callable[[Policy], float]:
     """The score that chooses: of more episodes, and others."""
-    return lambda policy: score(policy, task, recipe.engine, LAST_EPISODES, 1_000)
+    return lambda policy: score(policy, task, recipe, LAST_EPISODES, 1_000)
 
 
-def score(policy: Policy, task: Task, engine: Engine, episodes: int = EPISODES, seed: int = 0) -> float:
-    """Mean normalised score."""
-    return float(rollout(lambda seen, _: policy.act(seen), task, episodes, seed, engine=engine).scores.mean())
+def score(policy: Policy, task: Task, recipe: Recipe, episodes: int, seed: int) -> float:
+    """Mean normalised score, with the noise that the data will be collected with."""
+
+    def act(seen: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
+        action = policy.act(seen)
+        return action + recipe.noise * generator.standard_normal(action.shape, np.float32)
+
+    return float(rollout(act, task, episodes, seed, engine=recipe.engine).scores.mean())
 
 
 def _folder(out: Path, name: str) -> Path:

@@ -64,7 +64,8 @@ class Recipe:
     """simulator steps of the search in each shift, from the best policy of the unshifted robot; where none that it
     finds has a score of 50, it is done once more, twice as long, and the shift grows meanwhile"""
     noise: float = 0.1
-    """standard deviation of the Gaussian noise on collected actions, which are then clipped to [-1, 1]"""
+    """standard deviation of the Gaussian noise on collected actions, which are then clipped to [-1, 1]; searches act
+    with it too"""
     seed: int = 0
     """of practice and collection"""
     engine: Engine = "legacy"
