@@ -28,15 +28,17 @@ def parsed(name: str):
     rule, settings = made_of(VARIANTS[name].options.replace("{seed}", "7").split())
     assert settings.backbone is not None
     settings.backbone.check_rule(rule)
-    return rule, dataclasses.replace(settings, backbone=None)
+    return rule, settings
 
 
 def changes(name: str, other: str) -> list[str]:
     """Options in which two variants differ."""
     (rule, settings), (its_rule, its_settings) = parsed(name), parsed(other)
+    told = [*differences("rule", rule, its_rule), *differences("backbone", settings.backbone, its_settings.backbone)]
+    settings, its_settings = (dataclasses.replace(each, backbone=None) for each in (settings, its_settings))
     return [
         word
-        for word in (*differences("rule", rule, its_rule), *differences("settings", settings, its_settings))
+        for word in (*told, *differences("settings", settings, its_settings))
         if word.startswith("--") and not word.startswith("--settings.rows-seed")
     ]
 
@@ -57,6 +59,9 @@ def test_variants_are_what_they_are_called() -> None:
     for name, rows in (("target-1000", 1000), ("target-only-2500", 2500)):
         assert (parsed(name)[1].target_rows, parsed(name)[1].rows_seed) == (rows, 7)
     assert parsed("source-10000")[1].source_rows == 10_000
+    assert [parsed(name)[1].backbone.extraction for name in ("climb", "target-only-climb", "default")] == [
+        *("improvement", "improvement", "imitation")
+    ]
     assert all(VARIANTS[variant.against] for variant in VARIANTS.values())
 
 

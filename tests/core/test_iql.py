@@ -1,5 +1,6 @@
 """Whole IQL updates against an implementation in NumPy that shares nothing with the library."""
 
+import dataclasses
 import itertools
 
 import equinox as eqx
@@ -10,6 +11,7 @@ import pytest
 
 from tabb.backbones.iql import IQL
 from tabb.batch import Batch, Sizes
+from tabb.errors import UsageError
 from tabb.rules.baselines import Pooled
 
 UPDATES = 4
@@ -223,3 +225,102 @@ def test_slow_critic_starts_as_a_copy_with_buffers_of_its_own(same_bits):
     assert same_bits(state.critic, state.slow_critic)
     for a, b in zip(jax.tree.leaves(state.critic), jax.tree.leaves(state.slow_critic), strict=True):
         assert a.unsafe_buffer_pointer() != b.unsafe_buffer_pointer()
+
+
+# --- The policy that climbs Q ---
+
+
+def _improved(state, rows, rule=None, **constants):
+    algorithm = dataclasses.replace(ALGORITHM, extraction="improvement", **constants)
+    batch = Batch(*(jnp.asarray(column, jnp.float32) for column in rows), columns={}, target_columns={}, source_rows=4)
+    update = jax.jit(lambda state, batch: algorithm.update(rule or Pooled(), (), UPDATES, state, batch, *UNUSED))
+    return update(state, batch)
+
+
+def test_improvement_climbs_the_new_critic():
+    """Loss and gradient of the policy by numerical differences, in NumPy."""
+    state = ALGORITHM.init(Pooled(), Sizes(3, 2), UPDATES, jax.random.key(0))
+    rows = rows_of(0)
+    after, metrics = _improved(state, rows, value_weight=0.7)
+    critics = [arrays(after.critic.first), arrays(after.critic.second)]
+    s, a = rows[:2]
+    scale = None
+
+    def loss(policy):
+        nonlocal scale
+        action = np.tanh(forward(policy, s)[0])
+        q = np.minimum(*(forward(network, np.concatenate([s, action], axis=1))[0][:, 0] for network in critics))
+        scale = np.mean(np.abs(q)) if scale is None else scale  # no gradient goes through it
+        return np.mean(np.mean((action - a) ** 2, axis=1) - 0.7 * q / scale)
+
+    policy = arrays(state.policy)
+    assert float(metrics["policy_loss"]) == pytest.approx(loss(policy), rel=1e-4)
+    taken = arrays(after.policy_optimiser[0].mu)  # Adam's first mean: a tenth of the gradient
+    for layer, found in zip(policy, taken, strict=True):
+        for place in np.ndindex(layer.shape):
+            kept = layer[place]
+            ends = []
+            for step in (1e-5, -1e-5):
+                layer[place] = kept + step
+                ends.append(loss(policy))
+            layer[place] = kept
+            assert 10 * found[place] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=2e-3, abs=2e-5)
+
+
+def test_improvement_of_no_weight_is_cloning():
+    state = ALGORITHM.init(Pooled(), Sizes(3, 2), UPDATES, jax.random.key(0))
+    rows = rows_of(0)
+    _, metrics = _improved(state, rows, value_weight=0.0)
+    action = np.tanh(forward(arrays(state.policy), rows[0])[0])
+    assert float(metrics["policy_loss"]) == pytest.approx(np.mean((action - rows[1]) ** 2), rel=1e-5)
+
+
+def test_only_the_policy_differs():
+    state = ALGORITHM.init(Pooled(), Sizes(3, 2), UPDATES, jax.random.key(0))
+    one, other = (_improved(state, rows_of(0), value_weight=weight)[0] for weight in (0.2, 2.0))
+    for name in ("value", "critic", "slow_critic"):
+        assert eqx.tree_equal(getattr(one, name), getattr(other, name))
+    assert not eqx.tree_equal(one.policy, other.policy)
+
+
+def test_a_rule_that_does_not_imitate_a_row_does_not_climb_there():
+    """TABB leaves source rows to the critics: the policy sees target rows alone, in the scale of Q too."""
+    state = ALGORITHM.init(Pooled(), Sizes(3, 2), UPDATES, jax.random.key(0))
+
+    class Aside(Pooled):
+        def weigh(self, models, batch, features, value, discount):
+            weights, metrics = super().weigh(models, batch, features, value, discount)
+            return weights._replace(policy=jnp.where(jnp.arange(8) < 4, 0.0, 1.0)), metrics
+
+    rows = rows_of(0)
+    first, _ = _improved(state, rows, Aside())
+    after = arrays(first.policy_optimiser[0].mu)
+    target = [column[4:] for column in rows]
+    critics = [arrays(first.critic.first), arrays(first.critic.second)]
+
+    def loss(policy):
+        action = np.tanh(forward(policy, target[0])[0])
+        seen = np.concatenate([target[0], action], axis=1)
+        q = np.minimum(*(forward(network, seen)[0][:, 0] for network in critics))
+        return np.sum(np.mean((action - target[1]) ** 2, axis=1) - 0.5 * q / scale) / 8
+
+    policy = arrays(state.policy)
+    action = np.tanh(forward(policy, target[0])[0])
+    seen = np.concatenate([target[0], action], axis=1)
+    scale = np.mean(np.abs(np.minimum(*(forward(network, seen)[0][:, 0] for network in critics))))
+    last = policy[-1]
+    for k in range(last.size):
+        kept = last[k]
+        last[k] = kept + 1e-5
+        up = loss(policy)
+        last[k] = kept - 1e-5
+        down = loss(policy)
+        last[k] = kept
+        assert 10 * after[-1][k] == pytest.approx((up - down) / 2e-5, rel=2e-3, abs=2e-5)
+
+
+def test_an_unknown_extraction_is_refused():
+    wrong = IQL()
+    object.__setattr__(wrong, "extraction", "climb")  # the tests' own type checks stop it at the door
+    with pytest.raises(UsageError, match="extraction='climb' is unknown: use imitation or improvement"):
+        wrong.__post_init__()

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from tabb.backbones import TD3BC
-from tabb.backbones.td3_bc import cloned_improvement, smoothed_action
+from tabb.backbones.backbone import cloned_improvement
+from tabb.backbones.td3_bc import smoothed_action
 from tabb.rules import Pooled
 from tabb.training.loop import Learner
 

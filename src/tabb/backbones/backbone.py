@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -87,6 +88,17 @@ def policy_value(rule: Rule, models: Models, policy: MLP, critic: Twin) -> Value
 def weighted_mean(values: Float[Array, " b"], weights: Float[Array, " b"]) -> Float[Array, ""]:
     """Mean of the rows as they count: Σ w x / Σ w."""
     return jnp.sum(weights * values) / jnp.maximum(jnp.sum(weights), 1e-8)
+
+
+def cloned_improvement(
+    value: Float[Array, " b"], distance: Float[Array, " b"], weights: Float[Array, " b"], weight: float, cloning: float
+) -> Float[Array, " b"]:
+    """-α Q / mean|Q| + cloning · distance of each row; the mean carries no gradient (TD3+BC, equations 3 and 5).
+
+    In the mean, rows count by their `weights`.
+    """
+    scale = weight / jnp.maximum(weighted_mean(jnp.abs(jax.lax.stop_gradient(value)), weights), 1e-8)
+    return -scale * value + cloning * distance
 
 
 def critic_error(

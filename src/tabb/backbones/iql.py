@@ -4,19 +4,22 @@ One update, in this order: V by expectile regression on the slow critic, the twi
 new V, the slow critic, the policy by advantage-weighted regression with the advantage from before the V update.
 Constants: the ODRL benchmark's. A transfer rule acts through its seams (see `tabb.rules.rule`); with none this
 is pooled IQL.
+
+The policy can climb Q instead, held to the data's actions as that of TD3+BC is: `extraction="improvement"`, after Park
+et al. 2024 (Is Value Learning Really the Main Bottleneck in Offline RL?), who call it DDPG+BC.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common, critic_error
+from tabb.backbones.backbone import Backbone, check_common, cloned_improvement, critic_error
 from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
@@ -65,6 +68,11 @@ class IQL(Backbone):
     """β of the advantage weight exp(β A) [ODRL MuJoCo: 3.0]"""
     largest_advantage_weight: float = 100.0
     """upper clip of exp(β A) [ODRL: 100]"""
+    extraction: Literal["imitation", "improvement"] = "imitation"
+    """how the policy comes from V and Q: `imitation` of the data's actions by their advantage weights [paper], or
+    `improvement` of min Q, held to those actions [Park et al. 2024: DDPG+BC]"""
+    value_weight: float = 0.5
+    """α of `improvement`, the weight of Q against cloning [TD3+BC: 2.5; ours: docs/results.md]"""
     discount: float = 0.99
     """γ [ODRL: 0.99]"""
     slow_rate: float = 0.005
@@ -77,7 +85,13 @@ class IQL(Backbone):
     """rows per update, half source and half target unless the rule says otherwise [ODRL: 128 + 128]"""
 
     def __post_init__(self) -> None:
-        check_common(self, shares=("expectile", "discount", "slow_rate"), amounts=("temperature", "learning_rate"))
+        check_common(
+            self,
+            shares=("expectile", "discount", "slow_rate"),
+            amounts=("temperature", "learning_rate", "value_weight"),
+        )
+        if self.extraction not in ("imitation", "improvement"):
+            raise UsageError(f"backbone extraction={self.extraction!r} is unknown: use imitation or improvement")
         if self.largest_advantage_weight <= 0:
             raise UsageError(f"backbone largest_advantage_weight={self.largest_advantage_weight}: must be positive")
 
@@ -157,13 +171,17 @@ class IQL(Backbone):
         critic = optax.apply_updates(state.critic, step)
         slow_critic: Twin = moving_average(state.slow_critic, critic, self.slow_rate)
 
-        # --- policy: advantage-weighted regression on the data's actions ---
+        # --- policy: advantage-weighted regression on the data's actions, or Q held to them ---
         imitation = weights.policy * advantage_weight(advantage, self.temperature, self.largest_advantage_weight)
 
         def policy_loss(policy: MLP) -> Array:
             action = jnp.tanh(policy(batch.observation))
             distance = jnp.mean((action - batch.action) ** 2, axis=-1)
-            return jnp.mean(imitation * distance) + rule.actor_term(models, batch, action)
+            if self.extraction == "imitation":
+                return jnp.mean(imitation * distance) + rule.actor_term(models, batch, action)
+            q = jnp.min(critic(rule.see_action(models, batch.observation, action)), axis=0)
+            loss = cloned_improvement(q, distance, weights.policy, self.value_weight, 1.0)
+            return jnp.mean(weights.policy * loss) + rule.actor_term(models, batch, action)
 
         p_loss, gradient = jax.value_and_grad(policy_loss)(state.policy)
         step, policy_optimiser = policy_adam.update(gradient, state.policy_optimiser)

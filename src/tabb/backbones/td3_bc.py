@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common, critic_error, policy_value, weighted_mean
+from tabb.backbones.backbone import Backbone, check_common, cloned_improvement, critic_error, policy_value
 from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
@@ -45,17 +45,6 @@ def smoothed_action(
 ) -> Float[Array, "b a"]:
     """clip(a + clip(σ ε, ±c), ±1) with standard normal ε: near actions get near values (TD3)."""
     return jnp.clip(action + jnp.clip(deviation * noise, -largest, largest), -1.0, 1.0)
-
-
-def cloned_improvement(
-    value: Float[Array, " b"], distance: Float[Array, " b"], weights: Float[Array, " b"], weight: float, cloning: float
-) -> Float[Array, " b"]:
-    """-α Q / mean|Q| + cloning · distance of each row; the mean carries no gradient (TD3+BC, equations 3 and 5).
-
-    In the mean, rows count by their `weights`.
-    """
-    scale = weight / jnp.maximum(weighted_mean(jnp.abs(jax.lax.stop_gradient(value)), weights), 1e-8)
-    return -scale * value + cloning * distance
 
 
 @dataclasses.dataclass(frozen=True)

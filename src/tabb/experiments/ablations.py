@@ -79,6 +79,14 @@ VARIANTS = {
             "the policy learns from all source rows alike",
             "imitate",
         ),
+        # How the policy comes from the values.
+        Variant("climb", "tabb --backbone.extraction improvement", "the policy climbs Q, held to target actions"),
+        Variant(
+            "target-only-climb",
+            "target-only --backbone.extraction improvement",
+            "the same without source data",
+            "climb",
+        ),
         # Less data.
         Variant("target-1000", "tabb --target-rows 1000 --rows-seed {seed}", "1,000 target rows"),
         Variant("target-2500", "tabb --target-rows 2500 --rows-seed {seed}", "2,500 target rows"),
