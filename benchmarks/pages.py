@@ -89,7 +89,7 @@ def collected() -> str:
 def collected_robots(suite: str) -> str:
     """The target sets of the robots: a row for each shift, and in it of each quality score and episodes."""
     found = {(one["task"], one["quality"]): one for one in _sets(suite)}
-    lines = ["| task | `medium` | `expert` | steps |", "|---" * 4 + "|"]
+    lines = ["| task | `medium` | `expert` | `expert` after steps |", "|---" * 4 + "|"]
     for task in dict.fromkeys(task for task, _ in found):
         pair = [found.get((task, quality)) for quality in ("medium", "expert")]
         scores = ["-" if one is None else f"{_score(one)} ({one['episodes']})" for one in pair]
@@ -100,7 +100,7 @@ def collected_robots(suite: str) -> str:
 
 
 def _sets(suite: str) -> list[dict[str, Any]]:
-    """What the manifest of a suite says of each data set, in the order of the tasks."""
+    """What the manifest of a suite says of each data set; of robots in the order of the tasks."""
     file = COLLECTED / f"{suite}.json"
     sets: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["sets"] if file.exists() else []
     order = list(ALL_TASKS)

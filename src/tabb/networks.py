@@ -13,7 +13,9 @@ from typing import TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from numpy.typing import NDArray
 
 M = TypeVar("M", bound=eqx.Module)
 
@@ -83,6 +85,13 @@ class Normaliser(eqx.Module):
 
     def __call__(self, values: Float[Array, "*batch_s"]) -> Float[Array, "*batch_s"]:
         return (values - self.mean) / self.scale
+
+
+def normaliser_of(observations: NDArray[np.float32]) -> Normaliser:
+    """Mean and spread of the rows [N, S]; an entry that never changes is only centred."""
+    deviation = observations.std(axis=0)
+    scale = np.where(deviation < 1e-6, 1.0, np.maximum(deviation, 1e-3))
+    return Normaliser(jnp.asarray(observations.mean(axis=0)), jnp.asarray(scale.astype(np.float32)))
 
 
 def moving_average(slow: M, fast: M, rate: float) -> M:

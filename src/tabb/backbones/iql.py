@@ -72,7 +72,7 @@ class IQL(Backbone):
     """how the policy comes from V and Q: `imitation` of the data's actions by their advantage weights [paper], or
     `improvement` of min Q, held to those actions [Park et al. 2024: DDPG+BC]"""
     value_weight: float = 0.5
-    """α of `improvement`, the weight of Q against cloning [TD3+BC: 2.5; ours: docs/results.md]"""
+    """α of `improvement`, the weight of Q against cloning [TD3+BC: 2.5, with which it fell on hopper; ours]"""
     discount: float = 0.99
     """γ [ODRL: 0.99]"""
     slow_rate: float = 0.005

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +17,11 @@ from tabb.data.catalogue import resolve
 from tabb.data.files import read
 from tabb.environments.tasks import Task
 from tabb.errors import DataError, RunError
-from tabb.networks import MLP, Normaliser, mlp
+from tabb.networks import MLP, Normaliser, mlp, normaliser_of
 from tabb.policy import Policy
 
 QUALITIES = ("expert", "medium", "medium_replay")
-"""Of the source files that are cloned, those of them that there are; a search begins with the first."""
+"""Of the source files that are cloned, where they are at hand; a search begins with the first clone."""
 HIDDEN = (64, 64)
 UPDATES = 10_000
 BATCH_SIZE = 256
@@ -27,14 +29,19 @@ LEARNING_RATE = 1e-3
 """Adam's; it falls to 0 as a cosine."""
 
 
+def sources(task: Task) -> list[Path]:
+    """The source files of the unshifted robot `task` that are at hand."""
+    found = []
+    for quality in QUALITIES:
+        with contextlib.suppress(DataError):
+            found += resolve(quality, task.name, "source")
+    return found
+
+
 def clones(task: Task, seed: int = 0) -> list[Policy]:
     """A clone of each source file of the unshifted robot `task` that is at hand; `about` names the file."""
     found = []
-    for quality in QUALITIES:
-        try:
-            (path,) = resolve(quality, task.name, "source")
-        except DataError:
-            continue
+    for path in sources(task):
         logged = read(path).transitions
         policy = clone(np.asarray(logged.observation), np.asarray(logged.action), seed)
         policy.about.update(clone_of=path.name)
@@ -66,13 +73,6 @@ def blank(observation_size: int, action_size: int, seed: int = 0) -> Policy:
         (*network.biases[:last], jnp.zeros_like(network.biases[last])),
     )
     return Policy.from_networks(network, Normaliser(jnp.zeros(observation_size), jnp.ones(observation_size)))
-
-
-def normaliser_of(observations: NDArray[np.float32]) -> Normaliser:
-    """Mean and spread of the rows [N, S]; an entry that never changes is only centred."""
-    deviation = observations.std(axis=0)
-    scale = np.where(deviation < 1e-6, 1.0, np.maximum(deviation, 1e-3))
-    return Normaliser(jnp.asarray(observations.mean(axis=0)), jnp.asarray(scale.astype(np.float32)))
 
 
 @functools.partial(jax.jit, donate_argnums=0)

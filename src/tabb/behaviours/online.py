@@ -1,7 +1,7 @@
-"""Practice: soft actor-critic in the simulator itself, which offline methods may not have; it makes behaviour policies.
+"""Practice: soft actor-critic in the simulator itself, which offline methods may not have; the ant of mazes learns so.
 
 Lanes of episodes are stepped for a while, then the learner is updated for a while, and so on. Every so often the
-deterministic policy is scored and kept: a data set's quality is the choice of one of them.
+deterministic policy is scored and kept.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tabb.batch import Sizes
-from tabb.behaviours.cloned import normaliser_of
 from tabb.behaviours.kept import Kept
 from tabb.behaviours.soft_actor_critic import LOG_DEVIATION, SoftActorCritic, append, empty, improve
 from tabb.environments.lanes import Lanes
 from tabb.environments.rollout import one_blas_thread
 from tabb.errors import RunError, UsageError
-from tabb.networks import MLP, Normaliser
+from tabb.networks import MLP, Normaliser, normaliser_of
 from tabb.policy import Layers, Policy, forward, host_layers
 
 

@@ -50,9 +50,10 @@ def walker(out: Path, recipe: Recipe, say: Say) -> Chosen:
             Kept(updates, kept_score, Policy.load(folder / f"{updates}.npz")) for updates, kept_score in told["kept"]
         ]
     else:
+        lanes = OneByOne(lambda: OpenField(recipe.engine))
         kept = practise(
             practice,
-            OneByOne(lambda: OpenField(recipe.engine)),
+            lanes,
             EPISODE_STEPS,
             Sizes(OBSERVATION_SIZE, ACTION_SIZE),
             lambda policy: score(policy, EPISODES, 0),
@@ -60,6 +61,7 @@ def walker(out: Path, recipe: Recipe, say: Say) -> Chosen:
             reward_scale=REWARD_SCALE,
             tell=tell,
         )
+        lanes.close()
         folder.mkdir(parents=True, exist_ok=True)
         for one in kept:
             one.policy.save(folder / f"{one.after}.npz")

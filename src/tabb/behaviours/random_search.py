@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tabb.behaviours.kept import Kept
 from tabb.environments.lanes import Lanes
 from tabb.environments.rollout import one_blas_thread
-from tabb.errors import UsageError
+from tabb.errors import RunError, UsageError
 from tabb.policy import Layers, Policy, forward
 
 
@@ -45,21 +45,24 @@ class RandomSearch:
     """taken from the objective for each step of an episode [paper: the reward for being alive, 1]"""
     noise: float = 0.0
     """standard deviation of Gaussian noise on the actions, then clipped to [-1, 1]: what data will be collected with"""
-    first_share: float = 1.0
-    """share of the shift in the first round; below 1 the shift grows while the search goes on"""
-    more: float = 0.1
-    """by which that share grows"""
+    levels: int = 0
+    """in how many levels the shift grows from nothing to the whole while the search goes on; 0: it is whole at once"""
     recovered: float = 0.6
-    """it grows where a round's mean return reaches this part of the first round's"""
-    patience: int = 8
-    """or after so many rounds"""
+    """the next level comes when a round's mean return reaches this part of the first round's"""
+    grown_by: float = 0.8
+    """and without that in even steps, so that the last level is there after this part of `steps`"""
     rounds_between: int = 2
     """rounds from one policy that is scored and kept to the next"""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "directions", "best", "patience", "rounds_between"):
+        for name in ("steps", "directions", "best", "rounds_between"):
             if getattr(self, name) < 1:
                 raise UsageError(f"search {name}={getattr(self, name)}: must be at least 1")
+        for name in ("deviation", "rate", "recovered", "grown_by"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UsageError(f"search {name}={getattr(self, name)}: must lie in (0, 1]")
+        if self.noise < 0 or self.levels < 0:
+            raise UsageError(f"search noise={self.noise}, levels={self.levels}: must not be negative")
         if self.best > self.directions:
             raise UsageError(f"search best={self.best}: at most the {self.directions} directions that are tried")
 
@@ -82,36 +85,45 @@ def search(
     """Improve `start` in `settings.lanes` lanes with a share of the task's shift; `limit` steps cut an episode.
 
     Returns the policies that were kept on the way, not `start` itself. Same arguments, same machine: same result.
+
+    Raises:
+        RunError: the search diverged.
     """
     generator = np.random.default_rng(seed)
     theta = last_layer(start)
     # A blank start has no spread: then that of a fresh layer.
     unit = float(theta.std()) or (3 * len(theta)) ** -0.5
     kept: list[Kept] = []
-    steps = rounds = stayed = 0
-    share = settings.first_share
-    lanes = lanes_at(share)
-    wanted: float | None = None
-    while steps < settings.steps:
-        noise = generator.standard_normal((settings.directions, *theta.shape), np.float32)
-        moved = settings.deviation * unit * noise
-        with one_blas_thread():
+    steps = rounds = level = built = 0
+    wanted = np.inf
+    lanes = lanes_at(0.0 if settings.levels else 1.0)
+    try:
+        while steps < settings.steps:
+            least = int(settings.levels * steps / (settings.grown_by * settings.steps))
+            level = min(max(level, least), settings.levels)
+            if level > built:
+                lanes.close()
+                built, lanes = level, lanes_at(level / settings.levels)
+            noise = generator.standard_normal((settings.directions, *theta.shape), np.float32)
+            moved = settings.deviation * unit * noise
             first_seed = 1_000_000 * (seed + 1) + rounds * settings.directions  # far from those of evaluations and rows
             both = np.concatenate([theta + moved, theta - moved])
-            returns, lengths = episodes(lanes, limit, start, both, first_seed, settings.noise)
-        objective = (returns - settings.penalty * lengths).reshape(2, settings.directions)
-        theta = theta + settings.rate * unit * ascent(objective, noise, settings.best)
-        steps, rounds, stayed = steps + int(lengths.sum()), rounds + 1, stayed + 1
-        wanted = settings.recovered * float(returns.mean()) if wanted is None else wanted
-        if share < 1.0 and (returns.mean() >= wanted or stayed >= settings.patience):
-            lanes.close()
-            share, stayed = min(1.0, share + settings.more), 0
-            lanes = lanes_at(share)
-        if rounds % settings.rounds_between == 0 or steps >= settings.steps:
-            policy = with_last_layer(start, theta)
-            kept.append(Kept(steps, evaluate(policy), policy))
-            tell(kept[-1])
-    lanes.close()
+            with one_blas_thread():
+                returns, lengths = episodes(lanes, limit, start, both, first_seed, settings.noise)
+            objective = (returns - settings.penalty * lengths).reshape(2, settings.directions)
+            theta = theta + settings.rate * unit * ascent(objective, noise, settings.best)
+            if not np.isfinite(theta).all():
+                raise RunError(f"the search diverged after {steps:,} steps (a return is not finite); try another seed")
+            steps, rounds = steps + int(lengths.sum()), rounds + 1
+            mean = float(returns.mean())
+            wanted = mean - (1.0 - settings.recovered) * abs(mean) if rounds == 1 else wanted
+            level += mean >= wanted
+            if rounds % settings.rounds_between == 0 or steps >= settings.steps:
+                policy = with_last_layer(start, theta)
+                kept.append(Kept(steps, evaluate(policy), policy))
+                tell(kept[-1])
+    finally:
+        lanes.close()
     return kept
 
 

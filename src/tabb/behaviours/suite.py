@@ -71,6 +71,11 @@ class Recipe:
     engine: Engine = "legacy"
     """physics: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's"""
 
+    def of(self, task: Task) -> dict[str, Any]:
+        """The part of it that data of this task depend on: hands and mazes need no search."""
+        fields = dataclasses.asdict(self)
+        return fields if task.namespace == "tabb" else {k: v for k, v in fields.items() if not k.endswith("_steps")}
+
 
 def sets_of(
     suite: str, tasks: Sequence[str], qualities: Sequence[str], rows: int, source_rows: int
@@ -116,23 +121,24 @@ def is_made(out: Path, data: DataSet, recipe: Recipe) -> bool:
     if not file.exists() or not data_file(out, data).exists():
         return False
     record = read_json(file)
-    if record["recipe"] != dataclasses.asdict(recipe) or record["rows"] != data.rows:
+    wanted = recipe.of(data.task)
+    if {name: record["recipe"].get(name) for name in wanted} != wanted or record["rows"] != data.rows:
         raise RunError(f"{data_file(out, data)}: was made otherwise ({file.name} says how); choose another --out")
     return True
 
 
 def base_of(task: Task) -> Task | None:
-    """The unshifted robot whose practice comes first; None for the robot itself."""
+    """The unshifted robot whose search comes first; None for the robot itself."""
     return None if task.shift is None else ALL_TASKS[task.robot]
 
 
 def first_practice(task: Task) -> str | None:
-    """Name of the practice that the task's begins with, or that it is; None where there is none."""
+    """Whose search or practice comes before the task's own: a robot, `walker`, or None."""
     return {"tabb": task.robot, "tabb-antmaze": WALKER}.get(task.namespace)
 
 
 def practise_first(out: Path, name: str, recipe: Recipe, say: Callable[[str], None]) -> None:
-    """Do that practice, and keep it.
+    """Do that search or practice, and keep it.
 
     Raises:
         UsageError: it is no unshifted robot of locomotion, and not `walker`.
@@ -150,7 +156,7 @@ def practise_first(out: Path, name: str, recipe: Recipe, say: Callable[[str], No
 
 
 def make_set(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> None:
-    """Practise, choose, roll out, write the file and its record."""
+    """Find a policy, choose, roll out, write the file and its record."""
     from tabb.training.config import environment
 
     path = data_file(out, data)
@@ -166,7 +172,7 @@ def make_set(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         **told,
         "behaviour": how,
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": recipe.of(data.task),
         "environment": environment(),
     }
     record_file(out, data).parent.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,8 @@ def run_suite(arguments: Sequence[str]) -> int:
     for name in ("rows", "source_rows", "first_steps", "shifted_steps"):
         if getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: must be at least 1")
+    if options.seed < 0:
+        raise UsageError(f"--seed {options.seed}: must not be negative")
     if not 0 <= options.noise <= 2:
         raise UsageError(f"--noise {options.noise}: must lie between 0 and 2")
     sets = sets_of(suite, options.tasks, options.qualities, options.rows, options.source_rows)

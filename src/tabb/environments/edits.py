@@ -9,7 +9,7 @@ of the file: radians for halfcheetah, degrees for the other three.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Vector = tuple[float, ...]
 Axis3 = tuple[float, float, float]
@@ -30,6 +30,13 @@ class Edit:
     """What the unshifted file holds; anything else there is an error."""
     value: Vector
     """What the shifted model holds."""
+
+    def partly(self, share: float) -> Edit:
+        """The edit that goes only `share` of the way (1: all of it, to the last bit)."""
+        if share == 1.0:
+            return self
+        value = tuple(base + share * (value - base) for base, value in zip(self.base, self.value, strict=True))
+        return replace(self, value=value)
 
 
 # --- Pieces of more than one robot ---

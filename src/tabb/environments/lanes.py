@@ -83,17 +83,19 @@ class OneByOne:
             env.close()
 
 
-def lanes_of(task: Task, engine: Engine, count: int, make: Callable[[], Any] | None = None) -> Lanes:
+def lanes_of(task: Task, engine: Engine, count: int, share: float = 1.0) -> Lanes:
     """Lanes of `task` for up to `count` episodes: together where that can be done, else one by one.
 
-    `make` makes a bare robot of the task's kind, that of the task itself if not given.
+    `share` of the shift, of the four robots alone: see `robots`.
 
     Both give the same numbers to the last bit. Two and more of the four robots are stepped together if MuJoCo has
     `mujoco.batch` (4.0 has); the hand and the mazes, whose rules are more than a formula of the state, never are.
     """
-    from tabb.environments.robots import make_robot
+    from tabb.environments.robots import ROBOTS, make_robot
 
-    make = make or (lambda: make_robot(task, engine))
+    def make() -> Any:
+        return make_robot(task, engine) if share == 1.0 else ROBOTS[task.robot](task, engine, share=share)
+
     if task.namespace == "tabb" and count > 1:
         try:
             from tabb.environments.together import Together

@@ -48,17 +48,24 @@ class _Robot(_Base):
     """Bound that the observation puts on velocities."""
 
     def __init__(
-        self, task: str | Task, engine: Engine = "legacy", render_mode: str | None = None, **options: Any
+        self,
+        task: str | Task,
+        engine: Engine = "legacy",
+        render_mode: str | None = None,
+        share: float = 1.0,
+        **options: Any,
     ) -> None:
+        """`share` of the task's shift: between 0 and 1 a robot that is no task, but on the way to one."""
         self.task = get_task(task)
         self.engine = engine
+        self.share = share
         super().__init__(xml_file=ASSETS[self.task.robot], render_mode=render_mode, **options)  # type: ignore[call-arg]
         # Copies and unpickled environments are built from our arguments, not from those of the base class.
-        EzPickle.__init__(self, task, engine, render_mode, **options)  # type: ignore[arg-type]
+        EzPickle.__init__(self, task, engine, render_mode, share, **options)  # type: ignore[arg-type]
         self.observation_space = self._bounds()
 
     def _initialize_simulation(self) -> tuple[Any, Any]:
-        model = build_model(self.task.robot, self.task.shift, self.task.level, self.engine)
+        model = build_model(self.task.robot, self.task.shift, self.task.level, self.engine, self.share)
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, self.width)
         model.vis.global_.offheight = max(model.vis.global_.offheight, self.height)
         return model, mujoco.MjData(model)
