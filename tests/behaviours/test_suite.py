@@ -86,7 +86,7 @@ def test_a_suite_is_made_once_and_found_again(tmp_path, capsys, monkeypatch):
         main(["collect", "otdf", "--tasks", "hopper-kinematic", "--out", str(out), *SHORT[2:], "--first-steps", "8"])
         == 4
     )
-    assert "practice with other settings; choose another folder" in capsys.readouterr().err
+    assert "hopper: was searched with other settings or from other source data" in capsys.readouterr().err
 
 
 def test_mazes(tmp_path, monkeypatch, capsys):
@@ -122,6 +122,12 @@ def test_source_data_are_where_the_search_begins(tmp_path, monkeypatch, capsys):
     told = json.loads((out / "practice" / "hopper" / "practice.json").read_text())["about"]
     assert told["start"] == "a clone of hopper_medium.hdf5"
 
+    # Without them, what is there is not what would be found.
+    monkeypatch.delenv("TABB_DATA")
+    (out / "target" / "hopper_morph_expert.hdf5").unlink()
+    assert main(["collect", "otdf", "--tasks", "hopper-morph", "--qualities", "expert", "--out", str(out), *SHORT]) == 4
+    assert "was searched with other settings or from other source data" in capsys.readouterr().err
+
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
@@ -130,6 +136,7 @@ def test_source_data_are_where_the_search_begins(tmp_path, monkeypatch, capsys):
         (["odrl", "--tasks", "hoper-morph"], "unknown task 'hoper-morph'"),
         (["odrl", "--qualities", "good"], "--qualities good: use medium, expert"),
         (["odrl", "--rows", "0"], "--rows 0: must be at least 1"),
+        (["odrl", "--seed", "-1"], "--seed -1: must not be negative"),
         (["odrl", "--noise", "-1"], "--noise -1.0: must lie between"),
         (["odrl", "--first-in", "hopper-gravity-0.5"], "name an unshifted robot, or walker"),
     ],
@@ -158,6 +165,21 @@ def test_a_set_of_other_rows_is_not_this_one(tmp_path):
     assert is_made(tmp_path, data, Recipe())
     with pytest.raises(RunError, match="was made otherwise"):
         is_made(tmp_path, data._replace(rows=61), Recipe())
+    with pytest.raises(RunError, match="was made otherwise"):
+        is_made(tmp_path, data, Recipe(shifted_steps=1))
+
+
+def test_hands_do_not_depend_on_searches(tmp_path):
+    """Their data stay good whatever a search is told, also those made before there were searches."""
+    (data,) = sets_of("adroit", ("pen-broken-joint-medium",), ("expert",), 60, 1)
+    for folder in ("records", "target"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "target" / f"{data.name}.hdf5").touch()
+    before = {"first_updates": 200_000, "noise": 0.1, "seed": 0, "engine": "legacy"}
+    (tmp_path / "records" / f"{data.name}.json").write_text(json.dumps({"recipe": before, "rows": 60}))
+    assert is_made(tmp_path, data, Recipe(first_steps=7))
+    with pytest.raises(RunError, match="was made otherwise"):
+        is_made(tmp_path, data, Recipe(noise=0.2))
 
 
 def test_a_kept_policy_can_be_rolled_out_by_hand(tmp_path, capsys):

@@ -10,7 +10,8 @@ import pytest
 
 from tabb.environments import ENGINES, engine
 from tabb.environments.engine import ASSETS, build_model
-from tabb.environments.shifts import SHIFTS
+from tabb.environments.shifts import SHIFTS, edits_of
+from tabb.environments.tasks import get_task
 from tabb.errors import TabbError, UsageError
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "golden_steps.json").read_text())["steps"]
@@ -147,3 +148,28 @@ def test_a_missing_element_is_refused(monkeypatch):
 def test_an_unknown_engine_is_refused():
     with pytest.raises(UsageError, match=r"^unknown engine 'old': choose one of legacy, native$"):
         build_model("hopper", engine="old")
+
+
+@pytest.mark.parametrize("name", ["halfcheetah-morph", "halfcheetah-morph-thigh-easy", "walker2d-morph", "ant-morph"])
+def test_half_a_shift_is_half_way(name):
+    """Limbs end where they should: a capsule has no first end, so blended quaternions would turn them about."""
+    task = get_task(name)
+    model = build_model(task.robot, task.shift, task.level, share=0.5)
+    ends = [edit for edit in edits_of(task.robot, task.shift, task.level) if edit.attribute == "fromto"]
+    assert ends
+    for edit in ends:
+        wanted = (np.array(edit.base) + np.array(edit.value)) / 2
+        found = engine._value_in(engine._BaseModel(model, 1.0), edit)
+        swapped = np.concatenate([found[3:], found[:3]])
+        assert min(np.abs(found - wanted).max(), np.abs(swapped - wanted).max()) < 1e-6
+
+
+def test_a_share_of_numbers_and_of_nothing():
+    assert build_model("hopper", "gravity", "2.0", share=0.5).opt.gravity[2] == pytest.approx(-9.81 * 1.5)
+    assert build_model("hopper", "friction", "2.0", share=0.5).geom("foot_geom").friction[0] == pytest.approx(3.0)
+    none, base = build_model("walker2d", "morph", share=0.0), build_model("walker2d")
+    for field in ("body_mass", "body_inertia", "geom_size", "geom_pos", "body_pos", "jnt_pos"):
+        assert getattr(none, field) == pytest.approx(getattr(base, field), abs=1e-9), field
+    whole, own = build_model("walker2d", "morph", share=1.0), build_model("walker2d", "morph")
+    assert np.array_equal(whole.body_inertia, own.body_inertia)
+    assert np.array_equal(whole.geom_pos, own.geom_pos)
