@@ -30,6 +30,8 @@ from tabb.training.folder import read_json, write_json
 
 ENOUGH = 50.0
 """Score of the best policy below which the search in a shift is done again, the shift growing from nothing."""
+PATIENCE = {"halfcheetah": 4}
+"""Times the recipe's steps. No fall ends its episodes: a round costs it 64,000 steps, several times what others pay."""
 NEAR = 20.0
 """How far from half the best score a medium policy may be without a word."""
 
@@ -81,7 +83,9 @@ def in_task(out: Path, task: Task, recipe: Recipe, say: Say) -> Found:
 
 def settings_of(task: Task, recipe: Recipe) -> RandomSearch:
     """The first search in a task."""
-    return RandomSearch(recipe.first_steps if task.shift is None else recipe.shifted_steps, noise=recipe.noise)
+    steps = recipe.first_steps if task.shift is None else recipe.shifted_steps
+    patience = PATIENCE.get(task.robot, 1)
+    return RandomSearch(patience * steps, noise=recipe.noise, rounds_between=2 if patience == 1 else 1)
 
 
 def growing(settings: RandomSearch) -> RandomSearch:
