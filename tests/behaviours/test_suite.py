@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tabb.behaviours import cloned
-from tabb.behaviours.searched import settings_of
 from tabb.behaviours.suite import Recipe, is_made, sets_of
 from tabb.cli import main
 from tabb.data import read
@@ -168,13 +167,6 @@ def test_a_set_of_other_rows_is_not_this_one(tmp_path):
         is_made(tmp_path, data._replace(rows=61), Recipe())
     with pytest.raises(RunError, match="was made otherwise"):
         is_made(tmp_path, data, Recipe(shifted_steps=1))
-
-
-def test_a_robot_that_never_falls_gets_more_steps():
-    """A round of 64 whole episodes of 1,000 steps would else use up a fifth of the search."""
-    halfcheetah, hopper = (settings_of(get_task(name), Recipe()) for name in ("halfcheetah-gravity-0.5", "hopper"))
-    assert (halfcheetah.steps, halfcheetah.rounds_between) == (1_200_000, 1)
-    assert (hopper.steps, hopper.rounds_between) == (300_000, 2)
 
 
 def test_hands_do_not_depend_on_searches(tmp_path):

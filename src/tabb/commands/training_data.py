@@ -11,8 +11,8 @@ from tabb.errors import DataWarning, UsageError
 from tabb.tracking import TrackingWarning
 
 
-def check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
-    """Check that the data sets fit together and, to `show`, say what they are and what looks wrong in them."""
+def check_data(loaded: dict[str, Loaded], engine: str, describe: bool) -> None:
+    """Check that the data sets fit together, say what looks wrong in them and, to `describe`, what they are."""
     from tabb.audit import pair_form, short_form
     from tabb.data import check_domains, check_side
 
@@ -22,10 +22,10 @@ def check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
         source, target = loaded["source"], loaded["target"]
         found = check_domains(source.transitions, target.transitions, source.report, target.report)
     _check_engine(loaded, engine)
-    if not show:
-        return
     for domain, data in loaded.items():
-        _tell(domain, data.report)
+        if describe:
+            _tell(domain, data.report)
+        found += [f"{domain}: {note}" for note in (*data.report.notes, *data.report.doubts)]
         found += [f"{domain}: {line}" for line in short_form(data)]
     if len(loaded) == 2:
         found += pair_form(source.transitions, target.transitions)
@@ -34,15 +34,13 @@ def check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
 
 
 def _tell(domain: str, report: Report) -> None:
-    """A data set in one line, and what a user should know of it."""
+    """A data set in one line."""
     dropped = "".join(f", {count:,} dropped ({reason})" for reason, count in report.dropped.items())
     print(
         f"{domain}: {report.kept:,} transitions in {report.episodes:,} episodes ({report.terminals:,} terminal, "
         f"{report.truncations:,} truncated){dropped}: {report.name}",
         file=sys.stderr,
     )
-    for note in (*report.notes, *report.doubts):
-        print(f"tabb: warning: {domain}: {note}", file=sys.stderr)
 
 
 def tell_limits(loaded: dict[str, Loaded], options: Any) -> None:

@@ -186,6 +186,7 @@ def log_file(root: Path, cell: Cell) -> Path:
 def last_words(log: Path) -> str:
     """The error that a process ended with, from its log."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("tabb: warning: ")]
     return (lines[-1] if lines else "ended without a word").removeprefix("tabb: error: ")
 
 

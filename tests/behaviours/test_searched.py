@@ -1,0 +1,84 @@
+"""The choice of behaviour policies among those that a search kept."""
+
+import numpy as np
+import pytest
+
+from tabb.behaviours.cloned import blank
+from tabb.behaviours.kept import LAST_EPISODES, Kept
+from tabb.behaviours.random_search import last_layer, with_last_layer
+from tabb.behaviours.searched import NEAR, chosen, depends_on, scored, settings_of
+from tabb.behaviours.suite import Recipe
+from tabb.behaviours.worsened import worsened
+from tabb.environments.tasks import get_task
+from tabb.policy import Policy
+from tabb.training.folder import write_json
+
+TASK = get_task("hopper-morph")
+RECIPE = Recipe(first_steps=24, shifted_steps=16)
+
+
+@pytest.fixture
+def practised(tmp_path, monkeypatch):
+    """`practised(policies)`: a folder in which a search kept these, the first of which is the best; their scores."""
+    monkeypatch.delenv("TABB_DATA", raising=False)
+    score = scored(TASK, RECIPE, LAST_EPISODES, 1_000)
+
+    def keep(*policies):
+        folder = tmp_path / "practice" / TASK.name
+        folder.mkdir(parents=True)
+        scores = [score(policy) for policy in policies]
+        for k, policy in enumerate(policies):
+            policy.save(folder / f"{k}.npz")
+        told = {
+            "depends_on": depends_on(TASK, RECIPE),
+            "about": {"start": "nothing", "with_a_growing_shift_too": False},
+            "kept": [[16, one] for one in scores],
+            "best": 0,
+            "best_score": scores[0],
+        }
+        write_json(folder / "practice.json", told)
+        return tmp_path, scores
+
+    return keep
+
+
+def _standing(still=1.0):
+    """A policy that leans against falling for a while, `still` of it."""
+    policy = blank(TASK.observation_size, TASK.action_size)
+    generator = np.random.default_rng(3)
+    return with_last_layer(policy, still * 0.3 * generator.standard_normal(last_layer(policy).shape).astype(np.float32))
+
+
+def test_where_none_is_half_as_good_the_best_is_worsened(practised):
+    out, (best,) = practised(_standing())
+    said = []
+    expert, medium = (chosen(out, TASK, quality, RECIPE, said.append) for quality in ("expert", "medium"))
+    assert expert.about["policy"] == "practice/hopper-morph/0.npz"
+    assert medium.about["policy"] == "practice/hopper-morph/medium.npz"
+    assert "; its last layer worsened by noise of " in medium.about["how"]
+    assert "worsened" not in expert.about["how"]
+    assert abs(medium.about["kept_score"] - best / 2) <= NEAR * best
+    assert said == []
+    # What the record names is the policy, and is found again the same.
+    saved = Policy.load(out / medium.about["policy"])
+    assert np.array_equal(last_layer(saved), last_layer(medium.policy))
+    assert chosen(out, TASK, "medium", RECIPE, said.append).about == medium.about
+
+
+def test_where_one_is_half_as_good_it_is_taken(practised):
+    better = _standing()
+    again = scored(TASK, RECIPE, LAST_EPISODES, 1_000)
+    made = worsened(Kept(16, again(better), better), again)
+    half = min(made, key=lambda one: abs(one.score - again(better) / 2)).policy
+    out, scores = practised(better, half)
+    medium = chosen(out, TASK, "medium", RECIPE, print)
+    assert medium.about["policy"] == "practice/hopper-morph/1.npz"
+    assert medium.about["kept_score"] == pytest.approx(scores[1], abs=0.01)
+    assert not (out / "practice" / TASK.name / "medium.npz").exists()
+
+
+def test_a_robot_that_never_falls_gets_more_steps():
+    """A round of 64 whole episodes of 1,000 steps would else use up a fifth of the search."""
+    halfcheetah, hopper = (settings_of(get_task(name), Recipe()) for name in ("halfcheetah-gravity-0.5", "hopper"))
+    assert (halfcheetah.steps, halfcheetah.rounds_between) == (1_200_000, 1)
+    assert (hopper.steps, hopper.rounds_between) == (300_000, 2)
