@@ -87,16 +87,30 @@ def collected() -> str:
 
 
 def collected_robots(suite: str) -> str:
-    """The target sets of the robots: a row for each shift, and in it of each quality score and episodes."""
+    """The target sets of the robots: a row for each shift, and in it of each quality what rows and policy score."""
     found = {(one["task"], one["quality"]): one for one in _sets(suite)}
-    lines = ["| task | `medium` | `expert` | `expert` after steps |", "|---" * 4 + "|"]
+    heads = ("task", "`medium`", "its policy", "who that is", "`expert`", "its policy", "after steps")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for task in dict.fromkeys(task for task, _ in found):
-        pair = [found.get((task, quality)) for quality in ("medium", "expert")]
-        scores = ["-" if one is None else f"{_score(one)} ({one['episodes']})" for one in pair]
-        expert = found.get((task, "expert"))
+        medium, expert = (found.get((task, quality)) for quality in ("medium", "expert"))
         after = "-" if expert is None else f"{expert['behaviour']['kept_after_steps']:,}"
-        lines.append(f"| {task} | {' | '.join(scores)} | {after} |")
+        lines.append(f"| {task} | {_rows_and_policy(medium)} | {_who(medium)} | {_rows_and_policy(expert)} | {after} |")
     return "\n".join(lines) if found else "Not made yet."
+
+
+def _rows_and_policy(one: dict[str, Any] | None) -> str:
+    """Two cells: score of the rows with the number of episodes; that of the policy in twenty episodes."""
+    return "- | -" if one is None else f"{_score(one)} ({one['episodes']}) | {one['behaviour']['kept_score']:.1f}"
+
+
+def _who(one: dict[str, Any] | None) -> str:
+    """In a word or two, where the policy of a data set comes from."""
+    if one is None:
+        return "-"
+    how = one["behaviour"]["how"]
+    if "worsened" in how:
+        return "the expert, worsened"
+    return "on the way" if how.startswith("random search") else "there before"
 
 
 def _sets(suite: str) -> list[dict[str, Any]]:

@@ -168,8 +168,8 @@ def test_a_clone_does_as_the_log_did():
     generator = np.random.default_rng(0)
     seen = (5.0 + 3.0 * generator.standard_normal((4_000, 3))).astype(np.float32)
     action = np.tanh(seen[:, :2] - seen[:, 2:]).astype(np.float32)
-    policy = clone(seen, action)
+    policy = clone(seen, action, 10_000)
     new = (5.0 + 3.0 * generator.standard_normal((200, 3))).astype(np.float32)
     assert np.abs(policy.act(new) - np.tanh(new[:, :2] - new[:, 2:])).mean() < 0.05
     assert policy.about["clone_error"] < 0.01
-    assert np.array_equal(policy.act(new), clone(seen, action).act(new))
+    assert np.array_equal(policy.act(new), clone(seen, action, 10_000).act(new))

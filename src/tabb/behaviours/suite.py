@@ -60,7 +60,7 @@ class Recipe:
 
     first_steps: int = 300_000
     """simulator steps of the search for a policy of the unshifted robot; halfcheetah, whose episodes no fall ends, gets
-    four times as many, here and in its shifts"""
+    twice as many, here and in its shifts"""
     shifted_steps: int = 300_000
     """simulator steps of the search in each shift, from the best policy of the unshifted robot; where none that it
     finds has a score of 50, it is done once more, twice as long, and the shift grows meanwhile"""
