@@ -110,10 +110,11 @@ def in_task(out: Path, task: Task, recipe: Recipe, say: Say) -> Found:
     evaluate = scored(task, recipe, EPISODES, 0)
     kept = [Kept(0, evaluate(policy), policy) for policy in before]
     first = begins_with(kept, usual)
-    if first is not kept[usual]:
-        there = f"not {about['start']}, which has {kept[usual].score:.1f} in {task.name}"
-        about["start"] = f"{_name(first.policy)} (score {first.score:.1f}), {there}"
-    kept, about["with_a_growing_shift_too"] = _searched(task, recipe, kept, first.policy, before[usual], say)
+    kept, again = _searched(task, recipe, kept, first.policy, before[usual], say)
+    about["with_a_growing_shift_too"] = again
+    if first.policy is not before[usual]:
+        begun = f"{_name(first.policy)} (score {first.score:.1f} in {task.name})"
+        about["start"] = f"{begun}, then from {about['start']}" if again else begun
     best = best_of(kept, scored(task, recipe, LAST_EPISODES, 1_000))
     _save(folder, depends_on(task, recipe), Found(kept, best, about))
     return Found(kept, best, about)
