@@ -30,6 +30,10 @@ class DataWarning(UserWarning):
     """Data that can be used but look wrong: one line that names what and the likely remedy."""
 
 
+class HeldOutWarning(DataWarning):
+    """Nothing is held out of the target data, so nothing but the training loss says how good a policy is."""
+
+
 class UsageError(TabbError):
     """A name, an option or a combination of options that cannot work."""
 

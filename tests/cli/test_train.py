@@ -11,7 +11,7 @@ import pytest
 import tabb
 from command_line import refused, told
 from tabb.cli import main
-from tabb.data import save_npz
+from tabb.data import read, save_npz
 from tabb.policy import Policy
 from tabb.training.pool import last_words
 
@@ -134,3 +134,17 @@ def test_the_last_words_of_a_child_are_no_warning(tmp_path: Path) -> None:
     assert last_words(log) == "disk full"
     log.write_text("tabb: warning: source: column 2 never changes\n")
     assert last_words(log) == "ended without a word"
+
+
+@pytest.mark.parametrize("learners", [["pooled"], ["pooled", "target-only"]])
+def test_a_target_of_two_episodes_is_warned_of_once(
+    learners: list[str], own_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = read(tmp_path / "target.npz").transitions
+    save_npz(tmp_path / "target.npz", data[np.asarray(data.episode) < 2])
+    arguments = [*own_files, "--updates", "2", "--jobs", "1", "--out", str(tmp_path / "runs")]
+    assert main(["train", *learners, *arguments]) == 0
+    told_of = capsys.readouterr().err
+    assert told_of.count("tabb: warning: the target has 2 episodes, so none is held out to judge policies by") == 1
+    assert main(["train", *learners, *arguments[:-1], str(tmp_path / "again"), "--held-out", "0"]) == 0
+    assert "is held out" not in capsys.readouterr().err

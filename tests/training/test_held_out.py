@@ -15,7 +15,7 @@ import pytest
 import tabb
 from tabb.backbones import own_backbone
 from tabb.batch import Sizes
-from tabb.errors import RunError, UsageError
+from tabb.errors import HeldOutWarning, RunError, UsageError
 from tabb.evaluation.row_scores import open_run
 from tabb.evaluation.selection import select
 from tabb.rules import Pooled
@@ -76,12 +76,17 @@ def test_the_default_holds_out_where_nothing_is_rolled_out() -> None:
     settings = tabb.Settings()
     assert share_of(settings, False, TARGET) == 0.2
     assert share_of(settings, True, TARGET) == 0.0
-    assert share_of(settings, False, two) == 0.0
+    with pytest.warns(HeldOutWarning, match="target has 2 episodes, so none is held out .* --held-out 0.5 would"):
+        assert share_of(settings, False, two) == 0.0
+    with pytest.warns(HeldOutWarning, match="target has 1 episode, so none is held out .* give more episodes"):
+        assert share_of(settings, False, TARGET[np.asarray(TARGET.episode) < 1]) == 0.0
+    assert share_of(settings, True, two) == 0.0  # rolled out: no word
     assert share_of(tabb.Settings(evaluations=0), False, TARGET) == 0.0
     assert share_of(tabb.Settings(held_out=0.5), True, two) == 0.5
     plain = tabb.Settings(updates=20, evaluations=1, backbone=IQL)
     assert train(Pooled(), settings=plain).held_out[0].update == 20
-    assert train(Pooled(), two, settings=plain).held_out == ()
+    with pytest.warns(HeldOutWarning, match="none is held out"):
+        assert train(Pooled(), two, settings=plain).held_out == ()
 
 
 def test_training_does_not_see_them(plain: tabb.Run) -> None:

@@ -169,9 +169,12 @@ def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
         return _here(learners[0].rule, options, task, paths, root)
     from tabb.data import read
     from tabb.evaluation.summary import summarise
+    from tabb.training.held_out import share_of
 
     loaded = {domain: read(files) for domain, files in paths.items()}
     check_data(loaded, options.engine, options.progress != "none")
+    # The runs' own words of it go to their logs.
+    quietly(share_of, settings_of(options), task != NO_TASK or options.env is not None, loaded["target"].transitions)
     del loaded
     chosen, _ = preset_of(arguments)
     shared = without(arguments, ("--seeds", "--out", "--progress", "--preset", *NO_PART))

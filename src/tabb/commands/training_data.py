@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 from tabb.data.report import Loaded, Report
-from tabb.errors import DataWarning, UsageError
+from tabb.errors import DataWarning, HeldOutWarning, UsageError
 from tabb.tracking import TrackingWarning
 
 
@@ -76,12 +76,13 @@ def short_of(report: Any) -> dict[str, Any]:
 
 
 def quietly(train: Any, *arguments: Any, **options: Any) -> None:
-    """`train` without warnings of data: `check_data` gives them, with the names of files, or is asked not to.
+    """`train` without warnings of data, which `check_data` gives with the names of files.
 
-    Of tracking, one line of ours.
+    Of tracking and of held-out episodes, one line of ours.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
+        warnings.simplefilter("always", HeldOutWarning)  # `train` alone knows
         warnings.simplefilter("always", TrackingWarning)
         warnings.showwarning = lambda message, *_, **__: print(f"tabb: warning: {message}", file=sys.stderr)
         train(*arguments, **options)

@@ -7,6 +7,7 @@ one, and the policy is kept; at the end of the run each kept policy is valued of
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tabb.backbones.backup import bellman_backup
-from tabb.errors import UsageError
+from tabb.errors import HeldOutWarning, UsageError
 from tabb.evaluation.fqe import FQE, estimate
 from tabb.evaluation.statistics import Estimate
 from tabb.networks import Normaliser
@@ -45,11 +46,25 @@ class Split(NamedTuple):
 
 
 def share_of(settings: Settings, rolls_out: bool, target: Transitions) -> float:
-    """The share of episodes to hold out: what was asked for, or else the default for this run."""
+    """The share of episodes to hold out: what was asked for, or else the default for this run.
+
+    Issues `HeldOutWarning` where the target has too few episodes for the default.
+    """
     if settings.held_out is not None:
         return settings.held_out
-    enough = len(np.unique(np.asarray(target.episode))) >= FEWEST_EPISODES
-    return DEFAULT_SHARE if enough and settings.evaluations and not rolls_out else 0.0
+    if rolls_out or not settings.evaluations:
+        return 0.0
+    count = len(np.unique(np.asarray(target.episode)))
+    if count >= FEWEST_EPISODES:
+        return DEFAULT_SHARE
+    remedy = "--held-out 0.5 would hold out one of them" if count > 1 else "give more episodes"
+    warnings.warn(
+        f"the target has {count} episode{'s' if count > 1 else ''}, so none is held out to judge policies by; {remedy} "
+        "(no word of this with --held-out 0)",
+        HeldOutWarning,
+        stacklevel=3,
+    )
+    return 0.0
 
 
 def split(target: Transitions, share: float) -> Split:
