@@ -110,24 +110,6 @@ def test_runs_from_arrays_are_resumed_in_python(tmp_path: Path, capsys: pytest.C
     assert "name one of seed0" in line
 
 
-def test_warnings_are_told_however_quiet_the_progress(
-    own_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Of data that are described to nobody, as those of a child of a plan."""
-    source = tabb.from_arrays(
-        np.ones((200, 3)),  # columns that never change
-        np.random.default_rng(0).uniform(-1, 1, (200, 2)),
-        np.zeros(200),
-        timeouts=np.arange(1, 201) % 20 == 0,
-    )
-    save_npz(tmp_path / "source.npz", source)
-    assert main(["train", "pooled", *own_files, *SMALL, "--progress", "none", "--out", str(tmp_path / "runs")]) == 0
-    told_of = capsys.readouterr().err
-    assert "tabb: warning: source: " in told_of
-    assert "transitions in" not in told_of
-    assert all(line.startswith("tabb: warning: ") for line in told_of.splitlines())
-
-
 def test_the_last_words_of_a_child_are_no_warning(tmp_path: Path) -> None:
     log = tmp_path / "seed0.log"
     log.write_text("tabb: error: disk full\ntabb: warning: source: column 2 never changes\n")

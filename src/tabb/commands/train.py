@@ -45,7 +45,7 @@ class Options(Settings):
     resume: Path | None = None
     """go on with the stopped runs in this folder; other options are taken from there"""
     progress: Literal["auto", "bar", "lines", "none"] = "auto"
-    """a bar on a terminal, plain lines elsewhere, or nothing but warnings and the result"""
+    """a bar on a terminal, plain lines elsewhere, or nothing"""
     track: Literal["tensorboard", "trackio", "wandb"] | None = None
     """send metrics there as well (docs/tracking.md); no part of the run: say it again on --resume"""
     ray: str | None = None

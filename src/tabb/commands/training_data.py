@@ -11,8 +11,8 @@ from tabb.errors import DataWarning, HeldOutWarning, UsageError
 from tabb.tracking import TrackingWarning
 
 
-def check_data(loaded: dict[str, Loaded], engine: str, describe: bool) -> None:
-    """Check that the data sets fit together, say what looks wrong in them and, to `describe`, what they are."""
+def check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
+    """Check that the data sets fit together and, to `show`, say what they are and what looks wrong in them."""
     from tabb.audit import pair_form, short_form
     from tabb.data import check_domains, check_side
 
@@ -22,9 +22,10 @@ def check_data(loaded: dict[str, Loaded], engine: str, describe: bool) -> None:
         source, target = loaded["source"], loaded["target"]
         found = check_domains(source.transitions, target.transitions, source.report, target.report)
     _check_engine(loaded, engine)
+    if not show:
+        return
     for domain, data in loaded.items():
-        if describe:
-            _tell(domain, data.report)
+        _tell(domain, data.report)
         found += [f"{domain}: {note}" for note in (*data.report.notes, *data.report.doubts)]
         found += [f"{domain}: {line}" for line in short_form(data)]
     if len(loaded) == 2:
