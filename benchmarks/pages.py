@@ -107,10 +107,10 @@ def _who(one: dict[str, Any] | None) -> str:
     """In a word or two, where the policy of a data set comes from."""
     if one is None:
         return "-"
-    how = one["behaviour"]["how"]
-    if "worsened" in how:
+    behaviour = one["behaviour"]
+    if behaviour["policy"].endswith("/medium.npz"):
         return "the expert, worsened"
-    return "on the way" if how.startswith("random search") else "there before"
+    return "on the way" if behaviour["kept_after_steps"] else "there before"
 
 
 def _sets(suite: str) -> list[dict[str, Any]]:

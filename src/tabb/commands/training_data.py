@@ -26,7 +26,6 @@ def check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
         return
     for domain, data in loaded.items():
         _tell(domain, data.report)
-        found += [f"{domain}: {note}" for note in (*data.report.notes, *data.report.doubts)]
         found += [f"{domain}: {line}" for line in short_form(data)]
     if len(loaded) == 2:
         found += pair_form(source.transitions, target.transitions)
@@ -35,13 +34,15 @@ def check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
 
 
 def _tell(domain: str, report: Report) -> None:
-    """A data set in one line."""
+    """A data set in one line, and what a user should know of it."""
     dropped = "".join(f", {count:,} dropped ({reason})" for reason, count in report.dropped.items())
     print(
         f"{domain}: {report.kept:,} transitions in {report.episodes:,} episodes ({report.terminals:,} terminal, "
         f"{report.truncations:,} truncated){dropped}: {report.name}",
         file=sys.stderr,
     )
+    for note in (*report.notes, *report.doubts):
+        print(f"tabb: warning: {domain}: {note}", file=sys.stderr)
 
 
 def tell_limits(loaded: dict[str, Loaded], options: Any) -> None:
@@ -77,7 +78,7 @@ def short_of(report: Any) -> dict[str, Any]:
 
 
 def quietly(train: Any, *arguments: Any, **options: Any) -> None:
-    """`train` without warnings of data, which `check_data` gives with the names of files.
+    """`train` without warnings of data: `check_data` gives them, with the names of files, or is asked not to.
 
     Of tracking and of held-out episodes, one line of ours.
     """
