@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from tabb.rules import Pooled as Pooled
     from tabb.rules import PredictorConfig as PredictorConfig
     from tabb.rules import Rule as Rule
+    from tabb.rules import SourceOnly as SourceOnly
     from tabb.rules import SparseQConfig as SparseQConfig
     from tabb.rules import TargetOnly as TargetOnly
     from tabb.training import Run as Run
@@ -71,6 +72,7 @@ _WHERE = {
     "Rule": "tabb.rules",
     "Run": "tabb.training",
     "Settings": "tabb.training",
+    "SourceOnly": "tabb.rules",
     "TABB": "tabb.rules",
     "TASKS": "tabb.environments",
     "TargetOnly": "tabb.rules",

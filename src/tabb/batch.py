@@ -36,12 +36,13 @@ class Sizes(NamedTuple):
     action: int
 
 
-def fit_normaliser(source: Transitions, target: Transitions, kind: str) -> Normaliser:
+def fit_normaliser(source: Transitions, target: Transitions, kind: str, shares: tuple[int, int] = (1, 1)) -> Normaliser:
     """The normaliser for `kind`.
 
     - "none": identity.
     - "pooled": mean and standard deviation over both data sets, where each *domain* counts half: batches hold
-      both in equal shares, whatever the sizes of the files.
+      both in equal shares, whatever the sizes of the files. A domain of which batches hold no rows, by `shares`,
+      does not count.
 
     A constant column (Ant's contact forces) gets scale 1 rather than a division by nearly zero.
     """
@@ -50,18 +51,20 @@ def fit_normaliser(source: Transitions, target: Transitions, kind: str) -> Norma
         return Normaliser(jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32))
     if kind != "pooled":
         raise UsageError(f"normalise={kind!r} is unknown: use one of {', '.join(NORMALISATIONS)}")
-    # A rule that draws no source rows has an empty source: then the target alone counts.
-    both = [np.asarray(domain.observation, np.float64) for domain in (source, target) if len(domain)]
-    mean = np.mean([x.mean(axis=0) for x in both], axis=0)
-    variance = np.mean([((x - mean) ** 2).mean(axis=0) for x in both], axis=0)
+    drawn = [domain for domain, share in zip((source, target), shares, strict=True) if share and len(domain)]
+    observations = [np.asarray(domain.observation, np.float64) for domain in drawn]
+    mean = np.mean([x.mean(axis=0) for x in observations], axis=0)
+    variance = np.mean([((x - mean) ** 2).mean(axis=0) for x in observations], axis=0)
     scale = np.sqrt(variance)
     scale = np.where(scale < 1e-6, 1.0, scale + 1e-3)
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
 
 
-def make_domains(source: Transitions, target: Transitions, normalise: str = "pooled") -> Domains:
-    """Both data sets on the device with normalised observations."""
-    normaliser = fit_normaliser(source, target, normalise)
+def make_domains(
+    source: Transitions, target: Transitions, normalise: str = "pooled", shares: tuple[int, int] = (1, 1)
+) -> Domains:
+    """Both data sets on the device with normalised observations; `shares` of a batch as in `Rule.shares`."""
+    normaliser = fit_normaliser(source, target, normalise, shares)
 
     def place(data: Transitions) -> Transitions:
         data = jax.tree.map(jnp.asarray, data)

@@ -93,6 +93,16 @@ def test_differences_by_hand() -> None:
     assert difference(TABLE, "c-3", "default") is None
 
 
+def test_a_run_that_counts_for_several_places_is_one_pair() -> None:
+    other = Place(HOPPER.task, HOPPER.source, "expert")
+    table = {
+        HOPPER: {"default": {0: 10.0}, "source-only": {0: 4.0}, "target-only": {0: 5.0}},
+        other: {"default": {0: 20.0}, "source-only": {0: 4.0}, "target-only": {0: 9.0}},
+    }
+    assert difference(table, "source-only", "default") == (-11.0, None, None, 1)  # the mean of -6 and -16
+    assert difference(table, "target-only", "default")[::3] == (-8.0, 2)
+
+
 def test_table_by_hand() -> None:
     found = summary(TABLE, chosen(["latent", "latent-direct", "c-3"]))
     lines = as_markdown(found, [str(HOPPER), str(ANT)]).splitlines()

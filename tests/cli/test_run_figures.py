@@ -56,6 +56,20 @@ def test_cells_are_read_back_as_the_benchmark_gathers_them(qualities: Path) -> N
     assert methods_of(table, ["target-only", "tabb"]) == ["tabb", "target-only"]
 
 
+def test_a_method_without_target_rows_counts_for_every_target(qualities: Path) -> None:
+    for target in ("medium", "expert"):
+        write(qualities, Place("hopper-morph", "medium", target), "tabb", [1.0, 2.0])
+    write(qualities, Place("hopper-morph", "medium", "medium"), "source-only", [7.0, 9.0])
+    assert (qualities / "hopper-morph" / "medium-none" / "source-only" / "seed1").is_dir()
+    table = read_cells(qualities)
+    have = [place for place, row in table.items() if row.get("source-only") == {0: 7.0, 1: 9.0}]
+    assert set(have) == {Place("hopper-morph", "medium", "medium"), Place("hopper-morph", "medium", "expert")}
+    comparison = Comparison((*have, Place("hopper-morph", "medium", "medium_expert")), ("source-only",), (0, 1), 5)
+    assert len(comparison.plan()) == 2
+    assert comparison.plan()[0].arguments[5:7] == ["--target", have[0].target]
+    assert len(gather(comparison, qualities)) == 3
+
+
 def test_quality_grid_by_hand(qualities: Path) -> None:
     (grid,) = quality_grids(read_cells(qualities), ["tabb", "pooled", "target-only"])
     assert (grid.robot, grid.sources, grid.targets) == ("hopper", ["medium", "expert"], ["medium"])

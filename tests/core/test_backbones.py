@@ -12,7 +12,7 @@ import pytest
 from tabb.backbones import BACKBONES, BCQ, CQL, IQL, TD3BC, own_backbone
 from tabb.errors import UsageError
 from tabb.policy import Policy
-from tabb.rules import BOSA, TABB, Pooled, PredictorConfig, Rule, TargetOnly
+from tabb.rules import BOSA, TABB, Pooled, PredictorConfig, Rule, SourceOnly, TargetOnly
 from tabb.rules.rule import Weights
 from tabb.training import Settings, train
 from tabb.training.checkpoint import load_tree, save_tree
@@ -163,8 +163,20 @@ def test_train_save_load_act(name, pair, tmp_path):
     np.testing.assert_array_equal(again.policy.act(observation), actions)
 
 
+@pytest.mark.parametrize("name", SMALLS)
+def test_source_only_is_target_only_on_exchanged_domains(name, pair, tmp_path):
+    source, target = pair
+    settings = Settings(updates=4, evaluations=0, backbone=SMALLS[name])
+    (one,) = train(SourceOnly(), source, target, settings=settings)
+    (other,) = train(TargetOnly(), None, source, settings=settings)
+    (own,) = train(TargetOnly(), None, target, settings=settings)
+    observation = np.random.default_rng(0).normal(size=(5, 3))
+    np.testing.assert_array_equal(one.policy.act(observation), other.policy.act(observation))
+    assert not np.array_equal(one.policy.act(observation), own.policy.act(observation))
+
+
 def test_learners_that_cannot_be(pair):
-    with pytest.raises(UsageError, match="bcq takes the rules pooled and target-only, not tabb"):
+    with pytest.raises(UsageError, match="bcq takes the rules pooled, target-only and source-only, not tabb"):
         train(TABB(), *pair, settings=Settings(updates=2, backbone=BCQ()))
     latent = TABB(predictor=PredictorConfig(space="latent"))
     with pytest.raises(UsageError, match="latent needs backbone iql, not cql"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tabb.batch import Domains, make_domains
-from tabb.rules.baselines import Pooled, TargetOnly
+from tabb.rules.baselines import Pooled, SourceOnly, TargetOnly
 from tabb.training.loop import (
     Learner,
     compiled_updates,
@@ -167,6 +167,16 @@ def test_target_only_needs_no_source(numbers, backbone, sizes, domains):
         learner, (), alone, jax.random.key(2), learner.init(sizes, jax.random.key(1)), 0, 3
     )
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, metrics)))
+
+
+def test_source_only_draws_no_target_row_and_is_normalised_by_the_source_alone(numbers):
+    batch = draw(numbers, SourceOnly().shares(32), jax.random.key(0))
+    assert (len(batch), batch.source_rows) == (32, 32)
+    assert (np.asarray(batch.observation[:, 0]) < SOURCE_ROWS).all()
+    source, target = numbered(SOURCE_ROWS, 0), numbered(TARGET_ROWS, 100)
+    found = make_domains(source, target, "pooled", SourceOnly().shares(32))
+    np.testing.assert_allclose(found.source.observation.mean(axis=0), [0.0, 0.0], atol=1e-6)
+    assert found.target.observation.min() > 10  # far from all that the source's policy has seen
 
 
 def test_no_columns_pack_to_none():

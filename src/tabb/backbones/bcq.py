@@ -6,7 +6,8 @@
     act          the best of 100 candidates by Q_1
 
 The autoencoder of actions, the critics and the perturbation ξ learn side by side. There is no value of a state apart
-from the candidates, and rows are not weighed: only the rules pooled and target-only act on this backbone.
+from the candidates, and rows are not weighed: of the rules only the baselines (pooled, target-only, source-only) act
+on this backbone.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ class BCQ(Backbone):
 
     def check_rule(self, rule: Rule) -> None:
         super().check_rule(rule)
-        if rule.name not in ("pooled", "target-only"):
-            raise UsageError(f"backbone bcq takes the rules pooled and target-only, not {rule.name}")
+        if rule.name not in ("pooled", "target-only", "source-only"):
+            raise UsageError(f"backbone bcq takes the rules pooled, target-only and source-only, not {rule.name}")
 
     def init(self, rule: Rule, sizes: Sizes, updates: int, key: PRNGKeyArray) -> State:
         del updates

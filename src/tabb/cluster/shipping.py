@@ -56,9 +56,9 @@ def files_of(arguments: Sequence[str]) -> tuple[str, dict[str, list[Path]]]:
 
     told = {name: last_value(arguments, f"--{name}") for name in ("source", "target", "task", "env")}
     told |= {name: told[name] or BUNDLED for name in ("source", "target")}
-    task, _ = where(SimpleNamespace(**told))
     (learner,) = learners_of([arguments[0]])
     draws = bool(learner.rule.shares(learner.backbone.batch_size)[0])
+    task, _ = where(SimpleNamespace(**told), draws)
     domains = ("source", "target") if draws else ("target",)
     return task, {domain: resolve(str(told[domain]), task, domain) for domain in domains}  # type: ignore[arg-type]
 

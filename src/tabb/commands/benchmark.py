@@ -12,7 +12,7 @@ import tyro
 from tabb.commands.options import parse, without
 from tabb.environments.tasks import ALL_TASKS
 from tabb.errors import RunError, UsageError
-from tabb.experiments.benchmark import BUDGETS, Comparison, Place, Table, draws_source
+from tabb.experiments.benchmark import BUDGETS, Comparison, Place, Table, draws_source, draws_target
 from tabb.training.pool import Cell
 
 
@@ -148,7 +148,7 @@ def check_data_alike(comparison: Comparison, root: Path) -> None:
     seen: dict[tuple[Any, ...], tuple[str, Path]] = {}
     for place, _, cell, path, config in _begun(comparison, root):
         for domain, fingerprint in config.get("data", {}).items():
-            if domain == "source" and not draws_source(cell.arguments[0]):
+            if not (draws_source if domain == "source" else draws_target)(cell.arguments[0]):
                 continue
             rows = (config["settings"].get(f"{domain}_rows"), config["settings"].get("rows_seed"))
             quality = place.source if domain == "source" else place.target

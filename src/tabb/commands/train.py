@@ -143,17 +143,18 @@ def _description(names: list[str]) -> str:
 def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
     from tabb.training.run import check_seeds
 
-    task, spot = where(options)
+    # Names are looked up before anything is written: a typing error leaves no folder behind.
+    needs_source = any(learner.rule.shares(learner.backbone.batch_size)[0] for learner in learners)
+    task, spot = where(options, needs_source)
     if task != NO_TASK and options.env is None:
         from tabb.environments.tasks import get_task
 
         task = get_task(task).name
-    # Names are looked up before anything is written: a typing error leaves no folder behind.
-    needs_source = any(learner.rule.shares(learner.backbone.batch_size)[0] for learner in learners)
     paths = {"target": resolve(options.target, task, "target")}
     if needs_source:
         paths["source"] = resolve(options.source, task, "source")
-    root = options.out or Path("runs") / spot / "-".join(map(_word, (options.source, options.target)))
+    source = "none" if not needs_source and options.source == BUNDLED != options.target else options.source
+    root = options.out or Path("runs") / spot / "-".join(map(_word, (source, options.target)))
     if options.out is None and len(learners) == 1:
         root = root / learners[0].name
     check_seeds(options.seeds)
@@ -193,7 +194,7 @@ def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
     return 0
 
 
-def where(options: Any) -> tuple[str, str]:
+def where(options: Any, needs_source: bool = True) -> tuple[str, str]:
     """The task's name (or `none`) and the word for it in the run's folder."""
     if options.env is not None:
         if options.task is not None:
@@ -206,10 +207,11 @@ def where(options: Any) -> tuple[str, str]:
         return options.task, options.task
     if options.source == options.target == BUNDLED:
         return DEMO_TASK, DEMO_TASK
-    for one, other in (("source", "target"), ("target", "source")):
+    named = [("source", "target")] + [("target", "source")] * needs_source
+    for one, other in named:
         if getattr(options, other) == BUNDLED:
             raise UsageError(f"--{one} without --{other}: give both, or neither for the bundled data")
-    if any(re.fullmatch(r"[a-z_]+", name) for name in (options.source, options.target)):
+    if any(re.fullmatch(r"[a-z_]+", getattr(options, other)) for _, other in named):
         raise UsageError("give --task: data named by quality belong to a task, see `tabb tasks`")
     return NO_TASK, "own"
 

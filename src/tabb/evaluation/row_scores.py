@@ -73,14 +73,15 @@ def open_run(folder: str | Path, source: Files | None = None, target: Files | No
         raise RunError(f"{folder}: is not finished; go on with `tabb train --resume {folder}` first")
     settings, rule = settings_from(config), rule_from_plain(config["rule"])
     backbone = backbone_of(settings, rule)
-    if rule.shares(backbone.batch_size)[0] == 0:
+    shares = rule.shares(backbone.batch_size)
+    if not shares[0]:
         raise UsageError(f"{folder}: {rule.name} draws no source rows, so there is nothing to score")
     loaded = {
         domain: run_data(config, domain, given, str(folder))
         for domain, given in (("source", source), ("target", target))
     }
     seen = split(loaded["target"].transitions, settings.held_out or 0.0).train
-    domains = make_domains(loaded["source"].transitions, seen, settings.normalise)
+    domains = make_domains(loaded["source"].transitions, seen, settings.normalise, shares)
     learner = Learner(backbone, rule, settings.updates)
     key = jax.random.key(0)
     models = run.restore_prepared(learner.rule.template(domains, key))

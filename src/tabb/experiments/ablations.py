@@ -14,7 +14,7 @@ import numpy as np
 
 from tabb.errors import UsageError, meant
 from tabb.evaluation.statistics import Estimate, mean_interval
-from tabb.experiments.benchmark import Table, draws_source
+from tabb.experiments.benchmark import NONE, Table, draws_source, draws_target
 
 DEFAULT = "default"
 
@@ -35,6 +35,7 @@ VARIANTS = {
     for variant in (
         Variant(DEFAULT, "tabb", "TABB with its defaults"),
         Variant("target-only", "target-only", "no source data, which is the bar"),
+        Variant("source-only", "source-only", "no target data: the source's policy as it is"),
         Variant("pooled", "pooled", "all source rows alike"),
         # What the weight falls with.
         Variant("similarity", "tabb --rule.weigh-by similarity", "weights by distance to the target rows, not by TBM"),
@@ -133,13 +134,15 @@ class Difference(NamedTuple):
 def difference(table: Table, first: str, second: str) -> Difference | None:
     """Scores of `first` less those of `second` over the places and seeds that both have; None where there are none.
 
-    A variant without source data has one run for all source qualities: a pair is then the mean over these.
+    A variant without source data has one run for all source qualities: a pair is then the mean over these. Likewise
+    for the target.
     """
-    alone = not all(draws_source(VARIANTS[name].options.split()[0]) for name in (first, second))
+    learners = [VARIANTS[name].options.split()[0] for name in (first, second)]
+    source, target = (all(map(draws, learners)) for draws in (draws_source, draws_target))
     found: dict[tuple[str, int], list[float]] = {}
     for place, row in table.items():
         for seed in sorted(set(row.get(first, {})) & set(row.get(second, {}))):
-            where = f"{place.task} {place.target}" if alone else str(place)
+            where = f"{place.task} {place.source if source else NONE} to {place.target if target else NONE}"
             found.setdefault((where, seed), []).append(row[first][seed] - row[second][seed])
     pairs = [float(np.mean(differences)) for differences in found.values()]
     if not pairs:

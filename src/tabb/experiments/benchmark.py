@@ -1,7 +1,7 @@
 """The main comparison: a suite's tasks x data qualities x methods x seeds, and what can honestly be said of it.
 
 A cell is one run in a folder of its own, `<task>/<source>-<target>/<method>/seed<k>`; a cell that is finished is not
-run again. Methods that draw no source rows have one cell for all source qualities.
+run again. Methods that draw no source rows have one cell for all source qualities, and likewise for the target.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ BUDGETS = {"paper": (1_000_000, 5), "short": (100_000, 3), "smoke": (2_000, 1)}
 """updates and seeds"""
 BAR = "target-only"
 """what a method must beat to have transferred anything"""
+NONE = "none"
+"""in the name of a cell's folder the quality of a domain of which its method draws no rows"""
 
 
 class Place(NamedTuple):
@@ -76,8 +78,9 @@ class Comparison:
 
     def _cell(self, place: Place, method: str, seed: int) -> Cell:
         learner, *options = self.variants.get(method, (method,))
-        source = place.source if draws_source(learner) else "none"
-        folder = Path(place.task) / f"{source}-{place.target}" / method / f"seed{seed}"
+        source = place.source if draws_source(learner) else NONE
+        target = place.target if draws_target(learner) else NONE
+        folder = Path(place.task) / f"{source}-{target}" / method / f"seed{seed}"
         arguments = [learner, "--task", place.task, "--source", place.source, "--target", place.target]
         arguments += ["--updates", str(self.updates), "--seeds", str(seed), *self.arguments]
         arguments += [option.replace("{seed}", str(seed)) for option in options]
@@ -88,7 +91,10 @@ class Comparison:
     def plan(self) -> list[Cell]:
         """The runs without repetition: one seed of all methods first, so that an early stop leaves whole rows."""
         found = sorted(self.cells(), key=lambda cell: self.seeds.index(cell[2]))
-        return list({cell.folder: cell for *_, cell in found}.values())
+        cells: dict[str, Cell] = {}
+        for *_, cell in found:  # the first place that shares a cell names its data, whichever places are added later
+            cells.setdefault(cell.folder, cell)
+        return list(cells.values())
 
 
 def places_of(
@@ -124,10 +130,20 @@ def preset_for(method: str, task: Task) -> str | None:
 
 def draws_source(method: str) -> bool:
     """Whether the learner's batches have source rows."""
+    return _drawn(method)[0]
+
+
+def draws_target(method: str) -> bool:
+    """Whether the learner's batches have target rows."""
+    return _drawn(method)[1]
+
+
+def _drawn(method: str) -> tuple[bool, bool]:
     from tabb.commands.learners import learners_of
 
     (learner,) = learners_of([method])
-    return bool(learner.rule.shares(learner.backbone.batch_size)[0])
+    source, target = learner.rule.shares(learner.backbone.batch_size)
+    return bool(source), bool(target)
 
 
 # --- What came of it ---

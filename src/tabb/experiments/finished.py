@@ -15,15 +15,12 @@ from numpy.typing import NDArray
 from tabb.environments.tasks import ALL_TASKS, SAME_PHYSICS
 from tabb.errors import RunError
 from tabb.evaluation.statistics import Estimate, mean_interval
-from tabb.experiments.benchmark import BAR, Place, Table
+from tabb.experiments.benchmark import BAR, NONE, Place, Table
 from tabb.training.folder import read_json
-
-NO_SOURCE = "none"
-"""where a cell's folder names the source's quality: of methods that draw no source rows"""
 
 
 def read_cells(root: Path) -> Table:
-    """Scores of all finished cells below `root`; a method without source counts for every source quality that is there.
+    """Scores of all finished cells below `root`; a method that draws no rows of a domain counts for all its qualities.
 
     Raises `RunError` where there are none, or runs of different length, which cannot be compared.
     """
@@ -52,11 +49,11 @@ def read_cells(root: Path) -> Table:
 
 
 def _spread(table: Table) -> Table:
-    """The same, with methods that draw no source rows in the row of every source quality of their task and target."""
-    found = {place: dict(row) for place, row in table.items() if place.source != NO_SOURCE}
+    """The same, with methods that draw no rows of a domain in the row of every quality of it, all else equal."""
+    found = {place: dict(row) for place, row in table.items() if NONE not in place}
     for place, row in table.items():
-        if place.source == NO_SOURCE:
-            same = [other for other in found if (other.task, other.target) == (place.task, place.target)]
+        if NONE in place:
+            same = [other for other in found if all(one in (NONE, two) for one, two in zip(place, other, strict=True))]
             for other in same or [place]:
                 found.setdefault(other, {}).update(row)
     return found

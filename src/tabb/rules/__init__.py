@@ -1,6 +1,6 @@
 """Transfer rules: what a cross-domain method adds to a backbone. `RULES` lists them by name."""
 
-from tabb.rules.baselines import Pooled, TargetOnly
+from tabb.rules.baselines import Pooled, SourceOnly, TargetOnly
 from tabb.rules.bosa import BOSA
 from tabb.rules.cvae import CVAEConfig
 from tabb.rules.dara import DARA
@@ -15,7 +15,7 @@ from tabb.rules.srpo import SRPO
 from tabb.rules.tabb import TABB
 
 RULES: dict[str, type[Rule]] = {
-    rule.name: rule for rule in (TABB, Pooled, TargetOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO)
+    rule.name: rule for rule in (TABB, Pooled, TargetOnly, SourceOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO)
 }
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Pooled",
     "PredictorConfig",
     "Rule",
+    "SourceOnly",
     "SparseQConfig",
     "TargetOnly",
 ]

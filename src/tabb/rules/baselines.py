@@ -1,4 +1,4 @@
-"""The two baselines that every method is measured against: pooled IQL and target-only IQL."""
+"""The baselines that every method is measured against: pooled, target-only and source-only IQL."""
 
 from __future__ import annotations
 
@@ -23,3 +23,16 @@ class TargetOnly(Rule):
 
     def shares(self, batch_size: int) -> tuple[int, int]:
         return 0, batch_size
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceOnly(Rule):
+    """Ignore the target: whole batches of source rows, normalised by the source alone.
+
+    What the source's policy is worth in the target domain as it is: zero-shot transfer.
+    """
+
+    name: ClassVar[str] = "source-only"
+
+    def shares(self, batch_size: int) -> tuple[int, int]:
+        return batch_size, 0

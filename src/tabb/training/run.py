@@ -88,7 +88,8 @@ def train(
     rolls_out = task is not None or env_factory is not None
     settings = dataclasses.replace(settings, held_out=share_of(settings, rolls_out, target))
     parts = split(target, settings.held_out or 0.0)
-    domains = make_domains(source, parts.train, settings.normalise)
+    shares = rule.shares(backbone_of(settings, rule).batch_size)
+    domains = make_domains(source, parts.train, settings.normalise, shares)
     config = {
         "rule": plain(rule),
         "settings": plain(settings),
