@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from scores import files_of
 from tabb.training.folder import read_json, write_json
 
 METRICS = ("mean_value", "critic_loss", "source_weight")
@@ -31,7 +35,8 @@ def curve(folder: Path) -> dict[str, Any]:
         else:
             metrics = entry
     kept = ("rule", "task", "seed", "settings")
-    return {name: config[name] for name in kept} | {"device": config["environment"]["device"], "points": points}
+    about = {"data": files_of(config), "device": config["environment"]["device"]}
+    return {name: config[name] for name in kept} | about | {"points": points}
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -40,7 +45,9 @@ def table(runs: list[dict[str, Any]]) -> str:
     for run in runs:
         rule = {name: value for name, value in run["rule"].items() if name in ("least_weight", "imitate_source")}
         told = ", ".join(f"{name}={value}" for name, value in rule.items())
-        lines.append(f"{run['rule']['name']} ({told or 'no options'}), {run['task']}, seed {run['seed']}")
+        files = " and ".join(name for names in run.get("data", {}).values() for name in names)
+        where = run["task"] + (f", {files}" if files else "")
+        lines.append(f"{run['rule']['name']} ({told or 'no options'}), {where}, seed {run['seed']}")
         every = max(1, len(run["points"]) // 5)
         for point in run["points"][every - 1 :: every]:
             numbers = "  ".join(f"{name} {point[name]:g}" for name in ("score", *METRICS) if name in point)

@@ -5,7 +5,8 @@
 
 Scores come from results/scores (`scores.py --gather`), costs from results/costs-cpu.json (`costs.py --json`), rankings
 of policies from results/selection.json (`selection.py --json`), collected data sets from the manifests of `tabb collect
-SUITE`, kept in results/collected.
+SUITE`, kept in results/collected; imitation by temperature from results/ablations/imitation-temperature.json
+(`curves.py --json`).
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from selection import RANKINGS
 from tabb.environments.tasks import ALL_TASKS
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = [*sorted((DOCS / "methods").glob("*.md")), DOCS / "selection.md", DOCS / "collected-data.md"]
+WITH_TABLES = ("selection", "collected-data", "results")
+PAGES = [*sorted((DOCS / "methods").glob("*.md")), *(DOCS / f"{name}.md" for name in WITH_TABLES)]
 SELECTION = Path(__file__).parent / "results" / "selection.json"
 COLLECTED = Path(__file__).parent / "results" / "collected"
 COLLECTED_QUALITIES = {"adroit": "expert", "antmaze": "diverse"}
+TEMPERATURES = Path(__file__).parent / "results" / "ablations" / "imitation-temperature.json"
 COSTS = Path(__file__).parent / "results" / "costs-cpu.json"
 BEGIN, END = "<!-- measured: {} -->", "<!-- /measured -->"
 RANKING_NUMBERS = ("rank_correlation", "within_learners", "chosen", "best_five")
+IMITATING = ", imitating source rows too"
 BESIDE = ("target-only", "pooled")
 """learners that every page shows beside its own"""
 
@@ -138,6 +142,28 @@ def suite_rows(suite: str, updates: int) -> str:
     return "\n".join(lines) if rows else "Not measured yet."
 
 
+def temperatures(runs: list[dict[str, Any]]) -> str:
+    """Scores of runs by task, source data and the temperature of IQL's policy: a column for each way to learn."""
+    rows: dict[tuple[Any, ...], dict[str, list[float]]] = {}
+    for run in runs:
+        source = next(iter(run["data"].get("source", [])), None)
+        imitates = bool(run["rule"].get("imitate_source"))
+        name = run["rule"]["name"] + (IMITATING if imitates else "")
+        key = (run["task"], run["settings"]["backbone"]["temperature"], run["settings"]["updates"])
+        quality = None if source is None else Path(source).stem.removeprefix(f"{ALL_TASKS[run['task']].robot}_")
+        last = [point["score"] for point in run["points"][-3:]]
+        rows.setdefault((*key, quality), {}).setdefault(name, []).append(sum(last) / len(last))
+    shown = ("source-only", "pooled", f"tabb{IMITATING}", "tabb", "target-only")
+    lines = [f"| task | source | β | updates | {' | '.join(shown)} |"]
+    lines.append("|---" * (len(shown) + 4) + "|")
+    for (task, beta, updates, quality), row in sorted(rows.items(), key=lambda item: item[0][:3]):
+        if quality is not None:
+            row = rows.get((task, beta, updates, None), {}) | row  # target-only has no source
+            told = " | ".join(cell(row.get(name, [])) for name in shown)
+            lines.append(f"| {task} | {quality} | {beta:g} | {updates:,} | {told} |")
+    return "\n".join(lines)
+
+
 def _cost(found: dict[str, Any] | None) -> list[str]:
     if found is None:
         return ["-", "-", "-"]
@@ -155,6 +181,8 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         named = match[1].strip()
         if named == "selection":
             return f"{BEGIN.format(named)}\n\n{selection(json.loads(SELECTION.read_text()))}\n\n{END}"
+        if named == "temperatures":
+            return f"{BEGIN.format(named)}\n\n{temperatures(json.loads(TEMPERATURES.read_text())['runs'])}\n\n{END}"
         if named == "collected":
             return f"{BEGIN.format(named)}\n\n{collected()}\n\n{END}"
         if named.startswith("collected "):

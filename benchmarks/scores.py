@@ -29,16 +29,21 @@ def gather(runs: Path) -> int:
         result = read_json(file)
         config = read_json(file.parent / "config.json")
         result["settings"] = config["settings"]
-        result["data"] = {
-            domain: [Path(name).name for name in origin["files"]]
-            for domain, origin in config["origin"].items()
-            if isinstance(origin, dict)
-        }
+        result["data"] = files_of(config)
         target = "+".join(Path(name).stem for name in result["data"]["target"])
         folder = RESULTS / str(result["task"]) / target
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / f"{_method(result).replace(' from ', '-')}-seed{result['seed']}.json", result)
     return len(found)
+
+
+def files_of(config: dict[str, Any]) -> dict[str, list[str]]:
+    """Names of the files that a run learned from, by domain."""
+    return {
+        domain: [Path(name).name for name in origin["files"]]
+        for domain, origin in config["origin"].items()
+        if isinstance(origin, dict)
+    }
 
 
 def gathered(

@@ -88,6 +88,27 @@ VARIANTS = {
             "the same without source data",
             "climb",
         ),
+        # How sharply the policy prefers the better actions: with β = 3 it picks up the noise of noisy experts.
+        Variant("soft", "tabb --backbone.temperature 0.5", "the policy's β is 0.5"),
+        Variant(
+            "soft-imitate",
+            "tabb --rule.imitate-source 1 --backbone.temperature 0.5",
+            "imitate, and the policy's β is 0.5",
+            "imitate",
+        ),
+        Variant("soft-pooled", "pooled --backbone.temperature 0.5", "pooled, and the policy's β is 0.5", "pooled"),
+        Variant(
+            "soft-source-only",
+            "source-only --backbone.temperature 0.5",
+            "source-only, and the policy's β is 0.5",
+            "source-only",
+        ),
+        Variant(
+            "soft-target-only",
+            "target-only --backbone.temperature 0.5",
+            "target-only, and the policy's β is 0.5",
+            "target-only",
+        ),
         # Less data.
         Variant("target-1000", "tabb --target-rows 1000 --rows-seed {seed}", "1,000 target rows"),
         Variant("target-2500", "tabb --target-rows 2500 --rows-seed {seed}", "2,500 target rows"),
