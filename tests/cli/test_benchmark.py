@@ -106,6 +106,20 @@ def test_rows_are_limited_in_every_cell_and_part_of_what_is_compared(tmp_path: P
         assert says in capsys.readouterr().err
 
 
+def test_a_run_that_counts_for_several_targets_is_counted_once() -> None:
+    run = {0: 7.0, 1: 9.0}
+    table = {
+        HOPPER: {"tabb": {0: 10.0, 1: 12.0}, "source-only": run},
+        HOPPER._replace(target="expert"): {"tabb": {0: 20.0, 1: 24.0}, "source-only": run},
+    }
+    found = verdicts(table, ["tabb", "source-only"], "tabb")
+    assert [found[name]["runs"] for name in ("tabb", "source-only")] == [4, 2]
+    assert found["source-only"]["rows"] == 2
+    # Of each seed: 15 - 7 and 18 - 9
+    less = found["source-only"]["tabb_less_this"]
+    assert (less["difference"], less["pairs"]) == (8.5, 2)
+
+
 def test_runs_of_exchanged_data_are_not_compared(tmp_path: Path, capsys) -> None:
     command = ["benchmark", "otdf", "--tasks", "hopper-morph", "--methods", "pooled", "target-only", "--seeds", "0"]
     for method, source in (("pooled", "medium"), ("target-only", "none")):
@@ -175,7 +189,7 @@ def test_results_of_another_length_are_refused(tmp_path: Path) -> None:
         (["otdf", "--methods", "magic"], 2, "unknown rule 'magic'"),
         (["otdf", "--source-rows", "0"], 2, "--source-rows 0: must be at least 1"),
         (["otdf", "--methods", "tabb", "tabb@iql"], 2, "named twice"),
-        (["otdf", "--methods", "tabb@bcq"], 2, "takes the rules pooled and target-only"),
+        (["otdf", "--methods", "tabb@bcq"], 2, "takes the rules pooled, target-only and source-only"),
         (["otdf", "--updates", "0"], 2, "--updates 0"),
         (["otdf", "--seeds", "0", "0"], 2, "seeds="),
         (["otdf", "--budget", "huge"], 2, "--budget"),

@@ -65,7 +65,8 @@ class IQL(Backbone):
     expectile: float = 0.7
     """λ of the value loss; 0.5 is the mean, 1 the maximum over the data's actions [ODRL MuJoCo: 0.7]"""
     temperature: float = 3.0
-    """β of the advantage weight exp(β A) [ODRL MuJoCo: 3.0]"""
+    """β of the advantage weight exp(β A), A in raw rewards [ODRL MuJoCo: 3.0; after a noisy expert 0.5 did better:
+    docs/results.md]"""
     largest_advantage_weight: float = 100.0
     """upper clip of exp(β A) [ODRL: 100]"""
     extraction: Literal["imitation", "improvement"] = "imitation"

@@ -14,7 +14,7 @@ import numpy as np
 
 from tabb.errors import UsageError, meant
 from tabb.evaluation.statistics import Estimate, mean_interval
-from tabb.experiments.benchmark import NONE, Table, draws_source, draws_target
+from tabb.experiments.benchmark import Table, shared
 
 DEFAULT = "default"
 
@@ -159,12 +159,10 @@ def difference(table: Table, first: str, second: str) -> Difference | None:
     for the target.
     """
     learners = [VARIANTS[name].options.split()[0] for name in (first, second)]
-    source, target = (all(map(draws, learners)) for draws in (draws_source, draws_target))
     found: dict[tuple[str, int], list[float]] = {}
     for place, row in table.items():
         for seed in sorted(set(row.get(first, {})) & set(row.get(second, {}))):
-            where = f"{place.task} {place.source if source else NONE} to {place.target if target else NONE}"
-            found.setdefault((where, seed), []).append(row[first][seed] - row[second][seed])
+            found.setdefault((str(shared(place, *learners)), seed), []).append(row[first][seed] - row[second][seed])
     pairs = [float(np.mean(differences)) for differences in found.values()]
     if not pairs:
         return None

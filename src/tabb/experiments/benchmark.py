@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,9 +79,8 @@ class Comparison:
 
     def _cell(self, place: Place, method: str, seed: int) -> Cell:
         learner, *options = self.variants.get(method, (method,))
-        source = place.source if draws_source(learner) else NONE
-        target = place.target if draws_target(learner) else NONE
-        folder = Path(place.task) / f"{source}-{target}" / method / f"seed{seed}"
+        run = shared(place, learner)
+        folder = Path(run.task) / f"{run.source}-{run.target}" / method / f"seed{seed}"
         arguments = [learner, "--task", place.task, "--source", place.source, "--target", place.target]
         arguments += ["--updates", str(self.updates), "--seeds", str(seed), *self.arguments]
         arguments += [option.replace("{seed}", str(seed)) for option in options]
@@ -138,6 +138,13 @@ def draws_target(method: str) -> bool:
     return _drawn(method)[1]
 
 
+def shared(place: Place, *learners: str) -> Place:
+    """The place, less the qualities of domains of which one of the learners draws no rows: it has one run for all."""
+    source, target = (all(map(draws, learners)) for draws in (draws_source, draws_target))
+    return Place(place.task, place.source if source else NONE, place.target if target else NONE)
+
+
+@functools.cache
 def _drawn(method: str) -> tuple[bool, bool]:
     from tabb.commands.learners import learners_of
 
@@ -208,16 +215,16 @@ def verdicts(table: Table, methods: Sequence[str], ours: str) -> dict[str, dict[
     """What can be said of each method over all rows: its interquartile mean, and how it stands to target-only.
 
     A method's interquartile mean is over the rows that it has (`rows` of them), each run counted once: a method that
-    draws no source rows has the same runs for all source qualities. How it stands to another is over the rows that
-    both have; of a method that draws no source rows, a pair is one run against the other's mean over the qualities.
+    draws no source rows has the same runs for all source qualities, and likewise for the target. How it stands to
+    another is over the rows that both have; of such a method, a pair is one run against the other's mean over the
+    qualities.
     """
     found: dict[str, dict[str, Any]] = {}
-    alone = {method for method in methods if not draws_source(method)}
     for method in methods:
         own = scores_of(table, method)
         if not own:
             continue
-        once = own if method not in alone else _once(table, method)
+        once = {str(place): list(scores.values()) for place, scores in _once(table, method).items()}
         told: dict[str, Any] = {"rows": len(own), "runs": sum(map(len, once.values()))}
         told["interquartile_mean"] = bootstrap(interquartile_mean, once)._asdict()
         bar = scores_of(table, BAR)
@@ -227,26 +234,24 @@ def verdicts(table: Table, methods: Sequence[str], ours: str) -> dict[str, dict[
                 probability_of_improvement, own, bar
             )._asdict()
         if method != ours:
-            by_quality = not alone & {ours, method}
-            pairs = [_paired(table, name, by_quality) for name in (ours, method)]
+            pairs = [_paired(table, name, (ours, method)) for name in (ours, method)]
             if len(set(pairs[0]) & set(pairs[1])) > 1:
                 told[f"{ours}_less_this"] = paired_t_test(*pairs)._asdict()
         found[method] = told
     return found
 
 
-def _once(table: Table, method: str) -> dict[str, list[float]]:
-    """The scores of a method that draws no source rows, by task and target."""
-    runs = {(place.task, place.target): row[method] for place, row in table.items() if method in row}
-    return {" to ".join(place): list(scores.values()) for place, scores in runs.items()}
+def _once(table: Table, method: str) -> dict[Place, dict[int, float]]:
+    """The scores of a method, each run once."""
+    return {shared(place, method): row[method] for place, row in table.items() if method in row}
 
 
-def _paired(table: Table, method: str, by_quality: bool) -> dict[tuple[str, int], float]:
-    """Scores by row and seed; unless `by_quality`, means over the source qualities of a task and target."""
+def _paired(table: Table, method: str, learners: tuple[str, ...]) -> dict[tuple[str, int], float]:
+    """Scores by place and seed, means over the qualities for which one of the learners has one run."""
     found: dict[tuple[str, int], list[float]] = {}
     for place, row in table.items():
         for seed, score in row.get(method, {}).items():
-            found.setdefault((str(place if by_quality else (place.task, place.target)), seed), []).append(score)
+            found.setdefault((str(shared(place, *learners)), seed), []).append(score)
     return {key: float(np.mean(scores)) for key, scores in found.items()}
 
 
