@@ -164,7 +164,7 @@ def test_train_save_load_act(name, pair, tmp_path):
 
 
 @pytest.mark.parametrize("name", SMALLS)
-def test_source_only_is_target_only_on_exchanged_domains(name, pair, tmp_path):
+def test_source_only_is_target_only_on_exchanged_domains(name, pair):
     source, target = pair
     settings = Settings(updates=4, evaluations=0, backbone=SMALLS[name])
     (one,) = train(SourceOnly(), source, target, settings=settings)

@@ -224,7 +224,7 @@ def verdicts(table: Table, methods: Sequence[str], ours: str) -> dict[str, dict[
         own = scores_of(table, method)
         if not own:
             continue
-        once = {str(place): list(scores.values()) for place, scores in _once(table, method).items()}
+        once = _once(table, method)
         told: dict[str, Any] = {"rows": len(own), "runs": sum(map(len, once.values()))}
         told["interquartile_mean"] = bootstrap(interquartile_mean, once)._asdict()
         bar = scores_of(table, BAR)
@@ -241,9 +241,9 @@ def verdicts(table: Table, methods: Sequence[str], ours: str) -> dict[str, dict[
     return found
 
 
-def _once(table: Table, method: str) -> dict[Place, dict[int, float]]:
+def _once(table: Table, method: str) -> dict[str, list[float]]:
     """The scores of a method, each run once."""
-    return {shared(place, method): row[method] for place, row in table.items() if method in row}
+    return {str(shared(place, method)): list(row[method].values()) for place, row in table.items() if method in row}
 
 
 def _paired(table: Table, method: str, learners: tuple[str, ...]) -> dict[tuple[str, int], float]:
