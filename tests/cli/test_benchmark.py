@@ -10,6 +10,7 @@ import pytest
 
 from tabb.cli import main
 from tabb.commands.benchmark import made_of
+from tabb.commands.methods import methods_of
 from tabb.environments.tasks import TASKS
 from tabb.errors import RunError, UsageError
 from tabb.experiments.benchmark import Comparison, Place, as_csv, as_markdown, gather, places_of, preset_for, verdicts
@@ -44,6 +45,36 @@ def test_authors_constants():
     assert cell.arguments[-2:] == ["--preset", "hopper"]
     (cell,) = Comparison((HOPPER,), ("igdf",), (0,), 5, presets=False).plan()
     assert "--preset" not in cell.arguments
+
+
+def test_methods_with_options() -> None:
+    words = ("tabb", "sharp=tabb --rule.temperature 0.3", "target-only=target-only --backbone.temperature=0.5")
+    methods, variants = methods_of((*words, "igdf2=igdf --preset hopper"))
+    assert methods == ("tabb", "sharp", "target-only", "igdf2")
+    assert variants["target-only"] == ("target-only", "--backbone.temperature=0.5")
+    places = (HOPPER, HOPPER._replace(source="expert"))
+    comparison = Comparison(places, methods, (0,), 9, variants=variants)
+    cells = {cell.folder: cell.arguments for cell in comparison.plan()}
+    # target-only draws no source rows, whatever its options: one run for both source qualities.
+    assert len(cells) == 2 + 2 + 1 + 2
+    assert cells["hopper-morph/medium-medium/sharp/seed0"][-2:] == ["--rule.temperature", "0.3"]
+    assert cells["hopper-morph/medium-medium/igdf2/seed0"].count("--preset") == 1
+    rule, settings = made_of(["tabb", *cells["hopper-morph/none-medium/target-only/seed0"][-1:]])
+    assert (rule.name, settings.backbone.temperature) == ("tabb", 0.5)
+    assert comparison.learners()["sharp"] == "tabb"
+    assert "- `sharp`: `tabb --rule.temperature 0.3`" in comparison.told_variants()
+    assert Comparison(places, ("tabb",), (0,), 9).told_variants() == []
+
+
+def test_runs_of_a_method_with_options_count_once() -> None:
+    run = {0: 7.0, 1: 9.0}
+    table = {
+        HOPPER: {"tabb": {0: 10.0, 1: 12.0}, "alone": run},
+        HOPPER._replace(source="expert"): {"tabb": {0: 20.0, 1: 24.0}, "alone": run},
+    }
+    found = verdicts(table, ["tabb", "alone"], "tabb", {"alone": "target-only"})
+    assert found["alone"]["runs"] == 2
+    assert found["alone"]["tabb_less_this"]["pairs"] == 2
 
 
 TABLE = {
@@ -189,6 +220,17 @@ def test_results_of_another_length_are_refused(tmp_path: Path) -> None:
         (["otdf", "--methods", "magic"], 2, "unknown rule 'magic'"),
         (["otdf", "--source-rows", "0"], 2, "--source-rows 0: must be at least 1"),
         (["otdf", "--methods", "tabb", "tabb@iql"], 2, "named twice"),
+        (["otdf", "--methods", "sharp=magic"], 2, "unknown rule 'magic'"),
+        (["otdf", "--methods", "sharp="], 2, "method sharp: give a learner, then its options: sharp='tabb --rule"),
+        (["otdf", "--methods", "a/b=tabb"], 2, "method 'a/b': a name is of letters"),
+        (["otdf", "--methods", "tabb=pooled"], 2, "method tabb: is the name of something else than pooled"),
+        (["otdf", "--methods", "a=tabb --seeds 3"], 2, "method a: --seeds is the same for all methods"),
+        (["otdf", "--methods", "a=tabb --rule.temprature 3"], 2, "method a: unknown option --rule.temprature"),
+        (["otdf", "--methods", "a=tabb --rule.temperature -3"], 2, "method a: temperature=-3.0"),
+        (["otdf", "--methods", "a=tabb 'x"], 2, "cannot be read (No closing quotation)"),
+        (["otdf", "--methods", "a=tabb", "a=pooled"], 2, "a a: a method is named twice"),
+        (["otdf", "--source-rows", "9", "--methods", "a=tabb --source-rows 3"], 2, "is given for all methods already"),
+        (["otdf", "--methods", "a=tabb@bcq"], 2, "takes the rules pooled"),
         (["otdf", "--methods", "tabb@bcq"], 2, "takes the rules pooled, target-only and source-only"),
         (["otdf", "--updates", "0"], 2, "--updates 0"),
         (["otdf", "--seeds", "0", "0"], 2, "seeds="),

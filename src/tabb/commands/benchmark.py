@@ -61,21 +61,19 @@ class Options(Grid):
     """What to compare, and where."""
 
     methods: tuple[str, ...] = ("tabb", "target-only", "pooled")
-    """learners, RULE or RULE@BACKBONE, see `tabb train --help`"""
+    """learners, RULE or RULE@BACKBONE (`tabb train --help`); with options: NAME='LEARNER OPTIONS', as in
+    sharp='tabb --rule.temperature 0.3'"""
     presets: bool = True
     """give a method its authors' constants for the robot or the shift, where it has them (`tabb train --preset`)"""
 
 
 def run(arguments: Sequence[str]) -> int:
-    from tabb.commands.learners import learners_of
+    from tabb.commands.methods import methods_of
 
     options = parse(Options, arguments, "tabb benchmark", "Compare methods over the tasks of a suite.")
-    learners = learners_of(options.methods)
-    for learner in learners:
-        learner.backbone.check_rule(learner.rule)
-    if not learners:
-        raise UsageError("name at least one method")
-    comparison = comparison_of(options, tuple(learner.name for learner in learners), presets=options.presets)
+    given = [f"--{domain}-rows" for domain in ("source", "target") if getattr(options, f"{domain}_rows") is not None]
+    methods, variants = methods_of(options.methods, given)
+    comparison = comparison_of(options, methods, variants=variants, presets=options.presets)
     root = options.out or Path("runs") / "benchmark" / f"{options.suite}-{options.budget}"
     _report(comparison, finished(comparison, root, options), root, options)
     return 0
@@ -202,7 +200,7 @@ def _report(comparison: Comparison, table: Table, root: Path, options: Options) 
     from tabb.training.folder import write_json
 
     ours = comparison.methods[0]
-    found = verdicts(table, comparison.methods, ours)
+    found = verdicts(table, comparison.methods, ours, comparison.learners())
     done = sum(len(scores) for row in table.values() for scores in row.values())
     text = "\n".join(
         [
@@ -212,6 +210,7 @@ def _report(comparison: Comparison, table: Table, root: Path, options: Options) 
             "standard deviation (seeds). Bold: the best mean of a row, and what Welch's t-test does not find worse",
             "at 5 %.",
             "",
+            *comparison.told_variants(),
             as_markdown(table, comparison.methods),
             "",
             "Over all rows, with stratified bootstrap 95 % intervals (other seeds on the same rows):",

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import io
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,11 +65,20 @@ class Comparison:
     presets: bool = True
     """whether a method takes its authors' constants for the robot or the shift, where it has them"""
     variants: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """of methods that are no learner's name: the learner and options of `tabb train`, where {seed} is the run's seed"""
+    """of methods that are more than a learner: it, and options of `tabb train`, where {seed} is the run's seed"""
 
     def length(self) -> str:
         """Updates of a run, and from how many rows where that is limited: `100,000 updates, --source-rows 10000`."""
         return ", ".join([f"{self.updates:,} updates", *([" ".join(self.arguments)] if self.arguments else [])])
+
+    def learners(self) -> dict[str, str]:
+        """The learner of each method."""
+        return {method: self.variants.get(method, (method,))[0] for method in self.methods}
+
+    def told_variants(self) -> list[str]:
+        """What the methods with options are, as lines of Markdown."""
+        lines = [f"- `{method}`: `{shlex.join(words)}`" for method, words in self.variants.items()]
+        return [*lines, ""] if lines else []
 
     def cells(self) -> Iterator[tuple[Place, str, int, Cell]]:
         """Every run, once; place, method and seed with it."""
@@ -84,7 +94,8 @@ class Comparison:
         arguments = [learner, "--task", place.task, "--source", place.source, "--target", place.target]
         arguments += ["--updates", str(self.updates), "--seeds", str(seed), *self.arguments]
         arguments += [option.replace("{seed}", str(seed)) for option in options]
-        if self.presets and (preset := preset_for(learner, ALL_TASKS[place.task])):
+        chosen = any(word.partition("=")[0] == "--preset" for word in options)
+        if self.presets and not chosen and (preset := preset_for(learner, ALL_TASKS[place.task])):
             arguments += ["--preset", preset]
         return Cell(f"{place} {method} seed {seed}", str(folder), arguments, self.updates)
 
@@ -211,20 +222,23 @@ def scores_of(table: Table, method: str) -> dict[str, list[float]]:
     return {str(place): list(row[method].values()) for place, row in table.items() if method in row}
 
 
-def verdicts(table: Table, methods: Sequence[str], ours: str) -> dict[str, dict[str, Any]]:
+def verdicts(
+    table: Table, methods: Sequence[str], ours: str, learners: Mapping[str, str] | None = None
+) -> dict[str, dict[str, Any]]:
     """What can be said of each method over all rows: its interquartile mean, and how it stands to target-only.
 
     A method's interquartile mean is over the rows that it has (`rows` of them), each run counted once: a method that
     draws no source rows has the same runs for all source qualities, and likewise for the target. How it stands to
     another is over the rows that both have; of such a method, a pair is one run against the other's mean over the
-    qualities.
+    qualities. `learners` says which learner a method is, where its name does not.
     """
+    learner = {method: method for method in methods} | dict(learners or {})
     found: dict[str, dict[str, Any]] = {}
     for method in methods:
         own = scores_of(table, method)
         if not own:
             continue
-        once = _once(table, method)
+        once = _once(table, method, learner[method])
         told: dict[str, Any] = {"rows": len(own), "runs": sum(map(len, once.values()))}
         told["interquartile_mean"] = bootstrap(interquartile_mean, once)._asdict()
         bar = scores_of(table, BAR)
@@ -234,16 +248,17 @@ def verdicts(table: Table, methods: Sequence[str], ours: str) -> dict[str, dict[
                 probability_of_improvement, own, bar
             )._asdict()
         if method != ours:
-            pairs = [_paired(table, name, (ours, method)) for name in (ours, method)]
+            both = (learner[ours], learner[method])
+            pairs = [_paired(table, name, both) for name in (ours, method)]
             if len(set(pairs[0]) & set(pairs[1])) > 1:
                 told[f"{ours}_less_this"] = paired_t_test(*pairs)._asdict()
         found[method] = told
     return found
 
 
-def _once(table: Table, method: str) -> dict[str, list[float]]:
+def _once(table: Table, method: str, learner: str) -> dict[str, list[float]]:
     """The scores of a method, each run once."""
-    return {str(shared(place, method)): list(row[method].values()) for place, row in table.items() if method in row}
+    return {str(shared(place, learner)): list(row[method].values()) for place, row in table.items() if method in row}
 
 
 def _paired(table: Table, method: str, learners: tuple[str, ...]) -> dict[tuple[str, int], float]:
