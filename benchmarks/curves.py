@@ -2,6 +2,7 @@
 
     python benchmarks/curves.py runs/a/seed0 runs/b/seed0 --json results/ablations/NAME.json
     python benchmarks/curves.py results/ablations/NAME.json
+    python benchmarks/curves.py results/ablations/NAME.json runs/c/seed0 --json results/ablations/NAME.json   # adds
 
 A mean value far above the best return over 1 - γ is a critic that drifts.
 """
@@ -57,17 +58,21 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders, or one JSON file written before")
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders, and JSON files written before")
     parser.add_argument("--json", type=Path, help="where to write the curves")
     options = parser.parse_args()
-    if options.runs[0].is_file():
-        runs = json.loads(options.runs[0].read_text(encoding="utf-8"))["runs"]
-    else:
-        runs = [curve(folder) for folder in options.runs]
+    runs, about = [], {}
+    for place in options.runs:
+        if place.is_file():
+            written = read_json(place)
+            runs += written.pop("runs")
+            about |= written
+        else:
+            runs.append(curve(place))
     print(table(runs))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(options.json, {"runs": runs})
+        write_json(options.json, about | {"runs": runs})
 
 
 if __name__ == "__main__":

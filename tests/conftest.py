@@ -1,5 +1,9 @@
+import atexit
 import os
+import shutil
+import tempfile
 
+import jax
 import numpy as np
 import pytest
 
@@ -7,6 +11,16 @@ from tabb.transitions import Transitions
 
 os.environ["D4RL_DATASET_DIR"] = os.devnull  # downloads of whoever runs the tests are not theirs
 os.environ["TABB_CACHE"] = "off"  # what one test prepared must not spare another the work it tests
+
+# Most of the time of these tests would be that of compiling the same programs again, in each `train` and in each of
+# pytest's processes: they share what is compiled. Not with children of the tests: some are killed as they write.
+COMPILED = "TABB_TESTS_COMPILED"
+if COMPILED not in os.environ:
+    os.environ[COMPILED] = tempfile.mkdtemp(prefix="tabb-tests-")
+    atexit.register(shutil.rmtree, os.environ[COMPILED], ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", os.environ[COMPILED])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def _rows(generator, rows, shift, observation_size=3, action_size=2):
