@@ -6,34 +6,41 @@
 Scores come from results/scores (`scores.py --gather`), costs from results/costs-cpu.json (`costs.py --json`), rankings
 of policies from results/selection.json (`selection.py --json`), collected data sets from the manifests of `tabb collect
 SUITE`, kept in results/collected; imitation by temperature from results/ablations/imitation-temperature.json
-(`curves.py --json`).
+(`curves.py --json`); whole comparisons from the scores.csv of `tabb benchmark`, kept in results/benchmarks.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 from scores import RESULTS, cell, gathered
 from selection import RANKINGS
+from tabb.backbones import IQL
 from tabb.environments.tasks import ALL_TASKS
+from tabb.experiments.benchmark import BAR, Place, Table, verdicts, verdicts_as_markdown
 
 DOCS = Path(__file__).parent.parent / "docs"
 WITH_TABLES = ("selection", "collected-data", "results")
 PAGES = [*sorted((DOCS / "methods").glob("*.md")), *(DOCS / f"{name}.md" for name in WITH_TABLES)]
 SELECTION = Path(__file__).parent / "results" / "selection.json"
+BENCHMARKS = Path(__file__).parent / "results" / "benchmarks"
 COLLECTED = Path(__file__).parent / "results" / "collected"
 COLLECTED_QUALITIES = {"adroit": "expert", "antmaze": "diverse"}
 TEMPERATURES = Path(__file__).parent / "results" / "ablations" / "imitation-temperature.json"
 COSTS = Path(__file__).parent / "results" / "costs-cpu.json"
 BEGIN, END = "<!-- measured: {} -->", "<!-- /measured -->"
 RANKING_NUMBERS = ("rank_correlation", "within_learners", "chosen", "best_five")
+FULL_LENGTH, DEFAULT_BETA = 100_000, IQL().temperature
 IMITATING = ", imitating source rows too"
 BESIDE = ("target-only", "pooled")
 """learners that every page shows beside its own"""
@@ -142,8 +149,11 @@ def suite_rows(suite: str, updates: int) -> str:
     return "\n".join(lines) if rows else "Not measured yet."
 
 
-def temperatures(runs: list[dict[str, Any]]) -> str:
-    """Scores of runs by task, source data and the temperature of IQL's policy: a column for each way to learn."""
+def temperatures(runs: list[dict[str, Any]], scores: dict[str, dict[str, list[Any]]]) -> str:
+    """Scores of runs by task, source data and the temperature of IQL's policy: a column for each way to learn.
+
+    `scores` are of runs of 100,000 updates with the default temperature: a row for each task that has others so long.
+    """
     rows: dict[tuple[Any, ...], dict[str, list[float]]] = {}
     for run in runs:
         source = next(iter(run["data"].get("source", [])), None)
@@ -153,15 +163,44 @@ def temperatures(runs: list[dict[str, Any]]) -> str:
         quality = None if source is None else Path(source).stem.removeprefix(f"{ALL_TASKS[run['task']].robot}_")
         last = [point["score"] for point in run["points"][-3:]]
         rows.setdefault((*key, quality), {}).setdefault(name, []).append(sum(last) / len(last))
+    for task in {key[0] for key in rows if key[2] == FULL_LENGTH}:
+        for name, results in scores[task].items():
+            key = (task, DEFAULT_BETA, FULL_LENGTH, "medium")
+            rows.setdefault(key, {})[name] = [result["score"] for result in results]
     shown = ("source-only", "pooled", f"tabb{IMITATING}", "tabb", "target-only")
     lines = [f"| task | source | β | updates | {' | '.join(shown)} |"]
     lines.append("|---" * (len(shown) + 4) + "|")
-    for (task, beta, updates, quality), row in sorted(rows.items(), key=lambda item: item[0][:3]):
+    for (task, beta, updates, quality), row in sorted(rows.items(), key=lambda item: (item[0][2], *item[0][:2])):
         if quality is not None:
             row = rows.get((task, beta, updates, None), {}) | row  # target-only has no source
             told = " | ".join(cell(row.get(name, [])) for name in shown)
             lines.append(f"| {task} | {quality} | {beta:g} | {updates:,} | {told} |")
     return "\n".join(lines)
+
+
+def targets(text: str) -> str:
+    """Scores of `tabb benchmark` by task and quality of the target data; the gain on target-only; the verdicts."""
+    table: Table = {}
+    for line in csv.DictReader(text.splitlines()):
+        place = Place(line["task"], line["source"], line["target"])
+        table.setdefault(place, {}).setdefault(line["method"], {})[int(line["seed"])] = float(line["score"])
+    qualities = list(dict.fromkeys(place.target for place in table))
+    tasks = list(dict.fromkeys(place.task for place in table))
+    source = next(iter(table)).source
+    heads = [f"{quality}: {name}" for quality in qualities for name in (BAR, "tabb")] + ["source-only"]
+    lines = [f"| task | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for task in tasks:
+        rows = [table.get(Place(task, source, quality), {}) for quality in qualities]
+        cells = [cell(list(row.get(name, {}).values())) for row in rows for name in (BAR, "tabb")]
+        lines.append(f"| {task} | {' | '.join(cells)} | {cell(list(rows[0].get('source-only', {}).values()))} |")
+    gains = []
+    for quality in qualities:
+        rows = [row for place, row in table.items() if place.target == quality and {"tabb", BAR} <= set(row)]
+        means = [np.mean(list(row["tabb"].values())) - np.mean(list(row[BAR].values())) for row in rows]
+        gains += ["", f"{np.mean(means):+.1f}, above in {sum(mean > 0 for mean in means)} of {len(means)}"]
+    lines.append(f"| *tabb less target-only* | {' | '.join(gains)} | |")
+    methods = ("tabb", BAR, "source-only")
+    return "\n".join(lines) + "\n\n" + verdicts_as_markdown(verdicts(table, methods, "tabb"), "tabb")
 
 
 def _cost(found: dict[str, Any] | None) -> list[str]:
@@ -182,7 +221,11 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         if named == "selection":
             return f"{BEGIN.format(named)}\n\n{selection(json.loads(SELECTION.read_text()))}\n\n{END}"
         if named == "temperatures":
-            return f"{BEGIN.format(named)}\n\n{temperatures(json.loads(TEMPERATURES.read_text())['runs'])}\n\n{END}"
+            runs = json.loads(TEMPERATURES.read_text())["runs"]
+            return f"{BEGIN.format(named)}\n\n{temperatures(runs, scores)}\n\n{END}"
+        if named.startswith("targets "):
+            scored = (BENCHMARKS / named.split()[1] / "scores.csv").read_text(encoding="utf-8")
+            return f"{BEGIN.format(named)}\n\n{targets(scored)}\n\n{END}"
         if named == "collected":
             return f"{BEGIN.format(named)}\n\n{collected()}\n\n{END}"
         if named.startswith("collected "):

@@ -13,7 +13,17 @@ from tabb.commands.benchmark import made_of
 from tabb.commands.methods import methods_of
 from tabb.environments.tasks import TASKS
 from tabb.errors import RunError, UsageError
-from tabb.experiments.benchmark import Comparison, Place, as_csv, as_markdown, gather, places_of, preset_for, verdicts
+from tabb.experiments.benchmark import (
+    Comparison,
+    Place,
+    as_csv,
+    as_markdown,
+    gather,
+    places_of,
+    preset_for,
+    verdicts,
+    verdicts_as_markdown,
+)
 from tabb.training.config import plain
 from tabb.training.folder import RunFolder
 
@@ -104,6 +114,12 @@ def test_verdicts_by_hand():
     assert found["target-only"]["tabb_less_this"]["pairs"] == 5
     assert "tabb_less_this" not in found["pooled"]  # one common run: nothing to test
     assert "share_of_rows_above_target_only" not in found["target-only"]
+    # A single run says nothing of other seeds: a value without an interval.
+    assert found["pooled"]["interquartile_mean"] == {"value": 1.0, "low": None, "high": None}
+    assert found["target-only"]["interquartile_mean"]["low"] is not None
+    lines = verdicts_as_markdown(found, "tabb").splitlines()
+    assert "| `pooled` | 1 | 1 | 1.0 | 0% | 0% | - |" in lines
+    assert "| `target-only` | 2 | 5 | 23.5 [" in lines[3]  # the middle three of 9, 9.1, 9.5, 52, 52
 
 
 def test_runs_without_source_count_once():

@@ -116,8 +116,8 @@ def profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) ->
     save_png(figure, path)
 
 
-def interval_bars(estimates: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """Draw each method's interquartile mean with its interval, the best on top."""
+def interval_bars(estimates: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Draw each method's interquartile mean, the best on top, with its interval where there is one."""
     from matplotlib.figure import Figure
 
     names = sorted(estimates, key=lambda name: estimates[name]["value"])
@@ -125,11 +125,13 @@ def interval_bars(estimates: Mapping[str, Mapping[str, float]], path: Path) -> N
     axes = figure.add_subplot()
     for height, (name, colour) in enumerate(zip(names, colours(names), strict=True)):
         found = estimates[name]
-        axes.plot([found["low"], found["high"]], [height, height], color=colour, linewidth=6, alpha=0.4)
+        if found["low"] is not None:
+            axes.plot([found["low"], found["high"]], [height, height], color=colour, linewidth=6, alpha=0.4)
         axes.plot(found["value"], height, marker="|", markersize=14, markeredgewidth=2.5, color=colour)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.7, len(names) - 0.3)
-    axes.set_xlabel("interquartile mean of normalised scores, with 95 % interval")
+    known = any(found["low"] is not None for found in estimates.values())
+    axes.set_xlabel("interquartile mean of normalised scores" + (", with 95 % interval" if known else ""))
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right", "left"]].set_visible(False)
     save_png(figure, path)

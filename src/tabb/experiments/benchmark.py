@@ -12,7 +12,7 @@ import functools
 import io
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,6 @@ import numpy as np
 from tabb.environments.tasks import ALL_TASKS, Task
 from tabb.errors import RunError, UsageError, meant
 from tabb.evaluation.statistics import (
-    Estimate,
     bootstrap,
     interquartile_mean,
     not_significantly_worse,
@@ -240,13 +239,11 @@ def verdicts(
             continue
         once = _once(table, method, learner[method])
         told: dict[str, Any] = {"rows": len(own), "runs": sum(map(len, once.values()))}
-        told["interquartile_mean"] = bootstrap(interquartile_mean, once)._asdict()
+        told["interquartile_mean"] = _estimate(interquartile_mean, once)
         bar = scores_of(table, BAR)
         if method != BAR and set(own) & set(bar):
-            told["share_of_rows_above_target_only"] = bootstrap(share_of_tasks_won, own, bar)._asdict()
-            told["probability_of_improvement_over_target_only"] = bootstrap(
-                probability_of_improvement, own, bar
-            )._asdict()
+            told["share_of_rows_above_target_only"] = _estimate(share_of_tasks_won, own, bar)
+            told["probability_of_improvement_over_target_only"] = _estimate(probability_of_improvement, own, bar)
         if method != ours:
             both = (learner[ours], learner[method])
             pairs = [_paired(table, name, both) for name in (ours, method)]
@@ -254,6 +251,13 @@ def verdicts(
                 told[f"{ours}_less_this"] = paired_t_test(*pairs)._asdict()
         found[method] = told
     return found
+
+
+def _estimate(statistic: Callable[..., float], *methods: dict[str, list[float]]) -> dict[str, float | None]:
+    """The statistic with its bootstrap interval: None where a row has one run, which says nothing of other seeds."""
+    found = bootstrap(statistic, *methods)
+    known = all(len(scores) > 1 for method in methods for scores in method.values())
+    return {"value": found.value, "low": found.low if known else None, "high": found.high if known else None}
 
 
 def _once(table: Table, method: str, learner: str) -> dict[str, list[float]]:
@@ -275,12 +279,16 @@ def verdicts_as_markdown(found: Mapping[str, Mapping[str, Any]], ours: str) -> s
     headings = ("method", "rows", "runs", "interquartile mean", "rows above target-only", "P(run beats target-only)")
     lines = [f"| {' | '.join(headings)} | {ours} less this (paired t) |", "|---" * (len(headings) + 1) + "|"]
     for method, told in found.items():
-        iqm = Estimate(**told["interquartile_mean"])
-        cells = [f"{iqm.value:.1f} [{iqm.low:.1f}, {iqm.high:.1f}]"]
+        cells = [_interval(told["interquartile_mean"], ".1f")]
         for name in ("share_of_rows_above_target_only", "probability_of_improvement_over_target_only"):
-            estimate = Estimate(**told[name]) if name in told else None
-            cells.append("-" if estimate is None else f"{estimate.value:.0%} [{estimate.low:.0%}, {estimate.high:.0%}]")
+            cells.append(_interval(told[name], ".0%") if name in told else "-")
         test = told.get(f"{ours}_less_this")
         cells.append("-" if test is None else f"{test['difference']:+.1f} (p = {test['p']:.2g}, {test['pairs']} pairs)")
         lines.append(f"| `{method}` | {told['rows']} | {told['runs']} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _interval(found: Mapping[str, float | None], form: str) -> str:
+    """A value, with its interval where there is one."""
+    value = format(found["value"], form)
+    return value if found["low"] is None else f"{value} [{found['low']:{form}}, {found['high']:{form}}]"
