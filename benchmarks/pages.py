@@ -31,7 +31,8 @@ from tabb.experiments.benchmark import BAR, Place, Table, verdicts, verdicts_as_
 
 DOCS = Path(__file__).parent.parent / "docs"
 WITH_TABLES = ("selection", "collected-data", "results")
-PAGES = [*sorted((DOCS / "methods").glob("*.md")), *(DOCS / f"{name}.md" for name in WITH_TABLES)]
+README = DOCS.parent / "README.md"
+PAGES = [README, *sorted((DOCS / "methods").glob("*.md")), *(DOCS / f"{name}.md" for name in WITH_TABLES)]
 SELECTION = Path(__file__).parent / "results" / "selection.json"
 BENCHMARKS = Path(__file__).parent / "results" / "benchmarks"
 COLLECTED = Path(__file__).parent / "results" / "collected"
@@ -178,6 +179,16 @@ def temperatures(runs: list[dict[str, Any]], scores: dict[str, dict[str, list[An
     return "\n".join(lines)
 
 
+def by_task(learners: list[str], scores: dict[str, dict[str, list[Any]]]) -> str:
+    """Scores of these learners: a row for each task in which all of them have three seeds at least."""
+    lines = [f"| task | {' | '.join(learners)} |", "|---" * (len(learners) + 1) + "|"]
+    for task, row in scores.items():
+        found = [[result["score"] for result in row.get(name, [])] for name in learners]
+        if min(map(len, found)) >= 3:
+            lines.append(f"| {task} | {' | '.join(map(cell, found))} |")
+    return "\n".join(lines)
+
+
 def targets(text: str) -> str:
     """Scores of `tabb benchmark` by task and quality of the target data; the gain on target-only; the verdicts."""
     table: Table = {}
@@ -226,6 +237,8 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         if named.startswith("targets "):
             scored = (BENCHMARKS / named.split()[1] / "scores.csv").read_text(encoding="utf-8")
             return f"{BEGIN.format(named)}\n\n{targets(scored)}\n\n{END}"
+        if named.startswith("by-task "):
+            return f"{BEGIN.format(named)}\n\n{by_task(named.split()[1:], scores)}\n\n{END}"
         if named == "collected":
             return f"{BEGIN.format(named)}\n\n{collected()}\n\n{END}"
         if named.startswith("collected "):
