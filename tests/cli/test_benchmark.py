@@ -72,6 +72,9 @@ def test_methods_with_options() -> None:
     rule, settings = made_of(["tabb", *cells["hopper-morph/none-medium/target-only/seed0"][-1:]])
     assert (rule.name, settings.backbone.temperature) == ("tabb", 0.5)
     assert comparison.learners()["sharp"] == "tabb"
+    few, options = methods_of(["few=tabb --target-rows 50 --rows-seed {seed}"])
+    (cell,) = Comparison((HOPPER,), few, (7,), 9, variants=options).plan()
+    assert cell.arguments[-2:] == ["--rows-seed", "7"]
     assert "- `sharp`: `tabb --rule.temperature 0.3`" in comparison.told_variants()
     assert Comparison(places, ("tabb",), (0,), 9).told_variants() == []
 
@@ -240,7 +243,7 @@ def test_results_of_another_length_are_refused(tmp_path: Path) -> None:
         (["otdf", "--methods", "sharp="], 2, "method sharp: give a learner, then its options: sharp='tabb --rule"),
         (["otdf", "--methods", "a/b=tabb"], 2, "method 'a/b': a name is of letters"),
         (["otdf", "--methods", "tabb=pooled"], 2, "method tabb: is the name of something else than pooled"),
-        (["otdf", "--methods", "a=tabb --seeds 3"], 2, "method a: --seeds is the same for all methods"),
+        (["otdf", "--methods", "a=tabb --seeds 3"], 2, "method a: --seeds cannot differ between methods"),
         (["otdf", "--methods", "a=tabb --rule.temprature 3"], 2, "method a: unknown option --rule.temprature"),
         (["otdf", "--methods", "a=tabb --rule.temperature -3"], 2, "method a: temperature=-3.0"),
         (["otdf", "--methods", "a=tabb 'x"], 2, "cannot be read (No closing quotation)"),

@@ -15,8 +15,8 @@ ALLOWED = ("--rule.", "--backbone.", "--preset", "--normalise", "--source-rows",
 def methods_of(words: Sequence[str], limits: Sequence[str] = ()) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """Names of the methods, and of those with options the learner and its options.
 
-    `words` are learners (RULE or RULE@BACKBONE) or `NAME=LEARNER OPTIONS`; `limits` are the options of every cell.
-    Raises `UsageError` for learners, names and options that cannot be.
+    `words` are learners (RULE or RULE@BACKBONE) or `NAME=LEARNER OPTIONS`, where {seed} is the run's seed; `limits` are
+    the options of every cell. Raises `UsageError` for learners, names and options that cannot be.
     """
     from tabb.commands.learners import learners_of
 
@@ -57,11 +57,14 @@ def _options(name: str, text: str, limits: Sequence[str]) -> tuple[str, ...]:
         raise UsageError(f"method {name}: is the name of something else than {words[0]}; choose another one")
     for word in words[1:]:
         if word.startswith("--") and not word.startswith(ALLOWED):
-            raise UsageError(f"method {name}: {word.partition('=')[0]} is the same for all methods, or none of theirs")
+            raise UsageError(
+                f"method {name}: {word.partition('=')[0]} cannot differ between methods that are compared; "
+                "--rule.*, --backbone.*, --preset, --normalise and the options of rows can"
+            )
         if word.partition("=")[0] in limits:
             raise UsageError(f"method {name}: {word.partition('=')[0]} is given for all methods already")
     try:
-        made_of(words)
+        made_of([word.replace("{seed}", "0") for word in words])
     except UsageError as error:
         raise UsageError(f"method {name}: {error}") from None
     return tuple(words)
