@@ -156,6 +156,7 @@ def test_a_small_ablation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("arguments", "says"),
     [
         (["otdf", "--variants", "magic"], "unknown variant 'magic': use one of default"),
+        (["otdf", "--variants", "a=tabb --rule.temperature 2"], "are compared by `tabb benchmark --methods`"),
         (["otdf", "--variants", "latent", "latent"], "a variant is named twice"),
         (["otdf", "--report"], "no run is finished"),
         (["otdf", "--targets"], "name at least one source quality and one target quality"),

@@ -240,6 +240,8 @@ def test_results_of_another_length_are_refused(tmp_path: Path) -> None:
         (["otdf", "--source-rows", "0"], 2, "--source-rows 0: must be at least 1"),
         (["otdf", "--methods", "tabb", "tabb@iql"], 2, "named twice"),
         (["otdf", "--methods", "sharp=magic"], 2, "unknown rule 'magic'"),
+        (["otdf", "--methods", "tabb --rule.temperature 3"], 2, "a learner with options has a name: sharp='tabb"),
+        (["otdf", "--methods", "sharp = tabb"], 2, "a learner with options has a name"),
         (["otdf", "--methods", "sharp="], 2, "method sharp: give a learner, then its options: sharp='tabb --rule"),
         (["otdf", "--methods", "a/b=tabb"], 2, "method 'a/b': a name is of letters"),
         (["otdf", "--methods", "tabb=pooled"], 2, "method tabb: is the name of something else than pooled"),

@@ -24,7 +24,9 @@ def methods_of(words: Sequence[str], limits: Sequence[str] = ()) -> tuple[tuple[
     variants: dict[str, tuple[str, ...]] = {}
     for word in words:
         name, sign, rest = word.partition("=")
-        if sign and not re.search(r"\s", name):
+        if re.search(r"\s", name):
+            raise UsageError(f"method {word!r}: a learner with options has a name: sharp='tabb --rule.temperature 0.3'")
+        if sign:
             names.append(name)
             variants[name] = _options(name, rest, limits)
             learners = learners_of(variants[name][:1])

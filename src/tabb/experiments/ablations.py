@@ -132,6 +132,8 @@ VARIANTS = {
 def chosen(names: Sequence[str]) -> tuple[Variant, ...]:
     """The variants by name, the default among them; all if none is named. Raises `UsageError` for unknown names."""
     for name in names:
+        if "=" in name:
+            raise UsageError(f"variant {name!r}: settings of your own are compared by `tabb benchmark --methods`")
         if name not in VARIANTS:
             raise UsageError(f"unknown variant {name!r}: {meant(name, VARIANTS)}")
     if len(set(names)) < len(names):
