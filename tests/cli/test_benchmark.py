@@ -245,6 +245,7 @@ def test_results_of_another_length_are_refused(tmp_path: Path) -> None:
         (["otdf", "--methods", "sharp="], 2, "method sharp: give a learner, then its options: sharp='tabb --rule"),
         (["otdf", "--methods", "a/b=tabb"], 2, "method 'a/b': a name is of letters"),
         (["otdf", "--methods", "tabb=pooled"], 2, "method tabb: is the name of something else than pooled"),
+        (["otdf", "--methods", "bosa=bosa@iql"], 2, "method bosa: is the name of something else than bosa@iql"),
         (["otdf", "--methods", "a=tabb --seeds 3"], 2, "method a: --seeds cannot differ between methods"),
         (["otdf", "--methods", "a=tabb --rule.temprature 3"], 2, "method a: unknown option --rule.temprature"),
         (["otdf", "--methods", "a=tabb --rule.temperature -3"], 2, "method a: temperature=-3.0"),

@@ -45,6 +45,7 @@ def _options(name: str, text: str, limits: Sequence[str]) -> tuple[str, ...]:
     """The learner and the options of method `name`, checked as `tabb train` would."""
     from tabb.backbones import BACKBONES
     from tabb.commands.benchmark import made_of
+    from tabb.commands.learners import learners_of
     from tabb.rules import RULES
 
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9._-]*", name):
@@ -55,7 +56,7 @@ def _options(name: str, text: str, limits: Sequence[str]) -> tuple[str, ...]:
         raise UsageError(f"method {name}: {text!r} cannot be read ({error})") from None
     if not words or words[0].startswith("-"):
         raise UsageError(f"method {name}: give a learner, then its options: {name}='tabb --rule.temperature 0.3'")
-    if name in (*RULES, *BACKBONES) and name != words[0].removesuffix("@iql"):
+    if name in (*RULES, *BACKBONES) and name != learners_of(words[:1])[0].name:
         raise UsageError(f"method {name}: is the name of something else than {words[0]}; choose another one")
     for word in words[1:]:
         if word.startswith("--") and not word.startswith(ALLOWED):
