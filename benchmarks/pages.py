@@ -12,10 +12,10 @@ SUITE`, kept in results/collected; imitation by temperature from results/ablatio
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from scores import RESULTS, cell, gathered
 from selection import RANKINGS
 from tabb.backbones import IQL
 from tabb.environments.tasks import ALL_TASKS
-from tabb.experiments.benchmark import BAR, Place, Table, verdicts, verdicts_as_markdown
+from tabb.experiments.benchmark import BAR, SCORES, Place, Table, verdicts, verdicts_as_markdown
+from tabb.experiments.finished import read_scores
 
 DOCS = Path(__file__).parent.parent / "docs"
 WITH_TABLES = ("selection", "collected-data", "results")
@@ -189,12 +190,8 @@ def by_task(learners: list[str], scores: dict[str, dict[str, list[Any]]]) -> str
     return "\n".join(lines)
 
 
-def targets(text: str) -> str:
+def targets(table: Table) -> str:
     """Scores of `tabb benchmark` by task and quality of the target data; the gain on target-only; the verdicts."""
-    table: Table = {}
-    for line in csv.DictReader(text.splitlines()):
-        place = Place(line["task"], line["source"], line["target"])
-        table.setdefault(place, {}).setdefault(line["method"], {})[int(line["seed"])] = float(line["score"])
     qualities = list(dict.fromkeys(place.target for place in table))
     tasks = list(dict.fromkeys(place.task for place in table))
     source = next(iter(table)).source
@@ -206,12 +203,33 @@ def targets(text: str) -> str:
         lines.append(f"| {task} | {' | '.join(cells)} | {cell(list(rows[0].get('source-only', {}).values()))} |")
     gains = []
     for quality in qualities:
-        rows = [row for place, row in table.items() if place.target == quality and {"tabb", BAR} <= set(row)]
-        means = [np.mean(list(row["tabb"].values())) - np.mean(list(row[BAR].values())) for row in rows]
-        gains += ["", f"{np.mean(means):+.1f}, above in {sum(mean > 0 for mean in means)} of {len(means)}"]
+        gains += ["", _gain_on_bar((row for place, row in table.items() if place.target == quality), "tabb")]
     lines.append(f"| *tabb less target-only* | {' | '.join(gains)} | |")
     methods = ("tabb", BAR, "source-only")
     return "\n".join(lines) + "\n\n" + verdicts_as_markdown(verdicts(table, methods, "tabb"), "tabb")
+
+
+def side_by_side(tables: Sequence[Table]) -> str:
+    """Scores of `tabb benchmark` by task and quality of the target data: a column for each method of all the files.
+
+    Rows are those of the first file. Below them the mean gain of each method on target-only, over rows that have both.
+    """
+    table = {place: {name: runs for one in tables for name, runs in one.get(place, {}).items()} for place in tables[0]}
+    names = list(dict.fromkeys(name for one in reversed(tables) for row in one.values() for name in row))
+    names = [name for name in names if any(name in row for row in table.values())]
+    lines = [f"| task | target data | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for place, row in table.items():
+        told = " | ".join(cell(list(row.get(name, {}).values())) for name in names)
+        lines.append(f"| {place.task} | {place.target} | {told} |")
+    gains = ["" if name == BAR else _gain_on_bar(table.values(), name) for name in names]
+    return "\n".join([*lines, f"| *less target-only* | | {' | '.join(gains)} |"])
+
+
+def _gain_on_bar(rows: Iterable[Mapping[str, dict[int, float]]], name: str) -> str:
+    """The mean difference of a method's means to target-only's, over the rows that have both."""
+    both = [(row[name], row[BAR]) for row in rows if {name, BAR} <= set(row)]
+    means = [np.mean(list(ours.values())) - np.mean(list(bar.values())) for ours, bar in both]
+    return f"{np.mean(means):+.1f}, above in {sum(mean > 0 for mean in means)} of {len(means)}" if means else "-"
 
 
 def _cost(found: dict[str, Any] | None) -> list[str]:
@@ -235,8 +253,11 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
             runs = json.loads(TEMPERATURES.read_text())["runs"]
             return f"{BEGIN.format(named)}\n\n{temperatures(runs, scores)}\n\n{END}"
         if named.startswith("targets "):
-            scored = (BENCHMARKS / named.split()[1] / "scores.csv").read_text(encoding="utf-8")
+            scored = read_scores(BENCHMARKS / named.split()[1] / SCORES)
             return f"{BEGIN.format(named)}\n\n{targets(scored)}\n\n{END}"
+        if named.startswith("side-by-side "):
+            told = side_by_side([read_scores(BENCHMARKS / name / SCORES) for name in named.split()[1:]])
+            return f"{BEGIN.format(named)}\n\n{told}\n\n{END}"
         if named.startswith("by-task "):
             return f"{BEGIN.format(named)}\n\n{by_task(named.split()[1:], scores)}\n\n{END}"
         if named == "collected":

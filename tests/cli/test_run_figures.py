@@ -12,7 +12,7 @@ from tabb.cli import main
 from tabb.data.catalogue import find
 from tabb.errors import RunError
 from tabb.evaluation.statistics import mean_interval
-from tabb.experiments.benchmark import Comparison, Place, gather
+from tabb.experiments.benchmark import Comparison, Place, as_csv, gather
 from tabb.experiments.finished import (
     grids_as_markdown,
     intensity_lines,
@@ -21,6 +21,7 @@ from tabb.experiments.finished import (
     methods_of,
     quality_grids,
     read_cells,
+    read_scores,
     same_physics,
 )
 from tabb.training.folder import RunFolder, write_json
@@ -134,6 +135,46 @@ def test_pictures(qualities: Path, levels: Path, capsys: pytest.CaptureFixture[s
     assert main(["figure", "quality", str(qualities)]) == 0
     assert f"picture: {qualities / 'quality-hopper.png'}" in capsys.readouterr().out
     assert (qualities / "quality-hopper.png").stat().st_size > 5_000
+
+
+def test_a_report_without_its_runs_is_drawn_from_its_scores(
+    qualities: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, kept = read_cells(qualities), tmp_path / "kept"
+    kept.mkdir()
+    (kept / "scores.csv").write_text(as_csv(table))
+    assert read_cells(kept) == read_scores(kept / "scores.csv") == table
+    assert main(["figure", "quality", str(kept)]) == 0
+    assert "| hopper | `pooled` | expert to medium | 55.0 | +25.0 |" in capsys.readouterr().out
+    assert (kept / "quality-hopper.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ([], "holds no score"),
+        (["hopper-morph,medium,medium,tabb,0"], "line 2: 'hopper-morph,medium,medium,tabb,0' is no score"),
+        (["hopper-morph,medium,medium,tabb,0,1.5,2"], "line 2: .* is no score"),
+        (["hopper-morph,medium,medium,tabb,0,nan"], "line 2: .* is no score"),
+        (["hoper,medium,medium,tabb,0,1.5"], "line 2: .* is no score of a task"),
+        (["hopper-morph,medium,medium,tabb,0,1.5"] * 2, "line 3: seed 0 of tabb is there twice for hopper-morph"),
+    ],
+)
+def test_scores_that_are_none_are_refused(tmp_path: Path, lines: list[str], told: str) -> None:
+    file = tmp_path / "scores.csv"
+    file.write_text("\n".join(["task,source,target,method,seed,score", *lines]))
+    with pytest.raises(RunError, match=told):
+        read_scores(file)
+
+
+def test_another_table_is_not_taken_for_scores(tmp_path: Path) -> None:
+    file = tmp_path / "scores.csv"
+    for content in (b"", b"a,b\n1,2\n", b"\xff\xfe"):
+        file.write_bytes(content)
+        with pytest.raises(RunError, match=r"does not begin with task,source,|cannot be read"):
+            read_cells(tmp_path)
+    with pytest.raises(RunError, match="cannot be read"):
+        read_scores(tmp_path / "none.csv")
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from tabb.commands.benchmark import Grid, comparison_of, finished
 from tabb.commands.options import parse
 from tabb.errors import UsageError
 from tabb.experiments.ablations import as_markdown, chosen, summary, variants_told
-from tabb.experiments.benchmark import Comparison, Table, as_csv
+from tabb.experiments.benchmark import SCORES, Comparison, Table, as_csv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _report(
             "",
         ]
     )
-    for name, content in (("report.md", text), ("scores.csv", as_csv(table))):
+    for name, content in (("report.md", text), (SCORES, as_csv(table))):
         with atomic(root / name) as part:
             part.write_text(content, encoding="utf-8")
     write_json(root / "ablations.json", found)

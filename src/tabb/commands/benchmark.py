@@ -196,7 +196,7 @@ def _report(comparison: Comparison, table: Table, root: Path, options: Options) 
     """Print the tables, and write them with the figures."""
     from tabb.data.storage import atomic
     from tabb.evaluation.figures import interval_bars, profiles
-    from tabb.experiments.benchmark import as_csv, as_markdown, scores_of, verdicts, verdicts_as_markdown
+    from tabb.experiments.benchmark import SCORES, as_csv, as_markdown, scores_of, verdicts, verdicts_as_markdown
     from tabb.training.folder import write_json
 
     ours = comparison.methods[0]
@@ -220,7 +220,7 @@ def _report(comparison: Comparison, table: Table, root: Path, options: Options) 
             "",
         ]
     )
-    for name, content in (("report.md", text), ("scores.csv", as_csv(table))):
+    for name, content in (("report.md", text), (SCORES, as_csv(table))):
         with atomic(root / name) as part:
             part.write_text(content, encoding="utf-8")
     write_json(root / "verdicts.json", found)

@@ -127,7 +127,7 @@ class RunsOptions:
     """Which runs to draw."""
 
     runs: Annotated[Path, tyro.conf.Positional]
-    """folder of `tabb benchmark`; what is finished there is drawn"""
+    """folder of `tabb benchmark`, or its report's with scores.csv alone; what is finished there is drawn"""
     methods: tuple[str, ...] = ()
     """methods to draw, as `tabb benchmark` took them; all that are there if none is named"""
     out: Path | None = None

@@ -35,6 +35,9 @@ BUDGETS = {"paper": (1_000_000, 5), "short": (100_000, 3), "smoke": (2_000, 1)}
 """updates and seeds"""
 BAR = "target-only"
 """what a method must beat to have transferred anything"""
+SCORES = "scores.csv"
+"""the file of a report that has every score, a line per run"""
+CSV_COLUMNS = ("task", "source", "target", "method", "seed", "score")
 NONE = "none"
 """in the name of a cell's folder the quality of a domain of which its method draws no rows"""
 
@@ -190,7 +193,7 @@ def as_csv(table: Table) -> str:
     """One line per run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["task", "source", "target", "method", "seed", "score"])
+    writer.writerow(CSV_COLUMNS)
     for place, row in table.items():
         for method, scores in row.items():
             writer.writerows([*place, method, seed, f"{score:.4f}"] for seed, score in scores.items())

@@ -1,10 +1,13 @@
 """Figures of runs that `tabb benchmark` has finished: qualities of data, intensity of a shift (TABB, Figure 2).
 
-A folder of cells `<task>/<source>-<target>/<method>/seed<k>` is read whole; nothing is trained.
+A folder of cells `<task>/<source>-<target>/<method>/seed<k>` is read whole, or the scores.csv of its report where the
+cells are not kept; nothing is trained.
 """
 
 from __future__ import annotations
 
+import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,14 +18,15 @@ from numpy.typing import NDArray
 from tabb.environments.tasks import ALL_TASKS, SAME_PHYSICS
 from tabb.errors import RunError
 from tabb.evaluation.statistics import Estimate, mean_interval
-from tabb.experiments.benchmark import BAR, NONE, Place, Table
+from tabb.experiments.benchmark import BAR, CSV_COLUMNS, NONE, SCORES, Place, Table
 from tabb.training.folder import read_json
 
 
 def read_cells(root: Path) -> Table:
     """Scores of all finished cells below `root`; a method that draws no rows of a domain counts for all its qualities.
 
-    Raises `RunError` where there are none, or runs of different length, which cannot be compared.
+    Where there is no cell, those of its scores.csv. Raises `RunError` where there is neither, or runs of different
+    length, which cannot be compared.
     """
     table: Table = {}
     lengths: dict[int, Path] = {}
@@ -40,12 +44,43 @@ def read_cells(root: Path) -> Table:
         lengths.setdefault(updates, file)
         place = Place(task, *qualities.split("-", 1))
         table.setdefault(place, {}).setdefault(method, {})[int(seed.removeprefix("seed"))] = float(score)
+    if not table and (root / SCORES).is_file():
+        return read_scores(root / SCORES)
     if not table:
-        raise RunError(f"{root}: holds no finished cells of `tabb benchmark` (task/source-target/method/seed0/...)")
+        raise RunError(
+            f"{root}: holds no finished cells of `tabb benchmark` (task/source-target/method/seed0/...) and no {SCORES}"
+        )
     if len(lengths) > 1:
         (one, here), (other, there) = list(lengths.items())[:2]
         raise RunError(f"{there}: is a run of {other:,} updates, but {here} of {one:,}; they cannot be compared")
     return _spread(table)
+
+
+def read_scores(file: Path) -> Table:
+    """The scores.csv of a report, read back. Raises `RunError` for a file that is none, with its bad line."""
+    try:
+        lines = list(csv.reader(file.read_text(encoding="utf-8").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RunError(f"{file}: cannot be read ({error}); write it again with `tabb benchmark ... --report`") from None
+    if not lines or lines[0] != list(CSV_COLUMNS):
+        raise RunError(f"{file}: does not begin with {','.join(CSV_COLUMNS)}; it is no scores.csv of `tabb benchmark`")
+    table: Table = {}
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            task, source, target, method, seed, score = line[0], line[1], line[2], line[3], int(line[4]), float(line[5])
+            if len(line) != len(CSV_COLUMNS) or task not in ALL_TASKS or not math.isfinite(score):
+                raise ValueError(line)
+        except (ValueError, IndexError):
+            raise RunError(
+                f"{file}, line {number}: {','.join(line)!r} is no score of a task (see `tabb tasks`)"
+            ) from None
+        scores = table.setdefault(Place(task, source, target), {}).setdefault(method, {})
+        if seed in scores:
+            raise RunError(f"{file}, line {number}: seed {seed} of {method} is there twice for {task}; remove one")
+        scores[seed] = score
+    if not table:
+        raise RunError(f"{file}: holds no score; finish the benchmark first")
+    return table
 
 
 def _spread(table: Table) -> Table:
