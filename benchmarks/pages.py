@@ -6,7 +6,7 @@
 Scores come from results/scores (`scores.py --gather`), costs from results/costs-cpu.json (`costs.py --json`), rankings
 of policies from results/selection.json (`selection.py --json`), collected data sets from the manifests of `tabb collect
 SUITE`, kept in results/collected; imitation by temperature from results/ablations/imitation-temperature.json
-(`curves.py --json`); whole comparisons from the scores.csv of `tabb benchmark`, kept in results/benchmarks.
+(`curves.py --json`); whole comparisons and oracle errors as comparison_tables.py says.
 """
 
 from __future__ import annotations
@@ -15,19 +15,17 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).parent))
 
+from comparison_tables import oracle, side_by_side, targets
 from scores import RESULTS, cell, gathered
 from selection import RANKINGS
 from tabb.backbones import IQL
 from tabb.environments.tasks import ALL_TASKS
-from tabb.experiments.benchmark import BAR, SCORES, Place, Table, verdicts, verdicts_as_markdown
+from tabb.experiments.benchmark import SCORES
 from tabb.experiments.finished import read_scores
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -167,8 +165,8 @@ def temperatures(runs: list[dict[str, Any]], scores: dict[str, dict[str, list[An
         rows.setdefault((*key, quality), {}).setdefault(name, []).append(sum(last) / len(last))
     for task in {key[0] for key in rows if key[2] == FULL_LENGTH}:
         for name, results in scores[task].items():
-            key = (task, DEFAULT_BETA, FULL_LENGTH, "medium")
-            rows.setdefault(key, {})[name] = [result["score"] for result in results]
+            place = (task, DEFAULT_BETA, FULL_LENGTH, "medium")
+            rows.setdefault(place, {})[name] = [result["score"] for result in results]
     shown = ("source-only", "pooled", f"tabb{IMITATING}", "tabb", "target-only")
     lines = [f"| task | source | β | updates | {' | '.join(shown)} |"]
     lines.append("|---" * (len(shown) + 4) + "|")
@@ -190,48 +188,6 @@ def by_task(learners: list[str], scores: dict[str, dict[str, list[Any]]]) -> str
     return "\n".join(lines)
 
 
-def targets(table: Table) -> str:
-    """Scores of `tabb benchmark` by task and quality of the target data; the gain on target-only; the verdicts."""
-    qualities = list(dict.fromkeys(place.target for place in table))
-    tasks = list(dict.fromkeys(place.task for place in table))
-    source = next(iter(table)).source
-    heads = [f"{quality}: {name}" for quality in qualities for name in (BAR, "tabb")] + ["source-only"]
-    lines = [f"| task | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for task in tasks:
-        rows = [table.get(Place(task, source, quality), {}) for quality in qualities]
-        cells = [cell(list(row.get(name, {}).values())) for row in rows for name in (BAR, "tabb")]
-        lines.append(f"| {task} | {' | '.join(cells)} | {cell(list(rows[0].get('source-only', {}).values()))} |")
-    gains = []
-    for quality in qualities:
-        gains += ["", _gain_on_bar((row for place, row in table.items() if place.target == quality), "tabb")]
-    lines.append(f"| *tabb less target-only* | {' | '.join(gains)} | |")
-    methods = ("tabb", BAR, "source-only")
-    return "\n".join(lines) + "\n\n" + verdicts_as_markdown(verdicts(table, methods, "tabb"), "tabb")
-
-
-def side_by_side(tables: Sequence[Table]) -> str:
-    """Scores of `tabb benchmark` by task and quality of the target data: a column for each method of all the files.
-
-    Rows are those of the first file. Below them the mean gain of each method on target-only, over rows that have both.
-    """
-    table = {place: {name: runs for one in tables for name, runs in one.get(place, {}).items()} for place in tables[0]}
-    names = list(dict.fromkeys(name for one in reversed(tables) for row in one.values() for name in row))
-    names = [name for name in names if any(name in row for row in table.values())]
-    lines = [f"| task | target data | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
-    for place, row in table.items():
-        told = " | ".join(cell(list(row.get(name, {}).values())) for name in names)
-        lines.append(f"| {place.task} | {place.target} | {told} |")
-    gains = ["" if name == BAR else _gain_on_bar(table.values(), name) for name in names]
-    return "\n".join([*lines, f"| *less target-only* | | {' | '.join(gains)} |"])
-
-
-def _gain_on_bar(rows: Iterable[Mapping[str, dict[int, float]]], name: str) -> str:
-    """The mean difference of a method's means to target-only's, over the rows that have both."""
-    both = [(row[name], row[BAR]) for row in rows if {name, BAR} <= set(row)]
-    means = [np.mean(list(ours.values())) - np.mean(list(bar.values())) for ours, bar in both]
-    return f"{np.mean(means):+.1f}, above in {sum(mean > 0 for mean in means)} of {len(means)}" if means else "-"
-
-
 def _cost(found: dict[str, Any] | None) -> list[str]:
     if found is None:
         return ["-", "-", "-"]
@@ -249,6 +205,8 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         named = match[1].strip()
         if named == "selection":
             return f"{BEGIN.format(named)}\n\n{selection(json.loads(SELECTION.read_text()))}\n\n{END}"
+        if named == "oracle":
+            return f"{BEGIN.format(named)}\n\n{oracle()}\n\n{END}"
         if named == "temperatures":
             runs = json.loads(TEMPERATURES.read_text())["runs"]
             return f"{BEGIN.format(named)}\n\n{temperatures(runs, scores)}\n\n{END}"

@@ -1,0 +1,104 @@
+"""Tables of whole comparisons in the pages of docs, from committed results: `python benchmarks/pages.py` writes them.
+
+Scores come from the scores.csv of `tabb benchmark`, kept in results/benchmarks, rank correlations with the oracle
+Bellman error from the cells of `tabb figure oracle`, kept in results/oracle and results/oracle-agreed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from scores import cell
+from tabb.environments.tasks import ALL_TASKS
+from tabb.experiments.benchmark import BAR, Place, Table, verdicts, verdicts_as_markdown
+
+ORACLE = Path(__file__).parent / "results"
+SIMULATED = "true one-step error (needs the simulator)"
+ORACLE_ROWS = {
+    "TBM⁺, predictor `agreed`": ("oracle-agreed", "tbm+"),
+    "TBM⁺, predictor `residual` (default)": ("oracle", "tbm+"),
+    "DARA's classifiers": ("oracle", "dara"),
+    "IGDF's encoders": ("oracle", "igdf"),
+    "nearest neighbour": ("oracle", "nearest"),
+    SIMULATED: ("oracle", "one-step"),
+}
+"""rankings of the table of oracle Bellman errors: folder of results, and name there"""
+
+
+def oracle() -> str:
+    """Rank correlations with the oracle Bellman error: a row for each ranking, means over seeds of V, the best bold."""
+    found: dict[str, dict[str, dict[int, float]]] = {name: {} for name in ORACLE_ROWS}
+    for name, (folder, key) in ORACLE_ROWS.items():
+        for file in sorted((ORACLE / folder).glob("*-seed*.json")):
+            one = json.loads(file.read_text(encoding="utf-8"))
+            found[name].setdefault(one["task"], {})[one["seed"]] = one["rank_correlation"][key]
+    tasks = sorted(next(iter(found.values())), key=list(ALL_TASKS).index)
+    means = {name: [float(np.mean(list(row[task].values()))) for task in tasks] for name, row in found.items()}
+    known = np.array([row for name, row in means.items() if name != SIMULATED])
+    best = [*known.max(axis=0), known.mean(axis=1).max()]
+    lines = [
+        f"| ranking | {' | '.join(map(_short, tasks))} | mean | mean of each seed |",
+        "|---" * (len(tasks) + 3) + "|",
+    ]
+    for name, row in means.items():
+        cells = [
+            f"**{value:.2f}**" if name != SIMULATED and f"{value:.2f}" == f"{top:.2f}" else f"{value:.2f}"
+            for value, top in zip([*row, float(np.mean(row))], best, strict=True)
+        ]
+        whole = sorted(set.intersection(*(set(found[name][task]) for task in tasks)))
+        seeds = ", ".join(f"{np.mean([found[name][task][seed] for task in tasks]):.2f}" for seed in whole)
+        lines.append(f"| {name} | {' | '.join(cells)} | {seeds} |")
+    counts = [len(found[next(iter(found))][task]) for task in tasks]
+    return "\n".join([*lines, f"| *seeds of V* | {' | '.join(map(str, counts))} | | |"])
+
+
+def _short(task: str) -> str:
+    """A task's name in a narrow column."""
+    short = {"hopper": "hop", "halfcheetah": "hc", "walker2d": "walk", "gravity": "grav", "kinematic": "kin"}
+    return " ".join(short.get(part, part) for part in task.removesuffix("-0.5").split("-"))
+
+
+def targets(table: Table) -> str:
+    """Scores of `tabb benchmark` by task and quality of the target data; the gain on target-only; the verdicts."""
+    qualities = list(dict.fromkeys(place.target for place in table))
+    tasks = list(dict.fromkeys(place.task for place in table))
+    source = next(iter(table)).source
+    heads = [f"{quality}: {name}" for quality in qualities for name in (BAR, "tabb")] + ["source-only"]
+    lines = [f"| task | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for task in tasks:
+        rows = [table.get(Place(task, source, quality), {}) for quality in qualities]
+        cells = [cell(list(row.get(name, {}).values())) for row in rows for name in (BAR, "tabb")]
+        lines.append(f"| {task} | {' | '.join(cells)} | {cell(list(rows[0].get('source-only', {}).values()))} |")
+    gains = []
+    for quality in qualities:
+        gains += ["", _gain_on_bar((row for place, row in table.items() if place.target == quality), "tabb")]
+    lines.append(f"| *tabb less target-only* | {' | '.join(gains)} | |")
+    methods = ("tabb", BAR, "source-only")
+    return "\n".join(lines) + "\n\n" + verdicts_as_markdown(verdicts(table, methods, "tabb"), "tabb")
+
+
+def side_by_side(tables: Sequence[Table]) -> str:
+    """Scores of `tabb benchmark` by task and quality of the target data: a column for each method of all the files.
+
+    Rows are those of the first file. Below them the mean gain of each method on target-only, over rows that have both.
+    """
+    table = {place: {name: runs for one in tables for name, runs in one.get(place, {}).items()} for place in tables[0]}
+    names = list(dict.fromkeys(name for one in reversed(tables) for row in one.values() for name in row))
+    names = [name for name in names if any(name in row for row in table.values())]
+    lines = [f"| task | target data | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for place, row in table.items():
+        told = " | ".join(cell(list(row.get(name, {}).values())) for name in names)
+        lines.append(f"| {place.task} | {place.target} | {told} |")
+    gains = ["" if name == BAR else _gain_on_bar(table.values(), name) for name in names]
+    return "\n".join([*lines, f"| *less target-only* | | {' | '.join(gains)} |"])
+
+
+def _gain_on_bar(rows: Iterable[Mapping[str, dict[int, float]]], name: str) -> str:
+    """The mean difference of a method's means to target-only's, over the rows that have both."""
+    both = [(row[name], row[BAR]) for row in rows if {name, BAR} <= set(row)]
+    means = [np.mean(list(ours.values())) - np.mean(list(bar.values())) for ours, bar in both]
+    return f"{np.mean(means):+.1f}, above in {sum(mean > 0 for mean in means)} of {len(means)}" if means else "-"
