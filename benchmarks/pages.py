@@ -164,7 +164,7 @@ def temperatures(runs: list[dict[str, Any]], scores: dict[str, dict[str, list[An
         last = [point["score"] for point in run["points"][-3:]]
         rows.setdefault((*key, quality), {}).setdefault(name, []).append(sum(last) / len(last))
     for task in {key[0] for key in rows if key[2] == FULL_LENGTH}:
-        for name, results in scores[task].items():
+        for name, results in scores.get(task, {}).items():
             place = (task, DEFAULT_BETA, FULL_LENGTH, "medium")
             rows.setdefault(place, {})[name] = [result["score"] for result in results]
     shown = ("source-only", "pooled", f"tabb{IMITATING}", "tabb", "target-only")
