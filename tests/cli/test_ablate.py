@@ -62,6 +62,8 @@ def test_variants_are_what_they_are_called() -> None:
     assert [parsed(name)[1].backbone.extraction for name in ("climb", "target-only-climb", "default")] == [
         *("improvement", "improvement", "imitation")
     ]
+    assert parsed("climb-c-inf")[0].temperature == float("inf")
+    assert parsed("climb-similarity")[0].weigh_by == "similarity"
     softer = [name for name in VARIANTS if parsed(name)[1].backbone.temperature == 0.5]
     assert softer == ["soft", *(f"soft-{name}" for name in ("imitate", "pooled", "source-only", "target-only"))]
     assert all(VARIANTS[name].against == name.removeprefix("soft-") for name in softer[1:])

@@ -88,6 +88,18 @@ VARIANTS = {
             "the same without source data",
             "climb",
         ),
+        Variant(
+            "climb-c-inf",
+            "tabb --rule.temperature inf --backbone.extraction improvement",
+            "climb, all source rows weigh 1 in critic and value",
+            "climb",
+        ),
+        Variant(
+            "climb-similarity",
+            "tabb --rule.weigh-by similarity --backbone.extraction improvement",
+            "climb, weights by distance to the target rows",
+            "climb",
+        ),
         # How sharply the policy prefers the better actions: with β = 3 it picks up the noise of noisy experts.
         Variant("soft", "tabb --backbone.temperature 0.5", "the policy's β is 0.5"),
         Variant(
