@@ -17,3 +17,5 @@ def test_qualities():
     assert best == Kept(40, 76, 4)  # 80 was luck
     assert sorted(asked) == [2, 3, 4, 7]
     assert half_as_good(kept, best, more) == Kept(10, 42, 1)  # of 40, 45, 30 and 50 nearest to 38
+    # Where that one stands still: of 45, 50, 30 and 20, which come to 30, 55, 33 and 9.
+    assert half_as_good(kept, best, more, lambda policy: policy != 1) == Kept(50, 33, 5)

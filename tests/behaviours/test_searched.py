@@ -6,7 +6,7 @@ import pytest
 from tabb.behaviours.cloned import blank
 from tabb.behaviours.kept import LAST_EPISODES, Kept
 from tabb.behaviours.random_search import last_layer, with_last_layer
-from tabb.behaviours.searched import AHEAD, NEAR, begins_with, chosen, depends_on, scored, settings_of
+from tabb.behaviours.searched import AHEAD, NEAR, begins_with, chosen, depends_on, moving, scored, settings_of
 from tabb.behaviours.suite import Recipe
 from tabb.behaviours.worsened import worsened
 from tabb.environments.tasks import get_task
@@ -42,11 +42,11 @@ def practised(tmp_path, monkeypatch):
     return keep
 
 
-def _standing(still=1.0):
-    """A policy that leans against falling for a while, `still` of it."""
+def _standing(seed=3):
+    """A policy that leans for a while: with seed 3 against falling, with 4 backwards, with 0 and 6 forwards."""
     policy = blank(TASK.observation_size, TASK.action_size)
-    generator = np.random.default_rng(3)
-    return with_last_layer(policy, still * 0.3 * generator.standard_normal(last_layer(policy).shape).astype(np.float32))
+    generator = np.random.default_rng(seed)
+    return with_last_layer(policy, 0.3 * generator.standard_normal(last_layer(policy).shape).astype(np.float32))
 
 
 def test_where_none_is_half_as_good_the_best_is_worsened(practised):
@@ -75,6 +75,18 @@ def test_where_one_is_half_as_good_it_is_taken(practised):
     assert medium.about["policy"] == "practice/hopper-morph/1.npz"
     assert medium.about["kept_score"] == pytest.approx(scores[1], abs=0.01)
     assert not (out / "practice" / TASK.name / "medium.npz").exists()
+
+
+def test_half_as_good_by_being_alive_alone_is_not_medium(practised):
+    """Nearest to half the score is a policy that is paid for staying up and gets nowhere."""
+    best, backwards, forwards = (_standing(seed) for seed in (6, 4, 0))
+    out, (good, one, other) = practised(best, backwards, forwards)
+    assert abs(one - good / 2) < abs(other - good / 2) <= NEAR * good
+    assert [moving(TASK, RECIPE, best)(policy) for policy in (best, backwards, forwards)] == [True, False, True]
+    assert chosen(out, TASK, "medium", RECIPE, print).about["policy"] == "practice/hopper-morph/2.npz"
+    # Where the best gets nowhere either, half its score is all that can be asked.
+    assert moving(TASK, RECIPE, backwards)(forwards)
+    assert moving(TASK, RECIPE, _standing(3))(backwards)
 
 
 def test_a_search_begins_with_what_is_far_better_in_the_shift():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from tabb.policy import Policy
@@ -43,12 +44,19 @@ def best_of(kept: Sequence[Kept], again: Callable[[Policy], float]) -> Kept:
     return max((one._replace(score=again(one.policy)) for one in finalists), key=lambda one: one.score)
 
 
-def half_as_good(kept: Sequence[Kept], best: Kept, again: Callable[[Policy], float]) -> Kept:
+def half_as_good(
+    kept: Sequence[Kept],
+    best: Kept,
+    again: Callable[[Policy], float],
+    moves: Callable[[Policy], bool] = lambda policy: True,
+) -> Kept:
     """The policy whose score is nearest to half that of the best (0: a random policy's), quality `medium`.
 
-    The `FINALISTS` that come nearest are scored once more, as in `best_of`.
+    Of those that `moves` accepts, which must be one at least, the `FINALISTS` that come nearest are scored once more,
+    as in `best_of`.
     """
     wanted = best.score / 2
-    finalists = sorted(kept, key=lambda one: abs(one.score - wanted))[:FINALISTS]
+    nearest = sorted(kept, key=lambda one: abs(one.score - wanted))
+    finalists = islice((one for one in nearest if moves(one.policy)), FINALISTS)
     rescored = [one._replace(score=again(one.policy)) for one in finalists]
     return min(rescored, key=lambda one: abs(one.score - wanted))

@@ -24,7 +24,8 @@ from tabb.behaviours.random_search import RandomSearch, search
 from tabb.behaviours.suite import Recipe, base_of
 from tabb.behaviours.worsened import worsened
 from tabb.environments.lanes import Lanes, lanes_of
-from tabb.environments.rollout import rollout
+from tabb.environments.robots import make_robot
+from tabb.environments.rollout import Act, rollout
 from tabb.environments.tasks import Task
 from tabb.errors import RunError
 from tabb.policy import Policy
@@ -38,6 +39,9 @@ AHEAD = 10.0
 """By how much a clone must be better in the shift than the best policy of the unshifted robot to begin in its place."""
 NEAR = 0.2
 """How far from half the best score, as a part of the best score, a medium policy may be."""
+MOVES = 0.1
+"""Part of what the best policy is paid beyond being alive that a medium policy must be paid, too. Where the expert is
+weak, half its score is what a robot gets that only stands, whose data teach nothing about the task."""
 MADE = "medium"
 """File of a policy that the search did not keep."""
 
@@ -55,16 +59,24 @@ def chosen(out: Path, task: Task, quality: str, recipe: Recipe, say: Say) -> Cho
     kept, best, about = in_task(out, task, recipe, say)
     if quality == "expert":
         return _told(task, kept, best, best, about)
-    again = scored(task, recipe, LAST_EPISODES, 1_000)
-    taken = half_as_good(kept, best, again)
-    if _off(taken, best):
-        worse = worsened(best, scored(task, recipe, EPISODES, 0), recipe.seed)
-        taken = min(taken, half_as_good(worse, best, again), key=lambda one: abs(one.score - best.score / 2))
-    if _off(taken, best):
-        say(f"{task.name}: no policy near half of {best.score:.1f}; medium has {taken.score:.1f}")
+    taken = _medium(task, kept, best, recipe, say)
     if _place(taken, kept) == MADE:
         taken.policy.save(out / "practice" / task.name / f"{MADE}.npz")
     return _told(task, kept, best, taken, about)
+
+
+def _medium(task: Task, kept: list[Kept], best: Kept, recipe: Recipe, say: Say) -> Kept:
+    """The policy that moves and is nearest to half as good as the best: of those kept, or the best one worsened."""
+    again = scored(task, recipe, LAST_EPISODES, 1_000)
+    moves = moving(task, recipe, best.policy)
+    taken = half_as_good(kept, best, again, moves)
+    if _off(taken, best):
+        worse = worsened(best, scored(task, recipe, EPISODES, 0), recipe.seed)
+        other = half_as_good([best, *worse], best, again, moves)
+        taken = min(taken, other, key=lambda one: abs(one.score - best.score / 2))
+    if _off(taken, best):
+        say(f"{task.name}: no policy near half of {best.score:.1f}; medium has {taken.score:.1f}")
+    return taken
 
 
 def _place(taken: Kept, kept: list[Kept]) -> str:
@@ -154,13 +166,36 @@ def scored(task: Task, recipe: Recipe, episodes: int, seed: int) -> Callable[[Po
     """Mean normalised score of a policy, with the noise that the data will be collected with."""
 
     def score(policy: Policy) -> float:
-        def act(seen: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
-            action = policy.act(seen)
-            return action + recipe.noise * generator.standard_normal(action.shape, np.float32)
-
-        return float(rollout(act, task, episodes, seed, engine=recipe.engine).scores.mean())
+        return float(rollout(noisy(policy, recipe.noise), task, episodes, seed, engine=recipe.engine).scores.mean())
 
     return score
+
+
+def noisy(policy: Policy, noise: float) -> Act:
+    """The policy with Gaussian noise of that standard deviation on its actions."""
+
+    def act(seen: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
+        action = policy.act(seen)
+        return action + noise * generator.standard_normal(action.shape, np.float32)
+
+    return act
+
+
+def moving(task: Task, recipe: Recipe, best: Policy) -> Callable[[Policy], bool]:
+    """Whether a policy moves on: is paid `MOVES` of what `best` is, less the reward for being alive.
+
+    Every policy does where `best` itself is paid nothing beyond that reward.
+    """
+    robot = make_robot(task, recipe.engine)
+    alive = float(getattr(robot, "_healthy_reward", 0.0))  # halfcheetah has none
+    robot.close()
+
+    def paid(policy: Policy) -> float:
+        seen = rollout(noisy(policy, recipe.noise), task, EPISODES, 0, engine=recipe.engine)
+        return float((seen.returns - alive * seen.lengths).mean())
+
+    least = MOVES * paid(best)
+    return lambda policy: least <= 0 or paid(policy) >= least
 
 
 def _before(out: Path, task: Task, recipe: Recipe, say: Say) -> tuple[list[Policy], int, dict[str, Any]]:

@@ -33,7 +33,8 @@ class Options(Recipe):
     tasks: tuple[str, ...] = ()
     """tasks of the suite; all if none is named"""
     qualities: tuple[str, ...] = ("medium", "expert")
-    """expert: the best policy of the search; medium: the one nearest to half its score (mazes have `diverse` alone)"""
+    """expert: the best policy of the search; medium: one that moves and is nearest to half its score (mazes have
+    `diverse` alone)"""
     rows: int = 5_000
     """transitions of a target data set"""
     source_rows: int = 100_000
