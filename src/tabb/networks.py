@@ -19,7 +19,21 @@ from numpy.typing import NDArray
 
 M = TypeVar("M", bound=eqx.Module)
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "elu": jax.nn.elu, "swish": jax.nn.swish}
+
+def normed_relu(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+    """ReLU of a layer whose units were given mean 0 and variance 1, row by row (layer normalisation).
+
+    Without a gain of its own for each unit, which the next layer's weights can give.
+    """
+    return jax.nn.relu(jax.nn.standardize(x, axis=-1, epsilon=1e-5))
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu,
+    "normed-relu": normed_relu,
+    "elu": jax.nn.elu,
+    "swish": jax.nn.swish,
+}
 
 
 class MLP(eqx.Module):
@@ -71,10 +85,10 @@ class Twin(eqx.Module):
         return jnp.stack([self.first(x)[..., 0], self.second(x)[..., 0]])
 
 
-def twin(key: PRNGKeyArray, sizes: Sequence[int]) -> Twin:
+def twin(key: PRNGKeyArray, sizes: Sequence[int], activation: str = "relu") -> Twin:
     """Two fresh MLPs of the same sizes."""
     first, second = jax.random.split(key)
-    return Twin(mlp(first, sizes), mlp(second, sizes))
+    return Twin(mlp(first, sizes, activation), mlp(second, sizes, activation))
 
 
 class Normaliser(eqx.Module):

@@ -56,6 +56,25 @@ def test_tabb_learns_from_source_states_where_the_critics_bootstrap_from_the_pol
     assert Learner(TD3BC(), TABB(imitate_source=0.5), 1).rule.imitate_source == 0.5
 
 
+@pytest.mark.parametrize("backbone", [IQL(**SMALL), SMALLS["td3-bc"], SMALLS["cql"]], ids=lambda one: one.name)
+def test_layer_norm_is_of_values_alone_and_keeps_them_down_off_the_data(backbone, prepared, sizes):
+    """Far from any row a plain critic grows with the distance, a normed one cannot."""
+    models, data = prepared
+    far = 1e4 * jnp.ones((1, sizes.observation + sizes.action))
+
+    def values(layer_norm):
+        learner = Learner(dataclasses.replace(backbone, layer_norm=layer_norm), Pooled(), 8)
+        state = learner.init(sizes, jax.random.key(1))
+        state, _ = compiled_updates(learner, models, data, jax.random.key(2), state, 0, 8)
+        assert state.policy.activation == "relu"  # the only one that a deployed policy knows
+        found = [state.critic(far), state.slow_critic(far)]
+        if backbone.name == "iql":
+            found.append(state.value(far[:, : sizes.observation]))
+        return [float(jnp.abs(one).max()) for one in found]
+
+    assert max(values(True)) < 10 < 100 < min(values(False))
+
+
 def test_names():
     assert BACKBONES == {"iql": IQL, "td3-bc": TD3BC, "cql": CQL, "bcq": BCQ}
     assert own_backbone(TABB) == IQL()

@@ -132,6 +132,14 @@ def test_elu_network_lets_negative_values_through():
     close(network(jnp.array([-1.0])), [math.exp(-1) - 1])
 
 
+def test_normed_network_by_hand():
+    network = MLP((jnp.eye(2), jnp.array([[2.0], [5.0]])), (jnp.zeros(2), jnp.array([0.5])), "normed-relu")
+    # (3, 1) has mean 2 and variance 1, so (1, -1) and then (1, 0); so has ten times that, but for the 1e-5.
+    close(network(jnp.array([[3.0, 1.0], [1.0, 3.0]])), [[2.5], [5.5]], rtol=1e-5)
+    close(network(jnp.array([30.0, 10.0])), [2.5])
+    close(network(jnp.array([4.0, 4.0])), [0.5])  # no variance is no division by zero
+
+
 def test_fresh_networks_have_the_usual_range():
     network = mlp(jax.random.key(0), (16, 400, 1))
     for leaf, n_in in zip((*network.weights, *network.biases), (16, 400, 16, 400), strict=True):

@@ -75,6 +75,11 @@ def check_common(constants: Any, shares: Sequence[str], amounts: Sequence[str], 
             raise UsageError(f"backbone {sizes}: needs two rows and layers of width 1 at least")
 
 
+def critic_activation(layer_norm: bool) -> str:
+    """What stands between the layers of V and Q."""
+    return "normed-relu" if layer_norm else "relu"
+
+
 def policy_value(rule: Rule, models: Models, policy: MLP, critic: Twin) -> Value:
     """V(s) = min_i Q_i(s, π(s)) for backbones without a network for V: what rules weigh rows by there."""
 

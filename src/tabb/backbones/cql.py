@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common, policy_value, weighted_mean
+from tabb.backbones.backbone import Backbone, check_common, critic_activation, policy_value, weighted_mean
 from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
@@ -88,6 +88,8 @@ class CQL(Backbone):
     """rate of the slow critic [original: 0.005]"""
     hidden: tuple[int, ...] = (256, 256)
     """widths of the hidden layers of critic and policy [ODRL's hybrid: 256, 256; original: 3 of 256]"""
+    layer_norm: bool = False
+    """layer normalisation in Q: holds its values down off the data [original: no; Ball et al. 2023: yes]"""
     batch_size: int = 256
     """rows per update, half source and half target unless the rule says otherwise [original: 256]"""
 
@@ -103,7 +105,7 @@ class CQL(Backbone):
     def init(self, rule: Rule, sizes: Sizes, updates: int, key: PRNGKeyArray) -> State:
         del updates
         critic_key, policy_key = jax.random.split(key)
-        critic = twin(critic_key, (rule.widths(sizes)[1], *self.hidden, 1))
+        critic = twin(critic_key, (rule.widths(sizes)[1], *self.hidden, 1), critic_activation(self.layer_norm))
         policy = mlp(policy_key, (sizes.observation, *self.hidden, 2 * sizes.action))
         log_weight = jnp.zeros((), jnp.float32)
         policy_adam = optax.adam(self.policy_learning_rate)

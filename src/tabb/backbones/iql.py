@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common, cloned_improvement, critic_error
+from tabb.backbones.backbone import Backbone, check_common, cloned_improvement, critic_activation, critic_error
 from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
@@ -82,6 +82,8 @@ class IQL(Backbone):
     """Adam's rate for V, Q and the policy; the policy's falls to 0 as a cosine over the run [ODRL: 3e-4]"""
     hidden: tuple[int, ...] = (256, 256)
     """widths of the hidden layers of V, Q and the policy [ODRL: 256, 256]"""
+    layer_norm: bool = False
+    """layer normalisation in V and Q: holds their values down off the data [ODRL: no; Ball et al. 2023: yes]"""
     batch_size: int = 256
     """rows per update, half source and half target unless the rule says otherwise [ODRL: 128 + 128]"""
 
@@ -105,8 +107,8 @@ class IQL(Backbone):
         """Fresh networks and optimisers."""
         value_key, critic_key, policy_key = jax.random.split(key, 3)
         value_width, critic_width = rule.widths(sizes)
-        value = mlp(value_key, (value_width, *self.hidden, 1))
-        critic = twin(critic_key, (critic_width, *self.hidden, 1))
+        value = mlp(value_key, (value_width, *self.hidden, 1), critic_activation(self.layer_norm))
+        critic = twin(critic_key, (critic_width, *self.hidden, 1), critic_activation(self.layer_norm))
         policy = mlp(policy_key, (sizes.observation, *self.hidden, sizes.action))
         adam, policy_adam = self.optimisers(updates)
         # A copy, not an alias: the state is donated to the compiled loop, and a buffer can be given away once.

@@ -19,7 +19,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common, cloned_improvement, critic_error, policy_value
+from tabb.backbones.backbone import (
+    Backbone,
+    check_common,
+    cloned_improvement,
+    critic_activation,
+    critic_error,
+    policy_value,
+)
 from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
@@ -78,6 +85,8 @@ class TD3BC(Backbone):
     """Adam's rate for critic and policy [paper: 3e-4]"""
     hidden: tuple[int, ...] = (256, 256)
     """widths of the hidden layers of critic and policy [paper: 256, 256]"""
+    layer_norm: bool = False
+    """layer normalisation in Q: holds its values down off the data [original: no; Ball et al. 2023: yes]"""
     batch_size: int = 256
     """rows per update, half source and half target unless the rule says otherwise [paper: 256]"""
 
@@ -93,7 +102,7 @@ class TD3BC(Backbone):
     def init(self, rule: Rule, sizes: Sizes, updates: int, key: PRNGKeyArray) -> State:
         del updates
         critic_key, policy_key = jax.random.split(key)
-        critic = twin(critic_key, (rule.widths(sizes)[1], *self.hidden, 1))
+        critic = twin(critic_key, (rule.widths(sizes)[1], *self.hidden, 1), critic_activation(self.layer_norm))
         policy = mlp(policy_key, (sizes.observation, *self.hidden, sizes.action))
         adam = optax.adam(self.learning_rate)
         return State(
