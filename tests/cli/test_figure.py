@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import tabb
-from tabb.batch import make_domains
+from tabb.backbones import IQL
+from tabb.batch import Sizes, make_domains
 from tabb.cli import main
 from tabb.data.catalogue import find
 from tabb.errors import RunError
 from tabb.experiments.oracle import learned_value, value_file
+from tabb.rules import Pooled
+from tabb.training.checkpoint import load_tree, save_tree
 from tabb.training.config import fingerprint
 
 SMALL = [
@@ -37,6 +41,7 @@ def oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 def test_oracle_figure(oracle, tmp_path: Path) -> None:
+    values = tmp_path / "oracle" / "values"
     code, out, err = oracle("--seeds", "0")
     assert code == 0, err
     assert "| ranking | hopper-gravity-0.5 | mean |" in out
@@ -58,6 +63,29 @@ def test_oracle_figure(oracle, tmp_path: Path) -> None:
     code, again, err = oracle("--seeds", "0")
     assert (code, again) == (0, out)
     assert "V of pooled IQL" not in err
+    # So is one from before its backbone had all the constants of today.
+    cell, kept = tmp_path / "oracle" / "hopper-gravity-0.5-seed0.json", value_file(values, "hopper-gravity-0.5", 0)
+    template = IQL().init(Pooled(), Sizes(11, 3), 20, jax.random.key(0)).value
+    value, header = load_tree(kept, template)
+    assert not header["backbone"].pop("layer_norm")
+    save_tree(kept, value, header)
+    cell.unlink()
+    code, again, err = oracle("--seeds", "0")
+    assert (code, again) == (0, out)
+    assert "V of pooled IQL" not in err
+    # V with layer normalisation is another.
+    assert oracle("--seeds", "0", "--layer-norm")[0] == 4
+    cell.unlink()
+    code, _, err = oracle("--seeds", "0", "--layer-norm")
+    assert (code, "holds a value function of another run" in err) == (4, True)
+    kept.unlink()
+    code, normed, _ = oracle("--seeds", "0", "--layer-norm")
+    assert code == 0
+    assert normed != out
+    assert json.loads(cell.read_text())["settings"]["layer_norm"]
+    cell.unlink()
+    kept.unlink()
+    assert oracle("--seeds", "0")[:2] == (0, out)
 
     # Said before the cell that is missing is computed.
     code, _, err = oracle("--seeds", "0", "1", "--rows", "61", "--jobs", "1")

@@ -30,13 +30,12 @@ from tabb.evaluation.oracle import (
     usable_rows,
 )
 from tabb.experiments.cells import keep_cell
-from tabb.networks import mlp
 from tabb.rules import RULES, TABB, Pooled, Rule
 from tabb.rules.fitting import Report, step_normaliser, steps
 from tabb.rules.tabb import row_backups
 from tabb.training.cache import prepared
 from tabb.training.checkpoint import load_tree, save_tree
-from tabb.training.config import Settings, fingerprint, plain
+from tabb.training.config import Settings, backbone_from_plain, fingerprint, plain
 from tabb.training.loop import Learner, compiled_updates, pack_data
 from tabb.transitions import Transitions
 
@@ -56,6 +55,8 @@ class Oracle:
     """source rows that the simulator is asked for"""
     updates: int = 40_000
     """updates of the pooled IQL that V comes from"""
+    layer_norm: bool = False
+    """layer normalisation in its V and Q: a smoother V, and backups that are easier to foresee"""
     rankings: tuple[str, ...] = ("tbm", "tbm+", "prediction", "dara", "igdf", "otdf", "nearest", "one-step")
     """rankings to compare (rankings of `RANKINGS`)"""
     tabb: TABB = dataclasses.field(default_factory=TABB)
@@ -150,7 +151,8 @@ def _measured(
     tell: Report,
 ) -> dict[str, Any]:
     domains = make_domains(source, target)
-    value = learned_value(domains, data, oracle.updates, seed, value_file(folder / "values", task.name, seed), tell)
+    file = value_file(folder / "values", task.name, seed)
+    value = learned_value(domains, data, oracle.updates, seed, file, tell, IQL(layer_norm=oracle.layer_norm))
     rows = usable_rows(task, source, oracle.rows, seed)
     tell("simulator", 0.0)
     truth = ask_target(task, source[rows])
@@ -193,23 +195,31 @@ def value_file(folder: Path, task: str, seed: int) -> Path:
 
 
 def learned_value(
-    domains: Domains, data: Mapping[str, str], updates: int, seed: int, file: Path, tell: Report
+    domains: Domains,
+    data: Mapping[str, str],
+    updates: int,
+    seed: int,
+    file: Path,
+    tell: Report,
+    backbone: IQL = IQL(),  # noqa: B008 - frozen
 ) -> Callable[[jax.Array], jax.Array]:
     """V of pooled IQL after so many updates, of normalised observations; read from `file` if it is there.
 
-    `data` are the fingerprints of both data sets. Raises `RunError` if `file` holds V of other data or another length.
+    `data` are the fingerprints of both data sets. Raises `RunError` if `file` holds V of other data, another length or
+    other constants.
     """
-    backbone = IQL()
     learner = Learner(backbone, Pooled(), updates)
     sizes = Sizes(domains.target.observation_size, domains.target.action_size)
     about = {"updates": updates, "seed": seed, "backbone": plain(backbone), "data": dict(data)}
+    init_key, _, draw_key = jax.random.split(jax.random.key(seed), 3)
+    state = learner.init(sizes, init_key)
     if file.exists():
-        net, header = load_tree(file, mlp(jax.random.key(0), (sizes.observation, *backbone.hidden, 1)))
-        if header != about:
+        net, header = load_tree(file, state.value)
+        # Read and written again: constants that a file from before does not have yet have their defaults.
+        if header | {"backbone": plain(backbone_from_plain(header.get("backbone") or {}))} != about:
             raise RunError(f"{file}: holds a value function of another run; choose another folder with --out")
     else:
-        init_key, _, draw_key = jax.random.split(jax.random.key(seed), 3)
-        state, packed = learner.init(sizes, init_key), pack_data(domains, {})
+        packed = pack_data(domains, {})
         stretch = max(1, updates // 20)
         for first in range(0, updates, stretch):
             tell("V of pooled IQL", first / updates)
