@@ -1,7 +1,8 @@
 """Tables of whole comparisons in the pages of docs, from committed results: `python benchmarks/pages.py` writes them.
 
 Scores come from the scores.csv of `tabb benchmark`, kept in results/benchmarks, rank correlations with the oracle
-Bellman error from the cells of `tabb figure oracle`, kept in results/oracle and results/oracle-agreed.
+Bellman error from the cells of `tabb figure oracle`, kept in results/oracle and results/oracle-agreed, and where V has
+layer normalisation in results/oracle-normed and results/oracle-agreed-normed.
 """
 
 from __future__ import annotations
@@ -29,13 +30,17 @@ ORACLE_ROWS = {
 """rankings of the table of oracle Bellman errors: folder of results, and name there"""
 
 
-def oracle() -> str:
-    """Rank correlations with the oracle Bellman error: a row for each ranking, means over seeds of V, the best bold."""
-    found: dict[str, dict[str, dict[int, float]]] = {name: {} for name in ORACLE_ROWS}
+def oracle(suffix: str = "") -> str:
+    """Rank correlations with the oracle Bellman error: a row for each ranking, means over seeds of V, the best bold.
+
+    The folders' names end with `suffix`; rankings that were not asked for there are left out.
+    """
+    found: dict[str, dict[str, dict[int, float]]] = {}
     for name, (folder, key) in ORACLE_ROWS.items():
-        for file in sorted((ORACLE / folder).glob("*-seed*.json")):
+        for file in sorted((ORACLE / f"{folder}{suffix}").glob("*-seed*.json")):
             one = json.loads(file.read_text(encoding="utf-8"))
-            found[name].setdefault(one["task"], {})[one["seed"]] = one["rank_correlation"][key]
+            if key in one["rank_correlation"]:
+                found.setdefault(name, {}).setdefault(one["task"], {})[one["seed"]] = one["rank_correlation"][key]
     tasks = sorted(next(iter(found.values())), key=list(ALL_TASKS).index)
     means = {name: [float(np.mean(list(row[task].values()))) for task in tasks] for name, row in found.items()}
     known = np.array([row for name, row in means.items() if name != SIMULATED])

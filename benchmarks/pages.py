@@ -205,8 +205,8 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         named = match[1].strip()
         if named == "selection":
             return f"{BEGIN.format(named)}\n\n{selection(json.loads(SELECTION.read_text()))}\n\n{END}"
-        if named == "oracle":
-            return f"{BEGIN.format(named)}\n\n{oracle()}\n\n{END}"
+        if named in ("oracle", "oracle-normed"):
+            return f"{BEGIN.format(named)}\n\n{oracle(named.removeprefix('oracle'))}\n\n{END}"
         if named == "temperatures":
             runs = json.loads(TEMPERATURES.read_text())["runs"]
             return f"{BEGIN.format(named)}\n\n{temperatures(runs, scores)}\n\n{END}"
