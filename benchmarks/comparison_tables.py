@@ -33,6 +33,8 @@ ORACLE_ROWS = {
 def oracle(suffix: str = "") -> str:
     """Rank correlations with the oracle Bellman error: a row for each ranking, means over seeds of V, the best bold.
 
+    Seeds that not all tasks have yet do not count.
+
     The folders' names end with `suffix`; rankings that were not asked for there are left out.
     """
     found: dict[str, dict[str, dict[int, float]]] = {}
@@ -42,7 +44,11 @@ def oracle(suffix: str = "") -> str:
             if key in one["rank_correlation"]:
                 found.setdefault(name, {}).setdefault(one["task"], {})[one["seed"]] = one["rank_correlation"][key]
     tasks = sorted(next(iter(found.values())), key=list(ALL_TASKS).index)
-    means = {name: [float(np.mean(list(row[task].values()))) for task in tasks] for name, row in found.items()}
+    seeds = {name: sorted(set.intersection(*(set(row[task]) for task in tasks))) for name, row in found.items()}
+    means = {
+        name: [float(np.mean([row[task][seed] for seed in seeds[name]])) for task in tasks]
+        for name, row in found.items()
+    }
     known = np.array([row for name, row in means.items() if name != SIMULATED])
     best = [*known.max(axis=0), known.mean(axis=1).max()]
     lines = [
@@ -54,9 +60,8 @@ def oracle(suffix: str = "") -> str:
             f"**{value:.2f}**" if name != SIMULATED and f"{value:.2f}" == f"{top:.2f}" else f"{value:.2f}"
             for value, top in zip([*row, float(np.mean(row))], best, strict=True)
         ]
-        whole = sorted(set.intersection(*(set(found[name][task]) for task in tasks)))
-        seeds = ", ".join(f"{np.mean([found[name][task][seed] for task in tasks]):.2f}" for seed in whole)
-        lines.append(f"| {name} | {' | '.join(cells)} | {seeds} |")
+        each = ", ".join(f"{np.mean([found[name][task][seed] for task in tasks]):.2f}" for seed in seeds[name])
+        lines.append(f"| {name} | {' | '.join(cells)} | {each} |")
     return "\n".join(lines)
 
 
