@@ -14,6 +14,8 @@ predictor's in two ways:
 beside target-only and TABB from `benchmarks/results/scores`. If `weights` is no better than TABB, a better predictor
 will not help either; if `critic` is no better than target-only, nothing that is done to the critic's source rows will.
 
+With --climb ALPHA the policy climbs a normed critic (docs/results.md, "A critic that can be climbed").
+
     TABB_DATA=... python benchmarks/upper_bounds.py --tasks hopper-gravity-0.5 --out runs/upper   as long as TABB
     python benchmarks/upper_bounds.py --gather runs/upper       copy the results, print the table
 """
@@ -46,7 +48,6 @@ from tabb.transitions import Transitions
 
 RESULTS = Path(__file__).parent / "results" / "ablations" / "upper-bounds.json"
 FORMS = ("weights", "outcomes", "critic", "corrected")
-
 
 AGREED = PredictorConfig(form="agreed", updates=8_000, weight_decay=1e-4)
 
@@ -111,9 +112,9 @@ def corrected(source: Transitions, target: Transitions, seed: int) -> Truth:
     )
 
 
-def train(task: str, form: str, seed: int, updates: int, out: Path) -> None:
-    """One run, its result in `out`/<task>/<form>/seed<k>/result.json."""
-    source = read(resolve("medium", task, "source")).transitions
+def train(task: str, quality: str, form: str, seed: int, settings: tabb.Settings, out: Path) -> None:
+    """One run, its result in `out`/<task>/<quality of the source>/<form>/seed<k>/result.json."""
+    source = read(resolve(quality, task, "source")).transitions
     target = read(resolve("medium", task, "target")).transitions
     truth = corrected(source, target, seed) if form == "corrected" else truth_of(task, source)
     rule: Rule = tabb.Pooled()
@@ -135,48 +136,88 @@ def train(task: str, form: str, seed: int, updates: int, out: Path) -> None:
             reward=truth.reward,
             terminal=truth.terminal,
         )
-    settings = tabb.Settings(updates=updates)
     tabb.train(
-        rule, source, target, task=task, seeds=[seed], settings=settings, folder=out / task / form, progress="lines"
+        rule,
+        source,
+        target,
+        task=task,
+        seeds=[seed],
+        settings=settings,
+        folder=out / task / quality / form,
+        progress="lines",
     )
 
 
 def gather(runs: Path) -> None:
-    """Keep the results below `runs` in one file."""
-    kept = []
+    """Add the results below `runs` to those that are kept."""
+    found = []
     for file in sorted(runs.rglob("result.json")):
         result = read_json(file)
-        result["form"] = file.parent.parent.name
-        kept.append({key: result[key] for key in ("task", "form", "seed", "updates", "score", "evaluations")})
-    environment = read_json(file.parent / "config.json")["environment"]
-    write_json(RESULTS, {"environment": environment, "runs": kept})
+        config = read_json(file.parent / "config.json")
+        form, quality = file.parts[-3], file.parts[-4]
+        policy = policy_of(config["settings"]["backbone"])
+        run = {key: result[key] for key in ("task", "seed", "updates", "score")}
+        run["evaluations"] = [{key: point[key] for key in ("update", "mean")} for point in result["evaluations"]]
+        found.append({**run, "form": form, "source": quality, "policy": policy, "environment": config["environment"]})
+    new = {which(run) for run in found}
+    kept = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else []
+    write_json(RESULTS, {"runs": [*(run for run in kept if which(run) not in new), *found]})
+
+
+def policy_of(backbone: dict[str, Any]) -> str:
+    """How the policy learns, for a line of the table."""
+    if backbone["extraction"] == "improvement":
+        return f"climbs, α {backbone['value_weight']:g}" + (", normed" if backbone["layer_norm"] else "")
+    return f"imitates, β {backbone['temperature']:g}"
+
+
+def which(run: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells one run from another."""
+    return tuple(run[key] for key in ("task", "source", "form", "policy", "updates", "seed"))
 
 
 def table() -> str:
-    """Score after the last update, a line per task."""
+    """Scores, a line per task, source, length and kind of policy; target-only and TABB where `scores` has them."""
     runs = json.loads(RESULTS.read_text())["runs"]
     found = scores.gathered(scores.RESULTS)
-    lines = [f"| task | target-only | tabb | {' | '.join(FORMS)} |", "|---" * (3 + len(FORMS)) + "|"]
-    for task in dict.fromkeys(run["task"] for run in runs):
-        others = [scores.cell([r["score"] for r in found[task].get(name, [])]) for name in ("target-only", "tabb")]
-        own = [scores.cell([r["score"] for r in runs if (r["task"], r["form"]) == (task, form)]) for form in FORMS]
-        lines.append(f"| {task} | {' | '.join([*others, *own])} |")
+    lines = [
+        f"| task | source | policy | updates | target-only | tabb | {' | '.join(FORMS)} |",
+        "|---" * (6 + len(FORMS)) + "|",
+    ]
+    keys = ("task", "source", "policy", "updates")
+    for line in dict.fromkeys(tuple(run[key] for key in keys) for run in runs):
+        task, source, policy, updates = line
+        compared = line[1:] == ("medium", policy_of(dataclasses.asdict(tabb.IQL())), 100_000)
+        others = [
+            scores.cell([r["score"] for r in found[task].get(name, [])]) if compared else "-"
+            for name in ("target-only", "tabb")
+        ]
+        same = [run for run in runs if tuple(run[key] for key in keys) == line]
+        own = [scores.cell([run["score"] for run in same if run["form"] == form]) for form in FORMS]
+        lines.append(f"| {task} | {source} | {policy} | {updates:,} | {' | '.join([*others, *own])} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=["hopper-gravity-0.5", "walker2d-gravity-0.5"])
+    parser.add_argument("--source", default="medium", help="quality of the source data")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
+    parser.add_argument("--climb", type=float, metavar="ALPHA", help="a policy that climbs a normed critic")
+    parser.add_argument("--beta", type=float, default=3.0, help="inverse temperature of a policy that imitates")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--updates", type=int, default=100_000)
     parser.add_argument("--out", type=Path, default=Path("runs/upper"))
     parser.add_argument("--gather", type=Path, metavar="RUNS", help="keep the results below this folder and print")
     options = parser.parse_args()
     if options.gather is None:
+        backbone = tabb.IQL(temperature=options.beta)
+        if options.climb is not None:
+            backbone = tabb.IQL(extraction="improvement", value_weight=options.climb, layer_norm=True)
+        settings = tabb.Settings(updates=options.updates, backbone=backbone)
         for task in options.tasks:
             for form in options.forms:
-                train(task, form, options.seed, options.updates, options.out)
+                train(task, options.source, form, options.seed, settings, options.out)
         return
     gather(options.gather)
     print(table())
