@@ -6,7 +6,8 @@
 Scores come from results/scores (`scores.py --gather`), costs from results/costs-cpu.json (`costs.py --json`), rankings
 of policies from results/selection.json (`selection.py --json`), collected data sets from the manifests of `tabb collect
 SUITE`, kept in results/collected; imitation by temperature from results/ablations/imitation-temperature.json
-(`curves.py --json`); whole comparisons and oracle errors as comparison_tables.py says.
+(`curves.py --json`); what runs' own scores foresee from results/own-ranking.json (`own_ranking.py --json`); whole
+comparisons and oracle errors as comparison_tables.py says.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from comparison_tables import oracle, side_by_side, targets
+from own_ranking import RESULTS as OWN_RANKING
+from own_ranking import table as own_ranking
 from scores import RESULTS, cell, gathered
 from selection import RANKINGS
 from tabb.backbones import IQL
@@ -205,6 +208,8 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         named = match[1].strip()
         if named == "selection":
             return f"{BEGIN.format(named)}\n\n{selection(json.loads(SELECTION.read_text()))}\n\n{END}"
+        if named == "own-ranking":
+            return f"{BEGIN.format(named)}\n\n{own_ranking(json.loads(OWN_RANKING.read_text())['runs'])}\n\n{END}"
         if named in ("oracle", "oracle-normed"):
             return f"{BEGIN.format(named)}\n\n{oracle(named.removeprefix('oracle'))}\n\n{END}"
         if named == "temperatures":

@@ -14,9 +14,13 @@ import pytest
 
 import tabb
 from command_line import BUNDLED, refused, told
+from tabb import IQL, TABB
+from tabb.backbones import CQL
 from tabb.cli import COMMANDS, main
+from tabb.commands.learners import learners_of
 from tabb.data import read
 from tabb.policy import Policy
+from tabb.rules import PredictorConfig
 
 
 @pytest.fixture(autouse=True)
@@ -196,6 +200,18 @@ def test_help_names_backbones_and_presets(capsys: pytest.CaptureFixture[str]) ->
     text = capsys.readouterr().out
     assert "--backbone.conservatism" in text
     assert all(word in text for word in ("td3-bc", "bcq", "--preset", "kinematic of otdf"))
+    # Of settings within settings, those that the preset changes, as options name them.
+    assert "trust of tabb (uncertainty 0.2, predictor.form agreed, predictor.updates 8000" in text
+
+
+def test_a_preset_keeps_the_constants_of_the_suite() -> None:
+    (learner,) = learners_of(["tabb"], "trust", ("antmaze",))
+    assert learner.backbone == IQL(expectile=0.9, temperature=10.0, layer_norm=True)
+    assert learner.rule == TABB(
+        uncertainty=0.2, predictor=PredictorConfig(form="agreed", updates=8_000, weight_decay=1e-4)
+    )
+    (other,) = learners_of(["tabb@cql"], "trust")
+    assert (other.rule, other.backbone) == (learner.rule, CQL())
 
 
 # --- Errors ---

@@ -25,7 +25,7 @@ class Backbone(abc.ABC):
 
     name: ClassVar[str]
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    """Constants of public code that differ from the original's: `--preset NAME`."""
+    """Constants of public code that differ from the original's, or that serve one purpose: `--preset NAME`."""
     suite_constants: ClassVar[dict[str, dict[str, Any]]] = {}
     """Constants of ODRL's for a suite: its tasks take them unless told otherwise."""
     batch_size: int

@@ -61,6 +61,7 @@ class IQL(Backbone):
         "adroit": {"temperature": 0.5},
         "antmaze": {"expectile": 0.9, "temperature": 10.0},
     }
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"trust": {"layer_norm": True}}
 
     expectile: float = 0.7
     """λ of the value loss; 0.5 is the mean, 1 the maximum over the data's actions [ODRL MuJoCo: 0.7]"""

@@ -36,7 +36,7 @@ def preset_of(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def learners_of(names: Sequence[str], preset: str | None = None, suites: Sequence[str] = ()) -> list[Chosen]:
-    """Rules and backbones by name, with a preset's constants where they have it, else those of the task's `suites`.
+    """Rules and backbones by name, with the constants of the task's `suites` and over them those of a preset.
 
     Raises `UsageError` for names that there are not, or a preset that none of them has.
     """
@@ -48,11 +48,11 @@ def learners_of(names: Sequence[str], preset: str | None = None, suites: Sequenc
         rule, backbone = _named(name)
         forms = _forms(rule, backbone)
         used = used or preset in (*rule.presets, *forms)
-        if preset not in forms:
-            backbone = for_task(rule, backbone, suites)
         settings, constants = rule.presets.get(preset or "", {}), forms.get(preset or "", {})
         canonical = learner_name(rule.name, backbone.name)
-        chosen.append(Chosen(canonical, rule(**settings), dataclasses.replace(backbone, **constants)))
+        # Every backbone is a dataclass, which the class above them cannot say.
+        made: Any = for_task(rule, backbone, suites)
+        chosen.append(Chosen(canonical, rule(**settings), dataclasses.replace(made, **constants)))
     if len({learner.name for learner in chosen}) < len(chosen):
         raise UsageError(f"{' '.join(names)}: a learner is named twice")
     if preset is not None and names and not used:
@@ -108,4 +108,12 @@ def _all_presets() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _constants(values: dict[str, Any]) -> str:
-    return ", ".join(f"{re.sub('_', '-', name)} {value}" for name, value in values.items())
+    """Settings as options name them; of settings within one, those that are not their default."""
+    told = []
+    for name, value in values.items():
+        inner = {"": value}
+        if dataclasses.is_dataclass(value):
+            fields = ((field.name, getattr(value, field.name), field.default) for field in dataclasses.fields(value))
+            inner = {f".{within}": held for within, held, default in fields if held != default}
+        told += [f"{re.sub('_', '-', name + within)} {held}" for within, held in inner.items()]
+    return ", ".join(told)

@@ -134,7 +134,7 @@ def _description(names: list[str]) -> str:
         "Learn a policy for the target domain from source and target data.\n\n"
         f"usage: tabb train RULE[@BACKBONE] [RULE[@BACKBONE] ...] [options]\n{told}\n\n"
         f"Backbones: {', '.join(BACKBONES)}; iql if none is named, but td3-bc for bosa. `--preset NAME` sets constants "
-        f"that a method's authors use on a robot or shift:\n{presets_told()}\n\n"
+        f"that a method's authors use on a robot or shift, or that serve one purpose:\n{presets_told()}\n\n"
         "With one rule, its own options are there too (--rule...), and the backbone's (--backbone...). "
         "Without arguments: the demo."
     )

@@ -53,7 +53,8 @@ class Rule:
     backbone_constants: ClassVar[dict[str, Any]] = {}
     """Constants of that backbone that belong to the method."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    """Settings that its authors use for a robot or a shift, or that public code has: `--preset NAME`."""
+    """Settings that its authors use for a robot or a shift, that public code has, or that serve one purpose: `--preset
+    NAME`."""
     after_preparation: ClassVar[frozenset[str]] = frozenset()
     """Fields that `prepare` does not read: changing them leaves what was prepared, and cached, as it is."""
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +92,12 @@ class TABB(Rule):
         {"temperature", "least_weight", "uncertainty", "weigh_value", "weigh_policy", "imitate_source", "source_share"}
         | {"scale", "weigh_by", "value_noise"}
     )
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "trust": {
+            "uncertainty": 0.2,
+            "predictor": PredictorConfig(form="agreed", updates=8_000, weight_decay=1e-4),
+        }
+    }
 
     temperature: float = 1.0
     """c: a source row whose TBM is c units weighs 1/e; inf weighs all rows alike [ours]"""

@@ -1,0 +1,101 @@
+"""How well do a finished run's own scores (`tabb score`) foresee which source rows mislead it?
+
+`tabb figure oracle` compares rankings with the V of one pooled IQL run. A user has the V and the predictor of a run of
+TABB. Here the TBM and TBM⁺ that each such run gives 3,000 source rows are compared with their oracle Bellman error,
+which the target's simulator tells and no user has, by Spearman's rank correlation; V is the run's own in both.
+
+    tabb benchmark otdf --sources medium --targets medium --updates 20000 --seeds 0 --out runs/trust \\
+        --methods tabb "trust=tabb --preset trust"
+    TABB_DATA=... python benchmarks/own_ranking.py runs/trust --json benchmarks/results/own-ranking.json
+    python benchmarks/own_ranking.py                                print the table of the results that are kept
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tabb.environments.tasks import TASKS, get_task
+from tabb.evaluation.oracle import Truth, ask_target, oracle_error, rank_correlation, usable_rows
+from tabb.evaluation.row_scores import open_run, scores_of
+from tabb.training.folder import read_json, write_json
+
+RESULTS = Path(__file__).parent / "results" / "own-ranking.json"
+ROWS = 3_000
+
+
+def ranking_of(folder: Path, truths: dict[tuple[str, str], tuple[Any, Truth]]) -> dict[str, Any]:
+    """What one finished run's scores foresee; `truths` keeps the simulator's answers of data seen before."""
+    run = open_run(folder)
+    task = get_task(run.config["task"])
+    rows = run.source.transitions
+    data = (task.name, run.config["data"]["source"])
+    if data not in truths:
+        chosen = usable_rows(task, rows, ROWS)
+        truths[data] = (chosen, ask_target(task, rows[chosen]))
+    chosen, truth = truths[data]
+    see = run.rule.see_state
+    value = jax.jit(lambda states: run.value(see(run.models, run.domains.normaliser(states))))
+    discount: float = run.backbone.discount  # type: ignore[attr-defined]  # every backbone that takes tabb has one
+    error = oracle_error(lambda states: np.asarray(value(jnp.asarray(states))), rows[chosen], truth, discount)
+    columns = scores_of(run, folder).columns
+    settings = run.config["settings"]
+    return {
+        "task": task.name,
+        "method": folder.parent.name,
+        "seed": run.config["seed"],
+        "updates": settings["updates"],
+        "score": read_json(folder / "result.json")["score"],
+        "layer_norm": settings["backbone"]["layer_norm"],
+        "predictor": run.config["rule"]["predictor"]["form"],
+        "mean_oracle_error": float(error.mean()),
+        "tbm": rank_correlation(columns["tbm"][chosen], error),
+        "tbm+": rank_correlation(columns["tbm_plus"][chosen], error),
+        "environment": run.config["environment"],
+    }
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """TBM⁺ by task and method, with the number of seeds where it is not one, and the mean over tasks that all have."""
+    methods = list(dict.fromkeys(run["method"] for run in runs))
+    cells = {
+        (task, method): [run["tbm+"] for run in runs if (run["task"], run["method"]) == (task, method)]
+        for task in TASKS
+        for method in methods
+    }
+    tasks = [task for task in TASKS if any(cells[task, method] for method in methods)]
+    lines = [f"| task | {' | '.join(f'`{method}`' for method in methods)} |", "|---" * (1 + len(methods)) + "|"]
+    for task in tasks:
+        found = [cells[task, method] for method in methods]
+        lines.append(f"| {task} | {' | '.join(f'{np.mean(cell):.2f}' if cell else '-' for cell in found)} |")
+    whole = [task for task in tasks if all(cells[task, method] for method in methods)]
+    means = [np.mean([np.mean(cells[task, method]) for task in whole]) for method in methods]
+    lines.append(f"| *mean of {len(whole)}* | {' | '.join(f'{mean:.2f}' for mean in means)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*", type=Path, help="folders with finished runs of tabb; without, what is kept")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    options = parser.parse_args()
+    if not options.runs:
+        print(table(json.loads(RESULTS.read_text())["runs"]))
+        return
+    folders = [file.parent for root in options.runs for file in sorted(root.rglob("result.json"))]
+    folders = [folder for folder in folders if read_json(folder / "config.json")["rule"]["name"] == "tabb"]
+    truths: dict[tuple[str, str], tuple[Any, Truth]] = {}
+    runs = [ranking_of(folder, truths) for folder in folders]
+    print(table(runs))
+    if options.json is not None:
+        write_json(options.json, {"rows": ROWS, "runs": runs})
+
+
+if __name__ == "__main__":
+    main()
