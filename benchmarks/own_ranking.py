@@ -62,22 +62,29 @@ def ranking_of(folder: Path, truths: dict[tuple[str, str], tuple[Any, Truth]]) -
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """TBM⁺ by task and method, with the number of seeds where it is not one, and the mean over tasks that all have."""
+    """TBM⁺'s rank correlation and the policy's score by task and method: means over seeds, then over tasks all have."""
     methods = list(dict.fromkeys(run["method"] for run in runs))
-    cells = {
-        (task, method): [run["tbm+"] for run in runs if (run["task"], run["method"]) == (task, method)]
-        for task in TASKS
-        for method in methods
-    }
-    tasks = [task for task in TASKS if any(cells[task, method] for method in methods)]
-    lines = [f"| task | {' | '.join(f'`{method}`' for method in methods)} |", "|---" * (1 + len(methods)) + "|"]
-    for task in tasks:
-        found = [cells[task, method] for method in methods]
-        lines.append(f"| {task} | {' | '.join(f'{np.mean(cell):.2f}' if cell else '-' for cell in found)} |")
-    whole = [task for task in tasks if all(cells[task, method] for method in methods)]
-    means = [np.mean([np.mean(cells[task, method]) for task in whole]) for method in methods]
-    lines.append(f"| *mean of {len(whole)}* | {' | '.join(f'{mean:.2f}' for mean in means)} |")
-    return "\n".join(lines)
+    columns = [(number, method) for number in ("tbm+", "score") for method in methods]
+    heads = [f"`{method}`: {'TBM⁺' if number == 'tbm+' else number}" for number, method in columns]
+    lines = [f"| task | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    whole = []
+    for task in TASKS:
+        found = [
+            [run[number] for run in runs if (run["task"], run["method"]) == (task, method)]
+            for number, method in columns
+        ]
+        if any(found):
+            lines.append(f"| {task} | {_cells(columns, found)} |")
+        if all(found):
+            whole.append([np.mean(numbers) for numbers in found])
+    means = [[column] for column in np.mean(whole, axis=0)] if whole else [[] for _ in columns]
+    return "\n".join([*lines, f"| *mean of {len(whole)}* | {_cells(columns, means)} |"])
+
+
+def _cells(columns: list[tuple[str, str]], found: list[list[Any]]) -> str:
+    digits = [2 if number == "tbm+" else 1 for number, _ in columns]
+    told = zip(digits, found, strict=True)
+    return " | ".join(f"{np.mean(numbers):.{places}f}" if numbers else "-" for places, numbers in told)
 
 
 def main() -> None:

@@ -92,6 +92,17 @@ def test_a_preset_of_a_rule(own_files: list[str], tmp_path: Path, capsys: pytest
     assert json.loads((tmp_path / "a" / "seed0" / "config.json").read_text())["rule"]["keep"] == 0.25
 
 
+def test_what_is_said_beside_a_preset_changes_that_alone(
+    own_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = [*SMALL, "--rule.predictor.updates", "2", "--rule.predictor.hidden", "8"]
+    told(capsys, "train", "tabb", *own_files, *small, "--preset", "trust", "--out", tmp_path / "a")
+    config = json.loads((tmp_path / "a" / "seed0" / "config.json").read_text())
+    predictor = config["rule"]["predictor"]
+    assert (predictor["form"], predictor["updates"], predictor["weight_decay"]) == ("agreed", 2, 1e-4)
+    assert (config["rule"]["uncertainty"], config["settings"]["backbone"]["layer_norm"]) == (0.2, True)
+
+
 def test_runs_from_arrays_are_resumed_in_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generator = np.random.default_rng(0)
     data = tabb.from_arrays(
