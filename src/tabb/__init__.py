@@ -101,8 +101,8 @@ __all__ = ["__version__", *sorted(_WHERE)]
 
 
 if "gymnasium" in sys.modules:
-    # `gymnasium.make("tabb:tabb/hopper-v0")` imports this module and expects the ids to be there. (Installed,
-    # tabb also has an entry point by which Gymnasium registers them itself.)
+    # `gymnasium.make("tabb:tabb/hopper-v0")` imports this module and expects the ids to be there. Where
+    # tabb was imported first, Gymnasium finds no ids (its 1.x reads no entry points): `tabb.make` registers them.
     importlib.import_module("tabb.environments").register()
 
 

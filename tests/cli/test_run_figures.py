@@ -124,8 +124,7 @@ def test_intensity_by_hand(levels: Path) -> None:
 
 def test_pictures(qualities: Path, levels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert qualities == levels  # one folder: what is there is drawn
-    out = qualities / "figures"
-    out.mkdir()
+    out = qualities / "new" / "figures"
     assert main(["figure", "intensity", str(levels), "--out", str(out), "--methods", "tabb"]) == 0
     assert (out / "intensity.png").stat().st_size > 5_000
     assert "are the same physics" in capsys.readouterr().out
@@ -214,7 +213,8 @@ def test_one_line_errors(qualities: Path, capsys: pytest.CaptureFixture[str]) ->
         "quality", str(qualities), "--methods", "dara"
     )
     assert "no finished cell is of a task with levels" in says("intensity", str(qualities))
-    assert "cannot" in says("quality", str(qualities), "--out", str(qualities / "no" / "folder"))
+    (qualities / "file").write_text("")
+    assert "cannot be made" in says("quality", str(qualities), "--out", str(qualities / "file" / "folder"))
     write(qualities, Place("hopper-morph", "medium", "medium"), "dara", [3.0], updates=6)
     assert "of 5; they cannot be compared" in says("quality", str(qualities)).replace("is a run of 6 updates, but", "")
     file = qualities / "hopper-morph" / "medium-medium" / "dara" / "seed0" / "result.json"

@@ -125,6 +125,8 @@ def test_what_cannot_be_scored(tabb_run, files, tmp_path, capsys):
         score_rows(tmp_path)
     with pytest.raises(UsageError, match="is not the source data that"):
         score_rows(tabb_run, source=[files["target"]])
+    with pytest.raises(UsageError, match="is not the source data that"):  # one name is one file, not its letters
+        score_rows(tabb_run, source=str(files["target"]))
     unfinished = shutil.copytree(tabb_run, tmp_path / "seed0")
     (unfinished / "result.json").unlink()
     with pytest.raises(RunError, match="is not finished"):

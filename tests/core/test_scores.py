@@ -1,5 +1,7 @@
 """Evaluation: deterministic, in the robot that fits, and the score of a run is no maximum."""
 
+import dataclasses
+
 import gymnasium
 import numpy as np
 import pytest
@@ -75,6 +77,16 @@ def test_evaluation_is_deterministic_and_has_its_own_seed():
     other = evaluate(policy, TASK, 2, EVALUATION_SEED + 1)
     assert other.returns == first.returns[1:]
     assert other.lengths == first.lengths[1:]
+
+
+def test_a_policy_is_evaluated_in_the_engine_it_was_trained_for():
+    legacy = linear_policy(11, 3)
+    native = dataclasses.replace(legacy, about={"engine": "native"})
+    given = {engine: evaluate(legacy, TASK, 2, engine=engine).returns for engine in ("legacy", "native")}
+    assert given["legacy"] != given["native"]
+    assert evaluate(native, TASK, 2).returns == given["native"]
+    assert evaluate(legacy, TASK, 2).returns == given["legacy"]
+    assert evaluate(native, TASK, 2, engine="legacy").returns == given["legacy"]
 
 
 @pytest.mark.parametrize(("sizes", "name"), [((17, 3), "observation_size"), ((11, 6), "action_size")])

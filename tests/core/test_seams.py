@@ -4,6 +4,7 @@ Gradients are sums over rows, so a row's part shows when all other rows weigh no
 """
 
 import dataclasses
+import re
 from typing import ClassVar
 
 import jax
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import tabb
+from tabb.errors import UsageError
 from tabb.rules.baselines import Pooled, TargetOnly
 from tabb.rules.rule import Features, Rule, Weights
 
@@ -191,6 +194,49 @@ def test_represent_seam_is_all_that_value_and_critic_see(first_update, batch, la
     _, after, _ = first_update(Blind(), moved, scale)
     assert largest_difference(before["value"], after["value"]) == 0
     assert largest_difference(before["critic"], after["critic"]) > 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted(Rule):
+    """Keeps a column of so many entries for the rows of one domain."""
+
+    name: ClassVar[str] = "counted"
+    source: int | None = None
+    target: int | None = None
+
+    def columns(self, models, domains):
+        return {} if self.source is None else {"worth": jnp.ones(self.source)}
+
+    def target_columns(self, models, domains):
+        return {} if self.target is None else {"worth": jnp.ones(())} if self.target == 0 else {"w": jnp.ones(9)}
+
+
+@pytest.mark.parametrize(
+    ("rule", "what"),
+    [
+        (Counted(source=5), "rule counted: column 'worth' has 5 entries for 400 source rows"),
+        (Counted(source=4_000), "has 4,000 entries for 400 source rows; give one per row of domains.source"),
+        (Counted(target=9), "column 'w' has 9 entries for 160 target rows"),
+        (Counted(target=0), "column 'worth' has one value for 160 target rows"),
+    ],
+)
+def test_a_column_with_other_than_an_entry_per_row_is_refused(rule, what):
+    """Rows would be drawn with another row's entry, or with the last one, without a word."""
+    generator = np.random.default_rng(0)
+    source, target = (
+        tabb.from_arrays(
+            generator.normal(size=(rows, 2)),
+            generator.uniform(-1, 1, (rows, 1)),
+            generator.normal(size=rows),
+            timeouts=np.arange(1, rows + 1) % 20 == 0,
+            next_observations=generator.normal(size=(rows, 2)),
+        )
+        for rows in (400, 200)
+    )
+    settings = tabb.Settings(updates=1, backbone=tabb.IQL(hidden=(4,), batch_size=4))
+    with pytest.raises(UsageError, match=re.escape(what)):
+        tabb.train(rule, source, target, settings=settings, progress="none")
+    assert tabb.train(Counted(source=400), source, target, settings=settings, progress="none")
 
 
 def test_shares_of_the_baselines():

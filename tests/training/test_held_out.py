@@ -263,6 +263,7 @@ def test_select_ranks_all_policies_of_the_runs(tmp_path: Path) -> None:
     by_value = select([tmp_path], by="value").ranked
     assert [one.estimate.value for one in by_value] == sorted((look.estimate.value for look in looks), reverse=True)  # type: ignore[union-attr]
     by_actions = select([tmp_path]).ranked
+    assert select(str(tmp_path)).ranked == by_actions
     assert [one.action_error for one in by_actions] == sorted(look.action_error for look in looks)
     last = select([tmp_path / "tabb", tmp_path / "pooled" / "seed0"], last=True).ranked
     assert {(one.learner, one.seed, one.update) for one in last} == {

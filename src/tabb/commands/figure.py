@@ -11,7 +11,7 @@ import tyro
 
 from tabb.commands.cells import CellFigure, Cells, print_results, run_figure
 from tabb.commands.options import parse
-from tabb.errors import UsageError, meant
+from tabb.errors import RunError, UsageError, meant
 from tabb.experiments.oracle import RANKINGS, Oracle
 from tabb.experiments.transfer import Transfer
 
@@ -142,6 +142,10 @@ def _of_runs(name: str, arguments: list[str]) -> int:
     table = finished.read_cells(options.runs)
     methods = finished.methods_of(table, options.methods)
     out = options.out or options.runs
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{out}: cannot be made ({error.strerror}); choose another folder with --out") from None
     pictures = []
     if name == "quality":
         grids = finished.quality_grids(table, methods)

@@ -28,16 +28,16 @@ def collect(
     rows: int = 5_000,
     noise: float = 0.0,
     seed: int = 0,
-    engine: Engine = "legacy",
+    engine: Engine | None = None,
     next_observations: bool = False,
     provenance: Mapping[str, Any] | None = None,
 ) -> Report:
     """Roll `policy` (None: uniform random actions) out in `task` for exactly `rows` transitions into an HDF5 file.
 
     Actions are the policy's plus Gaussian noise of standard deviation `noise`, clipped to [-1, 1]; the file
-    holds the clipped ones, as they were applied. Layout: D4RL's (observations, actions, rewards, terminals,
-    timeouts), with `next_observations` if asked for. Attributes tell task, engine, seeds, noise, versions and
-    the mean score.
+    holds the clipped ones, as they were applied. `engine` is that of the policy if not given, else `legacy`. Layout:
+    D4RL's (observations, actions, rewards, terminals, timeouts), with `next_observations` if asked for. Attributes
+    tell task, engine, seeds, noise, versions and the mean score.
 
     Returns:
         The report of the file, read back.
@@ -47,6 +47,7 @@ def collect(
         RunError: the file cannot be written.
     """
     task = get_task(task)
+    engine = engine or (policy.about.get("engine") if policy is not None else None) or "legacy"
     if policy is not None and policy.observation_size != task.observation_size:
         raise UsageError(
             f"policy and task {task.name} do not fit: observation_size is {policy.observation_size} and "

@@ -18,6 +18,8 @@ Curve = Sequence[tuple[int, Evaluation]]
 
 COLOURS = {"tabb": "#d55e00", "target-only": "#0072b2", "pooled": "#7f7f7f"}
 RANKING_COLOURS = ("#d55e00", "#e69f00", "#999933", "#009e73", "#56b4e9", "#0072b2", "#cc79a7", "#000000", "#882255")
+ENDS: dict[str, Any] = {"solid_capstyle": "butt"}
+"""for lines that are intervals: by default their ends reach beyond"""
 OTHER_COLOURS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
@@ -88,9 +90,12 @@ def kept_curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     for axes in list(panels.flat)[len(tasks) :]:
         axes.set_visible(False)
     figure.supxlabel("share of source rows kept", fontsize=10)
-    figure.supylabel("mean oracle error / that of all rows", fontsize=10)
+    figure.supylabel("mean oracle error / that of all rows", fontsize=10 if down > 1 else 8)
     handles, labels = panels.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(5, len(labels)), frameon=False, fontsize=9)
+    # A panel has room for two entries beside each other.
+    columns = min(5, len(labels), 2 * across)
+    figure.set_figheight(figure.get_figheight() + 0.2 * (-(-len(labels) // columns) - 1))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
     save_png(figure, path)
 
 
@@ -123,10 +128,11 @@ def interval_bars(estimates: Mapping[str, Mapping[str, Any]], path: Path) -> Non
     names = sorted(estimates, key=lambda name: estimates[name]["value"])
     figure = Figure(figsize=(6.4, 0.9 + 0.4 * len(names)), layout="constrained")
     axes = figure.add_subplot()
-    for height, (name, colour) in enumerate(zip(names, colours(names), strict=True)):
-        found = estimates[name]
+    colour_of = dict(zip(estimates, colours(estimates), strict=True))  # by the methods' order, as in other figures
+    for height, name in enumerate(names):
+        found, colour = estimates[name], colour_of[name]
         if found["low"] is not None:
-            axes.plot([found["low"], found["high"]], [height, height], color=colour, linewidth=6, alpha=0.4)
+            axes.plot([found["low"], found["high"]], [height, height], color=colour, linewidth=6, alpha=0.4, **ENDS)
         axes.plot(found["value"], height, marker="|", markersize=14, markeredgewidth=2.5, color=colour)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.7, len(names) - 0.3)
@@ -147,7 +153,7 @@ def difference_bars(differences: Mapping[str, Mapping[str, Any]], path: Path) ->
         sure = found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
         colour = COLOURS["tabb"] if sure else COLOURS["pooled"]
         if found["low"] is not None:
-            axes.plot([found["low"], found["high"]], [height, height], color=colour, linewidth=5, alpha=0.4)
+            axes.plot([found["low"], found["high"]], [height, height], color=colour, linewidth=5, alpha=0.4, **ENDS)
         axes.plot(found["value"], height, marker="|", markersize=11, markeredgewidth=2.5, color=colour)
     axes.axvline(0.0, color="#000000", linewidth=0.6, linestyle=":")
     axes.set_yticks(range(len(differences)), list(differences))

@@ -35,7 +35,7 @@ from tabb.training.limit import kept_rows
 from tabb.training.loop import Learner
 from tabb.transitions import Transitions
 
-Files = Sequence[str | Path]
+Files = str | Path | Sequence[str | Path]
 
 
 class Finished(NamedTuple):
@@ -104,6 +104,8 @@ def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: s
     origin = config.get("origin", {}).get(domain)
     if given is None and not isinstance(origin, dict):
         raise UsageError(f"{folder}: was trained from arrays, which tabb does not keep; name the files with --{domain}")
+    if isinstance(given, str | Path):
+        given = [given]
     files = list(given) if given is not None else [Path(file) for file in origin["files"]]
     loaded = read(files)
     offset = get_task(config["task"]).reward_offset if config["task"] is not None else 0.0

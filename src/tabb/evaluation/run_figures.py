@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tabb.evaluation.figures import colours, save_png
+from tabb.evaluation.figures import ENDS, colours, save_png
 from tabb.experiments.benchmark import Place
 from tabb.experiments.finished import Grid, Line, levels_of
 
@@ -80,7 +80,14 @@ def intensity_curves(found: Mapping[Place, Mapping[str, Line]], path: Path) -> N
             at = [levels.index(level) + aside for level in line.levels]
             for x, interval in zip(at, line.intervals, strict=True):
                 if interval is not None:
-                    axes.plot([x, x], [interval.low, interval.high], color=colour_of[method], alpha=0.35, linewidth=4)
+                    axes.plot(
+                        [x, x],
+                        [interval.low, interval.high],
+                        color=colour_of[method],
+                        alpha=0.35,
+                        linewidth=4,
+                        **ENDS,
+                    )
             (drawn[method],) = axes.plot(
                 at, line.means, color=colour_of[method], marker="o", markersize=4, linewidth=1.7
             )

@@ -48,10 +48,12 @@ def evaluate(
     episodes: int = 10,
     seed: int = EVALUATION_SEED,
     *,
-    engine: Engine = "legacy",
+    engine: Engine | None = None,
     env_factory: Callable[[], gymnasium.Env[Any, Any]] | None = None,
 ) -> Evaluation:
     """Run the deterministic policy for some episodes.
+
+    `engine` is that which the policy says it was trained for, if not given; `legacy` where it says none.
 
     Raises:
         UsageError: an unknown task, or one whose observations or actions are not the policy's.
@@ -69,7 +71,7 @@ def evaluate(
         task,
         episodes,
         seed,
-        engine=engine,
+        engine=engine or policy.about.get("engine") or "legacy",
         env_factory=None if env_factory is None else lambda: unit_actions(env_factory()),
     )
     scores = None if result.task is None else tuple(result.scores.tolist())

@@ -48,11 +48,11 @@ class Selection(NamedTuple):
     """Spearman's, between the estimates and the truth; None where the truth is not known of three policies."""
 
 
-def select(folders: Sequence[str | Path], by: By = "actions", last: bool = False) -> Selection:
-    """Rank the policies of finished runs by their off-policy value.
+def select(folders: str | Path | Sequence[str | Path], by: By = "actions", last: bool = False) -> Selection:
+    """Rank the policies of finished runs by what held-out target episodes say of them.
 
     Args:
-        folders: run folders, or folders that hold runs.
+        folders: run folders, or folders that hold runs; or one of them.
         by: the estimated value, the lower end of its interval, or how near the policy is to the logged actions.
         last: only the policy that each run ended with.
 
@@ -62,7 +62,7 @@ def select(folders: Sequence[str | Path], by: By = "actions", last: bool = False
     """
     if by not in ("value", "low", "actions"):
         raise UsageError(f"by={by!r} is unknown: use value, low or actions")
-    runs, unfinished = _runs(folders)
+    runs, unfinished = _runs([folders] if isinstance(folders, str | Path) else folders)
     found: list[Candidate] = []
     first: tuple[Path, dict[str, Any]] | None = None
     for run in runs:

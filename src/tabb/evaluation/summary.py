@@ -15,10 +15,10 @@ from tabb.evaluation.figures import learning_curves
 from tabb.evaluation.scores import Evaluation
 
 
-def results_in(root: Path) -> list[dict[str, Any]]:
+def results_in(root: str | Path) -> list[dict[str, Any]]:
     """Every `result.json` below `root`, in order of rule and seed; unreadable ones are left out."""
     results = []
-    for file in sorted(root.rglob("result.json")):
+    for file in sorted(Path(root).rglob("result.json")):
         try:
             results.append(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError):

@@ -217,7 +217,10 @@ def learned_value(
         net, header = load_tree(file, state.value)
         # Read and written again: constants that a file from before does not have yet have their defaults.
         if header | {"backbone": plain(backbone_from_plain(header.get("backbone") or {}))} != about:
-            raise RunError(f"{file}: holds a value function of another run; choose another folder with --out")
+            raise RunError(
+                f"{file}: holds a value function of other data, updates or constants; give those it was made with, or "
+                "another folder (--out, --values)"
+            )
     else:
         packed = pack_data(domains, {})
         stretch = max(1, updates // 20)

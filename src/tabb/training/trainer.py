@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from tabb.batch import Domains, Sizes
 from tabb.environments.tasks import Task
-from tabb.errors import RunError, Stopped
+from tabb.errors import RunError, Stopped, UsageError
 from tabb.evaluation.scores import Evaluation, evaluate
 from tabb.policy import Policy
 from tabb.rules import Rule
@@ -98,13 +98,19 @@ class Trainer:
             finally:
                 tell.close()
 
+    def _columns(self, model: Any) -> dict[str, Any]:
+        return _a_row_each(self.rule.columns(model, self.domains), self.rule, "source", len(self.domains.source))
+
+    def _target_columns(self, model: Any) -> dict[str, Any]:
+        return _a_row_each(self.rule.target_columns(model, self.domains), self.rule, "target", len(self.domains.target))
+
     def _run(self, tell: Reporter, stopped: threading.Event) -> list[Run]:
         keys = [jax.random.split(jax.random.key(seed), 3) for seed in self.seeds]  # init, prepare, draw
         with self._timed("prepare"):
             models = [self._prepare(i, key[1], tell, stopped) for i, key in enumerate(keys)]
             data = pack_data(self.domains, {})._replace(
-                columns=_pack_lanes([self.rule.columns(model, self.domains) for model in models]),
-                target_columns=_pack_lanes([self.rule.target_columns(model, self.domains) for model in models]),
+                columns=_pack_lanes([self._columns(model) for model in models]),
+                target_columns=_pack_lanes([self._target_columns(model) for model in models]),
             )
         models = self._stack(models)
         draw_keys = self._stack([key[2] for key in keys])
@@ -338,6 +344,18 @@ class Trainer:
             yield
         finally:
             self.seconds[part] += time.monotonic() - started
+
+
+def _a_row_each(columns: dict[str, Any], rule: Rule, domain: str, rows: int) -> dict[str, Any]:
+    """The columns, if each has an entry per row: of others, rows would be drawn with another row's values."""
+    for name, column in columns.items():
+        if not jnp.ndim(column) or len(column) != rows:
+            found = f"{len(column):,} entries" if jnp.ndim(column) else "one value"
+            raise UsageError(
+                f"rule {rule.name}: column {name!r} has {found} for {rows:,} {domain} rows; give one per row of "
+                f"domains.{domain}, which has only those kept of a file and not held out"
+            )
+    return columns
 
 
 def _pack_lanes(columns: list[dict[str, Any]]) -> Packed | None:
