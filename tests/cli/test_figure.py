@@ -77,7 +77,7 @@ def test_oracle_figure(oracle, tmp_path: Path) -> None:
     assert oracle("--seeds", "0", "--layer-norm")[0] == 4
     cell.unlink()
     code, _, err = oracle("--seeds", "0", "--layer-norm")
-    assert (code, "holds a value function of another run" in err) == (4, True)
+    assert (code, "holds a value function of other data, updates" in err) == (4, True)
     kept.unlink()
     code, normed, _ = oracle("--seeds", "0", "--layer-norm")
     assert code == 0
@@ -131,7 +131,7 @@ def test_transfer_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     source, target = (
         tabb.load(find("hopper-gravity-0.5", "bundled", domain)[0])[:200] for domain in ("source", "target")
     )
-    with pytest.raises(RunError, match="holds a value function of another run"):
+    with pytest.raises(RunError, match="holds a value function of other data, updates"):
         learned_value(
             make_domains(source, target),
             {"source": fingerprint(source), "target": fingerprint(target)},
