@@ -116,6 +116,27 @@ def test_other_backbone(files, tmp_path):
     assert found["weight"].min() >= 0.1
 
 
+@pytest.mark.parametrize("data", ["source", "target"])  # HDF5 and npz
+@pytest.mark.parametrize("command", ["score", "report", "audit", "select"])
+def test_logged_data_are_never_written_over(command, data, tabb_run, files, tmp_path, capsys):
+    mine = Path(shutil.copy(files[data], tmp_path))
+    before = mine.read_bytes()
+    given = {"audit": files["target"]}.get(command, str(tabb_run))
+    assert main([command, given, "--out", str(mine)]) == 2
+    err = capsys.readouterr().err
+    assert f"{mine}: holds logged data, which would be lost; name another file with --out" in err
+    assert len(err.strip().splitlines()) == 1
+    assert mine.read_bytes() == before
+
+
+def test_scores_are_written_over_scores(tabb_run, tmp_path, capsys):
+    out = tmp_path / "scores.hdf5"
+    for _ in range(2):
+        assert main(["score", str(tabb_run), "--out", str(out)]) == 0
+    out.write_text("a note")  # no data: as before
+    assert main(["score", str(tabb_run), "--out", str(out)]) == 0
+
+
 def test_what_cannot_be_scored(tabb_run, files, tmp_path, capsys):
     with pytest.raises(UsageError, match="pooled keeps no score per source row"):
         score_rows(trained(files, tmp_path / "pooled", "pooled"))

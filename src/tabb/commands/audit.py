@@ -40,8 +40,10 @@ def run(arguments: Sequence[str]) -> int:
     if not options.files and options.source is None and options.target is None:
         raise UsageError("name files, or --source FILE --target FILE")
     from tabb.audit import audit
+    from tabb.data.spared import refuse_data
     from tabb.training.folder import write_json
 
+    refuse_data(options.out)
     found = audit(*options.files, source=options.source, target=options.target, task=options.task)
     if options.out is not None:
         write_json(options.out, found.to_dict())

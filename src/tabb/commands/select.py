@@ -46,9 +46,11 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("name one or more run folders, e.g. `tabb select runs/own`")
     if options.top < 0:
         raise UsageError(f"--top {options.top}: give a number of rows, 0 for all")
+    from tabb.data.spared import refuse_data
     from tabb.evaluation.selection import as_json, select
     from tabb.policy import Policy
 
+    refuse_data(options.out)
     selection = select(options.runs, options.by, options.last)
     best = selection.ranked[0]
     if options.out is not None:

@@ -21,6 +21,7 @@ from tabb.batch import Domains, Sizes, make_domains
 from tabb.data import read
 from tabb.data.hdf5 import write_columns
 from tabb.data.report import Loaded
+from tabb.data.spared import refuse_data
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError, UsageError
 from tabb.rules import TABB, Rule
@@ -216,7 +217,11 @@ def backups(rule: TABB, run: Finished, data: Transitions, columns: dict[str, Any
 
 
 def save_scores(scores: RowScores, path: str | Path) -> Path:
-    """Write scores as HDF5: a dataset per column, what they are about as attributes. Raises `RunError` if it fails."""
+    """Write scores as HDF5: a dataset per column, what they are about as attributes.
+
+    Raises `RunError` if it fails, and `UsageError` where `path` holds logged data.
+    """
     path = Path(path)
+    refuse_data(path)
     write_columns(path, scores.columns, scores.about)
     return path

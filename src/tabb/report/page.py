@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tabb import __version__
+from tabb.data.spared import refuse_data
 from tabb.data.storage import atomic
 from tabb.errors import RunError
 from tabb.evaluation.row_scores import Files
@@ -29,13 +30,14 @@ def write_report(
 
     Raises:
         RunError: no finished run, a damaged one, or a page that cannot be written.
-        UsageError: the data are not those that the run was trained on, or are not known.
+        UsageError: the data are not those that the run was trained on, or are not known; or `out` is a data file.
         DataError: a data file is missing or damaged.
     """
     path = Path(run) / "report.html" if out is None else Path(out)
     if path.is_dir() or (out is not None and not path.parent.is_dir()):  # said before the work, not after it
         why = "is a folder" if path.is_dir() else "its folder is missing"
         raise RunError(f"{path}: cannot be written ({why}); name a file in a folder that there is")
+    refuse_data(path)
     text = page(gather(run, source, target))
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")
