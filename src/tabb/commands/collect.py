@@ -78,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
         rows=options.rows,
         noise=options.noise,
         seed=options.seed,
-        engine=options.engine or (policy.about.get("engine") if policy else None) or "legacy",
+        engine=options.engine,
         next_observations=options.next_observations,
         provenance=provenance,
     )
