@@ -16,7 +16,7 @@ from products import Product, products
 from tabb.backbones import Backbone
 from tabb.batch import Domains, Sizes
 from tabb.rules import Rule
-from tabb.training.loop import Learner, compiled_updates, pack_data, update_once
+from tabb.training.loop import Program, compiled_updates, pack_data, update_once
 from timing import CLOCKS, seconds
 
 RUN = 100_000
@@ -38,7 +38,7 @@ class Contender:
 
 def our_contender(backbone: Backbone, rule: Rule, domains: Domains, sizes: Sizes, kind: str) -> Contender:
     """tabb's compiled loop with `rule` on `backbone`, timed by the clock `kind`."""
-    learner = Learner(backbone, rule, RUN)
+    learner = Program(backbone, rule, RUN)
     init_key, prepare_key, draw_key = jax.random.split(jax.random.key(0), 3)
     marks: dict[str, float] = {}
 

@@ -31,7 +31,7 @@ def measure(name: str, robot: str, rounds: int, kind: str) -> dict[str, Any]:
     """Costs of one learner, measured in this process."""
     from contenders import our_contender
     from random_data import ROBOTS, random_domains
-    from tabb.commands.learners import learners_of
+    from tabb.registry import learners_of
     from timing import Times, take_turns
 
     sizes = ROBOTS[robot]

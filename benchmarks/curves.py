@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from scores import files_of
-from tabb.training.folder import read_json, write_json
+from tabb.files import read_json, write_json
 
 METRICS = ("mean_value", "critic_loss", "source_weight")
 

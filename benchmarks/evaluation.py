@@ -28,12 +28,12 @@ from random_data import EPISODE, ROBOTS, random_domains, random_transitions
 from rollouts import forced_episodes
 from tabb.backbones.iql import IQL
 from tabb.data import from_arrays, load
-from tabb.environments.lanes import lanes_of
+from tabb.environments.task_lanes import lanes_of
 from tabb.environments.tasks import get_task
 from tabb.policy import Policy
 from tabb.rules.baselines import Pooled
 from tabb.training.checkpoint import save_tree
-from tabb.training.loop import Learner, compiled_updates, pack_data
+from tabb.training.loop import Program, compiled_updates, pack_data
 from timing import machine, rounded, seconds, threads
 
 UPDATES, EVALUATIONS, CHECKPOINTS = 100_000, 20, 20
@@ -77,7 +77,7 @@ def measured_rate() -> float:
     """Updates per second of pooled IQL, the fastest learner: the strictest measure of everything else."""
     sizes = ROBOTS["hopper"]
     data = pack_data(random_domains(sizes), {})
-    learner, key = Learner(IQL(), Pooled(), UPDATES), jax.random.key(0)
+    learner, key = Program(IQL(), Pooled(), UPDATES), jax.random.key(0)
     state = learner.init(sizes, key)
 
     def run() -> Any:
@@ -93,7 +93,7 @@ def duties(folder: Path) -> dict[str, Duty]:
     """All that is timed, ready to be called."""
     sizes = ROBOTS["hopper"]
     domains = random_domains(sizes, 1_000, 1_000)
-    state = Learner(IQL(), Pooled(), UPDATES).init(sizes, jax.random.key(0))
+    state = Program(IQL(), Pooled(), UPDATES).init(sizes, jax.random.key(0))
     policy = Policy.from_networks(state.policy, domains.normaliser)
     columns = logged(ROWS)
     source = write_gzip(folder / "source.hdf5", columns)

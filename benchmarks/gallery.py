@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from gallery_scenes import HEIGHT, SWINGS, WIDTH, family, tile
 from gallery_words import INTRODUCTION, NOTES, SHOWN, SHRUNK, changes
-from tabb.data.storage import atomic
 from tabb.environments.tasks import ALL_TASKS, Task
+from tabb.files import atomic
 from tabb.rendering.lettering import lettered
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

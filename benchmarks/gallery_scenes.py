@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tabb.environments.adroit_shifts import hand_edits
 from tabb.environments.antmaze import maze_rows
+from tabb.environments.make_robot import make_robot
 from tabb.environments.mazes import cells
-from tabb.environments.robots import make_robot
 from tabb.environments.shifts import edits_of
 from tabb.environments.tasks import Task
 from tabb.rendering.painter import Camera, Mark, Painter, state_of

@@ -40,8 +40,8 @@ def random_layers(draw: np.random.Generator, *sizes: int) -> Any:
 
 def random_policy(kind: str, observation: int, action: int) -> Any:
     """A policy of that kind, BCQ's with the widths of its defaults."""
-    from tabb.candidate_policy import CandidatePolicy
     from tabb.policy import Policy
+    from tabb.policy.candidates import CandidatePolicy
 
     draw = np.random.default_rng(0)
     mean = draw.normal(size=observation).astype(np.float32)

@@ -23,8 +23,8 @@ import numpy as np
 
 from tabb.environments.tasks import TASKS, get_task
 from tabb.evaluation.oracle import Truth, ask_target, oracle_error, rank_correlation, usable_rows
-from tabb.evaluation.row_scores import open_run, scores_of
-from tabb.training.folder import read_json, write_json
+from tabb.files import read_json, write_json
+from tabb.results.row_scores import open_run, scores_of
 
 RESULTS = Path(__file__).parent / "results" / "own-ranking.json"
 ROWS = 3_000

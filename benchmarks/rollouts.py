@@ -23,9 +23,10 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent))
 
 from latency import random_policy
-from tabb.environments.lanes import Lanes, OneByOne, threads_for
-from tabb.environments.robots import make_robot
+from tabb.environments.lanes import Lanes, OneByOne
+from tabb.environments.make_robot import make_robot
 from tabb.environments.rollout import one_blas_thread
+from tabb.environments.task_lanes import threads_for
 from tabb.environments.tasks import get_task
 from tabb.policy import Policy
 from timing import CLOCKS, machine, rounded, seconds, take_turns, threads

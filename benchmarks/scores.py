@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from tabb.environments.tasks import ALL_TASKS
-from tabb.evaluation.summary import learner_of
-from tabb.training.folder import read_json, write_json
+from tabb.files import read_json, write_json
+from tabb.results.summary import learner_of
 
 RESULTS = Path(__file__).parent / "results" / "scores"
 

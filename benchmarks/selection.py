@@ -25,11 +25,12 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from tabb.evaluation.fqe import estimate
-from tabb.evaluation.row_scores import run_data
-from tabb.evaluation.summary import learner_of
+from tabb.files import read_json
 from tabb.policy import Policy
-from tabb.training.config import environment
-from tabb.training.folder import RunFolder, read_json
+from tabb.provenance import environment
+from tabb.results.row_scores import run_data
+from tabb.results.summary import learner_of
+from tabb.training.folder import RunFolder
 from tabb.training.held_out import action_error, split
 
 RANKINGS = {

@@ -28,7 +28,7 @@ from random_data import ROBOTS, random_domains
 from tabb.backbones import own_backbone
 from tabb.batch import Domains, Sizes
 from tabb.rules import TABB, Pooled, PredictorConfig, Rule, TargetOnly
-from tabb.training.loop import Learner, compiled_updates, compiled_updates_of_seeds, pack_data
+from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds, pack_data
 from timing import CLOCKS, Times, machine, rounded, seconds, take_turns, threads
 
 SEEDS = 16
@@ -62,7 +62,7 @@ def torch_contender(domains: Domains, clock: Clock, counts: collections.Counter[
 
 def seeds_result(domains: Domains, sizes: Sizes, updates: int, rounds: int, clock: Clock) -> dict[str, float]:
     """Updates per second of pooled IQL with one seed, and of all seeds together with a seed axis."""
-    learner = Learner(own_backbone(Pooled()), Pooled(), RUN)
+    learner = Program(own_backbone(Pooled()), Pooled(), RUN)
     data = pack_data(domains, {})
     keys = jax.random.split(jax.random.key(0), SEEDS)
     states = {1: learner.init(sizes, keys[0]), SEEDS: jax.vmap(lambda key: learner.init(sizes, key))(keys)}

@@ -40,10 +40,10 @@ from tabb.data import read
 from tabb.data.catalogue import resolve
 from tabb.environments.tasks import get_task
 from tabb.evaluation.oracle import Truth, ask_target, known_state
+from tabb.files import read_json, write_json
+from tabb.models.shift_hypotheses import fit_shifts
 from tabb.rules import TABB, PredictorConfig, Rule
 from tabb.rules.rule import Weights
-from tabb.rules.shift_hypotheses import fit_shifts
-from tabb.training.folder import read_json, write_json
 from tabb.transitions import Transitions
 
 RESULTS = Path(__file__).parent / "results" / "ablations" / "upper-bounds.json"

@@ -9,6 +9,8 @@ import pytest
 
 from tabb.transitions import Transitions
 
+pytest_plugins = ["learning"]
+
 os.environ["D4RL_DATASET_DIR"] = os.devnull  # downloads of whoever runs the tests are not theirs
 os.environ["TABB_CACHE"] = "off"  # what one test prepared must not spare another the work it tests
 

@@ -12,7 +12,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from tabb import _moved
+from tabb._version import __version__
 
 if TYPE_CHECKING:
     from tabb.backbones import BCQ as BCQ
@@ -20,18 +21,18 @@ if TYPE_CHECKING:
     from tabb.backbones import IQL as IQL
     from tabb.backbones import TD3BC as TD3BC
     from tabb.backbones import Backbone as Backbone
+    from tabb.behaviours.collect import collect as collect
     from tabb.data import from_arrays as from_arrays
     from tabb.data import load as load
-    from tabb.data.collect import collect as collect
     from tabb.deploy import export as export
     from tabb.environments import TASKS as TASKS
     from tabb.environments import get_task as get_task
     from tabb.environments import make as make
     from tabb.evaluation.scores import evaluate as evaluate
-    from tabb.evaluation.selection import select as select
     from tabb.policy import Policy as Policy
     from tabb.rendering import watch as watch
-    from tabb.report import write_report as write_report
+    from tabb.results.report import write_report as write_report
+    from tabb.results.selection import select as select
     from tabb.rules import BOSA as BOSA
     from tabb.rules import DARA as DARA
     from tabb.rules import DROCO as DROCO
@@ -77,28 +78,29 @@ _WHERE = {
     "TASKS": "tabb.environments",
     "TargetOnly": "tabb.rules",
     "Transitions": "tabb.transitions",
-    "collect": "tabb.data.collect",
+    "collect": "tabb.behaviours.collect",
     "evaluate": "tabb.evaluation.scores",
     "export": "tabb.deploy",
     "from_arrays": "tabb.data",
     "get_task": "tabb.environments",
     "load": "tabb.data",
     "make": "tabb.environments",
-    "score_rows": "tabb.evaluation.row_scores",
-    "select": "tabb.evaluation.selection",
+    "score_rows": "tabb.results.row_scores",
+    "select": "tabb.results.selection",
     "train": "tabb.training",
     "watch": "tabb.rendering",
-    "write_report": "tabb.report",
+    "write_report": "tabb.results.report",
 }
 
 _MODULES = (
-    *("audit", "backbones", "data", "deploy", "environments", "errors", "evaluation", "policy", "rendering", "report"),
-    *("rules", "tracking", "training", "transitions"),
+    *("backbones", "behaviours", "data", "deploy", "environments", "errors", "evaluation", "models", "policy"),
+    *("rendering", "results", "rules", "tracking", "training", "transitions"),
 )
 """what may be written as `tabb.data.read` after `import tabb` alone"""
 
 __all__ = ["__version__", *sorted(_WHERE)]
 
+_moved.install()
 
 if "gymnasium" in sys.modules:
     # `gymnasium.make("tabb:tabb/hopper-v0")` imports this module and expects the ids to be there. Where

@@ -9,7 +9,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from tabb import __version__
+from tabb._version import __version__
 from tabb.errors import TabbError, UsageError, meant
 
 COMMANDS = {

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("gymnasium_robotics", reason="needs the extra adroit")
 
 from tabb.behaviours.planner import Planner, _candidates, _Dream, plan_in_the_hand, planner_of, weighted_plan
-from tabb.environments.robots import make_robot
+from tabb.environments.make_robot import make_robot
 from tabb.environments.tasks import get_task
 
 SMALL = Planner(samples=3, horizon=4, hold=2, deviation=0.3)

@@ -8,8 +8,9 @@ import pytest
 
 from tabb.behaviours.cloned import blank, clone
 from tabb.behaviours.random_search import RandomSearch, ascent, episodes, last_layer, search, with_last_layer
-from tabb.environments.lanes import OneByOne, lanes_of
+from tabb.environments.lanes import OneByOne
 from tabb.environments.rollout import rollout
+from tabb.environments.task_lanes import lanes_of
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError, UsageError
 

@@ -6,12 +6,12 @@ import pytest
 from tabb.behaviours.cloned import blank
 from tabb.behaviours.kept import LAST_EPISODES, Kept
 from tabb.behaviours.random_search import last_layer, with_last_layer
+from tabb.behaviours.recipe import Recipe
 from tabb.behaviours.searched import AHEAD, NEAR, begins_with, chosen, depends_on, moving, scored, settings_of
-from tabb.behaviours.suite import Recipe
 from tabb.behaviours.worsened import worsened
 from tabb.environments.tasks import get_task
+from tabb.files import write_json
 from tabb.policy import Policy
-from tabb.training.folder import write_json
 
 TASK = get_task("hopper-morph")
 RECIPE = Recipe(first_steps=24, shifted_steps=16)

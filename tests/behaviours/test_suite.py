@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tabb.behaviours import cloned
-from tabb.behaviours.suite import Recipe, is_made, sets_of
+from tabb.behaviours.recipe import Recipe
+from tabb.behaviours.suite import is_made, sets_of
 from tabb.cli import main
 from tabb.data import read
 from tabb.data.catalogue import find, resolve

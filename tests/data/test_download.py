@@ -194,7 +194,7 @@ def test_a_folder_that_cannot_be_made(entry, tmp_path, monkeypatch, capsys):
 
 def test_names_are_used_like_files(entry, content, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(published, "published", lambda: [entry()])
-    monkeypatch.setattr("tabb.commands.data.published", lambda: [entry()])
+    monkeypatch.setattr("tabb.commands.data.published_otdf", lambda: [entry()])
     with pytest.raises(DataError, match="or fetch them: tabb data get otdf:hopper-morph-medium"):
         resolve("medium", "hopper-morph", "target")
     assert main(["data", "list"]) == 0
@@ -216,7 +216,7 @@ def test_names_are_used_like_files(entry, content, tmp_path, monkeypatch, capsys
 
 
 def test_the_catalogue_is_whole():
-    entries = published.published()
+    entries = published_otdf.published_otdf()
     assert len(entries) == len({entry.sha256 for entry in entries}) == 36
     tasks = {entry.task for entry in entries}
     assert len(tasks) == 12
@@ -233,7 +233,7 @@ def test_the_catalogue_is_whole():
 
 @pytest.mark.data
 def test_the_catalogue_is_of_the_files_at_hand(real_data):
-    for entry in published.published():
+    for entry in published_otdf.published_otdf():
         path = real_data / "target" / entry.file
         assert path.stat().st_size == entry.bytes
         assert download.fetch(entry) == path

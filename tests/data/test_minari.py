@@ -241,7 +241,7 @@ def test_without_the_extra(monkeypatch):
 
 
 def test_audit_reads_the_folder(make):
-    from tabb.audit import audit
+    from tabb.data.audit import audit
 
     found = audit(f"minari:{make()}")
     assert not found.of_level("error")

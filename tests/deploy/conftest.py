@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tabb.candidate_policy import CandidatePolicy
 from tabb.policy import Layers, Policy, forward
+from tabb.policy.candidates import CandidatePolicy
 
 S, A, CANDIDATES = 5, 2, 100
 KINDS = ("policy", "candidates")

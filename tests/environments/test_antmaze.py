@@ -12,13 +12,13 @@ import pytest
 
 from tabb.backbones import IQL, for_task
 from tabb.cli import main
-from tabb.commands.learners import learners_of
 from tabb.data import read
 from tabb.environments import make
 from tabb.environments.antmaze import build_maze
 from tabb.environments.mazes import MAZES, cells
 from tabb.environments.tasks import MORE_TASKS
 from tabb.errors import UsageError
+from tabb.registry import learners_of
 from tabb.rules import RULES
 from tabb.training.config import Settings
 from tabb.training.run import train

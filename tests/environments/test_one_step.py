@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tabb.environments import make, one_step
-from tabb.environments.robots import make_robot
+from tabb.environments.make_robot import make_robot
 from tabb.errors import DataError, UsageError
 
 DATA = os.environ.get("TABB_DATA")

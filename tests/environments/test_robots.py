@@ -13,7 +13,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from tabb.environments import ENGINES, TASKS, make, one_step, register
-from tabb.environments.robots import make_robot
+from tabb.environments.make_robot import make_robot
 from tabb.errors import UsageError
 
 ROBOTS = ("hopper", "halfcheetah", "walker2d", "ant")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tabb.environments import ENGINES, TASKS, make, rollout
-from tabb.environments.lanes import OneByOne, lanes_of, threads_for
-from tabb.environments.robots import make_robot
+from tabb.environments.lanes import OneByOne
+from tabb.environments.make_robot import make_robot
+from tabb.environments.task_lanes import lanes_of, threads_for
 from tabb.environments.tasks import ALL_TASKS, get_task
 
 together = pytest.importorskip("tabb.environments.together", reason="mujoco.batch came with MuJoCo 4.0")
@@ -161,7 +162,7 @@ def test_threads_are_started_and_ended():
 
 
 def test_few_episodes_and_runs_of_a_plan_take_one_thread(no_bound, monkeypatch):
-    from tabb.training.pool import one_core_environment
+    from tabb.running.plan import one_core_environment
 
     assert [threads_for(lanes) for lanes in (1, 2, 3)] == [1, 1, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", one_core_environment()["OMP_NUM_THREADS"])

@@ -16,14 +16,14 @@ import tabb
 from tabb.backbones import own_backbone
 from tabb.batch import Sizes
 from tabb.errors import HeldOutWarning, RunError, UsageError
-from tabb.evaluation.row_scores import open_run
-from tabb.evaluation.selection import select
+from tabb.results.row_scores import open_run
+from tabb.results.selection import select
 from tabb.rules import Pooled
 from tabb.training.cache import entry_name
 from tabb.training.config import settings_from
 from tabb.training.folder import RunFolder
 from tabb.training.held_out import share_of, split
-from tabb.training.loop import Learner
+from tabb.training.loop import Program
 
 IQL = tabb.IQL(hidden=(16, 16), batch_size=16)
 SETTINGS = tabb.Settings(updates=60, evaluations=3, backbone=IQL, held_out=0.2)
@@ -107,7 +107,7 @@ def test_training_does_not_see_them(plain: tabb.Run) -> None:
 def test_the_errors_are_what_they_say(tmp_path: Path) -> None:
     run = train(Pooled(), folder=tmp_path)
     held = split(TARGET, 0.2).held_out
-    learner = Learner(IQL, Pooled(), 60)
+    learner = Program(IQL, Pooled(), 60)
     state, _ = _state(tmp_path / "seed0", learner)
     normalise = lambda x: jnp.asarray((np.asarray(x) - run.policy.mean) / run.policy.scale)  # noqa: E731
     now, following = normalise(held.observation), normalise(held.next_observation)
@@ -121,7 +121,7 @@ def test_the_errors_are_what_they_say(tmp_path: Path) -> None:
     assert look.action_error == pytest.approx(float(distance), rel=1e-5)
 
 
-def _state(folder: Path, learner: Learner) -> tuple[Any, int]:
+def _state(folder: Path, learner: Program) -> tuple[Any, int]:
     saved = RunFolder(folder).restore(learner.init(Sizes(3, 2), jax.random.key(0)))
     assert saved is not None
     return saved.state, saved.update
@@ -148,7 +148,7 @@ def test_every_backbone_has_them(name: str) -> None:
 
 
 def test_bcq_values_a_state_by_its_best_candidate() -> None:
-    learner = Learner(tabb.BCQ(hidden=(8,), cvae_hidden=(8,), candidates=4), Pooled(), 10)
+    learner = Program(tabb.BCQ(hidden=(8,), cvae_hidden=(8,), candidates=4), Pooled(), 10)
     state = learner.init(Sizes(3, 2), jax.random.key(0))
     states = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     found = learner.backbone.value_at(Pooled(), (), state)(jnp.asarray(states))

@@ -18,7 +18,8 @@ import tabb
 from tabb.cli import main
 from tabb.data import save_npz
 from tabb.errors import RunError, UsageError
-from tabb.tracking import TrackedRun, TrackingWarning, opener, replay_run, scalars
+from tabb.results.replay import replay_run
+from tabb.tracking import TrackedRun, TrackingWarning, opener, scalars
 from tabb.tracking.tensorboard_files import TensorBoard
 from tabb.training.folder import RunFolder
 

@@ -21,12 +21,12 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tabb.backbones.backbone import Backbone, check_common, critic_error
-from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
-from tabb.candidate_policy import CandidatePolicy
+from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
+from tabb.models.cvae import CVAE, CVAEConfig, cvae_loss, init_cvae
 from tabb.networks import MLP, Normaliser, Twin, mlp, moving_average, twin
-from tabb.rules.cvae import CVAE, CVAEConfig, cvae_loss, init_cvae
+from tabb.policy.candidates import CandidatePolicy
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
 
 LARGEST_LATENT = 0.5

@@ -22,8 +22,8 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tabb.backbones.backbone import Backbone, check_common, critic_activation, policy_value, weighted_mean
-from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
+from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
 from tabb.networks import MLP, Normaliser, Twin, mlp, moving_average, twin
 from tabb.policy import Policy

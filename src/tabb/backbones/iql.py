@@ -20,8 +20,8 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tabb.backbones.backbone import Backbone, check_common, cloned_improvement, critic_activation, critic_error
-from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
+from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
 from tabb.networks import MLP, Twin, mlp, moving_average, twin
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value

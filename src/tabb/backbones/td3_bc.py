@@ -27,8 +27,8 @@ from tabb.backbones.backbone import (
     critic_error,
     policy_value,
 )
-from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Sizes
+from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
 from tabb.networks import MLP, Twin, mlp, moving_average, twin
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value

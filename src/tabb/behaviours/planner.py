@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tabb.behaviours.logged import Episode, Logged, Step, joined
 from tabb.environments.engine import Engine
-from tabb.environments.robots import make_robot
+from tabb.environments.make_robot import make_robot
 from tabb.environments.tasks import Task
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION

@@ -7,14 +7,14 @@ from pathlib import Path
 from tabb.batch import Sizes
 from tabb.behaviours.kept import EPISODES, LAST_EPISODES, Chosen, Kept, Say, best_of
 from tabb.behaviours.online import Practice, practise
-from tabb.behaviours.suite import WALKER, Recipe
+from tabb.behaviours.recipe import WALKER, Recipe
 from tabb.behaviours.walker import ACTION_SIZE, EPISODE_STEPS, OBSERVATION_SIZE, OpenField
 from tabb.environments.lanes import OneByOne
 from tabb.environments.rollout import rollout
 from tabb.errors import RunError
+from tabb.files import read_json, write_json
+from tabb.plain import plain
 from tabb.policy import Policy
-from tabb.training.config import plain
-from tabb.training.folder import read_json, write_json
 
 REWARD_SCALE = 0.1
 """Of the learner's rewards: returns of some thousands become values of some tens, which critics learn sooner."""

@@ -21,15 +21,16 @@ from numpy.typing import NDArray
 from tabb.behaviours.cloned import blank, clones, sources
 from tabb.behaviours.kept import EPISODES, LAST_EPISODES, Chosen, Kept, Say, best_of, half_as_good
 from tabb.behaviours.random_search import RandomSearch, search
-from tabb.behaviours.suite import Recipe, base_of
+from tabb.behaviours.recipe import Recipe, base_of
 from tabb.behaviours.worsened import worsened
-from tabb.environments.lanes import Lanes, lanes_of
-from tabb.environments.robots import make_robot
+from tabb.environments.lanes import Lanes
+from tabb.environments.make_robot import make_robot
 from tabb.environments.rollout import Act, rollout
+from tabb.environments.task_lanes import lanes_of
 from tabb.environments.tasks import Task
 from tabb.errors import RunError
+from tabb.files import read_json, write_json
 from tabb.policy import Policy
-from tabb.training.folder import read_json, write_json
 
 ENOUGH = 50.0
 """Score of the best policy below which the search in a shift is done again, the shift growing from nothing."""

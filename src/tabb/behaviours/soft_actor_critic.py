@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.backup import bellman_backup
 from tabb.batch import Sizes
+from tabb.bellman import bellman_backup
 from tabb.networks import MLP, Normaliser, mlp, moving_average
 
 LOG_DEVIATION = (-5.0, 2.0)

@@ -20,17 +20,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from tabb.environments.engine import Engine
+from tabb.behaviours.recipe import WALKER, Recipe
 from tabb.environments.tasks import ALL_TASKS, Task, get_task
 from tabb.errors import RunError, UsageError
-from tabb.training.folder import read_json, write_json
+from tabb.files import read_json, write_json
 
 if TYPE_CHECKING:
     from tabb.behaviours.logged import Logged
 
 SUITES = ("odrl", "otdf", "adroit", "antmaze")
 MAZE_QUALITY = "diverse"
-WALKER = "walker"
 SEEDS = (100_000, 900_000)
 """Reset seeds of collected episodes: evaluations use smaller ones, practice larger ones."""
 
@@ -52,30 +51,6 @@ class DataSet(NamedTuple):
         """Reset seed of its first episode, each set's own: else two would share rows where their shifts do not act."""
         low, high = SEEDS
         return low + zlib.crc32(f"{self.name} {seed}".encode()) % (high - low)
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """What the data depend on, besides the task."""
-
-    first_steps: int = 300_000
-    """simulator steps of the search for a policy of the unshifted robot; halfcheetah, whose episodes no fall ends, gets
-    twice as many, here and in its shifts"""
-    shifted_steps: int = 300_000
-    """simulator steps of the search in each shift, from the best policy of the unshifted robot; where none that it
-    finds has a score of 50, it is done once more, twice as long, and the shift grows meanwhile"""
-    noise: float = 0.1
-    """standard deviation of the Gaussian noise on collected actions, which are then clipped to [-1, 1]; searches act
-    with it too"""
-    seed: int = 0
-    """of practice and collection"""
-    engine: Engine = "legacy"
-    """physics: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's"""
-
-    def of(self, task: Task) -> dict[str, Any]:
-        """The part of it that data of this task depend on: hands and mazes need no search."""
-        fields = dataclasses.asdict(self)
-        return fields if task.namespace == "tabb" else {k: v for k, v in fields.items() if not k.endswith("_steps")}
 
 
 def sets_of(
@@ -128,11 +103,6 @@ def is_made(out: Path, data: DataSet, recipe: Recipe) -> bool:
     return True
 
 
-def base_of(task: Task) -> Task | None:
-    """The unshifted robot whose search comes first; None for the robot itself."""
-    return None if task.shift is None else ALL_TASKS[task.robot]
-
-
 def first_practice(task: Task) -> str | None:
     """Whose search or practice comes before the task's own: a robot, `walker`, or None."""
     return {"tabb": task.robot, "tabb-antmaze": WALKER}.get(task.namespace)
@@ -158,7 +128,7 @@ def practise_first(out: Path, name: str, recipe: Recipe, say: Callable[[str], No
 
 def make_set(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> None:
     """Find a policy, choose, roll out, write the file and its record."""
-    from tabb.training.config import environment
+    from tabb.provenance import environment
 
     path = data_file(out, data)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +157,7 @@ Made = tuple[dict[str, Any], dict[str, Any]]
 
 def _by_search(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> Made:
     from tabb.behaviours import searched
-    from tabb.data.collect import collect
+    from tabb.behaviours.collect import collect
 
     chosen = searched.chosen(out, data.task, data.quality, recipe, say)
     report = collect(
@@ -233,7 +203,7 @@ _MAKERS: dict[str, Callable[[Path, DataSet, Recipe, Callable[[str], None]], Made
 
 def _written(out: Path, data: DataSet, recipe: Recipe, logged: Logged, how: str) -> dict[str, Any]:
     """Write what was logged; episodes and score of it."""
-    from tabb.data.collect import about_task, arrays_of
+    from tabb.behaviours.collect import about_task, arrays_of
     from tabb.data.hdf5 import write_hdf5
 
     attributes = about_task(data.task, recipe.engine, data.first_seed(recipe.seed), recipe.noise)

@@ -42,9 +42,8 @@ def _report(
     comparison: Comparison, table: Table, found: Mapping[str, Mapping[str, Any]], root: Path, options: Options
 ) -> None:
     """Print the table, and write it with the figure."""
-    from tabb.data.storage import atomic
     from tabb.evaluation.figures import difference_bars
-    from tabb.training.folder import write_json
+    from tabb.files import atomic, write_json
 
     text = "\n".join(
         [

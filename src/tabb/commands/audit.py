@@ -39,9 +39,9 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, "tabb audit", "Find what is wrong in data files, and how to mend it.")
     if not options.files and options.source is None and options.target is None:
         raise UsageError("name files, or --source FILE --target FILE")
-    from tabb.audit import audit
-    from tabb.data.spared import refuse_data
-    from tabb.training.folder import write_json
+    from tabb.data.audit import audit
+    from tabb.data.overwriting import refuse_data
+    from tabb.files import write_json
 
     refuse_data(options.out)
     found = audit(*options.files, source=options.source, target=options.target, task=options.task)

@@ -13,7 +13,7 @@ from tabb.commands.options import parse, without
 from tabb.environments.tasks import ALL_TASKS
 from tabb.errors import RunError, UsageError
 from tabb.experiments.benchmark import BUDGETS, Comparison, Place, Table, draws_source, draws_target
-from tabb.training.pool import Cell
+from tabb.running.plan import Cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,8 @@ def _begun(comparison: Comparison, root: Path) -> Iterator[tuple[Place, str, Cel
 
 def check_cells(comparison: Comparison, root: Path) -> None:
     """Raise `RunError` for a run in `root`, finished or not, that was begun with other options than its cell has."""
-    from tabb.training.config import plain, rule_from_plain, settings_from
+    from tabb.plain import plain, rule_from_plain
+    from tabb.training.config import settings_from
 
     known: dict[tuple[str, ...], tuple[Any, Any]] = {}
     for place, method, cell, path, config in _begun(comparison, root):
@@ -160,8 +161,9 @@ def check_data_alike(comparison: Comparison, root: Path) -> None:
 
 def made_of(words: Sequence[str], suites: Sequence[str] = ()) -> tuple[Any, Any]:
     """The rule and the settings that `tabb train` makes of a cell's options."""
-    from tabb.commands.learners import learners_of, preset_of
+    from tabb.commands.presets import preset_of
     from tabb.commands.train import options_for, settings_of
+    from tabb.registry import learners_of
 
     preset, others = preset_of(words)
     learners = learners_of(others[:1], preset, suites)
@@ -174,7 +176,7 @@ def finished(comparison: Comparison, root: Path, grid: Grid) -> Table:
     from tabb.commands.carry_out import carry_out, check_ray
     from tabb.data.catalogue import resolve
     from tabb.experiments.benchmark import gather
-    from tabb.training.pool import write_plan
+    from tabb.running.plan import write_plan
 
     check_cells(comparison, root)  # a folder of other runs is refused before anything is trained
     check_data_alike(comparison, root)
@@ -194,10 +196,9 @@ def finished(comparison: Comparison, root: Path, grid: Grid) -> Table:
 
 def _report(comparison: Comparison, table: Table, root: Path, options: Options) -> None:
     """Print the tables, and write them with the figures."""
-    from tabb.data.storage import atomic
     from tabb.evaluation.figures import interval_bars, profiles
     from tabb.experiments.benchmark import SCORES, as_csv, as_markdown, scores_of, verdicts, verdicts_as_markdown
-    from tabb.training.folder import write_json
+    from tabb.files import atomic, write_json
 
     ours = comparison.methods[0]
     found = verdicts(table, comparison.methods, ours, comparison.learners())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tabb.cluster import Cluster
 from tabb.commands.options import cores, jobs_of
 from tabb.errors import UsageError
-from tabb.training.pool import run_plan
+from tabb.running.cluster import Cluster
+from tabb.running.plan import run_plan
 
 NO_PART = ("--jobs", "--track", "--ray", "--ray-gpus", "--ray-retries")
 """options that are no part of a run: how it is carried out and who is told"""
@@ -23,7 +23,7 @@ def check_ray(options: Any) -> None:
         if options.ray_gpus or options.ray_retries != Cluster.retries:
             raise UsageError("--ray-gpus and --ray-retries are of a cluster: say where it is with --ray ADDRESS")
         return
-    from tabb.cluster.connection import reach, require_ray
+    from tabb.running.cluster.connection import reach, require_ray
 
     cluster = Cluster(options.ray, options.ray_gpus, options.ray_retries)
     if getattr(options, "track", None) is not None:
@@ -39,7 +39,7 @@ def carry_out(root: Path, options: Any, only: Path | None = None) -> None:
     if options.ray is None:
         run_plan(root, jobs_of(options.jobs), options.progress, getattr(options, "track", None), only)
         return
-    from tabb.cluster.plan import run_plan_on
+    from tabb.running.cluster.plan import run_plan_on
 
     cluster = Cluster(options.ray, options.ray_gpus, options.ray_retries)
     # No backend of JAX is started in the driver: it would take an accelerator's memory from the cells.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tabb.commands.options import jobs_of, parse, without
 from tabb.errors import UsageError
-from tabb.training.pool import PARENT, follow_parent, run_commands
+from tabb.running.plan import PARENT, follow_parent, run_commands
 
 
 @dataclasses.dataclass(frozen=True)

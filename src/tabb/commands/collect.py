@@ -55,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError(f"{options.out}: is there already; choose another name or say --overwrite")
     if not np.isfinite(options.noise) or options.noise < 0:
         raise UsageError(f"--noise {options.noise}: must be a number, zero or more")
-    from tabb.data.collect import collect
+    from tabb.behaviours.collect import collect
     from tabb.policy import Policy
 
     policy = None if options.policy == RANDOM else Policy.load(options.policy)

@@ -21,7 +21,7 @@ from tabb.behaviours.suite import (
 )
 from tabb.commands.options import jobs_of, parse, without
 from tabb.errors import RunError, Stopped, UsageError
-from tabb.training.pool import PARENT, follow_parent, run_commands
+from tabb.running.plan import PARENT, follow_parent, run_commands
 
 
 @dataclasses.dataclass(frozen=True)

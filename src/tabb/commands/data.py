@@ -14,8 +14,8 @@ from tabb.commands.options import parse
 from tabb.data import available, describe, read
 from tabb.data.download import at_hand
 from tabb.data.names import locate
-from tabb.data.published import published
 from tabb.data.published_d4rl import published_d4rl
+from tabb.data.published_otdf import published_otdf
 from tabb.errors import UsageError, meant
 
 ACTIONS = ("list", "describe", "get")
@@ -73,7 +73,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _list(options: ListOptions) -> int:
     entries = available()
-    public = [(entry, at_hand(entry)) for entry in (*published(), *published_d4rl())]
+    public = [(entry, at_hand(entry)) for entry in (*published_otdf(), *published_d4rl())]
     if options.json:
         told = [entry._asdict() | {"path": str(entry.path)} for entry in entries]
         told += [entry._asdict() | {"path": path and str(path)} for entry, path in public]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tabb.commands.options import jobs_of
 from tabb.commands.train import DEMO_TASK
-from tabb.evaluation.summary import summarise
-from tabb.training.pool import Cell, run_plan, write_plan
+from tabb.results.summary import summarise
+from tabb.running.plan import Cell, run_plan, write_plan
 
 RULES = ("tabb", "pooled", "target-only")
 UPDATES = 15_000

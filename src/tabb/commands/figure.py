@@ -106,8 +106,8 @@ def _transfer_cell(
 
 
 def _finish_transfer(results: Sequence[Mapping[str, Any]], options: TransferOptions, seeds: int) -> None:
-    from tabb.evaluation.transfer_figure import transfer_panels
     from tabb.experiments.transfer import tables
+    from tabb.experiments.transfer_picture import transfer_panels
 
     picture = options.out / "transfer.png"
     transfer_panels(results, picture)
@@ -135,8 +135,8 @@ class RunsOptions:
 
 
 def _of_runs(name: str, arguments: list[str]) -> int:
-    from tabb.evaluation.run_figures import intensity_curves, quality_maps
     from tabb.experiments import finished
+    from tabb.experiments.score_figures import intensity_curves, quality_maps
 
     options = parse(RunsOptions, arguments, f"tabb figure {name}", FIGURES[name])
     table = finished.read_cells(options.runs)

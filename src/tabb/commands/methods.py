@@ -18,7 +18,7 @@ def methods_of(words: Sequence[str], limits: Sequence[str] = ()) -> tuple[tuple[
     `words` are learners (RULE or RULE@BACKBONE) or `NAME=LEARNER OPTIONS`, where {seed} is the run's seed; `limits` are
     the options of every cell. Raises `UsageError` for learners, names and options that cannot be.
     """
-    from tabb.commands.learners import learners_of
+    from tabb.registry import learners_of
 
     names: list[str] = []
     variants: dict[str, tuple[str, ...]] = {}
@@ -45,7 +45,7 @@ def _options(name: str, text: str, limits: Sequence[str]) -> tuple[str, ...]:
     """The learner and the options of method `name`, checked as `tabb train` would."""
     from tabb.backbones import BACKBONES
     from tabb.commands.benchmark import made_of
-    from tabb.commands.learners import learners_of
+    from tabb.registry import learners_of
     from tabb.rules import RULES
 
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9._-]*", name):

@@ -29,7 +29,7 @@ class Options:
 def run(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, "tabb report", "Write what transferred in a finished run as one HTML page.")
     from tabb.data.files import split
-    from tabb.report import write_report
+    from tabb.results.report import write_report
 
     given = [None if name is None else split(name) for name in (options.source, options.target)]
     print(f"report: {write_report(options.run, options.out, *given)}")

@@ -10,10 +10,11 @@ from typing import Any
 from tabb.commands.carry_out import NO_PART, carry_out, check_ray
 from tabb.commands.training_data import check_data, quietly
 from tabb.errors import RunError, UsageError
-from tabb.evaluation.summary import summarise
-from tabb.training.config import rule_from_plain, settings_from
+from tabb.plain import rule_from_plain
+from tabb.results.summary import summarise
+from tabb.running.plan import PARENT, PLAN, read_plan
+from tabb.training.config import settings_from
 from tabb.training.folder import RunFolder
-from tabb.training.pool import PARENT, PLAN, read_plan
 
 
 def only_resume(arguments: Sequence[str]) -> None:

@@ -29,8 +29,8 @@ class Options:
 def run(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, "tabb score", "Write the scores that a run gives to each source row.")
     from tabb.data.files import split
-    from tabb.data.spared import refuse_data
-    from tabb.evaluation.row_scores import save_scores, score_rows
+    from tabb.data.overwriting import refuse_data
+    from tabb.results.row_scores import save_scores, score_rows
 
     refuse_data(options.out)  # before the work, not after it
     given = [None if name is None else split(name) for name in (options.source, options.target)]

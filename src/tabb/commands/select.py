@@ -14,7 +14,7 @@ from tabb.commands.options import parse
 from tabb.errors import UsageError
 
 if TYPE_CHECKING:
-    from tabb.evaluation.selection import Selection
+    from tabb.results.selection import Selection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +46,9 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("name one or more run folders, e.g. `tabb select runs/own`")
     if options.top < 0:
         raise UsageError(f"--top {options.top}: give a number of rows, 0 for all")
-    from tabb.data.spared import refuse_data
-    from tabb.evaluation.selection import as_json, select
+    from tabb.data.overwriting import refuse_data
     from tabb.policy import Policy
+    from tabb.results.selection import as_json, select
 
     refuse_data(options.out)
     selection = select(options.runs, options.by, options.last)

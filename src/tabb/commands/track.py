@@ -25,7 +25,8 @@ class Options:
 
 def run(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, "tabb track", "Send the metrics of runs on disk to a tracker.")
-    from tabb.tracking import opener, replay_run
+    from tabb.results.replay import replay_run
+    from tabb.tracking import opener
 
     opens = opener(options.to)
     if not options.runs or opens is None:

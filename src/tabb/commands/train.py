@@ -11,14 +11,15 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from tabb.commands.carry_out import NO_PART, carry_out, check_ray
-from tabb.commands.learners import Chosen, learners_of, preset_of, presets_told, takes_preset
 from tabb.commands.options import jobs_of, parse, without
+from tabb.commands.presets import preset_of
 from tabb.commands.training_data import check_data, quietly, short_of, tell_limits
 from tabb.data.catalogue import BUNDLED, resolve
 from tabb.errors import UsageError
+from tabb.registry import Chosen, learners_of, presets_told, takes_preset
+from tabb.running.plan import Cell, follow_parent, write_plan
 from tabb.tracking import opener
 from tabb.training.config import Settings
-from tabb.training.pool import Cell, follow_parent, write_plan
 
 DEMO_TASK = "hopper-gravity-0.5"
 NO_TASK = "none"
@@ -169,7 +170,7 @@ def _train(learners: list[Chosen], options: Any, arguments: list[str]) -> int:
     if options.ray is None and (one_at_a_time or len(learners) * len(options.seeds) == 1):
         return _here(learners[0].rule, options, task, paths, root)
     from tabb.data import read
-    from tabb.evaluation.summary import summarise
+    from tabb.results.summary import summarise
     from tabb.training.held_out import share_of
 
     loaded = {domain: read(files) for domain, files in paths.items()}
@@ -220,7 +221,7 @@ def _here(rule: Any, options: Any, task: str, paths: dict[str, list[Path]], root
     """Train in this process."""
     from tabb.data import read
     from tabb.environments.registration import env_factory_of
-    from tabb.evaluation.summary import summarise
+    from tabb.results.summary import summarise
     from tabb.training.run import train
 
     loaded = {domain: read(files) for domain, files in paths.items()}

@@ -13,8 +13,8 @@ from tabb.tracking import TrackingWarning
 
 def check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
     """Check that the data sets fit together and, to `show`, say what they are and what looks wrong in them."""
-    from tabb.audit import pair_form, short_form
     from tabb.data import check_domains, check_side
+    from tabb.data.audit import pair_form, short_form
 
     if len(loaded) == 1:
         found = check_side("target", loaded["target"].transitions)

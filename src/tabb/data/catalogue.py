@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tabb.data.checks import one_line
+from tabb.data.local_folders import VARIABLE, shelves
 from tabb.data.names import locate
-from tabb.data.shelves import VARIABLE, shelves
 from tabb.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from tabb.data.published import Published
+    from tabb.data.published_file import Published
 
 Domain = Literal["source", "target"]
 
@@ -163,11 +163,11 @@ def _fetched(file: str, domain: Domain) -> Path | None:
 
 def _public(file: str, domain: Domain) -> Published | None:
     """The public data set that stands for `file` of $TABB_DATA: of D4RL's the latest version."""
-    from tabb.data.published import published
     from tabb.data.published_d4rl import published_d4rl
+    from tabb.data.published_otdf import published_otdf
 
     if domain == "target":
-        return next((entry for entry in published() if entry.file == file), None)
+        return next((entry for entry in published_otdf() if entry.file == file), None)
     name = f"d4rl:{Path(file).stem.replace('_', '-')}-v"
     return max((entry for entry in published_d4rl() if entry.name.startswith(name)), default=None)
 

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tabb.data.checks import one_line
-from tabb.data.published import Published
-from tabb.data.shelves import named_shelves
+from tabb.data.local_folders import named_shelves
+from tabb.data.published_file import Published
 from tabb.errors import DataError, RunError, UsageError
 
 TIMEOUT = 30.0

@@ -17,6 +17,7 @@ from tabb.data import checks, storage
 from tabb.data.arrays import OPTIONAL, REQUIRED, build
 from tabb.data.report import Loaded
 from tabb.errors import DataError, TabbError
+from tabb.files import atomic
 
 DIGEST = "content_sha256"
 """Attribute that `write_hdf5` adds: the digest of the columns, checked by `load_hdf5`."""
@@ -102,7 +103,7 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray], attributes: Map
             _write_attribute(file, key, value)
         file.flush()
         image = file.id.get_file_image()
-    with storage.atomic(path) as part:
+    with atomic(path) as part:
         part.write_bytes(image)
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from tabb.data.checks import one_line
-from tabb.data.shelves import named_shelves
+from tabb.data.local_folders import named_shelves
 from tabb.errors import DataError
 
 SCHEMES = ("otdf", "d4rl", "minari")

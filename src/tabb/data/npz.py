@@ -15,6 +15,7 @@ from tabb.data import checks, storage
 from tabb.data.arrays import OPTIONAL, REQUIRED, build
 from tabb.data.report import Loaded, Report
 from tabb.errors import DataError, TabbError
+from tabb.files import atomic
 from tabb.transitions import Transitions
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Transitions))
@@ -66,7 +67,7 @@ def save_npz(path: str | Path, transitions: Transitions) -> None:
     """
     path = Path(path)
     columns: dict[str, Any] = {field: np.asarray(getattr(transitions, field)) for field in FIELDS}
-    with storage.atomic(path) as part, open(part, "wb") as file:
+    with atomic(path) as part, open(part, "wb") as file:
         np.savez_compressed(file, **columns)
 
 

@@ -6,7 +6,7 @@ Adroit's relocate, and the play data of the medium maze, have none there; those 
 
 from __future__ import annotations
 
-from tabb.data.published import Published
+from tabb.data.published_file import Published
 
 ADDRESS = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 """D4RL's own server; it does not speak https, hence the checksums"""

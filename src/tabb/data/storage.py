@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import stat
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from tabb.data.checks import one_line
-from tabb.errors import DataError, RunError
+from tabb.errors import DataError
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
@@ -59,38 +57,6 @@ def _looks(head: bytes) -> str:
     except UnicodeDecodeError:
         text = False
     return "it looks like text" if text else "nothing says what it is"
-
-
-@contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its name once the block has ended well; else nothing stays.
-
-    Raises `RunError` (one line) where the folder is missing, may not be written, or the disk is full.
-    """
-    part: Path | None = None
-    try:
-        handle, text = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        part = Path(text)
-        yield part
-        mask = os.umask(0)
-        os.umask(mask)
-        part.chmod(0o666 & ~mask)  # mkstemp makes files private; a data set is an ordinary file
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        part = None
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise RunError(one_line(f"{path}: cannot be written ({reason}); free space or choose another folder")) from None
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
 
 
 def digest(columns: Mapping[str, np.ndarray]) -> str:

@@ -21,10 +21,10 @@ import onnx.checker
 from numpy.typing import ArrayLike
 from onnx import helper, numpy_helper
 
-from tabb import __version__
-from tabb.candidate_policy import CandidatePolicy
-from tabb.data.storage import atomic
+from tabb._version import __version__
+from tabb.files import atomic
 from tabb.policy import Layers, Policy
+from tabb.policy.candidates import CandidatePolicy
 
 OPSET, IR = 13, 7
 """Operators and file layout of ONNX 1.8 (2020): old runtimes load the file, and so do new ones."""

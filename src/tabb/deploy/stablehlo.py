@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, export, lax
 
-from tabb import __version__
-from tabb.candidate_policy import CandidatePolicy
-from tabb.data.storage import atomic
+from tabb._version import __version__
+from tabb.files import atomic
 from tabb.policy import Layers, Policy
+from tabb.policy.candidates import CandidatePolicy
 
 PLATFORMS = ("cpu", "cuda")
 

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from tabb.environments.engine import ASSETS, Engine, build_model
 from tabb.environments.tasks import Task, get_task
-from tabb.errors import UsageError
 
 _CONTACT_FORCES = 84  # of 14 bodies; MuJoCo 2 did not compute them
 
@@ -157,27 +156,3 @@ ROBOTS: dict[str, type[_Robot]] = {
     "walker2d": Walker2d,
     "ant": Ant,
 }
-
-
-def make_robot(task: str | Task, engine: Engine = "legacy", render_mode: str | None = None, **options: Any) -> Any:
-    """The bare environment of a task, without a time limit; `options` (width, height, camera_name, ...) are
-    those of Gymnasium's `MujocoEnv` and concern rendering only.
-
-    Raises:
-        UsageError: unknown task, engine or option.
-        TabbError: the installed Gymnasium has other model files than the benchmarks.
-    """
-    task = get_task(task)
-    allowed = {"width", "height", "camera_id", "camera_name", "default_camera_config", "max_geom"}
-    unknown = sorted(options.keys() - allowed - {"visual_options"})
-    if unknown:
-        raise UsageError(f"unknown option {unknown[0]!r} of task {task.name}: choose of {sorted(allowed)}")
-    if task.namespace == "tabb-adroit":
-        from tabb.environments.adroit import HAND_ENVS
-
-        return HAND_ENVS[task.robot](task, engine, render_mode, **options)
-    if task.namespace == "tabb-antmaze":
-        from tabb.environments.antmaze import AntMaze
-
-        return AntMaze(task, engine, render_mode, **options)
-    return ROBOTS[task.robot](task, engine, render_mode, **options)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tabb.environments.engine import Engine
-from tabb.environments.lanes import Lanes, OneByOne, lanes_of
+from tabb.environments.lanes import Lanes, OneByOne
+from tabb.environments.task_lanes import lanes_of
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import RunError, UsageError
 

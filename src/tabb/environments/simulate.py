@@ -40,7 +40,7 @@ def one_step(task: str | Task, observations: ArrayLike, actions: ArrayLike, engi
         UsageError: unknown task or engine, or shapes that do not fit the task.
         DataError: an entry is not finite; the message names the first such row.
     """
-    from tabb.environments.robots import make_robot
+    from tabb.environments.make_robot import make_robot
 
     task = get_task(task)
     if task.namespace != "tabb":

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tabb.data.storage import atomic
 from tabb.environments.tasks import Task
 from tabb.evaluation.scores import Evaluation
+from tabb.files import atomic
 
 Curve = Sequence[tuple[int, Evaluation]]
 """(updates done, evaluation) of one run."""

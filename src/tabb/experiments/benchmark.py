@@ -28,8 +28,9 @@ from tabb.evaluation.statistics import (
     probability_of_improvement,
     share_of_tasks_won,
 )
-from tabb.training.folder import RunFolder, read_json
-from tabb.training.pool import Cell
+from tabb.files import read_json
+from tabb.running.plan import Cell
+from tabb.training.folder import RunFolder
 
 BUDGETS = {"paper": (1_000_000, 5), "short": (100_000, 3), "smoke": (2_000, 1)}
 """updates and seeds"""
@@ -136,7 +137,7 @@ def places_of(
 
 def preset_for(method: str, task: Task) -> str | None:
     """The method's preset for the task's shift or robot, if it has one."""
-    from tabb.commands.learners import takes_preset
+    from tabb.registry import takes_preset
 
     return next((name for name in (task.shift, task.robot) if name and takes_preset(method, name)), None)
 
@@ -159,7 +160,7 @@ def shared(place: Place, *learners: str) -> Place:
 
 @functools.cache
 def _drawn(method: str) -> tuple[bool, bool]:
-    from tabb.commands.learners import learners_of
+    from tabb.registry import learners_of
 
     (learner,) = learners_of([method])
     source, target = learner.rule.shares(learner.backbone.batch_size)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tabb.errors import RunError
-from tabb.training.config import environment, from_plain, plain
-from tabb.training.folder import read_json, write_json
+from tabb.files import read_json, write_json
+from tabb.plain import from_plain, plain
+from tabb.provenance import environment
 
 
 def cell_file(folder: Path, task: str, seed: int) -> Path:

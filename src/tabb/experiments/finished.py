@@ -19,7 +19,7 @@ from tabb.environments.tasks import ALL_TASKS, SAME_PHYSICS
 from tabb.errors import RunError
 from tabb.evaluation.statistics import Estimate, mean_interval
 from tabb.experiments.benchmark import BAR, CSV_COLUMNS, NONE, SCORES, Place, Table
-from tabb.training.folder import read_json
+from tabb.files import read_json
 
 
 def read_cells(root: Path) -> Table:

@@ -30,13 +30,15 @@ from tabb.evaluation.oracle import (
     usable_rows,
 )
 from tabb.experiments.cells import keep_cell
+from tabb.models.fitting import Report, step_normaliser, steps
+from tabb.plain import backbone_from_plain, plain
+from tabb.provenance import fingerprint
 from tabb.rules import RULES, TABB, Pooled, Rule
-from tabb.rules.fitting import Report, step_normaliser, steps
 from tabb.rules.tabb import row_backups
 from tabb.training.cache import prepared
 from tabb.training.checkpoint import load_tree, save_tree
-from tabb.training.config import Settings, backbone_from_plain, fingerprint, plain
-from tabb.training.loop import Learner, compiled_updates, pack_data
+from tabb.training.config import Settings
+from tabb.training.loop import Program, compiled_updates, pack_data
 from tabb.transitions import Transitions
 
 SHARES = tuple(np.linspace(0.05, 1.0, 20).round(2).tolist())
@@ -208,7 +210,7 @@ def learned_value(
     `data` are the fingerprints of both data sets. Raises `RunError` if `file` holds V of other data, another length or
     other constants.
     """
-    learner = Learner(backbone, Pooled(), updates)
+    learner = Program(backbone, Pooled(), updates)
     sizes = Sizes(domains.target.observation_size, domains.target.action_size)
     about = {"updates": updates, "seed": seed, "backbone": plain(backbone), "data": dict(data)}
     init_key, _, draw_key = jax.random.split(jax.random.key(seed), 3)

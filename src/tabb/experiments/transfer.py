@@ -4,7 +4,7 @@ One cell per task and seed. Some thousand source rows are sorted twice, by how m
 (distance to the nearest in standardised (s, a, s')) and by their mismatch (TBM⁺ of the rule, with its β), and each is
 asked two things that neither order saw:
 
-    gap             |G_target - G_source| over h steps of the log's own actions (`tabb.evaluation.play_on`)
+    gap             |G_target - G_source| over h steps of the log's own actions (`tabb.evaluation.replayed_returns`)
     oracle error    |b_tar - b| with V of pooled IQL (`tabb.evaluation.oracle`)
 
 If alikeness meant transferability, both would rise from the first tenth of the rows to the last. V enters TBM and the
@@ -27,12 +27,12 @@ from tabb.batch import make_domains
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataError
 from tabb.evaluation.oracle import ask_target, kept_error, known_state, oracle_error, rank_correlation
-from tabb.evaluation.play_on import can_play_on, play_on
+from tabb.evaluation.replayed_returns import can_play_on, play_on
 from tabb.experiments.cells import keep_cell
 from tabb.experiments.oracle import distances, learned_value, mismatch_of, prepared_columns, value_file
+from tabb.models.fitting import Report
+from tabb.provenance import fingerprint
 from tabb.rules import TABB
-from tabb.rules.fitting import Report
-from tabb.training.config import fingerprint
 from tabb.transitions import Transitions
 
 GROUPS = 10

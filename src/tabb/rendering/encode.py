@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tabb.data.storage import atomic
 from tabb.errors import RunError, UsageError
+from tabb.files import atomic
 
 Picture = NDArray[np.uint8]
 _NEEDS_AV = '.mp4 films need the extra `watch`: pip install "tabb-rl[watch]"; .gif films do not'

@@ -76,7 +76,7 @@ def record(
     A policy may round differently where it acts for another number of episodes at once, and falls some steps later;
     that is why the others are run too.
     """
-    from tabb.environments.robots import make_robot
+    from tabb.environments.make_robot import make_robot
 
     kept: list[Episode] = []
     made = 0

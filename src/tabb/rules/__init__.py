@@ -1,15 +1,15 @@
 """Transfer rules: what a cross-domain method adds to a backbone. `RULES` lists them by name."""
 
+from tabb.models.cvae import CVAEConfig
+from tabb.models.ensemble import EnsembleConfig
+from tabb.models.predictor import PredictorConfig
 from tabb.rules.baselines import Pooled, SourceOnly, TargetOnly
 from tabb.rules.bosa import BOSA
-from tabb.rules.cvae import CVAEConfig
 from tabb.rules.dara import DARA
 from tabb.rules.droco import DROCO
 from tabb.rules.dvdf import DVDF, SparseQConfig
-from tabb.rules.ensemble import EnsembleConfig
 from tabb.rules.igdf import IGDF
 from tabb.rules.otdf import OTDF
-from tabb.rules.predictor import PredictorConfig
 from tabb.rules.rule import Rule
 from tabb.rules.srpo import SRPO
 from tabb.rules.tabb import TABB

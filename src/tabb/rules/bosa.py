@@ -23,9 +23,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Batch, Domains
 from tabb.errors import UsageError
+from tabb.models.cvae import CVAE, CVAEConfig, fit_cvae, importance_log_likelihood, init_cvae
+from tabb.models.fitting import Report, changes, scores, standard_steps, step_normaliser, steps
 from tabb.networks import Normaliser
-from tabb.rules.cvae import CVAE, CVAEConfig, fit_cvae, importance_log_likelihood, init_cvae
-from tabb.rules.fitting import Report, changes, scores, standard_steps, step_normaliser, steps
 from tabb.rules.rule import Features, Metrics, Models, Rule, Value, Weights, on_source
 from tabb.transitions import Transitions
 

@@ -20,8 +20,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Batch, Domains
 from tabb.errors import UsageError
-from tabb.rules.ensemble import Ensemble, EnsembleConfig, fit_ensemble, init_ensemble
-from tabb.rules.fitting import Report, scores
+from tabb.models.ensemble import Ensemble, EnsembleConfig, fit_ensemble, init_ensemble
+from tabb.models.fitting import Report, scores
 from tabb.rules.rule import Models, Rule, Value, on_source
 from tabb.transitions import Transitions
 

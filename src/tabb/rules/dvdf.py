@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Domains
+from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
+from tabb.models.fitting import Report, draw_rows, run_fit, scores
 from tabb.networks import MLP, Twin, mlp, moving_average, twin
-from tabb.rules.fitting import Report, draw_rows, run_fit, scores
 from tabb.rules.igdf import IGDF, Contrast, likenesses
 from tabb.rules.rule import Models
 from tabb.transitions import Transitions

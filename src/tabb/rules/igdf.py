@@ -22,8 +22,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Batch, Domains
 from tabb.errors import UsageError
+from tabb.models.fitting import Report, check_widths, draw_rows, fit, scores, standard_steps, step_normaliser, steps
 from tabb.networks import MLP, Normaliser, mlp
-from tabb.rules.fitting import Report, check_widths, draw_rows, fit, scores, standard_steps, step_normaliser, steps
 from tabb.rules.rule import Features, Metrics, Models, Rule, Value, Weights, on_source
 from tabb.transitions import Transitions
 

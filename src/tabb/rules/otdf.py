@@ -24,10 +24,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Batch, Domains
 from tabb.errors import UsageError
-from tabb.rules.cvae import CVAE, CVAEConfig, fit_cvae, init_cvae, log_likelihood
-from tabb.rules.fitting import Report, standard_steps, step_normaliser, with_next
+from tabb.models.cvae import CVAE, CVAEConfig, fit_cvae, init_cvae, log_likelihood
+from tabb.models.fitting import Report, standard_steps, step_normaliser, with_next
+from tabb.models.transport import deviations
 from tabb.rules.rule import Features, Metrics, Models, Rule, Value, Weights, on_source
-from tabb.rules.transport import deviations
 
 
 class Transported(eqx.Module):

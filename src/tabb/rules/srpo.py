@@ -21,8 +21,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
+from tabb.models.fitting import check_widths
 from tabb.networks import MLP, mlp
-from tabb.rules.fitting import check_widths
 from tabb.rules.rule import Features, Metrics, Models, Rule, Value
 
 LARGEST = 10.0

@@ -21,13 +21,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tabb.backbones.backup import bellman_backup
 from tabb.batch import Batch, Domains, Sizes
+from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
-from tabb.rules.fitting import nearest_distances, scores
-from tabb.rules.predictor import Outcome, Predictor, PredictorConfig, fit_predictor, init_predictor
+from tabb.models.fitting import nearest_distances, scores
+from tabb.models.predictor import Outcome, Predictor, PredictorConfig, fit_predictor, init_predictor
+from tabb.models.shift_hypotheses import ShiftEnsemble, fit_shifts, init_shifts
 from tabb.rules.rule import Features, Metrics, Rule, Value, Weights
-from tabb.rules.shift_hypotheses import ShiftEnsemble, fit_shifts, init_shifts
 from tabb.transitions import Transitions
 
 

@@ -33,7 +33,7 @@ class TrackedRun:
     @classmethod
     def of(cls, config: Mapping[str, Any], folder: Path | None, resumed: bool = False) -> TrackedRun:
         """The run with this `config.json`."""
-        from tabb.training.config import learner_name
+        from tabb.registry import learner_name
 
         task = config.get("task") or "no task"
         learner = learner_name(config["rule"]["name"], (config["settings"].get("backbone") or {}).get("name"))

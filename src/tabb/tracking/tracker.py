@@ -6,10 +6,9 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from tabb.errors import RunError, TabbError, UsageError
+from tabb.errors import TabbError, UsageError
 from tabb.tracking.sink import Opener, Sink, TrackedRun
 
 
@@ -27,14 +26,14 @@ class Tracker:
         self._sinks: list[Sink | None] = []
         for run in runs:
             try:
-                with _prints_to_stderr():
+                with prints_to_stderr():
                     self._sinks.append(None if opener is None or run is None else opener(run))
             except Exception as error:
                 self.close()
                 if isinstance(error, TabbError):
                     raise
                 raise UsageError(
-                    f"tracking cannot start ({_words(error)}); mend that or leave tracking out; a run that has its "
+                    f"tracking cannot start ({words_of(error)}); mend that or leave tracking out; a run that has its "
                     "folder by now goes on with --resume"
                 ) from error
 
@@ -58,7 +57,7 @@ class Tracker:
         for sink in sinks:
             if sink is not None:
                 try:
-                    with _prints_to_stderr():
+                    with prints_to_stderr():
                         sink.close()
                 except Exception as error:
                     self._give_up(error)
@@ -67,39 +66,20 @@ class Tracker:
         sinks, self._sinks = self._sinks, [None] * len(self._sinks)
         for sink in sinks:
             if sink is not None:
-                with contextlib.suppress(Exception), _prints_to_stderr():
+                with contextlib.suppress(Exception), prints_to_stderr():
                     sink.close()
         warnings.warn(
-            f"tracking failed and is off ({_words(error)}); the run goes on, metrics.jsonl has every line: "
+            f"tracking failed and is off ({words_of(error)}); the run goes on, metrics.jsonl has every line: "
             "send them again with `tabb track RUN`",
             TrackingWarning,
             stacklevel=3,
         )
 
 
-def replay_run(folder: Path, opener: Opener) -> int:
-    """Send all metrics lines of the run in `folder`; returns their number.
-
-    Raises `RunError` (one line) where there is no run, or where the sink fails.
-    """
-    from tabb.training.folder import RunFolder
-
-    run = RunFolder(folder)
-    config, lines = run.config(), run.metrics()
-    try:
-        tracked = TrackedRun.of(config, folder)
-        with _prints_to_stderr(), contextlib.closing(opener(tracked)) as sink:
-            for line in lines:
-                sink.log(line)
-    except Exception as error:
-        raise RunError(f"{folder}: its metrics could not be sent ({_words(error)}); mend that and repeat") from error
-    return len(lines)
-
-
-def _prints_to_stderr() -> contextlib.AbstractContextManager[Any]:
+def prints_to_stderr() -> contextlib.AbstractContextManager[Any]:
     """Trackers greet on standard output, which is kept for what a command answers."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -22,10 +22,11 @@ import numpy as np
 
 from tabb.batch import Domains
 from tabb.errors import RunError
+from tabb.models.fitting import Report
+from tabb.plain import plain
+from tabb.provenance import environment
 from tabb.rules import Rule
-from tabb.rules.fitting import Report
 from tabb.training.checkpoint import load_tree, save_tree
-from tabb.training.config import environment, plain
 
 LARGEST = 2 * 2**30
 """bytes of all entries together; beyond that those unused for longest go"""
@@ -83,10 +84,10 @@ def entry_name(rule: Rule, data: dict[str, str], normalise: str, key: Any) -> st
 
 @functools.cache
 def _code() -> str:
-    """SHA-256 of the files that decide what is fitted: rules, networks, batches, the backup."""
+    """SHA-256 of the files that decide what is fitted: rules, their models, networks, batches, the backup."""
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for file in sorted([*package.glob("rules/*.py"), *package.glob("*.py"), package / "backbones" / "backup.py"]):
+    for file in sorted([*package.glob("rules/*.py"), *package.glob("models/*.py"), *package.glob("*.py")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

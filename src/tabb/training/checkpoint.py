@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from tabb.data.storage import atomic
 from tabb.errors import RunError
+from tabb.files import atomic
 from tabb.policy import UNREADABLE
 
 T = TypeVar("T")

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import math
-import platform
 import typing
 from typing import Any, TypeVar
 
-import jax
-import numpy as np
-
-from tabb.backbones import BACKBONES, Backbone, own_backbone
-from tabb.errors import RunError, UsageError
-from tabb.rules import RULES, Rule
-from tabb.transitions import Transitions
+from tabb.backbones import Backbone, own_backbone
+from tabb.errors import UsageError
+from tabb.plain import from_plain
+from tabb.rules import Rule
 
 C = TypeVar("C")
 
@@ -84,100 +78,6 @@ def backbone_of(settings: Settings, rule: Rule) -> Backbone:
     return settings.backbone or own_backbone(rule)
 
 
-def learner_name(rule: str, backbone: str | None) -> str:
-    """`tabb`, or `tabb@cql` on a backbone that is not the rule's own: what tables and folders call a learner."""
-    own = RULES[rule].backbone if rule in RULES else "iql"
-    return rule if backbone in (None, own) else f"{rule}@{backbone}"
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses, tuples and infinities as JSON types; `from_plain` is its inverse for dataclasses."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"name": value.name} | fields if isinstance(value, Rule | Backbone) else fields
-    if isinstance(value, (tuple, list)):
-        return [plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no infinity; float("inf") reads it back
-    return value
-
-
-def from_plain(kind: type[C], values: dict[str, Any]) -> C:
-    """The dataclass `kind` from what `plain` made of it. Raises `RunError` for names that it does not have."""
-    types = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    unknown = [name for name in values if name not in names]
-    if unknown:
-        raise RunError(f"{kind.__name__} has no {unknown[0]!r}: the run was written by another version of tabb")
-    arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        wanted = types[name]
-        if name == "backbone" and isinstance(value, dict):
-            value = backbone_from_plain(value)
-        elif isinstance(wanted, type) and issubclass(wanted, Rule):
-            value = rule_from_plain(value)
-        elif dataclasses.is_dataclass(wanted):
-            value = from_plain(wanted, value)  # type: ignore[arg-type]
-        elif wanted is float:
-            value = float(value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        arguments[name] = value
-    return kind(**arguments)
-
-
 def settings_from(config: dict[str, Any]) -> Settings:
     """The settings of a run's config; a run from before episodes could be held out held out none."""
     return from_plain(Settings, {"held_out": 0.0} | (config.get("settings") or {}))
-
-
-def rule_from_plain(values: dict[str, Any]) -> Rule:
-    """The rule that `plain` wrote, found by its name."""
-    values = dict(values)
-    name = values.pop("name")
-    if name not in RULES:
-        raise RunError(f"rule {name!r} is unknown: it was registered by other code, import that first")
-    return from_plain(RULES[name], values)
-
-
-def backbone_from_plain(values: dict[str, Any]) -> Backbone:
-    """The backbone that `plain` wrote, found by its name; runs from before there were several have IQL."""
-    values = dict(values)
-    name = values.pop("name", "iql")
-    if name not in BACKBONES:
-        raise RunError(f"backbone {name!r} is unknown: it was registered by other code, import that first")
-    return from_plain(BACKBONES[name], values)
-
-
-def fingerprint(data: Transitions) -> str:
-    """SHA-256 over all columns: tells on resuming whether the data are the same."""
-    digest = hashlib.sha256()
-    for field in dataclasses.fields(data):
-        array = np.ascontiguousarray(getattr(data, field.name))
-        digest.update(f"{field.name} {array.shape} {array.dtype}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine of this process, for the record of a run."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    names = ("tabb-rl", "jax", "jaxlib", "equinox", "optax", "numpy", "mujoco", "gymnasium")
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "unknown"
-    device = jax.devices()[0]
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": f"{device.platform}: {device.device_kind}",
-        "versions": versions,
-    }

@@ -26,8 +26,8 @@ try:
 except ImportError:  # not on Windows: there nothing keeps two processes apart
     fcntl = None  # type: ignore[assignment]
 
-from tabb.data.storage import atomic
 from tabb.errors import RunError
+from tabb.files import read_json, write_json
 from tabb.policy import Policy
 from tabb.training.checkpoint import load_tree, save_tree
 
@@ -159,18 +159,3 @@ class RunFolder:
     def restore_prepared(self, template: Any) -> Any | None:
         """What the rule fitted, if that was finished."""
         return load_tree(self.prepared_file, template)[0] if self.prepared_file.exists() else None
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Indented JSON, whole or not at all."""
-    text = json.dumps(values, indent=2) + "\n"
-    with atomic(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-def read_json(path: Path) -> Any:
-    """Raises `RunError` if the file cannot be read or is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); the run must be started again") from None

@@ -14,16 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tabb.backbones.backup import bellman_backup
+from tabb.bellman import bellman_backup
 from tabb.errors import HeldOutWarning, UsageError
 from tabb.evaluation.fqe import FQE, estimate
 from tabb.evaluation.statistics import Estimate
+from tabb.models.fitting import Report
 from tabb.networks import Normaliser
 from tabb.policy import Policy
-from tabb.rules.fitting import Report
 from tabb.training.config import Settings
 from tabb.training.folder import RunFolder
-from tabb.training.loop import Learner
+from tabb.training.loop import Program
 from tabb.transitions import Transitions
 
 DEFAULT_SHARE = 0.2
@@ -110,7 +110,7 @@ def describe(look: Look) -> dict[str, Any]:
     return told if look.estimate is None else told | look.estimate._asdict()
 
 
-def errors(learner: Learner, models: Any, state: Any, rows: Transitions) -> tuple[jax.Array, jax.Array | None]:
+def errors(learner: Program, models: Any, state: Any, rows: Transitions) -> tuple[jax.Array, jax.Array | None]:
     """Mean absolute errors of Q and of the predictor's backups on (normalised) target rows."""
     rule, backbone = learner.rule, learner.backbone
     discount: float = backbone.discount  # type: ignore[attr-defined]  # every backbone of tabb has one
@@ -143,7 +143,7 @@ class HeldOut:
         self._raw, self._rows = parts.held_out, normalised(parts.held_out, normaliser)
         self.about: dict[str, Any] = {"episodes": parts.episodes, "rows": len(parts.held_out)}
 
-    def look(self, learner: Learner, models: Any, state: Any, policy: Policy, update: int) -> Look:
+    def look(self, learner: Program, models: Any, state: Any, policy: Policy, update: int) -> Look:
         """Errors of the learner in this state; its policy is valued later."""
         td_error, predictor_error = compiled_errors(learner, models, state, self._rows)
         error = None if predictor_error is None else float(predictor_error)

@@ -16,15 +16,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones import Backbone
-from tabb.backbones.backbone import State
+from tabb.backbones.backbone import Backbone, State
 from tabb.batch import FIELDS, Batch, Domains, Sizes
 from tabb.rules.rule import Metrics, Models, Rule
 
 
 @dataclasses.dataclass(frozen=True)
-class Learner:
-    """Backbone x rule, with the length of the run (the policy's schedule needs it). Static in compiled code."""
+class Program:
+    """What a run compiles: backbone x rule, with the length of the run (the policy's schedule needs it). Static."""
 
     backbone: Backbone
     rule: Rule
@@ -113,17 +112,17 @@ def draw(data: Data, shares: tuple[int, int], key: PRNGKeyArray) -> Batch:
 
 
 def update_once(
-    learner: Learner, models: Models, data: Data, key: PRNGKeyArray, state: State, number: Int[Array, ""]
+    program: Program, models: Models, data: Data, key: PRNGKeyArray, state: State, number: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Update `number` (counted from 0): draw its batch, update."""
-    shares = learner.rule.shares(learner.backbone.batch_size)
+    shares = program.rule.shares(program.backbone.batch_size)
     key = jax.random.fold_in(key, number)
     batch = draw(data, shares, key)
-    return learner.update(models, state, batch, jax.random.fold_in(key, 2), number)
+    return program.update(models, state, batch, jax.random.fold_in(key, 2), number)
 
 
 def run_updates(
-    learner: Learner,
+    program: Program,
     models: Models,
     data: Data,
     key: PRNGKeyArray,
@@ -136,7 +135,7 @@ def run_updates(
     The bounds are traced, so every stretch of a run is the same compiled program.
     """
     first, last = jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32)
-    update = functools.partial(update_once, learner, models, data, key)
+    update = functools.partial(update_once, program, models, data, key)
     shapes = jax.eval_shape(update, state, first)[1]
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
 
@@ -155,11 +154,11 @@ compiled_updates = jax.jit(run_updates, static_argnums=0, donate_argnums=4)
 
 
 def run_updates_of_seeds(
-    learner: Learner, models: Models, data: Data, key: Array, state: State, first: Array, last: Array
+    program: Program, models: Models, data: Data, key: Array, state: State, first: Array, last: Array
 ) -> tuple[State, Metrics]:
     """`run_updates` with a leading seed axis on models, the rule's columns, key and state; the data are shared."""
     over_seeds = jax.vmap(
-        functools.partial(run_updates, learner),
+        functools.partial(run_updates, program),
         in_axes=(0, Data(None, None, 0, 0), 0, 0, None, None),  # type: ignore[arg-type]
     )
     return over_seeds(models, data, key, state, first, last)

@@ -9,9 +9,11 @@ from typing import Any
 from tabb.environments.tasks import Task
 from tabb.errors import RunError
 from tabb.evaluation.scores import Evaluation, final_score
+from tabb.plain import plain, rule_from_plain
 from tabb.policy import Policy
+from tabb.provenance import environment
 from tabb.rules import RULES, Rule
-from tabb.training.config import Settings, backbone_of, environment, plain, rule_from_plain, settings_from
+from tabb.training.config import Settings, backbone_of, settings_from
 from tabb.training.folder import RunFolder
 from tabb.training.held_out import Look
 

@@ -18,14 +18,16 @@ from tabb.data import check_domains, check_side
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataWarning, UsageError
 from tabb.evaluation.fqe import FQE
+from tabb.plain import plain
+from tabb.provenance import environment, fingerprint
 from tabb.rules import Rule
 from tabb.tracking import Opener, opener
-from tabb.training.config import Settings, backbone_of, environment, fingerprint, plain
+from tabb.training.config import Settings, backbone_of
 from tabb.training.folder import RunFolder
 from tabb.training.held_out import HeldOut, share_of, split
-from tabb.training.limit import limited
 from tabb.training.progress import Style
 from tabb.training.record import Run
+from tabb.training.row_limit import limited
 from tabb.training.trainer import Trainer
 from tabb.transitions import Transitions
 

@@ -18,18 +18,16 @@ from tabb.batch import Domains, Sizes
 from tabb.environments.tasks import Task
 from tabb.errors import RunError, Stopped, UsageError
 from tabb.evaluation.scores import Evaluation, evaluate
+from tabb.files import write_json
 from tabb.policy import Policy
+from tabb.registry import learner_name
 from tabb.rules import Rule
 from tabb.tracking import Opener, TrackedRun, Tracker
 from tabb.training.cache import prepared
-from tabb.training.config import (
-    Settings,
-    backbone_of,
-    learner_name,
-)
-from tabb.training.folder import RunFolder, write_json
+from tabb.training.config import Settings, backbone_of
+from tabb.training.folder import RunFolder
 from tabb.training.held_out import HeldOut, Look, describe
-from tabb.training.loop import Learner, Packed, compiled_updates, compiled_updates_of_seeds, pack, pack_data
+from tabb.training.loop import Packed, Program, compiled_updates, compiled_updates_of_seeds, pack, pack_data
 from tabb.training.progress import Reporter, Style, reporter
 from tabb.training.record import Run, check_same_run, evaluation_from, result_of
 from tabb.training.signals import stop_on_signal
@@ -57,7 +55,7 @@ class Trainer:
     ) -> None:
         self.rule, self.domains, self.task, self.seeds = rule, domains, task, seeds
         self.settings, self.folders, self.env_factory = settings, folders, env_factory
-        self.learner = Learner(backbone_of(settings, rule), rule, settings.updates)
+        self.learner = Program(backbone_of(settings, rule), rule, settings.updates)
         self.label = learner_name(rule.name, self.learner.backbone.name)
         self.evaluations: list[list[tuple[int, Evaluation]]] = [[] for _ in seeds]
         self.held_out = held_out

@@ -1,0 +1,172 @@
+"""`audit`: all findings about files, and about a source and a target together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tabb.data import hdf5, npz, storage
+from tabb.data.audit.columns import check_columns
+from tabb.data.audit.episodes import check_episodes, check_reward_timing
+from tabb.data.audit.files import check_bytes, check_rows, check_tasks
+from tabb.data.audit.finding import LEVELS, Finding, Level
+from tabb.data.audit.pair import check_columns_alike, check_pair
+from tabb.data.audit.physics import check_physics
+from tabb.data.files import read, split
+from tabb.data.minari_sets import is_minari
+from tabb.data.report import Loaded
+from tabb.environments.tasks import Task, get_task
+from tabb.errors import DataError
+from tabb.transitions import Transitions
+
+PathLike = str | Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """What an audit found, the most harmful first, and the reports of the files that could be read."""
+
+    files: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    loaded: dict[str, Loaded]
+    """By name of the file (`a+b` for files read as one)."""
+
+    def of_level(self, level: Level) -> list[Finding]:
+        return [finding for finding in self.findings if finding.level == level]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON types."""
+        return {
+            "files": list(self.files),
+            "findings": [finding.to_dict() for finding in self.findings],
+            "reports": {name: loaded.report.to_dict() for name, loaded in self.loaded.items()},
+        }
+
+    def __str__(self) -> str:
+        counts = ", ".join(_count(len(self.of_level(level)), level) for level in LEVELS)
+        lines = [str(loaded.report) for loaded in self.loaded.values()]
+        return "\n".join([*lines, "", *map(str, self.findings), f"{_count(len(self.files), 'file')}: {counts}"]).lstrip(
+            "\n"
+        )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def audit(
+    *files: PathLike | Sequence[PathLike],
+    source: PathLike | None = None,
+    target: PathLike | None = None,
+    task: str | Task | None = None,
+) -> Audit:
+    """Audit files, each for itself and beside the others, and `source` and `target` together too.
+
+    A file is HDF5 (D4RL, ODRL, OTDF) or npz; `a.hdf5+b.hdf5` are two read as one. `task` is that of the files and of
+    the target (the source is of its robot, unshifted): logged steps are then compared with simulated ones. Defects are
+    findings, not exceptions: also a file that cannot be read is one.
+
+    Raises:
+        UsageError: there is no such task, or it is not that of the data.
+    """
+    known = None if task is None else get_task(task)
+    sides = {"source": source, "target": target}
+    named = [*files, *(side for side in sides.values() if side is not None)]
+    findings: list[Finding] = []
+    loaded: dict[str, Loaded] = {}
+    digests: dict[str, str] = {}
+    read_as: dict[str, Loaded] = {}
+    for one in named:
+        paths = split(one)
+        for path in paths:
+            findings += check_bytes(path, digests)
+        found, whole = _audit_one(paths)
+        findings += found
+        if whole is not None:
+            loaded[whole.report.name] = whole
+            read_as[str(one)] = whole
+    told = {finding.where for finding in findings if finding.code == "identical-files"}
+    if source is not None and target is not None and {str(source), str(target)} <= set(read_as):
+        pair = list(check_pair(read_as[str(source)], read_as[str(target)]))
+        told |= {finding.where for finding in pair if finding.code == "no-pair"}
+        findings += pair
+    findings += [*check_rows(loaded, told), *check_tasks(loaded)]
+    if known is not None:
+        findings += _physics(loaded, known, read_as.get(str(source)))
+    ranked = sorted(findings, key=lambda finding: finding.rank)
+    return Audit(tuple("+".join(map(str, split(one))) for one in named), tuple(ranked), loaded)
+
+
+def short_form(loaded: Loaded) -> list[str]:
+    """The warnings about a file's own columns and rewards, one line each, for whoever loads it to train on it."""
+    data = loaded.transitions
+    stored = {"observations": data.observation, "actions": data.action, "rewards": data.reward}
+    findings = [
+        *check_columns("", {key: np.asarray(column) for key, column in stored.items()}),
+        *check_reward_timing("", data),
+    ]
+    return [f"{finding.where.removeprefix(': ')}: {finding.what}; {finding.fix}".removeprefix(": ")
+            for finding in findings if finding.level != "note"]  # fmt: skip
+
+
+def pair_form(source: Transitions, target: Transitions) -> list[str]:
+    """The warnings about units and order of columns of two domains, one line each, likewise."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = list(check_columns_alike("source and target", source, target))
+    return [f"{one.where}: {one.what}; {one.fix}" for one in found if one.level != "note"]
+
+
+def _physics(loaded: dict[str, Loaded], task: Task, source: Loaded | None) -> list[Finding]:
+    """Findings about the physics of each file, and of two that follow other engines."""
+    findings: list[Finding] = []
+    engines: dict[str, str] = {}
+    for name, data in loaded.items():
+        found, engine = check_physics(data, get_task(task.robot) if data is source else task)
+        findings += [found] if found else []
+        if engine is not None:
+            engines.setdefault(engine, name)
+    if len(engines) > 1:
+        told = " and ".join(f"{name} engine {engine}" for engine, name in engines.items())
+        fix = "take both domains from one engine: the two differ by as much as a shift"
+        what = f"steps follow different engines: {told}"
+        findings.append(Finding("error", "engine", " and ".join(engines.values()), what, fix))
+    return findings
+
+
+def _audit_one(paths: list[Path]) -> tuple[list[Finding], Loaded | None]:
+    """Findings about files read as one, and what was read if they could be."""
+    findings: list[Finding] = []
+    raw = True
+    for path in paths:
+        try:
+            if path.is_dir() and is_minari(path):
+                raw = False
+                continue
+            read_raw = hdf5.raw_columns if storage.kind(path) == "hdf5" else npz.raw_columns
+            findings += check_columns(str(path), read_raw(path))
+        except DataError as error:
+            findings.append(_refused(error))
+            return findings, None
+    try:
+        whole = read(list(paths))
+    except DataError as error:
+        known = {"nan", "inf", "action-range"}
+        if not any(finding.level == "error" and finding.code in known for finding in findings):
+            findings.append(_refused(error))
+        return findings, None
+    if not raw:
+        data = whole.transitions
+        stored = {"observations": data.observation, "actions": data.action, "rewards": data.reward}
+        findings += check_columns(whole.report.name, {key: np.asarray(column) for key, column in stored.items()})
+    return [*findings, *check_episodes(whole.report.name, whole)], whole
+
+
+def _refused(error: DataError) -> Finding:
+    """A file that cannot be read: the error's one line, of which the last part is the remedy."""
+    where, _, rest = str(error).partition(": ")
+    what, _, fix = rest.rpartition("; ")
+    return Finding("error", "unreadable", where, what or rest, fix if what else "fetch or write the file again")

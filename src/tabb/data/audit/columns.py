@@ -1,0 +1,136 @@
+"""Checks of one file's columns as they are stored, before any rule for episodes: they need not be fit to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tabb.data.audit.finding import Finding, row_numbers
+from tabb.data.checks import ACTION_TOLERANCE, pieces
+
+AT_BOUND = 1.0 - 1e-4
+"""an action this large is at its bound"""
+MANY_AT_BOUND = 0.2
+"""share of rows with an action at its bound that is worth a note (HalfCheetah's logged policies reach 0.1)"""
+ABSURD = 1e4
+"""factor between a number and 99 % of its column that no sensor makes"""
+MANY_TWICE = 0.001
+"""share of rows that occur twice from which it is a warning"""
+
+
+def check_columns(name: str, columns: dict[str, np.ndarray]) -> Iterator[Finding]:
+    """Findings about stored columns: numbers that are not finite, bounds, constants, repetitions."""
+    for key, array in columns.items():
+        if array.dtype.kind == "f" and array.ndim in (1, 2):
+            yield from _not_finite(name, key, array)
+            yield from _absurd(name, key, array)
+    actions = columns.get("actions")
+    if actions is not None and actions.ndim == 2 and actions.size:
+        yield from _actions(name, actions)
+    for key in ("observations", "actions"):
+        table = columns.get(key)
+        if table is not None and table.ndim == 2 and len(table) > 1:
+            yield from _flat_columns(name, key, table)
+    rewards = columns.get("rewards")
+    if rewards is not None and rewards.size > 1 and (rewards == rewards.flat[0]).all():
+        what = f"is {rewards.flat[0]:.4g} in every row: nothing can be learned from it"
+        yield Finding("warning", "constant", f"{name}: rewards", what, "store the reward of each step")
+    yield from _repeated_rows(name, columns)
+
+
+def _not_finite(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
+    for code, mask in (("nan", np.isnan(array)), ("inf", np.isinf(array))):
+        wrong = mask.reshape(len(array), -1).any(axis=1)
+        if wrong.any():
+            what = f"{int(wrong.sum()):,} rows hold {'NaN' if code == 'nan' else 'infinity'}"
+            fix = "leave out the episodes of these rows, or log them again; filling in numbers makes up dynamics"
+            yield Finding("error", code, f"{name}: {key}", what, fix, row_numbers(wrong))
+
+
+def _absurd(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
+    """Numbers so far from all others of their column that they can only be errors: one makes its column dead."""
+    table = array.reshape(len(array), -1)
+    wrong = np.zeros(len(table), bool)
+    for i in range(table.shape[1]):
+        size = np.abs(table[:, i])
+        usual = np.quantile(size, 0.99) if len(size) else 0.0
+        with np.errstate(invalid="ignore"):
+            wrong |= np.isfinite(size) & (size > ABSURD * max(usual, 1.0))
+    if wrong.any():
+        what = f"{int(wrong.sum()):,} rows hold numbers over {ABSURD:,.0f} times as large as the rest of their column"
+        fix = "leave out the episodes of these rows, or log them again: one such number makes its column count nothing"
+        yield Finding("warning", "outlier", f"{name}: {key}", what, fix, row_numbers(wrong))
+
+
+def _actions(name: str, actions: np.ndarray) -> Iterator[Finding]:
+    size = np.abs(np.where(np.isfinite(actions), actions, 0)).max(axis=1)
+    beyond = size > 1 + ACTION_TOLERANCE
+    where = f"{name}: actions"
+    if beyond.any():
+        low, high = np.nanmin(actions), np.nanmax(actions)
+        what = f"{int(beyond.sum()):,} rows lie outside [-1, 1]; the file spans [{low:.4g}, {high:.4g}]"
+        fix = "rescale as 2 * (action - low) / (high - low) - 1 with the bounds of the action space, both domains alike"
+        yield Finding("error", "action-range", where, what, fix, row_numbers(beyond))
+        return
+    share = float((size >= AT_BOUND).mean())
+    if share > MANY_AT_BOUND:
+        what = f"{share:.0%} of the rows have an action at its bound"
+        fix = "none needed if the controller saturates; if the log was clipped, log what was sent instead"
+        yield Finding("note", "action-bound", where, what, fix)
+
+
+def _flat_columns(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
+    """Columns that never change, and columns that are copies of another."""
+    still = (array == array[:1]).all(axis=0)
+    where = f"{name}: {key}"
+    if still.any():
+        listed = _ranges(np.flatnonzero(still))
+        level: Any = "warning" if key == "actions" or still.all() else "note"
+        fix = "a joint that never moves cannot be learned: check the log" if level == "warning" else "none needed"
+        yield Finding(level, "constant", where, f"columns {listed} are the same in every row", fix)
+    seen: dict[bytes, int] = {}
+    for i in np.flatnonzero(~still):
+        first = seen.setdefault(np.ascontiguousarray(array[:, i]).tobytes(), int(i))
+        if first != i:
+            fix = "check that no sensor was written twice in place of another; drop one if it is so meant"
+            yield Finding("warning", "duplicated-column", where, f"columns {first} and {i} are equal in every row", fix)
+
+
+def _repeated_rows(name: str, columns: dict[str, Any]) -> Iterator[Finding]:
+    """Rows that stand in the file more than once, bit for bit."""
+    parts = [columns[key] for key in ("observations", "actions", "rewards") if key in columns]
+    if len({len(part) for part in parts}) != 1 or not parts or any(part.ndim > 2 for part in parts):
+        return
+    sums = row_sums(parts)
+    _, first = np.unique(sums, return_index=True)
+    again = np.ones(len(sums), bool)
+    again[first] = False
+    if again.any():
+        share = again.mean()
+        level: Any = "warning" if share > MANY_TWICE else "note"
+        what = f"{int(again.sum()):,} rows are copies of earlier ones ({share:.1%})"
+        fix = "remove the second copies: rows that occur twice count twice, and held-out rows are no longer unseen"
+        yield Finding(level, "duplicated-rows", name, what, fix, row_numbers(again))
+
+
+def row_sums(parts: list[np.ndarray]) -> np.ndarray:
+    """A number [N] of each row of columns side by side: rows equal bit for bit share it, others hardly ever."""
+    sums = np.zeros(len(parts[0]), np.uint64)
+    generator = np.random.default_rng(0)
+    for part in parts:
+        # A sum of bits weighted by random odd numbers: two other rows agree with a probability of 2^-64.
+        width = part.size // max(1, len(part))
+        odd = generator.integers(0, 2**63, width, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+        for piece in pieces(len(part)):
+            bits = part[piece].reshape(-1, width).astype(np.float32).view(np.uint32)
+            with np.errstate(over="ignore"):
+                sums[piece] += (bits.astype(np.uint64) * odd).sum(axis=1, dtype=np.uint64)
+    return sums
+
+
+def _ranges(numbers: np.ndarray) -> str:
+    """`0, 27-110` for 0, 27, 28, ..., 110."""
+    parts = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)

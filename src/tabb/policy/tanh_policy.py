@@ -1,0 +1,194 @@
+"""A trained policy: raw observation in, action out, with the normaliser inside; needs NumPy alone to act."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tabb.errors import RunError, UsageError
+from tabb.files import atomic
+from tabb.networks import MLP, Normaliser
+
+UNREADABLE = (
+    *(OSError, EOFError, zipfile.BadZipFile),
+    *(KeyError, ValueError, TypeError, AttributeError),
+    RuntimeError,  # a flipped bit can ask for an unknown zip method, or for a password
+)
+"""what NumPy, zipfile and json raise on a damaged file"""
+
+
+Layers = tuple[tuple[NDArray[np.float32], ...], tuple[NDArray[np.float32], ...]]
+"""Weights [in, out] and biases [out] of a relu network."""
+
+
+def host_layers(network: MLP) -> Layers:
+    """A network's arrays, copied to the host: device memory may be given away to the next compiled call.
+
+    Raises `UsageError` for a network that is not relu.
+    """
+    if network.activation != "relu":
+        raise UsageError(f"a policy needs relu networks, not {network.activation}")
+    return (
+        tuple(np.array(weight, np.float32) for weight in network.weights),
+        tuple(np.array(bias, np.float32) for bias in network.biases),
+    )
+
+
+def forward(layers: Layers, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The network's output, before any squashing."""
+    weights, biases = layers
+    last = len(weights) - 1
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        x = x @ weight
+        x += bias
+        if i < last:
+            np.maximum(x, 0.0, out=x)
+    return x
+
+
+KINDS: dict[str, type[Policy]] = {}
+"""Kinds of policy by the format of their file. A subclass enters itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Deterministic policy tanh(MLP((observation - mean) / scale)), float32.
+
+    `about` says where it comes from (task, rule, seed, updates, versions); it travels in the saved file.
+    """
+
+    format: ClassVar[str] = "tabb-policy-1"
+
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    weights: tuple[NDArray[np.float32], ...]
+    """Shape [in, out] each."""
+    biases: tuple[NDArray[np.float32], ...]
+    about: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __init_subclass__(cls) -> None:
+        KINDS[cls.format] = cls
+
+    @classmethod
+    def from_networks(cls, network: MLP, normaliser: Normaliser, about: dict[str, Any] | None = None) -> Policy:
+        """The policy of a learner's network; copies the arrays to the host."""
+        mean, scale = np.array(normaliser.mean, np.float32), np.array(normaliser.scale, np.float32)
+        return cls(mean, scale, *host_layers(network), dict(about or {}))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.observation_size} -> {self.action_size}, {self.about})"
+
+    @property
+    def observation_size(self) -> int:
+        return self.mean.size
+
+    @property
+    def action_size(self) -> int:
+        return self.biases[-1].size
+
+    def act(self, observation: ArrayLike) -> NDArray[np.float32]:
+        """Actions in [-1, 1], shape [..., A], for raw observations of shape [..., S].
+
+        Raises:
+            UsageError: the last axis is not the observation size that the policy was trained with, or a number in it
+            is not finite.
+        """
+        x = np.asarray(observation, np.float32)
+        if x.ndim == 0 or x.shape[-1] != self.observation_size:
+            raise UsageError(
+                f"observation has shape {x.shape}: the policy takes [..., {self.observation_size}]"
+                + (f" ({self.about['task']})" if self.about.get("task") else "")
+            )
+        if not np.isfinite(x).all():
+            raise UsageError("observation holds NaN or infinity: a policy must not act on it; check the sensors")
+        return self._act((x - self.mean) / self.scale)
+
+    def _act(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Actions for standardised observations."""
+        x = forward((self.weights, self.biases), x)
+        return np.tanh(x, out=x)
+
+    def _arrays(self) -> dict[str, NDArray[np.float32]]:
+        arrays = {"mean": self.mean, "scale": self.scale}
+        arrays |= {f"weight_{i}": weight for i, weight in enumerate(self.weights)}
+        return arrays | {f"bias_{i}": bias for i, bias in enumerate(self.biases)}
+
+    @classmethod
+    def _from_arrays(cls, arrays: dict[str, NDArray[np.float32]], about: dict[str, Any]) -> Policy:
+        layers = range(sum(name.startswith("weight_") for name in arrays))
+        return cls(
+            arrays["mean"],
+            arrays["scale"],
+            tuple(arrays[f"weight_{i}"] for i in layers),
+            tuple(arrays[f"bias_{i}"] for i in layers),
+            about,
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the policy as `.npz` (whole or not at all). Raises `RunError` where that fails."""
+        path = Path(path)
+        header = json.dumps({"format": self.format, "layers": len(self.weights), "about": self.about})
+        with atomic(path) as part, open(part, "wb") as file:
+            np.savez(file, allow_pickle=False, header=np.array(header), **self._arrays())
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Policy:
+        """Read a policy written by `save`, of whichever kind; nothing is unpickled.
+
+        Raises:
+            RunError: no such file, or not a policy, or a damaged one.
+        """
+        path = Path(path)
+        if path.is_dir() and (path / "policy.npz").is_file():
+            path = path / "policy.npz"  # a run folder
+        elif path.is_dir():
+            runs = sorted(file.parent.name for file in path.glob("*/policy.npz"))
+            there = f"it holds runs: name one of {', '.join(runs)}" if runs else "give a policy.npz or a finished run"
+            raise RunError(f"{path}: is a folder without a policy; {there}")
+        try:
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+                header = json.loads(str(file["header"]))
+                kind = KINDS.get(header["format"])
+                if kind is None:
+                    raise RunError(
+                        f"{path}: format {header['format']!r} is not {Policy.format!r}; use the tabb that wrote it"
+                    )
+                arrays = {name: file[name] for name in file.files if name != "header"}
+            policy = kind._from_arrays(arrays, header["about"])
+            if len(policy.weights) != header["layers"]:
+                raise ValueError(f"{len(policy.weights)} of {header['layers']} layers")
+            policy._check(path)
+        except FileNotFoundError:
+            raise RunError(f"{path}: no such policy; give a policy.npz or a finished run folder") from None
+        except UNREADABLE as error:
+            # NumPy takes any other file for a pickle, and its advice is to load it all the same.
+            why = "no npz archive" if "pickle" in str(error) else error
+            raise RunError(f"{path}: is not a tabb policy or is damaged ({why}); train or copy it again") from None
+        return policy
+
+    def _check(self, path: Path) -> None:
+        """Shapes that fit together and finite numbers, or `RunError`."""
+        self._check_layers(path, (self.weights, self.biases), self.observation_size)
+
+    def _check_layers(self, path: Path, layers: Layers, width: int) -> None:
+        weights, biases = layers
+        everything = (self.mean, self.scale, *weights, *biases)
+        fits = all(array.dtype == np.float32 for array in everything) and len(weights) > 0
+        fits = fits and self.mean.shape == self.scale.shape == (self.mean.size,)
+        for weight, bias in zip(weights, biases, strict=True):
+            fits = fits and weight.ndim == 2 and weight.shape[0] == width and bias.shape == weight.shape[1:]
+            width = bias.shape[0] if bias.ndim == 1 else -1
+        if not fits:
+            raise RunError(f"{path}: its layers do not fit together; the file is damaged, copy it again")
+        if not all(np.isfinite(array).all() for array in everything):
+            raise RunError(f"{path}: holds numbers that are not finite; the run that wrote it diverged")
+
+
+KINDS[Policy.format] = Policy

@@ -1,0 +1,163 @@
+"""All that a report is made from: the runs' records, their data, their scores of source rows, the audit."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from tabb.batch import Domains
+from tabb.data.audit import Audit, audit
+from tabb.data.report import Loaded
+from tabb.errors import UsageError
+from tabb.models.fitting import scores
+from tabb.models.predictor import Predictor
+from tabb.results.report.records import Record, read_records
+from tabb.results.report.rows import Column, return_to_go, steps_of
+from tabb.results.row_scores import PLACES, Files, Finished, backups, open_run, run_data, scores_of
+from tabb.rules import TABB
+from tabb.transitions import Transitions
+
+
+@dataclasses.dataclass(frozen=True)
+class Yardstick:
+    """The predictor's error on rows of the target domain itself."""
+
+    error: Column
+    """|mean_k b̂ - b| with b̂ predicted from (s, a) alone [M], in units of return."""
+    held_out: bool
+    """Whether these are rows that the run did not learn from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """What the first seed's run says of the source rows, and how far the other seeds agree."""
+
+    columns: dict[str, NDArray[Any]]
+    """As of `score_rows`."""
+    step: NDArray[np.intp]
+    """Number of the step in its episode [N]."""
+    trust: str
+    """The column of which more means more trust: `weight`, or a rival's score."""
+    others: tuple[Column, ...]
+    """The column of trust as the other seeds have it."""
+    domains: Domains
+    """With normalised observations."""
+    yardstick: Yardstick | None
+
+    @property
+    def is_tabb(self) -> bool:
+        return "tbm" in self.columns
+
+
+@dataclasses.dataclass(frozen=True)
+class Gathered:
+    """A report's contents before they are laid out."""
+
+    root: Path
+    records: list[Record]
+    data: dict[str, Loaded]
+    """`source` where the rule draws from it, and `target`; none where the run keeps no files and none were named."""
+    scored: Scored | None
+    audit: Audit | None
+
+    @property
+    def logged_value(self) -> float | None:
+        """Mean over rows of the discounted rest of their logged episode: the scale that V should be on.
+
+        Of the source where the rule draws from it, else of the target; None without data.
+        """
+        if not self.data:
+            return None
+        rows = self.data["source" if "source" in self.data else "target"].transitions
+        discount: float = getattr(self.records[0].backbone, "discount", 1.0)
+        return float(return_to_go(rows.reward, rows.episode, discount).mean())
+
+
+def gather(folder: str | Path, source: Files | None = None, target: Files | None = None) -> Gathered:
+    """Read what a report needs. `source` and `target` name the data where they are not where they were.
+
+    Raises as `tabb.results.report.records.read_records` and `tabb.results.row_scores.open_run` do.
+    """
+    records = read_records(folder)
+    first = records[0]
+    given = {"source": source, "target": target}
+    if not first.uses_source:
+        del given["source"]
+    origin = first.config.get("origin", {})
+    known = all(given[domain] is not None or isinstance(origin.get(domain), dict) for domain in given)
+    keeps = first.uses_source and (isinstance(first.rule, TABB) or _keeps_scores(first))
+    data: dict[str, Loaded] = {}
+    if known or keeps:
+        data = {domain: run_data(first.config, domain, files, str(first.folder)) for domain, files in given.items()}
+    scored = _scored(records, data, source, target) if keeps else None
+    files = {domain: given[domain] or [Path(file) for file in origin[domain]["files"]] for domain in data}
+    return Gathered(Path(folder), records, data, scored, _audited(files))
+
+
+def _keeps_scores(record: Record) -> bool:
+    """Whether the rule overrides `columns` at all; that they are numbers per row is seen when they are made."""
+    from tabb.rules import Rule
+
+    return type(record.rule).columns is not Rule.columns
+
+
+def _scored(
+    records: list[Record], data: dict[str, Loaded], source: Files | None, target: Files | None
+) -> Scored | None:
+    first, others = None, []
+    for record in records:
+        run = open_run(record.folder, source, target)
+        try:
+            columns = scores_of(run, record.folder).columns
+        except UsageError:  # what the rule keeps per row is not a number (DROCO's predicted states)
+            return None
+        trust = "weight" if isinstance(run.rule, TABB) else next(n for n in columns if n not in PLACES)
+        if first is None:
+            first = (run, columns, trust)
+        else:
+            others.append(np.asarray(columns[trust], np.float64))
+    assert first is not None
+    run, columns, trust = first
+    yardstick = _yardstick(run, records[0], data["target"])
+    return Scored(columns, steps_of(data["source"]), trust, tuple(others), run.domains, yardstick)
+
+
+def _yardstick(run: Finished, record: Record, target: Loaded) -> Yardstick | None:
+    """The error of predicted backups on target rows: held-out ones where the run has some, else all.
+
+    None where the predictor moves a row's own outcome and cannot do without it (form agreed).
+    """
+    if not isinstance(run.rule, TABB) or not isinstance(run.models, Predictor):
+        return None
+    rows, held_out = target.transitions, False
+    if record.held_out:
+        unseen = np.isin(np.asarray(rows.episode), record.held_out)
+        if unseen.any():
+            rows, held_out = rows[np.flatnonzero(unseen)], True
+    normaliser, models = run.domains.normaliser, run.models
+    rows = jax.tree.map(jax.numpy.asarray, rows)
+    rows = dataclasses.replace(
+        rows,
+        observation=normaliser(rows.observation),
+        next_observation=normaliser(rows.next_observation),
+    )
+
+    def blind(part: Transitions) -> dict[str, Any]:
+        found = models.from_scratch(models.encode(part.observation), part.action)
+        return {"next": found.following, "reward_hat": found.reward, "terminal_hat": found.terminal}
+
+    own, predicted = backups(run.rule, run, rows, scores(blind, rows))
+    error = np.abs(np.asarray(predicted, np.float64).mean(axis=1) - np.asarray(own, np.float64))
+    return Yardstick(error, held_out)
+
+
+def _audited(files: dict[str, Any]) -> Audit | None:
+    """The audit of the data files; None where there are none, or folders (Minari's), which it does not read."""
+    if not files or any(Path(path).is_dir() for paths in files.values() for path in paths):
+        return None
+    return audit(**{domain: "+".join(map(str, paths)) for domain, paths in files.items()})

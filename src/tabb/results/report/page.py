@@ -1,0 +1,75 @@
+"""The page: its sections in order, written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tabb._version import __version__
+from tabb.data.overwriting import refuse_data
+from tabb.errors import RunError
+from tabb.files import atomic
+from tabb.results.report.gather import Gathered, gather
+from tabb.results.report.headline import headline
+from tabb.results.report.html import Html, element
+from tabb.results.report.row_sections import Section, row_sections
+from tabb.results.report.run_sections import audit_section, held_out, learning, provenance
+from tabb.results.report.style import STYLE
+from tabb.results.row_scores import Files
+
+
+def write_report(
+    run: str | Path, out: str | Path | None = None, source: Files | None = None, target: Files | None = None
+) -> Path:
+    """Write the transfer report of a finished run, one HTML page that needs nothing else; returns where it is.
+
+    Args:
+        run: folder of a run, or of the runs of several seeds (`seed0`, `seed1`, ...).
+        out: the page; `report.html` in the folder if not given.
+        source, target: the data where the run was trained from arrays or its files have moved.
+
+    Raises:
+        RunError: no finished run, a damaged one, or a page that cannot be written.
+        UsageError: the data are not those that the run was trained on, or are not known; or `out` is a data file.
+        DataError: a data file is missing or damaged.
+    """
+    path = Path(run) / "report.html" if out is None else Path(out)
+    if path.is_dir() or (out is not None and not path.parent.is_dir()):  # said before the work, not after it
+        why = "is a folder" if path.is_dir() else "its folder is missing"
+        raise RunError(f"{path}: cannot be written ({why}); name a file in a folder that there is")
+    refuse_data(path)
+    text = page(gather(run, source, target))
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path
+
+
+def page(found: Gathered) -> Html:
+    """The page as markup, readable as HTML and as XML."""
+    first = found.records[0]
+    title = f"{first.learner} on {first.task or 'own data'}: transfer report"
+    sections: list[Section] = [("headline", "In short", headline(found)), *row_sections(found)]
+    sections.append(("learning", "Learning", learning(found)))
+    if judged := held_out(found):
+        sections.append(("held-out", "Held-out target rows", judged))
+    sections += [
+        ("audit", "Audit of the data", audit_section(found)),
+        ("provenance", "Provenance", provenance(found)),
+    ]
+    links = [element("li", element("a", heading, href=f"#{name}")) for name, heading, _ in sections]
+    body = [
+        element("header", element("h1", title), element("nav", element("ul", *links), aria_label="Sections")),
+        element("main", *(_section(*section) for section in sections)),
+        element("footer", f"Written by tabb {__version__}. Values and backups are those of the run's last update."),
+    ]
+    head = [
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", title),
+        element("style", Html(STYLE)),
+    ]
+    return Html("<!DOCTYPE html>\n" + element("html", element("head", *head), element("body", *body), lang="en") + "\n")
+
+
+def _section(name: str, heading: str, contents: list[Any]) -> Html:
+    return element("section", element("h2", heading, id=name), *contents)

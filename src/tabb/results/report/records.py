@@ -1,0 +1,139 @@
+"""What the folders of finished runs hold, read and checked before anything is made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tabb.backbones import Backbone
+from tabb.errors import RunError, UsageError
+from tabb.files import read_json
+from tabb.plain import rule_from_plain
+from tabb.registry import learner_name
+from tabb.rules import Rule
+from tabb.training.config import Settings, backbone_of, settings_from
+from tabb.training.folder import RunFolder
+
+Line = tuple[tuple[int, ...], tuple[float, ...]]
+"""(updates done, values): one point for each stretch or evaluation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One finished run: its files as plain values."""
+
+    folder: Path
+    config: dict[str, Any]
+    seed: int
+    rule: Rule
+    settings: Settings
+    backbone: Backbone
+    score: float | None
+    """Mean over the last three evaluations; None without any."""
+    measure: str
+    """`normalised score` or `return`."""
+    evaluations: Line
+    """Mean of each evaluation."""
+    last_episodes: tuple[float, ...]
+    """What each episode of the last three evaluations scored."""
+    metrics: dict[str, Line]
+    """Each training metric along the run."""
+    held_out: tuple[int, ...] | None
+    """Numbers of the target episodes that the run did not learn from; None where it learned from all."""
+    looks: dict[str, Line] = dataclasses.field(default_factory=dict)
+    """What the held-out episodes say along the run: value, low, high, td_error, predictor_error, action_error."""
+
+    @property
+    def learner(self) -> str:
+        """`tabb`, or `tabb@cql` on another backbone than its own."""
+        return learner_name(self.rule.name, self.backbone.name)
+
+    @property
+    def task(self) -> str | None:
+        return self.config["task"]
+
+    @property
+    def uses_source(self) -> bool:
+        return self.rule.shares(self.backbone.batch_size)[0] > 0
+
+
+def read_records(folder: str | Path) -> list[Record]:
+    """The run in `folder`, or the runs of its `seed*` folders, in order of the seeds.
+
+    Raises:
+        UsageError: no run is there, or runs that differ in more than their seed.
+        RunError: a run is not finished, of another version, or damaged.
+    """
+    root = Path(folder)
+    records = [read_record(one) for one in _folders(root)]
+    records.sort(key=lambda record: record.seed)
+    first = records[0]
+    for other in records[1:]:
+        for part in ("rule", "settings", "task", "data"):
+            if other.config[part] != first.config[part]:
+                raise UsageError(
+                    f"{root}: {first.folder.name} and {other.folder.name} differ in their {part}; report one at a time"
+                )
+    return records
+
+
+def _folders(root: Path) -> list[Path]:
+    if (root / "config.json").exists():
+        return [root]
+    seeds = [one for one in root.glob("seed*") if (one / "config.json").exists()]
+    if seeds:
+        return seeds
+    if not root.exists():
+        raise RunError(f"{root}: no such folder; check the path")
+    deeper = sorted({file.parent.parent for file in root.glob("*/seed*/config.json")})[:3]
+    hint = f"report one of those in it, such as {' or '.join(map(str, deeper))}" if deeper else "check the path"
+    raise RunError(f"{root}: holds no run (no config.json and no seed folders); {hint}")
+
+
+def read_record(folder: Path) -> Record:
+    """The record of one run. Raises as `read_records` does."""
+    run = RunFolder(folder)
+    config = run.config()
+    if not run.result_file.exists():
+        raise RunError(f"{folder}: is not finished; go on with `tabb train --resume {folder}` first")
+    result = read_json(run.result_file)
+    try:
+        rule, settings = rule_from_plain(config["rule"]), settings_from(config)
+        backbone = backbone_of(settings, rule)
+        for part, keys in (("data", ("source", "target")), ("environment", ("versions", "device", "python"))):
+            _ = [config[part][key] for key in keys]
+        _ = config["task"], config.get("origin", {}).get("target", {}), config["seeds"]
+        lines = [(line["update"], line["mean"], line["scores"] or line["returns"]) for line in result["evaluations"]]
+        held_out = result.get("held_out")
+        return Record(
+            folder=folder,
+            config=config,
+            seed=int(config["seed"]),
+            rule=rule.on(backbone.name),
+            settings=settings,
+            backbone=backbone,
+            score=None if result["score"] is None else float(result["score"]),
+            measure=str(result["measure"]),
+            evaluations=(tuple(int(at) for at, _, _ in lines), tuple(float(mean) for _, mean, _ in lines)),
+            last_episodes=tuple(float(score) for _, _, scores in lines[-3:] for score in scores),
+            metrics=dict(_metrics(run)),
+            held_out=None if not held_out else tuple(int(number) for number in held_out["episodes"]),
+            looks=dict(_along(held_out["policies"])) if held_out else {},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise RunError(f"{folder}: its records are damaged or of another version ({told}); train it again") from None
+
+
+def _metrics(run: RunFolder) -> Iterator[tuple[str, Line]]:
+    return _along([line for line in run.metrics() if line["kind"] == "training"])
+
+
+def _along(lines: list[dict[str, Any]]) -> Iterator[tuple[str, Line]]:
+    """Each number of lines that hold the updates done."""
+    for name in lines[0] if lines else ():
+        if name not in ("kind", "update", "rate"):
+            there = [line for line in lines if name in line]
+            yield name, (tuple(int(line["update"]) for line in there), tuple(float(line[name]) for line in there))

@@ -1,0 +1,229 @@
+"""What a finished run says of each source row: TBM and weights of `tabb`, the static scores of other rules.
+
+Others can weight or filter the source by them in their own training. Values and backups are those of the run's last
+update, in units of discounted return.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from tabb.backbones import Backbone
+from tabb.batch import Domains, Sizes, make_domains
+from tabb.data import read
+from tabb.data.hdf5 import write_columns
+from tabb.data.overwriting import refuse_data
+from tabb.data.report import Loaded
+from tabb.environments.tasks import get_task
+from tabb.errors import RunError, UsageError
+from tabb.models.fitting import ROWS_PER_CALL
+from tabb.plain import rule_from_plain
+from tabb.provenance import fingerprint
+from tabb.rules import TABB, Rule
+from tabb.rules.rule import Value
+from tabb.rules.tabb import row_backups, soft_weight, target_bellman_mismatch
+from tabb.training.checkpoint import load_tree
+from tabb.training.config import backbone_of, settings_from
+from tabb.training.folder import RunFolder
+from tabb.training.held_out import split
+from tabb.training.loop import Program
+from tabb.training.row_limit import kept_rows
+from tabb.transitions import Transitions
+
+Files = str | Path | Sequence[str | Path]
+
+
+class Finished(NamedTuple):
+    """A finished run, with all that it learned and its data."""
+
+    config: dict[str, Any]
+    rule: Rule
+    backbone: Backbone
+    domains: Domains
+    source: Loaded
+    models: Any
+    value: Value
+    """V of what the rule makes of normalised observations."""
+
+
+class RowScores(NamedTuple):
+    """Columns with one entry per source row, and what they are about."""
+
+    columns: dict[str, NDArray[Any]]
+    about: dict[str, Any]
+
+
+def open_run(folder: str | Path, source: Files | None = None, target: Files | None = None) -> Finished:
+    """A finished run with source data, read back from its folder.
+
+    `source` and `target` name the data where the run was trained from arrays or its files have moved.
+
+    Raises:
+        RunError: no finished run of this version, or a damaged one.
+        UsageError: the data are not those that the run was trained on.
+    """
+    run = RunFolder(folder)
+    config = run.config()
+    if not run.result_file.exists():
+        raise RunError(f"{folder}: is not finished; go on with `tabb train --resume {folder}` first")
+    settings, rule = settings_from(config), rule_from_plain(config["rule"])
+    backbone = backbone_of(settings, rule)
+    shares = rule.shares(backbone.batch_size)
+    if not shares[0]:
+        raise UsageError(f"{folder}: {rule.name} draws no source rows, so there is nothing to score")
+    loaded = {
+        domain: run_data(config, domain, given, str(folder))
+        for domain, given in (("source", source), ("target", target))
+    }
+    seen = split(loaded["target"].transitions, settings.held_out or 0.0).train
+    domains = make_domains(loaded["source"].transitions, seen, settings.normalise, shares)
+    learner = Program(backbone, rule, settings.updates)
+    key = jax.random.key(0)
+    models = run.restore_prepared(learner.rule.template(domains, key))
+    sizes = Sizes(domains.target.observation_size, domains.target.action_size)
+    state, header = load_tree(run.checkpoint_file, learner.init(sizes, key))
+    if header.get("update") != settings.updates:
+        raise RunError(f"{folder}: its checkpoint is not that of the last update; train it again")
+    models = () if models is None else models
+    value = backbone.value_at(learner.rule, models, state)
+    return Finished(config, learner.rule, backbone, domains, loaded["source"], models, value)
+
+
+def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: str) -> Loaded:
+    """The run's data of one domain, from where it was read then or from `given`: rows and rewards that it learned from.
+
+    Raises:
+        UsageError: it was trained from arrays and no files are given, or on other data than these.
+        DataError: a file is missing or damaged.
+    """
+    origin = config.get("origin", {}).get(domain)
+    if given is None and not isinstance(origin, dict):
+        raise UsageError(f"{folder}: was trained from arrays, which tabb does not keep; name the files with --{domain}")
+    if isinstance(given, str | Path):
+        given = [given]
+    files = list(given) if given is not None else [Path(file) for file in origin["files"]]
+    loaded = read(files)
+    offset = get_task(config["task"]).reward_offset if config["task"] is not None else 0.0
+    if offset:
+        rows = loaded.transitions
+        loaded = loaded._replace(transitions=dataclasses.replace(rows, reward=rows.reward + offset))
+    settings = settings_from(config)
+    kept = kept_rows(loaded.transitions, getattr(settings, f"{domain}_rows"), settings.rows_seed)
+    if len(kept) < len(loaded.transitions):
+        report = dataclasses.replace(loaded.report, kept_rows=loaded.report.kept_rows[kept])
+        loaded = loaded._replace(transitions=loaded.transitions[kept], report=report)
+    if fingerprint(loaded.transitions) != config["data"][domain]:
+        raise UsageError(
+            f"{loaded.report.name}: is not the {domain} data that {folder} was trained on; name them with --{domain}"
+        )
+    return loaded
+
+
+def score_rows(folder: str | Path, source: Files | None = None, target: Files | None = None) -> RowScores:
+    """Scores of every source row of a finished run, in the order of `tabb.load`.
+
+    Columns of a `tabb` run, in units of return but for the last: `own_backup` b [N], `predicted_backup` b̂ [N, K],
+    `tbm` |mean_k b̂ - b| (of form agreed: |b̂_agreed - b|), `tbm_plus` with the uncertainty of the run's β, and `weight`
+    in [f, 1], whose unit is the mean over all source rows (in training it was that over a batch) and into
+    which no `value_noise` went. Of another rule: the static scores that it keeps per row, under its names. Always
+    `file_row` and `episode`; where several files were read as one, `file` too, from 0 in their order (`file_row`
+    numbers their rows through).
+
+    Raises as `open_run` does, and `UsageError` for a rule that keeps no score.
+    """
+    return scores_of(open_run(folder, source, target), folder)
+
+
+def scores_of(run: Finished, folder: str | Path) -> RowScores:
+    """`score_rows` of a run that was read back from `folder`."""
+    if isinstance(run.rule, TABB):
+        columns = tabb_scores(run.rule, run)
+    else:
+        every = run.rule.columns(run.models, run.domains)
+        columns = {name: np.asarray(column) for name, column in every.items() if np.ndim(column) == 1}
+        if not columns:
+            raise UsageError(f"{folder}: {run.rule.name} keeps no score per source row; score a run of tabb or igdf")
+    rows = _places(run.source)
+    about = {
+        "run": str(Path(folder).resolve()),
+        "rule": run.config["rule"],
+        "seed": run.config["seed"],
+        "source": run.source.report.name,
+        "files": [name for name, _ in run.source.report.parts] or None,
+        "file_rows": [rows for _, rows in run.source.report.parts] or None,
+        "source_sha256": run.config["data"]["source"],
+        "discount": getattr(run.backbone, "discount", None),
+        "versions": run.config["environment"]["versions"],
+    }
+    return RowScores(rows | columns, {key: value for key, value in about.items() if value is not None})
+
+
+PLACES = ("file_row", "episode", "file")
+"""columns that say where a row stood, not what it is worth"""
+
+
+def _places(source: Loaded) -> dict[str, NDArray[Any]]:
+    """Where each row stood: `file_row`, `episode`, and `file` where several files were read as one."""
+    report = source.report
+    places = {"file_row": report.kept_rows, "episode": np.asarray(source.transitions.episode)}
+    if report.parts:
+        ends = np.cumsum([rows for _, rows in report.parts])
+        places["file"] = np.searchsorted(ends, report.kept_rows, side="right").astype(np.int32)
+    return places
+
+
+def tabb_scores(rule: TABB, run: Finished) -> dict[str, NDArray[Any]]:
+    """Backups, mismatches and weights of all source rows, with V after the last update."""
+    columns = rule.columns(run.models, run.domains)
+    own, predicted = backups(rule, run, run.domains.source, columns)
+    mismatch = rule.mismatch(predicted, own)
+    doubt = columns["distance"] if rule.weigh_by == "similarity" else mismatch
+    unit = jnp.mean(doubt)
+    if rule.scale == "target":
+        of_target = rule.target_columns(run.models, run.domains)
+        unit = jnp.mean(target_bellman_mismatch(*backups(rule, run, run.domains.target, of_target)[::-1], 0.0))
+    certain = dataclasses.replace(rule, uncertainty=0.0)
+    found = {
+        "own_backup": own,
+        "predicted_backup": predicted,
+        "tbm": certain.mismatch(predicted, own),
+        "tbm_plus": mismatch,
+        "weight": soft_weight(doubt, rule.temperature, unit, rule.least_weight),
+    }
+    return {name: np.asarray(column) for name, column in found.items()}
+
+
+def backups(rule: TABB, run: Finished, data: Transitions, columns: dict[str, Any]) -> tuple[Any, Any]:
+    """Own backups [N] and predicted ones [N, K] of all rows of `data`, whose predicted outcomes are `columns`.
+
+    Computed in pieces: hidden layers of all at once would take gigabytes.
+    """
+    following = rule.see_state(run.models, data.next_observation)
+    discount: float = run.backbone.discount  # type: ignore[attr-defined]  # every backbone that takes tabb has one
+
+    def one(row: Any) -> Any:
+        reward, terminal, following, columns = jax.tree.map(lambda leaf: leaf[None], row)
+        found = row_backups(reward, terminal, following, columns, run.value, discount)
+        return jax.tree.map(lambda leaf: leaf[0], found)
+
+    rows = (data.reward, data.terminal, following, columns)
+    return jax.jit(lambda rows: jax.lax.map(one, rows, batch_size=ROWS_PER_CALL))(rows)
+
+
+def save_scores(scores: RowScores, path: str | Path) -> Path:
+    """Write scores as HDF5: a dataset per column, what they are about as attributes.
+
+    Raises `RunError` if it fails, and `UsageError` where `path` holds logged data.
+    """
+    path = Path(path)
+    refuse_data(path)
+    write_columns(path, scores.columns, scores.about)
+    return path

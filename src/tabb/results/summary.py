@@ -1,0 +1,135 @@
+"""The table and picture of a folder of runs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tabb.environments.tasks import get_task
+from tabb.evaluation.figures import learning_curves
+from tabb.evaluation.scores import Evaluation
+
+
+def results_in(root: str | Path) -> list[dict[str, Any]]:
+    """Every `result.json` below `root`, in order of rule and seed; unreadable ones are left out."""
+    results = []
+    for file in sorted(Path(root).rglob("result.json")):
+        try:
+            results.append(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            continue
+    return sorted(results, key=lambda result: (learner_of(result), result["seed"]))
+
+
+def learner_of(result: dict[str, Any]) -> str:
+    """What tables call the learner of a result: `tabb`, `tabb@cql`."""
+    from tabb.registry import learner_name
+
+    return learner_name(result["rule"]["name"], result.get("backbone", {}).get("name"))
+
+
+def by_rule(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Results grouped by rule, the best mean score first; rules without scores last."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault(learner_of(result), []).append(result)
+
+    def order(item: tuple[str, list[dict[str, Any]]]) -> float:
+        scores = [result["score"] for result in item[1] if result["score"] is not None]
+        return -float(np.mean(scores)) if scores else float("inf")
+
+    return dict(sorted(groups.items(), key=order))
+
+
+def table(groups: Mapping[str, list[dict[str, Any]]]) -> str:
+    """Score (mean ± standard deviation over seeds), last evaluation, updates, speed and time of each rule."""
+    rows = [("rule", "score", "seeds", "each seed", "updates", "updates/s", "minutes")]
+    for rule, results in groups.items():
+        scores = [result["score"] for result in results if result["score"] is not None]
+        spread = f" ± {np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
+        rows.append(
+            (
+                rule,
+                f"{np.mean(scores):.1f}{spread}" if scores else "-",
+                str(len(results)),
+                " ".join(f"{score:.1f}" for score in scores) or "-",
+                f"{results[0]['updates']:,}",
+                f"{np.mean([result['updates_per_second'] for result in results]):,.0f}",
+                f"{np.mean([sum(result['seconds'].values()) for result in results]) / 60:.1f}",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "\n".join(lines)
+
+
+def summarise(root: Path) -> str:
+    """The table of all finished runs below `root`; draws `comparison.png` there if there is more than one run."""
+    results = results_in(root)
+    if not results:
+        return f"{root}: no finished runs"
+    # A comparison's runs lie in <task>/<data>/<method>/seed<k>: a mean over tasks, data or variants would mean nothing.
+    tasks = Counter(result["task"] or "own environment" for result in results)
+    if len(tasks) > 1 or any(root.glob("*/*/*/*/result.json")):
+        lines = [f"{task}: {count} finished runs" for task, count in sorted(tasks.items())]
+        return "\n".join(
+            [*lines, f"{root}: `tabb benchmark` or `tabb ablate`, as it was started, with --report has the table"]
+        )
+    groups = by_rule(results)
+    first = results[0]
+    where = first["task"] or "own environment"
+    measure = first["measure"]
+    episodes = sum(result["evaluation_episodes"] for result in results)
+    lines = ["", table(groups), ""]
+    if first["score"] is not None:
+        lines.append(
+            f"{measure} in {where}, mean of a run's last three evaluations; {episodes} evaluation episodes in all"
+        )
+    lines += _held_out(groups, root)
+    evaluated = {rule: [_curve(result) for result in runs] for rule, runs in groups.items() if runs[0]["evaluations"]}
+    if len(results) > 1 and evaluated:
+        picture = root / "comparison.png"
+        task = get_task(first["task"]) if first["task"] else None
+        learning_curves(evaluated, task, picture)
+        lines.append(f"picture: {picture}")
+    lines.append(f"runs: {root}")
+    return "\n".join(lines)
+
+
+def _held_out(groups: Mapping[str, list[dict[str, Any]]], root: Path) -> list[str]:
+    """What held-out target episodes say of the policies that the runs ended with, where some were held out."""
+    lines = []
+    for rule, runs in groups.items():
+        for result in runs:
+            last = (result.get("held_out") or {}).get("policies", [])[-1:]
+            for look in last:
+                errors = f"TD error {look['td_error']:.3g}"
+                if "predictor_error" in look:
+                    errors += f", predictor error {look['predictor_error']:.3g}"
+                value = f"value {look['value']:.1f} ({look['low']:.1f} to {look['high']:.1f})"
+                rows = f"{result['held_out']['rows']:,} held-out target rows"
+                lines.append(f"{rule} seed {result['seed']}: {value}, {errors} on {rows}")
+    if lines:
+        lines.append(f"values are off-policy estimates; rank all policies along the runs with `tabb select {root}`")
+    return lines
+
+
+def _curve(result: Mapping[str, Any]) -> list[tuple[int, Evaluation]]:
+    return [
+        (
+            line["update"],
+            Evaluation(
+                tuple(line["returns"]),
+                tuple(line["lengths"]),
+                None if line["scores"] is None else tuple(line["scores"]),
+                line["first_seed"],
+            ),
+        )
+        for line in result["evaluations"]
+    ]

@@ -1,0 +1,45 @@
+"""What must be the same on all machines of a plan: a comparison of cells is one of methods, not of installations.
+
+Imported on nodes: the standard library alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from tabb._version import __version__
+
+PACKAGES = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "gymnasium", "mujoco")
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python, of tabb (with a hash of its code, which changes without a new number) and of what it uses."""
+    package = Path(__file__).parent.parent
+    code = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        code.update(file.relative_to(package).as_posix().encode())
+        code.update(file.read_bytes())
+    found = {"Python": platform.python_version(), "tabb": f"{__version__} (code {code.hexdigest()[:8]})"}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def difference(here: dict[str, str], there: dict[str, str], node: str) -> str | None:
+    """The first difference between the driver's versions and a node's, as one line; None if there is none."""
+    for name, wanted in here.items():
+        found = there.get(name, "none")
+        if found != wanted:
+            return (
+                f"node {node} has {name} {found}, this machine {wanted}: install the same on every node, "
+                "then run the command again"
+            )
+    return None

@@ -1,0 +1,106 @@
+"""Progress of a plan: one bar per run on a terminal, plain lines elsewhere, or nothing; read from the run folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from tabb.training.folder import RunFolder
+from tabb.training.progress import Style
+
+if TYPE_CHECKING:
+    from tabb.running.plan import Cell
+
+
+class PlanProgress:
+    """One bar per run, or a line at each evaluation."""
+
+    def __init__(self, root: Path, cells: Sequence[Cell], style: Style) -> None:
+        self._root = root
+        if style == "auto":
+            style = "bar" if sys.stderr.isatty() else "lines"
+        self._style = style
+        self._told: dict[str, int] = {}
+        self._bars: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[status]}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        )
+        if style == "bar":
+            for cell in cells:
+                self._bars[cell.label] = self._progress.add_task(
+                    cell.label, total=cell.updates, status="waiting", start=False
+                )
+            self._progress.start()
+
+    def update(self, cells: Sequence[Cell]) -> None:
+        """Tell what is new in the folders of these cells."""
+        if self._style == "none":
+            return
+        for cell in cells:
+            lines = _tail(RunFolder(self._root / cell.folder).metrics_file)
+            training = next((line for line in reversed(lines) if line["kind"] == "training"), None)
+            scored = next((line for line in reversed(lines) if line["kind"] == "evaluation"), None)
+            if self._style == "bar":
+                self._bar(cell, training, scored)
+            elif scored is not None and self._told.get(cell.label) != scored["update"]:
+                self._told[cell.label] = scored["update"]
+                rate = f", {training['rate']:,.0f} updates/s" if training else ""
+                print(
+                    f"{cell.label}: {scored['update']:,}/{cell.updates:,} updates, score {scored['mean']:.1f}{rate}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+    def _bar(self, cell: Cell, training: dict[str, Any] | None, scored: dict[str, Any] | None) -> None:
+        bar = self._bars[cell.label]
+        self._progress.start_task(bar)
+        status = "preparing"
+        if training is not None:
+            left = (cell.updates - training["update"]) / max(training["rate"], 1e-9)
+            status = f"{training['rate']:4.0f} updates/s {left:4.0f} s left  loss {training['critic_loss']:.2g}"
+        if scored is not None:
+            status += f"  score {scored['mean']:.1f}"
+        done = training["update"] if training else 0
+        if done >= cell.updates:
+            self._progress.stop_task(bar)
+        self._progress.update(bar, completed=done, status=status)
+
+    def note(self, text: str) -> None:
+        """Something that the user should know, in one line."""
+        if self._style == "bar":
+            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        elif self._style == "lines":
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._style == "bar":
+            self._progress.stop()
+
+
+def _tail(path: Path, size: int = 16_384) -> list[dict[str, Any]]:
+    """The last whole lines of a metrics file."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - size))
+            texts = file.read().splitlines()
+    except OSError:
+        return []
+    lines = []
+    for text in texts:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue  # the first may begin in its middle, the last may not be finished
+    return [line for line in lines if isinstance(line, dict) and "kind" in line]

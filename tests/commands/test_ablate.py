@@ -1,0 +1,175 @@
+"""`tabb ablate`: what each variant changes, the table by hand, and a small ablation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from tabb.cli import main
+from tabb.commands.benchmark import made_of
+from tabb.experiments.ablations import VARIANTS, as_markdown, chosen, difference, summary
+from tabb.experiments.benchmark import Comparison, Place
+from tabb.plain import plain
+from tabb.results.report.again import differences
+from tabb.training.folder import RunFolder
+
+HOPPER, ANT = Place("hopper-morph", "medium", "medium"), Place("ant-morph", "medium", "medium")
+SMALL = [
+    *("ablate", "otdf", "--tasks", "hopper-gravity-0.5", "--sources", "bundled", "--targets", "bundled"),
+    *("--updates", "20", "--progress", "none", "--variants", "target-only", "target-only-1000"),
+]
+
+
+def parsed(name: str):
+    """The rule and the settings that a variant trains with, through the parser of `tabb train`."""
+    rule, settings = made_of(VARIANTS[name].options.replace("{seed}", "7").split())
+    assert settings.backbone is not None
+    settings.backbone.check_rule(rule)
+    return rule, settings
+
+
+def changes(name: str, other: str) -> list[str]:
+    """Options in which two variants differ."""
+    (rule, settings), (its_rule, its_settings) = parsed(name), parsed(other)
+    told = [*differences("rule", rule, its_rule), *differences("backbone", settings.backbone, its_settings.backbone)]
+    settings, its_settings = (dataclasses.replace(each, backbone=None) for each in (settings, its_settings))
+    return [
+        word
+        for word in (*told, *differences("settings", settings, its_settings))
+        if word.startswith("--") and not word.startswith("--settings.rows-seed")
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in VARIANTS if "only" not in name and name not in ("default", "pooled")]
+)
+def test_a_variant_changes_one_thing(name: str) -> None:
+    assert len(changes(name, VARIANTS[name].against)) == 1
+
+
+def test_variants_are_what_they_are_called() -> None:
+    assert parsed("similarity")[0].weigh_by == "similarity"
+    assert [parsed(f"noise-{noise}")[0].value_noise for noise in ("0.1", "0.3", "1")] == [0.1, 0.3, 1.0]
+    assert not parsed("no-source-head")[0].predictor.source_head
+    assert (parsed("one-head")[0].predictor.heads, parsed("default")[0].predictor.heads) == (1, 5)
+    assert [parsed(f"c-{c}")[0].temperature for c in ("0.3", "3", "inf")] == [0.3, 3.0, float("inf")]
+    for name, rows in (("target-1000", 1000), ("target-only-2500", 2500)):
+        assert (parsed(name)[1].target_rows, parsed(name)[1].rows_seed) == (rows, 7)
+    assert parsed("source-10000")[1].source_rows == 10_000
+    assert [parsed(name)[1].backbone.extraction for name in ("climb", "target-only-climb", "default")] == [
+        *("improvement", "improvement", "imitation")
+    ]
+    assert parsed("climb-c-inf")[0].temperature == float("inf")
+    assert parsed("climb-similarity")[0].weigh_by == "similarity"
+    softer = [name for name in VARIANTS if parsed(name)[1].backbone.temperature == 0.5]
+    assert softer == ["soft", *(f"soft-{name}" for name in ("imitate", "pooled", "source-only", "target-only"))]
+    assert all(VARIANTS[name].against == name.removeprefix("soft-") for name in softer[1:])
+    assert all(VARIANTS[variant.against] for variant in VARIANTS.values())
+
+
+def test_cells_are_those_of_a_comparison() -> None:
+    variants = {variant.name: tuple(variant.options.split()) for variant in chosen(["source-10000", "target-only"])}
+    assert list(variants) == ["default", "target-only", "source-10000"]
+    cells = {cell.folder: cell for cell in Comparison((HOPPER,), tuple(variants), (3,), 9, variants=variants).plan()}
+    limited = cells["hopper-morph/medium-medium/source-10000/seed3"]
+    assert limited.arguments[:2] == ["tabb", "--task"]
+    assert limited.arguments[-4:] == ["--source-rows", "10000", "--rows-seed", "3"]
+    assert set(cells) - {limited.folder} == {
+        "hopper-morph/medium-medium/default/seed3",
+        "hopper-morph/none-medium/target-only/seed3",
+    }
+
+
+TABLE = {
+    HOPPER: {"default": {0: 10.0, 1: 12.0}, "latent": {0: 9.0, 1: 10.0, 2: 50.0}, "latent-direct": {0: 8.0}},
+    ANT: {"default": {0: 20.0}, "latent": {0: 26.0}, "c-3": {1: 1.0}},
+}
+
+
+def test_differences_by_hand() -> None:
+    # Pairs -1, -2, 6: mean 1, standard deviation √19; t(2 degrees, 97.5 %) = 4.3027
+    found = difference(TABLE, "latent", "default")
+    reach = 4.302653 * 19**0.5 / 3**0.5
+    assert found == pytest.approx((1.0, 1 - reach, 1 + reach, 3), rel=1e-6)
+    assert difference(TABLE, "latent-direct", "default") == (-2.0, None, None, 1)
+    assert difference(TABLE, "c-3", "default") is None
+
+
+def test_a_run_that_counts_for_several_places_is_one_pair() -> None:
+    other = Place(HOPPER.task, HOPPER.source, "expert")
+    table = {
+        HOPPER: {"default": {0: 10.0}, "source-only": {0: 4.0}, "target-only": {0: 5.0}},
+        other: {"default": {0: 20.0}, "source-only": {0: 4.0}, "target-only": {0: 9.0}},
+    }
+    assert difference(table, "source-only", "default") == (-11.0, None, None, 1)  # the mean of -6 and -16
+    assert difference(table, "target-only", "default")[::3] == (-8.0, 2)
+
+
+def test_table_by_hand() -> None:
+    found = summary(TABLE, chosen(["latent", "latent-direct", "c-3"]))
+    lines = as_markdown(found, [str(HOPPER), str(ANT)]).splitlines()
+    assert lines[0] == "| variant | hopper-morph medium to medium | ant-morph medium to medium | less default | |"
+    assert lines[2] == "| `default` | 11.0 ± 1.4 (2) | 20.0 (1) | - | TABB with its defaults |"
+    assert lines[3].startswith("| `latent` | 23.0 ± 23.4 (3) | 26.0 (1) | +1.0 [-9.8, 11.8] (3) | ")
+    assert lines[4].startswith("| `latent-direct` | 8.0 (1) | - | -2.0 (1) | ")
+    assert lines[4].endswith("; less latent: -1.0 (1) |")
+    assert lines[5].startswith("| `c-3` | - | 1.0 (1) | - | ")
+    assert {line.count("|") for line in lines} == {6}
+
+
+def test_a_run_with_other_options_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As after a change of the table, or of a default: it must not be shown under the new name."""
+    command = ["ablate", "otdf", "--tasks", "hopper-morph", "--seeds", "3", "--updates", "9", "--report"]
+    place = tmp_path / "hopper-morph" / "medium-medium" / "c-3" / "seed3"
+    for options, code, says in (
+        ("tabb --rule.temperature 2", 4, "other options than c-3 has now (rule temperature)"),
+        ("", 0, "12.0 (1)"),
+    ):
+        rule, settings = made_of([*(options or VARIANTS["c-3"].options).split(), "--updates", "9"])
+        RunFolder(place).config_file.unlink(missing_ok=True)
+        RunFolder(place).start({"rule": plain(rule), "settings": plain(settings)})
+        RunFolder(place).result_file.write_text(json.dumps({"updates": 9, "score": 12.0}))
+        assert main([*command, "--out", str(tmp_path), "--variants", "c-3"]) == code
+        assert says in "".join(capsys.readouterr())
+
+
+@pytest.mark.slow
+def test_a_small_ablation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.delenv("TABB_DATA", raising=False)
+    out = tmp_path / "out"
+    assert main([*SMALL, "--seeds", "0", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "3 of 3 cells" in text
+    for name in ("report.md", "scores.csv", "ablations.json", "ablations.png"):
+        assert (out / name).stat().st_size > 50, name
+    assert (out / "report.md").read_text() in text
+    found = json.loads((out / "ablations.json").read_text())
+    assert found["target-only"]["less"]["default"]["pairs"] == 1
+    place = "hopper-gravity-0.5/none-bundled/target-only-1000/seed0"
+    assert json.loads((out / place / "config.json").read_text())["settings"]["target_rows"] == 1000
+    assert main([*SMALL, "--seeds", "0", "--out", str(out), "--report"]) == 0
+    assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["otdf", "--variants", "magic"], "unknown variant 'magic': use one of default"),
+        (["otdf", "--variants", "a=tabb --rule.temperature 2"], "are compared by `tabb benchmark --methods`"),
+        (["otdf", "--variants", "latent", "latent"], "a variant is named twice"),
+        (["otdf", "--report"], "no run is finished"),
+        (["otdf", "--targets"], "name at least one source quality and one target quality"),
+        (["otdf", "--updates", "0"], "--updates 0: must be at least 1"),
+    ],
+)
+def test_one_line_errors(arguments, says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["ablate", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("tabb: error: ")
+    assert len(err.strip().splitlines()) == 1
+    assert says in err
+    assert not Path("runs").exists()

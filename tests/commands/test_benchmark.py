@@ -1,0 +1,274 @@
+"""`tabb benchmark`: which runs it plans, what it says of them, going on, and its errors."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from tabb.cli import main
+from tabb.commands.benchmark import made_of
+from tabb.commands.methods import methods_of
+from tabb.environments.tasks import TASKS
+from tabb.errors import RunError, UsageError
+from tabb.experiments.benchmark import (
+    Comparison,
+    Place,
+    as_csv,
+    as_markdown,
+    gather,
+    places_of,
+    preset_for,
+    verdicts,
+    verdicts_as_markdown,
+)
+from tabb.plain import plain
+from tabb.training.folder import RunFolder
+
+SMALL = [
+    *("benchmark", "otdf", "--tasks", "hopper-gravity-0.5", "--sources", "bundled", "--targets", "bundled"),
+    *("--updates", "20", "--methods", "target-only", "pooled", "--progress", "none"),
+]
+HOPPER = Place("hopper-morph", "medium", "medium")
+
+
+def test_places_and_cells():
+    places = places_of("otdf", ["hopper"], [], ["medium", "expert"], ["medium"])
+    assert len(places) == 6  # three shifts, two sources
+    assert places_of("otdf", [], ["ant-morph"], ["medium"], ["expert"]) == (Place("ant-morph", "medium", "expert"),)
+    comparison = Comparison(places, ("tabb", "target-only"), (0, 1), 100)
+    plan = comparison.plan()
+    # target-only draws no source rows: one run for both source qualities.
+    assert len(plan) == 6 * 2 + 3 * 2
+    assert len(list(comparison.cells())) == 6 * 2 * 2
+    assert {"seed0"} == {Path(cell.folder).name for cell in plan[:9]}, "one seed of everything first"
+
+
+def test_authors_constants():
+    assert preset_for("otdf", TASKS["hopper-kinematic"]) == "kinematic"
+    assert preset_for("igdf", TASKS["hopper-kinematic"]) == "hopper"
+    assert preset_for("igdf", TASKS["ant-kinematic"]) is None
+    assert preset_for("tabb", TASKS["ant-kinematic"]) is None
+    (cell,) = Comparison((HOPPER,), ("igdf",), (0,), 5).plan()
+    assert cell.arguments[-2:] == ["--preset", "hopper"]
+    (cell,) = Comparison((HOPPER,), ("igdf",), (0,), 5, presets=False).plan()
+    assert "--preset" not in cell.arguments
+
+
+def test_methods_with_options() -> None:
+    words = ("tabb", "sharp=tabb --rule.temperature 0.3", "target-only=target-only --backbone.temperature=0.5")
+    methods, variants = methods_of((*words, "igdf2=igdf --preset hopper"))
+    assert methods == ("tabb", "sharp", "target-only", "igdf2")
+    assert variants["target-only"] == ("target-only", "--backbone.temperature=0.5")
+    places = (HOPPER, HOPPER._replace(source="expert"))
+    comparison = Comparison(places, methods, (0,), 9, variants=variants)
+    cells = {cell.folder: cell.arguments for cell in comparison.plan()}
+    # target-only draws no source rows, whatever its options: one run for both source qualities.
+    assert len(cells) == 2 + 2 + 1 + 2
+    assert cells["hopper-morph/medium-medium/sharp/seed0"][-2:] == ["--rule.temperature", "0.3"]
+    assert cells["hopper-morph/medium-medium/igdf2/seed0"].count("--preset") == 1
+    rule, settings = made_of(["tabb", *cells["hopper-morph/none-medium/target-only/seed0"][-1:]])
+    assert (rule.name, settings.backbone.temperature) == ("tabb", 0.5)
+    assert comparison.learners()["sharp"] == "tabb"
+    few, options = methods_of(["few=tabb --target-rows 50 --rows-seed {seed}"])
+    (cell,) = Comparison((HOPPER,), few, (7,), 9, variants=options).plan()
+    assert cell.arguments[-2:] == ["--rows-seed", "7"]
+    assert "- `sharp`: `tabb --rule.temperature 0.3`" in comparison.told_variants()
+    assert Comparison(places, ("tabb",), (0,), 9).told_variants() == []
+
+
+def test_runs_of_a_method_with_options_count_once() -> None:
+    run = {0: 7.0, 1: 9.0}
+    table = {
+        HOPPER: {"tabb": {0: 10.0, 1: 12.0}, "alone": run},
+        HOPPER._replace(source="expert"): {"tabb": {0: 20.0, 1: 24.0}, "alone": run},
+    }
+    found = verdicts(table, ["tabb", "alone"], "tabb", {"alone": "target-only"})
+    assert found["alone"]["runs"] == 2
+    assert found["alone"]["tabb_less_this"]["pairs"] == 2
+
+
+TABLE = {
+    HOPPER: {"tabb": {0: 10.0, 1: 12.0, 2: 11.0}, "target-only": {0: 9.0, 1: 9.5, 2: 9.1}, "pooled": {0: 1.0}},
+    Place("ant-morph", "medium", "medium"): {"tabb": {0: 50.0, 1: 51.0}, "target-only": {0: 52.0, 1: 52.0}},
+}
+
+
+def test_tables_by_hand():
+    text = as_markdown(TABLE, ["tabb", "target-only", "pooled"])
+    assert "| hopper-morph medium to medium | **11.0 ± 1.0 (3)** | 9.2 ± 0.3 (3) | 1.0 (1) |" in text
+    # t = -1.5 / 0.5 with one degree of freedom: p = 0.10 is not significant, so both are marked.
+    assert "| ant-morph medium to medium | **50.5 ± 0.7 (2)** | **52.0 ± 0.0 (2)** | - |" in text
+    rows = list(csv.DictReader(as_csv(TABLE).splitlines()))
+    assert len(rows) == 11
+    assert list(rows[0].values()) == ["hopper-morph", "medium", "medium", "tabb", "0", "10.0000"]
+
+
+def test_verdicts_by_hand():
+    found = verdicts(TABLE, ["tabb", "target-only", "pooled"], "tabb")
+    assert found["tabb"]["rows"] == 2
+    assert found["tabb"]["runs"] == 5
+    assert found["tabb"]["share_of_rows_above_target_only"]["value"] == 0.5
+    assert found["tabb"]["probability_of_improvement_over_target_only"]["value"] == 0.5  # all of one, none of the other
+    # Five pairs: 1, 2.5, 1.9, -2, -1
+    assert found["target-only"]["tabb_less_this"]["difference"] == pytest.approx(0.48)
+    assert found["target-only"]["tabb_less_this"]["pairs"] == 5
+    assert "tabb_less_this" not in found["pooled"]  # one common run: nothing to test
+    assert "share_of_rows_above_target_only" not in found["target-only"]
+    # A single run says nothing of other seeds: a value without an interval.
+    assert found["pooled"]["interquartile_mean"] == {"value": 1.0, "low": None, "high": None}
+    assert found["target-only"]["interquartile_mean"]["low"] is not None
+    lines = verdicts_as_markdown(found, "tabb").splitlines()
+    assert "| `pooled` | 1 | 1 | 1.0 | 0% | 0% | - |" in lines
+    assert "| `target-only` | 2 | 5 | 23.5 [" in lines[3]  # the middle three of 9, 9.1, 9.5, 52, 52
+
+
+def test_runs_without_source_count_once():
+    """The same target-only run stands in the rows of two source qualities."""
+    rows = {"tabb": ({0: 4.0, 1: 6.0}, {0: 8.0, 1: 2.0}), "target-only": ({0: 5.0, 1: 1.0}, {0: 5.0, 1: 1.0})}
+    table = {
+        Place("hopper-morph", source, "medium"): {method: scores[k] for method, scores in rows.items()}
+        for k, source in enumerate(("medium", "expert"))
+    }
+    told = verdicts(table, ["tabb", "target-only"], "tabb")["target-only"]
+    assert told["runs"] == 2
+    # Means over the qualities: 6 and 4, against 5 and 1.
+    assert told["tabb_less_this"]["pairs"] == 2
+    assert told["tabb_less_this"]["difference"] == pytest.approx(2.0)
+
+
+def test_rows_are_limited_in_every_cell_and_part_of_what_is_compared(tmp_path: Path, capsys) -> None:
+    command = ["benchmark", "otdf", "--tasks", "hopper-morph", "--methods", "pooled", "--seeds", "0", "--updates", "9"]
+    folder = RunFolder(tmp_path / "hopper-morph" / "medium-medium" / "pooled" / "seed0")
+    limits = ["--source-rows", "200", "--target-rows", "50"]
+    rule, settings = made_of(["pooled", "--updates", "9", *limits])
+    assert (settings.source_rows, settings.target_rows) == (200, 50)
+    assert Comparison((HOPPER,), ("pooled",), (0,), 9, tuple(limits)).length() == "9 updates, " + " ".join(limits)
+    folder.start({"rule": plain(rule), "settings": plain(settings), "data": {}})
+    for given, says in (
+        (limits, "no run is finished"),
+        ([], "(settings source_rows)"),
+        (limits[:2], "(settings target_"),
+    ):
+        assert main([*command, *given, "--report", "--out", str(tmp_path)]) != 0
+        assert says in capsys.readouterr().err
+
+
+def test_a_run_that_counts_for_several_targets_is_counted_once() -> None:
+    run = {0: 7.0, 1: 9.0}
+    table = {
+        HOPPER: {"tabb": {0: 10.0, 1: 12.0}, "source-only": run},
+        HOPPER._replace(target="expert"): {"tabb": {0: 20.0, 1: 24.0}, "source-only": run},
+    }
+    found = verdicts(table, ["tabb", "source-only"], "tabb")
+    assert [found[name]["runs"] for name in ("tabb", "source-only")] == [4, 2]
+    assert found["source-only"]["rows"] == 2
+    # Of each seed: 15 - 7 and 18 - 9
+    less = found["source-only"]["tabb_less_this"]
+    assert (less["difference"], less["pairs"]) == (8.5, 2)
+
+
+def test_runs_of_exchanged_data_are_not_compared(tmp_path: Path, capsys) -> None:
+    command = ["benchmark", "otdf", "--tasks", "hopper-morph", "--methods", "pooled", "target-only", "--seeds", "0"]
+    for method, source in (("pooled", "medium"), ("target-only", "none")):
+        folder = RunFolder(tmp_path / "hopper-morph" / f"{source}-medium" / method / "seed0")
+        rule, settings = made_of([method, "--updates", "9"])
+        data = {"target": "abc" if method == "pooled" else "xyz"} | ({"source": "s"} if method == "pooled" else {})
+        folder.start({"rule": plain(rule), "settings": plain(settings), "data": data})
+    assert main([*command, "--updates", "9", "--report", "--out", str(tmp_path)]) == 4
+    said = capsys.readouterr().err
+    assert "none-medium/target-only/seed0: learned from other target data than " in said
+    assert "medium-medium/pooled/seed0: the medium file is another one now" in said
+
+
+def test_cells_of_other_options_are_refused(tmp_path: Path, capsys) -> None:
+    """A preset's score must not stand for that without, and an unfinished run is not gone on with for longer."""
+    command = ["benchmark", "otdf", "--tasks", "hopper-morph", "--methods", "otdf", "--seeds", "0", "--report"]
+    folder = RunFolder(tmp_path / "hopper-morph" / "medium-medium" / "otdf" / "seed0")
+    rule, settings = made_of(["otdf", "--preset", "morph", "--updates", "9", "--rule.keep", "0.5"])
+    folder.start({"rule": plain(rule), "settings": plain(settings), "data": {}})
+    for updates, says in (("9", "(rule keep)"), ("8", "is a run of 9 updates, not 8")):
+        assert main([*command, "--updates", updates, "--out", str(tmp_path)]) == 4
+        assert says in capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"^'/data/sim.hdf5' is no quality"):
+        places_of("otdf", [], ["ant-morph"], ["/data/sim.hdf5"], ["medium"])
+
+
+def test_a_small_benchmark_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.delenv("TABB_DATA", raising=False)
+    out = tmp_path / "out"
+    assert main([*SMALL, "--seeds", "0", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "2 of 2 cells" in text
+    for name in ("report.md", "scores.csv", "verdicts.json", "profiles.png", "intervals.png"):
+        assert (out / name).stat().st_size > 50, name
+    assert (out / "report.md").read_text() in text
+    assert set(json.loads((out / "verdicts.json").read_text())) == {"target-only", "pooled"}
+
+    # A second seed is two more runs; the finished ones stay as they are.
+    first = out / "hopper-gravity-0.5" / "none-bundled" / "target-only" / "seed0" / "result.json"
+    before = first.stat().st_mtime_ns
+    assert main([*SMALL, "--seeds", "0", "1", "--out", str(out)]) == 0
+    assert "4 of 4 cells" in capsys.readouterr().out
+    assert first.stat().st_mtime_ns == before
+
+    assert main([*SMALL[:-1], "lines", "--seeds", "0", "--out", str(out), "--updates", "21"]) == 4
+    assert "is a run of 20 updates, not 21" in capsys.readouterr().err
+    assert main([*SMALL, "--seeds", "7", "--out", str(out), "--report"]) == 2
+    assert "no run is finished" in capsys.readouterr().err
+
+
+def test_results_of_another_length_are_refused(tmp_path: Path) -> None:
+    comparison = Comparison((HOPPER,), ("tabb",), (0,), 5)
+    (cell,) = comparison.plan()
+    folder = tmp_path / cell.folder
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps({"updates": 6, "score": 1.0}))
+    with pytest.raises(RunError, match="is a run of 6 updates, not 5"):
+        gather(comparison, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["d4rl"], 2, "unknown suite 'd4rl': use one of odrl, otdf"),
+        (["otdf", "--tasks", "hopper-friction-2.0"], 2, "is no task of suite otdf"),
+        (["otdf", "--robots", "swimmer"], 2, "has no robot 'swimmer': use one of hopper, "),
+        (["otdf", "--methods", "magic"], 2, "unknown rule 'magic'"),
+        (["otdf", "--source-rows", "0"], 2, "--source-rows 0: must be at least 1"),
+        (["otdf", "--methods", "tabb", "tabb@iql"], 2, "named twice"),
+        (["otdf", "--methods", "sharp=magic"], 2, "unknown rule 'magic'"),
+        (["otdf", "--methods", "tabb --rule.temperature 3"], 2, "a learner with options has a name: sharp='tabb"),
+        (["otdf", "--methods", "sharp = tabb"], 2, "a learner with options has a name"),
+        (["otdf", "--methods", "sharp="], 2, "method sharp: give a learner, then its options: sharp='tabb --rule"),
+        (["otdf", "--methods", "a/b=tabb"], 2, "method 'a/b': a name is of letters"),
+        (["otdf", "--methods", "tabb=pooled"], 2, "method tabb: is the name of something else than pooled"),
+        (["otdf", "--methods", "bosa=bosa@iql"], 2, "method bosa: is the name of something else than bosa@iql"),
+        (["otdf", "--methods", "a=tabb --seeds 3"], 2, "method a: --seeds cannot differ between methods"),
+        (["otdf", "--methods", "a=tabb --rule.temprature 3"], 2, "method a: unknown option --rule.temprature"),
+        (["otdf", "--methods", "a=tabb --rule.temperature -3"], 2, "method a: temperature=-3.0"),
+        (["otdf", "--methods", "a=tabb 'x"], 2, "cannot be read (No closing quotation)"),
+        (["otdf", "--methods", "a=tabb", "a=pooled"], 2, "a a: a method is named twice"),
+        (["otdf", "--source-rows", "9", "--methods", "a=tabb --source-rows 3"], 2, "is given for all methods already"),
+        (["otdf", "--methods", "a=tabb@bcq"], 2, "takes the rules pooled"),
+        (["otdf", "--methods", "tabb@bcq"], 2, "takes the rules pooled, target-only and source-only"),
+        (["otdf", "--updates", "0"], 2, "--updates 0"),
+        (["otdf", "--seeds", "0", "0"], 2, "seeds="),
+        (["otdf", "--budget", "huge"], 2, "--budget"),
+        (["otdf", "--robots", "hopper"], 3, "TABB_DATA is not set"),
+        (["otdf", "--report"], 2, "no run is finished"),
+        ([], 2, "give SUITE (otdf, odrl, adroit or antmaze); see"),
+    ],
+)
+def test_one_line_errors(arguments, code, says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.delenv("TABB_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    found = main(["benchmark", *arguments])
+    err = capsys.readouterr().err
+    assert err.startswith("tabb: error: ")
+    assert len(err.strip().splitlines()) == 1
+    assert says in err
+    assert found == code
+    assert not Path("runs").exists()

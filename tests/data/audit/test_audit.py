@@ -1,0 +1,388 @@
+"""The audit: every planted fault is found with its place and remedy, and clean data raise no alarm."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tabb.cli import main
+from tabb.data import inspect_arrays, save_npz, write_hdf5
+from tabb.data.audit import audit, pair_form, short_form
+from tabb.data.audit.columns import check_columns
+
+
+def robot(rows=3_000, seed=0, gain=0.3, length=100):
+    """A damped pendulum-like log: two positions, two velocities, two actions; truncated every `length` rows."""
+    generator = np.random.default_rng(seed)
+    state, observations, actions, rewards = None, [], [], []
+    for row in range(rows):
+        if row % length == 0:
+            state = 0.3 * generator.normal(size=4)
+        action = generator.uniform(-0.9, 0.9, 2)
+        velocity = 0.9 * state[2:] - 0.2 * state[:2] + gain * action + 0.01 * generator.normal(size=2)
+        following = np.concatenate([state[:2] + 0.1 * velocity, velocity])
+        observations.append(state)
+        actions.append(action)
+        rewards.append(following[0] - state[0] - 0.1 * (action**2).sum())
+        state = following
+    timeouts = np.arange(rows) % length == length - 1
+    return {
+        "observations": np.asarray(observations, np.float32),
+        "actions": np.asarray(actions, np.float32),
+        "rewards": np.asarray(rewards, np.float32),
+        "terminals": np.zeros(rows, bool),
+        "timeouts": timeouts,
+    }
+
+
+def stored(path: Path, columns) -> str:
+    """Plainly, as others write: also what tabb would refuse to write."""
+    with h5py.File(path, "w") as file:
+        for key, column in columns.items():
+            file[key] = column
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return robot()
+
+
+def codes(found):
+    return {finding.code: finding for finding in found.findings}
+
+
+def test_clean_data_have_notes_alone(clean, tmp_path):
+    source = stored(tmp_path / "source.hdf5", clean)
+    target = stored(tmp_path / "target.hdf5", robot(2_000, seed=1, gain=0.5))
+    found = audit(source=source, target=target)
+    assert set(codes(found)) == {"dropped", "coverage"}
+    assert not found.of_level("error")
+    assert not found.of_level("warning")
+
+
+def put(key, row, value):
+    def edit(columns):
+        columns[key][row] = value
+
+    return edit
+
+
+def bounds(columns):
+    columns["actions"] *= 3
+
+
+def still(columns):
+    columns["observations"][:, 1] = 0.5
+
+
+def stuck(columns):
+    columns["actions"][:, 1] = 0.0
+
+
+def twice(columns):
+    columns["observations"][:, 3] = columns["observations"][:, 0]
+
+
+def repeated(columns):
+    for key in ("observations", "actions", "rewards"):
+        columns[key][1000:1100] = columns[key][:100]
+
+
+def saturated(columns):
+    columns["actions"][:900] = np.sign(columns["actions"][:900])
+
+
+def late(columns):
+    columns["rewards"] = np.roll(columns["rewards"], 1)
+
+
+def early(columns):
+    columns["rewards"] = np.roll(columns["rewards"], -1)
+
+
+def limits(columns):
+    columns["terminals"], columns["timeouts"] = columns["timeouts"], columns["terminals"]
+
+
+def flat(columns):
+    columns["rewards"][:] = 1.0
+
+
+PLANTED = {
+    "nan": (put("rewards", [4, 17], np.nan), "error", "rewards: 2 rows hold NaN (row 4, 17)", "log them again"),
+    "inf": (put("observations", 7, np.inf), "error", "observations: 1 rows hold infinity (row 7)", "log them again"),
+    "action-range": (bounds, "error", "outside [-1, 1]; the file spans [-2.", "2 * (action - low)"),
+    "constant": (still, "note", "observations: columns 1 are the same", "none needed"),
+    "constant ": (stuck, "warning", "actions: columns 1 are the same", "check the log"),
+    "constant  ": (flat, "warning", "rewards: is 1 in every row", "reward of each step"),
+    "duplicated-column": (twice, "warning", "columns 0 and 3 are equal", "sensor"),
+    "duplicated-rows": (repeated, "warning", "100 rows are copies of earlier ones (3.3%) (row 1000", "second copies"),
+    "action-bound": (saturated, "note", "30% of the rows have an action at its bound", "saturates"),
+    "reward-timing": (late, "warning", "explains the reward of the row after better", "one row down"),
+    "reward-timing ": (early, "warning", "explains the reward of the row before better", "one row up"),
+    "doubt": (limits, "warning", "come after 100 steps exactly", "mark them as timeouts"),
+}
+
+
+@pytest.mark.parametrize("code", PLANTED)
+def test_a_planted_fault_is_found(code, clean, tmp_path):
+    plant, level, says, fix = PLANTED[code]
+    columns = {key: column.copy() for key, column in clean.items()}
+    plant(columns)
+    found = codes(audit(stored(tmp_path / "file.hdf5", columns)))[code.strip()]
+    assert found.level == level
+    assert says in str(found)
+    assert fix in found.fix
+    assert found.where.startswith(str(tmp_path / "file.hdf5"))
+
+
+def test_false_next_observations_are_listed(clean, tmp_path):
+    columns = {key: column for key, column in clean.items() if key != "timeouts"}
+    columns["next_observations"] = np.roll(clean["observations"], -1, axis=0)
+    columns["terminals"] = clean["timeouts"] & (np.arange(3_000) < 1_000)
+    found = codes(audit(stored(tmp_path / "file.hdf5", columns)))["wrong-next"]
+    assert {99, 199, 999} <= set(found.rows)
+
+
+def test_several_faults_are_all_told_and_ranked(clean, tmp_path):
+    columns = {key: column.copy() for key, column in clean.items()}
+    still(columns)
+    columns["rewards"][3] = np.nan
+    bounds(columns)
+    found = audit(stored(tmp_path / "file.hdf5", columns))
+    levels = [finding.level for finding in found.findings]
+    assert levels == sorted(levels, key=["error", "warning", "note"].index)
+    assert {"nan", "action-range", "constant"} <= set(codes(found))
+
+
+PAIRED = {
+    "units": (lambda o: np.concatenate([o[:, :2] * 57.3, o[:, 2:] * 57.3], axis=1), "0 (about 6"),
+    "order": (lambda o: o[:, [2, 1, 0, 3]], "column 0 looks like the target's 2, 2 looks like the target's 0"),
+}
+
+
+@pytest.mark.parametrize("code", PAIRED)
+def test_faults_between_the_domains(code, clean, tmp_path):
+    change, says = PAIRED[code]
+    target = robot(2_000, seed=1, gain=0.33)
+    target["observations"] = change(target["observations"])
+    source, target = stored(tmp_path / "source.hdf5", clean), stored(tmp_path / "target.hdf5", target)
+    found = codes(audit(source=source, target=target))[code]
+    assert found.level == "warning"
+    assert says in found.what
+
+
+def test_engines_and_sizes(clean, tmp_path):
+    for engine in ("legacy", "native"):
+        write_hdf5(tmp_path / f"{engine}.hdf5", robot(500, seed=len(engine)), {"engine": engine})
+    source, plain = str(tmp_path / "legacy.hdf5"), stored(tmp_path / "plain.hdf5", robot(400, seed=9))
+    assert "engine is legacy and native" in codes(audit(source=source, target=tmp_path / "native.hdf5"))["no-pair"].what
+    assert codes(audit(source=source, target=plain))["engine"].where == plain
+    narrow = {key: column[:, :3] if key == "observations" else column for key, column in clean.items()}
+    assert "observation_size" in codes(audit(source=source, target=stored(tmp_path / "n.hdf5", narrow)))["no-pair"].what
+
+
+def test_the_same_bytes_under_two_names(clean, tmp_path):
+    first = stored(tmp_path / "friction_0.1.hdf5", clean)
+    second = str(shutil.copy(first, tmp_path / "friction_0.5.hdf5"))
+    found = codes(audit(first, second))["identical-files"]
+    assert found.where == f"{first} and {second}"
+    assert found.level == "error"
+
+
+def test_the_same_rows_in_other_bytes(clean, tmp_path):
+    first = stored(tmp_path / "friction_0.1.hdf5", clean)
+    second = str(tmp_path / "friction_0.5.hdf5")
+    write_hdf5(second, clean)  # compressed
+    found = codes(audit(first, second))
+    assert found["identical-rows"].level == "error"
+    assert found["identical-rows"].where == f"{first} and {second}"
+    assert found["identical-rows"].what == "hold the same 2,970 rows"  # 30 ends of episodes are dropped
+    assert "identical-files" not in found
+    said = codes(audit(source=first, target=second))
+    assert "hold the same 2,970 rows" in said["no-pair"].what
+    assert "identical-rows" not in said
+
+
+def test_rows_that_two_files_share(clean, tmp_path):
+    other = {key: column[1_500:].copy() for key, column in robot(3_000, seed=1).items()}
+    for key, column in other.items():
+        column[:500] = clean[key][1_000:1_500]
+    first, second = stored(tmp_path / "a.hdf5", clean), stored(tmp_path / "b.hdf5", other)
+    found = codes(audit(first, second))["shared-rows"]
+    assert found.level == "warning"
+    assert found.what.startswith("495 rows of the first (17%) are in the second too")
+    assert set(found.rows) == set(range(1_000, 1_500)) - set(range(1_099, 1_500, 100))  # rows of the file
+    assert "shared-rows" not in codes(audit(first, stored(tmp_path / "c.hdf5", robot(2_000, seed=2))))
+
+
+def test_all_faults_of_npz_files_are_told(clean, tmp_path, pair):
+    columns = {key: column.copy() for key, column in clean.items()}
+    columns["rewards"][[4, 17]] = np.nan
+    columns["actions"] *= 3
+    np.savez(tmp_path / "own.npz", **columns)
+    found = codes(audit(tmp_path / "own.npz"))
+    assert found["nan"].rows == (4, 17)
+    assert "action-range" in found
+    assert "unreadable" not in found
+    save_npz(tmp_path / "saved.npz", pair[0])
+    with np.load(tmp_path / "saved.npz") as file:
+        saved = dict(file)
+    saved["observation"][[3, 9]] = np.inf
+    np.savez(tmp_path / "saved.npz", **saved)
+    assert codes(audit(tmp_path / "saved.npz"))["inf"].rows == (3, 9)
+
+
+def test_lengths_and_returns_are_told(clean, tmp_path):
+    found = audit(stored(tmp_path / "file.hdf5", clean))
+    report = found.to_dict()["reports"][str(tmp_path / "file.hdf5")]
+    assert report["lengths"] == [100] * 30
+    returns = clean["rewards"].astype(float).reshape(30, 100).sum(axis=1)
+    np.testing.assert_allclose(report["returns"], returns)
+    text = str(found)
+    assert "100 to 100 rows (median 100)" in text
+    assert f"{returns.mean():.1f}, mean over finished episodes; {returns.min():,.1f} to {returns.max():,.1f}" in text
+
+
+def test_the_most_harmful_comes_first(clean, tmp_path):
+    columns = {key: column.copy() for key, column in clean.items()}
+    twice(columns)
+    repeated(columns)
+    limits(columns)
+    found = audit(stored(tmp_path / "file.hdf5", columns))
+    order = [finding.code for finding in found.findings if finding.level == "warning"]
+    assert order == ["doubt", "duplicated-rows", "duplicated-column"]
+
+
+def test_what_training_says_of_a_file(clean):
+    columns = {key: column.copy() for key, column in clean.items()}
+    assert short_form(inspect_arrays(**columns)) == []
+    late(columns)
+    twice(columns)
+    said = short_form(inspect_arrays(**columns))
+    assert said[0].startswith("observations: columns 0 and 3 are equal in every row; check that no sensor")
+    assert said[1].startswith("rewards: a step explains the reward of the row after better")
+    assert len(said) == 2
+
+
+def test_training_says_it(clean, capsys):
+    from tabb.commands.training_data import check_data
+
+    columns = {key: column.copy() for key, column in clean.items()}
+    late(columns)
+    sides = {"source": inspect_arrays(**clean), "target": inspect_arrays(**columns)}
+    check_data(sides, "legacy", show=True)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tabb: warning: ")]
+    assert len(said) == 1
+    assert said[0].startswith("tabb: warning: target: rewards: a step explains the reward of the row after better")
+    check_data(sides, "legacy", show=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_coverage_counts_states_where_the_target_was(clean, tmp_path):
+    source = {key: column.copy() for key, column in clean.items()}
+    target = robot(3_000, seed=0)
+    source["observations"][:1_500] += 50.0  # fifteen whole episodes, far away
+    rows = stored(tmp_path / "source.hdf5", source), stored(tmp_path / "target.hdf5", target)
+    what = codes(audit(source=rows[0], target=rows[1]))["coverage"].what
+    assert 40 <= int(what.split("%")[0]) <= 50
+
+
+def test_files_that_cannot_be_read_are_findings(clean, tmp_path, pair):
+    (tmp_path / "empty.hdf5").write_bytes(b"")
+    whole = stored(tmp_path / "whole.hdf5", clean)
+    (tmp_path / "cut.hdf5").write_bytes(Path(whole).read_bytes()[:3_000])
+    lacking = stored(tmp_path / "lacking.hdf5", {key: clean[key] for key in ("observations", "actions")})
+    found = audit(tmp_path / "empty.hdf5", tmp_path / "cut.hdf5", lacking, tmp_path / "none.hdf5", whole)
+    wrong = found.of_level("error")
+    assert [finding.code for finding in wrong] == ["unreadable"] * 4
+    assert list(found.loaded) == [whole]
+    assert not [finding for finding in found.findings if finding.code == "identical-files"]
+    save_npz(tmp_path / "pair.npz", pair[0])
+    assert not audit(tmp_path / "pair.npz").of_level("error")
+
+
+def test_repetitions_are_those_of_whole_rows():
+    columns = {"observations": np.zeros((3, 2), np.float32), "actions": np.array([[0.1], [0.2], [0.1]], np.float32)}
+    columns["observations"][:, 0] = [1, 1, 1]
+    columns["rewards"] = np.array([1.0, 1.0, 1.5], np.float32)
+    assert "duplicated-rows" not in {finding.code for finding in check_columns("x", columns)}
+    columns["rewards"][2] = 1.0
+    (found,) = [finding for finding in check_columns("x", columns) if finding.code == "duplicated-rows"]
+    assert found.rows == (2,)
+
+
+def test_command(clean, tmp_path, capsys):
+    good = stored(tmp_path / "good.hdf5", clean)
+    assert main(["audit", good, "--out", str(tmp_path / "audit.json")]) == 0
+    assert "0 errors, 0 warnings, 1 note\n" in capsys.readouterr().out
+    assert json.loads((tmp_path / "audit.json").read_text())["findings"][0]["code"] == "dropped"
+    columns = {key: column.copy() for key, column in clean.items()}
+    columns["rewards"][3] = np.nan
+    assert main(["audit", stored(tmp_path / "bad.hdf5", columns), "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["findings"][0]["rows"] == [3]
+    assert main(["audit", good, "--task", "no-task"]) == 2
+    assert "unknown task 'no-task'" in capsys.readouterr().err
+    assert main(["audit"]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.data
+def test_boundary_rows_of_the_public_target_files(real_data):
+    facts = json.loads((real_data / "otdf_datasets.json").read_text())
+    checked = 0
+    for file in sorted((real_data / "target").glob("*_medium_expert.hdf5")):
+        found = codes(audit(file))
+        assert set(found["wrong-next"].rows) == set(wrong_rows(facts, file.name)), file.name
+        assert not {"reward-timing", "duplicated-rows", "doubt"} & set(found)
+        checked += 1
+    assert checked == 12
+
+
+@pytest.mark.data
+def test_public_target_files_that_share_rows(real_data):
+    files = [
+        real_data / "target" / f"walker2d_morph_{quality}.hdf5" for quality in ("medium", "expert", "medium_expert")
+    ]
+    found = [finding for finding in audit(*files).findings if finding.code == "shared-rows"]
+    assert [finding.what.split(" rows")[0] for finding in found] == ["2,996", "590"]
+
+
+def wrong_rows(facts, name):
+    """The rows that the fact table lists for a file."""
+    return facts["files"][Path(name).stem]["wrong_next_observation_rows"]
+
+
+def test_one_absurd_number_is_found():
+    columns = robot(300)
+    columns["observations"][123, 2] = 1e30
+    (found,) = [one for one in check_columns("log", columns) if one.code == "outlier"]
+    assert found.level == "warning"
+    assert found.where == "log: observations"
+    assert found.rows == (123,)
+    assert not [one for one in check_columns("log", robot(300)) if one.code == "outlier"]
+
+
+def test_pairs_are_told_when_they_are_trained_on():
+    source, target = (inspect_arrays(**robot(seed=seed, gain=gain)).transitions for seed, gain in ((0, 0.3), (1, 0.25)))
+    assert pair_form(source, target) == []
+    degrees = robot(seed=1, gain=0.25)
+    degrees["observations"] = degrees["observations"] * np.float32([57.3, 1, 57.3, 1])
+    (line, *_) = pair_form(source, inspect_arrays(**degrees).transitions)
+    assert line.startswith("source and target")
+    assert "57" in line
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe.hdf5")
+    (found,) = audit([str(tmp_path / "pipe.hdf5")]).findings
+    assert found.level == "error"
+    assert "pipe" in found.what

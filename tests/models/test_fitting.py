@@ -1,0 +1,35 @@
+"""What rules share that fit networks before training: the normaliser, rows without dynamics, the best source rows."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tabb.batch import make_domains
+from tabb.errors import DataError
+from tabb.models.fitting import step_normaliser, with_next
+
+
+def test_normaliser_counts_domains_by_half_and_no_terminal_row(rows):
+    source = rows([0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 99], [0, 0, 0, 1])
+    target = rows([2, 2], [0, 0], [5, 5], [0, 0])
+    found = step_normaliser(make_domains(source, target, "none"))
+    np.testing.assert_allclose(found.mean, [1, 0, 3])
+    np.testing.assert_allclose(found.scale, [1, 1, 2])  # a constant column has scale 1
+
+
+def test_data_without_dynamics_are_refused(rows):
+    with pytest.raises(DataError, match="target: every row is terminal"):
+        with_next(rows([1], [0], [2], [1]), "target")
+
+
+def test_best_source_rows_stay_in_order_with_their_columns(batch):
+    batch = dataclasses.replace(batch, columns={"number": jnp.arange(3.0), "wide": jnp.ones((3, 2, 2))})
+    best = batch.best_source(jnp.array([0.5, -1.0, 2.0]), 2)
+    assert (len(best), best.source_rows) == (5, 2)
+    np.testing.assert_array_equal(best.columns["number"], [0, 2])
+    assert best.columns["wide"].shape == (2, 2, 2)
+    for name in ("observation", "action", "reward", "next_observation", "terminal"):
+        np.testing.assert_array_equal(getattr(best, name), np.asarray(getattr(batch, name))[[0, 2, 3, 4, 5]])
+    assert batch.best_source(jnp.zeros(3), 3) is batch

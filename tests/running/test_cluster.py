@@ -1,0 +1,329 @@
+"""Plans on a Ray cluster: bit for bit as on this machine, also when a node is lost; and the errors.
+
+Nodes and the driver are processes of their own; nothing of Ray runs in the process of the tests.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tabb
+from tabb.cli import main
+from tabb.data import save_npz
+from tabb.errors import DataError, UsageError
+from tabb.running.cluster import Cluster
+from tabb.running.cluster.node import run_cell
+from tabb.running.cluster.shipping import files_of, last_value
+from tabb.running.cluster.versions import difference, versions
+from tabb.training.folder import RunFolder
+
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason='needs pip install "tabb-rl[ray]"')
+SMALL = ["--task", "none", "--backbone.hidden", "16", "16", "--backbone.batch-size", "16", "--progress", "lines"]
+QUICK = ["--updates", "2000", "--evaluations", "2", *SMALL]
+LONG = ["--updates", "60000", "--evaluations", "30", "--held-out", "0", *SMALL]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options that name two small data files."""
+    folder, generator = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for name, rows in (("source", 600), ("target", 200)):
+        moves = generator.normal(size=(rows, 3)), generator.uniform(-1, 1, (rows, 2)), generator.normal(size=rows)
+        save_npz(folder / f"{name}.npz", tabb.from_arrays(*moves, timeouts=np.arange(1, rows + 1) % 50 == 0))
+    return ["--source", str(folder / "source.npz"), "--target", str(folder / "target.npz")]
+
+
+class Nodes:
+    """A head without CPUs, and the nodes that a test adds."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parents[1] / "ray_nodes.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"TMPDIR": str(folder)},
+        )
+        self.address = self._line()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        while line := self._process.stdout.readline():
+            if line.strip() == "done" or line.strip().rpartition(":")[2].isdigit():
+                return line.strip()
+        raise AssertionError("the cluster ended")
+
+    def tell(self, what: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{what}\n")
+        self._process.stdin.flush()
+        assert self._line() == "done"
+
+    def close(self) -> None:
+        self._process.communicate(timeout=60)
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    (tmp_path / "tmp").mkdir()
+    found = Nodes(tmp_path / "tmp")
+    yield found
+    found.close()
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """`tabb train` in a process of its own."""
+    command = [sys.executable, "-m", "tabb", "train", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == code, said
+    return said
+
+
+def saved_update(folder: Path) -> int:
+    """Where a run that is stopped now goes on."""
+    with np.load(folder / "checkpoint.npz") as file:
+        return int(json.loads(str(file["header"]))["update"])
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    for name in ("policy.npz", "checkpoint.npz"):
+        with np.load(first / name) as a, np.load(second / name) as b:
+            assert a.files == b.files
+            for key in a.files:
+                if key != "header" or name != "checkpoint.npz":  # which holds wall times
+                    np.testing.assert_array_equal(a[key], b[key])
+    one, other = (
+        [{key: value for key, value in line.items() if key != "rate"} for line in RunFolder(folder).metrics()]
+        for folder in (first, second)
+    )
+    assert one == other
+
+
+# --- On two nodes ---
+
+
+@needs_ray
+@pytest.mark.slow
+def test_two_nodes_train_what_this_machine_trains(nodes: Nodes, data: list[str], tmp_path: Path) -> None:
+    nodes.tell("add 1")
+    nodes.tell("add 1")
+    # Networks of full size: how those round depends on the cores that a process may use.
+    arguments = ["pooled", "target-only", *data, "--updates", "200", "--evaluations", "2", "--task", "none"]
+    said = finish(start(*arguments, "--ray", nodes.address, "--out", str(tmp_path / "cluster")))
+    assert "2 cells for 2 nodes with 2 CPUs" in said
+    assert "Ray" not in said.replace("--ray", ""), "Ray is not quiet"
+    finish(start(*arguments, "--jobs", "2", "--out", str(tmp_path / "here")))
+    for cell in ("pooled/seed0", "target-only/seed0"):
+        assert [len(list((tmp_path / where / cell / "policies").iterdir())) for where in ("here", "cluster")] == [2, 2]
+        assert_same_run(tmp_path / "here" / cell, tmp_path / "cluster" / cell)
+    config = [RunFolder(tmp_path / where / "pooled/seed0").config() for where in ("here", "cluster")]
+    assert config[0]["origin"] == config[1]["origin"], "the record names the files of this machine"
+    assert not list((tmp_path / "tmp").glob("tabb-*/cells/*")), "a node keeps nothing of a finished cell"
+    assert len(list((tmp_path / "tmp").glob("tabb-*/data/*/*.npz"))) == 2
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_node_is_lost(nodes: Nodes, data: list[str], tmp_path: Path) -> None:
+    nodes.tell("add 1")
+    out, cell = tmp_path / "cluster", tmp_path / "cluster" / "seed0"
+    arguments = ["pooled", *data, *LONG]
+    driver = start(*arguments, "--ray", nodes.address, "--out", str(out))
+    wait_for(cell / "checkpoint.npz", driver)
+    nodes.tell("kill 0")
+    before, saved = RunFolder(cell).metrics(), saved_update(cell)
+    assert not (cell / "result.json").exists(), "killed too late to prove anything"
+    nodes.tell("add 1")
+    said = finish(driver)
+    assert "its worker was lost (NodeDiedError); goes on from what is saved, 1 of 3" in said
+    # Nobody measures the same updates per second twice: what was saved was not trained again.
+    after = RunFolder(cell).metrics()
+    kept = [line for line in before if line["update"] <= saved]
+    assert kept
+    assert after[: len(kept)] == kept
+    assert saved_update(cell) == 60_000
+    finish(start(*arguments, "--jobs", "2", "--seeds", "0", "1", "--out", str(tmp_path / "here")))
+    assert_same_run(tmp_path / "here" / "seed0", cell)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_stopped_at_the_driver_and_a_cell_that_fails(nodes: Nodes, data: list[str], tmp_path: Path) -> None:
+    nodes.tell("add 1")
+    out = tmp_path / "cluster"
+    driver = start("pooled", *data, *LONG, "--ray", nodes.address, "--out", str(out))
+    wait_for(out / "seed0" / "checkpoint.npz", driver)
+    driver.send_signal(signal.SIGINT)
+    said = finish(driver, 130).splitlines()
+    go_on = f"tabb train --resume {out} --ray {nodes.address}"
+    assert said[-1] == f"tabb: error: stopped; what the cells had saved is here; go on with `{go_on}`"
+    before, saved = RunFolder(out / "seed0").metrics(), saved_update(out / "seed0")
+    finish(start(*go_on.split()[2:], "--progress", "none"))
+    kept = [line for line in before if line["update"] <= saved]
+    assert kept
+    assert RunFolder(out / "seed0").metrics()[: len(kept)] == kept
+    assert (out / "seed0" / "result.json").exists()
+    finish(start(*go_on.split()[2:]))  # nothing is left to do
+
+    bad = start("pooled", *data, *QUICK, "--backbone.learning-rate", "1e30", "--ray", nodes.address, "--out",
+                str(tmp_path / "bad"))  # fmt: skip
+    said = finish(bad, 4).splitlines()
+    assert said[-1].startswith("tabb: error: pooled seed 0: seed 0 diverged")
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_node_with_another_tabb(nodes: Nodes, data: list[str], tmp_path: Path) -> None:
+    code = tmp_path / "other" / "tabb"
+    shutil.copytree(Path(tabb.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", "bundled"))
+    (code / "rules" / "tabb.py").write_text("# another method\n")
+    nodes.tell("add 1")
+    nodes.tell(f"from {code.parent}")
+    nodes.tell("add 1")
+    out = tmp_path / "out"
+    said = finish(start("pooled", *data, *QUICK, "--ray", nodes.address, "--out", str(out)), 4).splitlines()[-1]
+    assert re.fullmatch(r"tabb: error: node \S+ has tabb \S+ \(code \w+\), this machine .*: install the same .*", said)
+    assert not list(out.rglob("config.json")), "nothing was trained"
+
+
+# --- One cell on a node, without a cluster ---
+
+
+def job(data: list[str], *options: str, files: dict[str, bytes] | None = None) -> dict:
+    arguments = ["pooled", *data, *options]
+    return {"name": "seed0", "arguments": arguments, "files": files or {}, "data": {}, "environment": {}, "gpus": 0,
+            "parent": "TABB_PARENT"}  # fmt: skip
+
+
+def test_a_cell_goes_on_elsewhere(
+    data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    options = ["--updates", "6000", *LONG[2:-2]]
+    first = run_cell(job(data, *options), "one")
+    files = dict(next(message for message in first if "checkpoint.npz" in message["files"])["files"])
+    first.close()  # as a cancelled task
+    assert "result.json" not in files
+    assert not list(tmp_path.glob("tabb-*/cells/*"))
+    last = {}
+    for message in run_cell(job(data, *options, files=files), "two"):
+        last |= message["files"]
+        log = message["log"]
+    assert message["done"], log
+    assert log == b"", "nothing to tell"
+    (tmp_path / "checkpoint.npz").write_bytes(files["checkpoint.npz"])
+    saved = saved_update(tmp_path)
+    lines = [json.loads(line) for line in last["metrics.jsonl"].splitlines()]
+    kept = [line for line in map(json.loads, files["metrics.jsonl"].splitlines()) if line["update"] <= saved]
+    assert 0 < saved < 6000
+    assert kept
+    assert lines[: len(kept)] == kept
+    assert json.loads(last["result.json"])["updates"] == 6000
+
+
+def test_errors_of_a_cell_and_of_a_node(data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (message,) = run_cell(job(data, "--updates", "0"), "one")
+    assert message["failed"] == ""
+    assert message["log"].decode().startswith("tabb: error: ")
+    (tmp_path / f"tabb-{os.getuid()}").rename(tmp_path / "gone")
+    (tmp_path / f"tabb-{os.getuid()}").write_text("no folder")
+    (message,) = run_cell(job(data), "one")
+    assert message["failed"].startswith("on node one: ")
+
+
+# --- What the driver refuses ---
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        (["--ray", "ray://host:10001"], 2, "Ray's client is not supported"),
+        (["--ray-gpus", "1"], 2, "say where it is with --ray ADDRESS"),
+        (["--ray", "somewhere"], 2, "use auto, local or HOST:PORT"),
+        (["--ray", "host:99999"], 2, "use auto, local or HOST:PORT"),
+        (["--ray", "local", "--ray-gpus", "-1"], 2, "--ray-gpus -1: use 0, a fraction of one, or a whole number"),
+        (["--ray", "local", "--ray-gpus", "1.5"], 2, "--ray-gpus 1.5"),
+        (["--ray", "local", "--jobs", "0"], 2, "--jobs 0: must be at least 1"),
+        (["--ray", "local", "--ray-retries", "-1"], 2, "--ray-retries -1: must be at least 0"),
+        (["--ray", "local", "--track", "tensorboard"], 2, "tabb track FOLDER"),
+        pytest.param(["--ray", "127.0.0.1:1"], 4, "127.0.0.1:1: cannot be reached", marks=needs_ray),
+    ],
+)
+def test_one_line_errors(options: list[str], code: int, says: str, data: list[str], tmp_path: Path, capsys) -> None:
+    assert main(["train", "pooled", *data, *QUICK, *options, "--out", str(tmp_path / "out")]) == code
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("tabb: error: ")
+    assert says in said[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_ray(data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["train", "pooled", *data, *QUICK, "--ray", "local", "--out", str(tmp_path / "out")]) == 2
+    assert (
+        capsys.readouterr().err.strip()
+        == 'tabb: error: a cluster needs Ray: pip install "tabb-rl[ray]" (on every node)'
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_is_no_plan_is_not_resumed_on_a_cluster(tmp_path: Path, capsys) -> None:
+    (tmp_path / "seed0").mkdir()
+    (tmp_path / "seed0" / "config.json").write_text("{}")
+    assert main(["train", "--resume", str(tmp_path), "--ray", "local"]) == 2
+    assert "was not started as a plan" in capsys.readouterr().err
+
+
+def test_versions_must_agree() -> None:
+    here = versions()
+    assert set(here) > {"Python", "tabb", "jax", "mujoco"}
+    assert difference(here, dict(here), "far") is None
+    assert difference(here, here | {"jax": "0.1"}, "far") == (
+        f"node far has jax 0.1, this machine {here['jax']}: install the same on every node, then run the command again"
+    )
+
+
+def test_data_of_a_cell(data: list[str], tmp_path: Path) -> None:
+    assert last_value(["pooled", "--source", "a", "--source=b"], "--source") == "b"
+    assert last_value(["pooled", "--sources", "a"], "--source") is None
+    task, found = files_of(["pooled", *data])
+    assert (task, found["source"]) == ("none", [Path(data[1])])
+    task, found = files_of(["target-only"])
+    assert task == "hopper-gravity-0.5"
+    assert list(found) == ["target"]
+    with pytest.raises(DataError, match="no such file"):
+        files_of(["pooled", "--source", str(tmp_path / "no.npz"), "--target", data[3]])
+
+
+def test_addresses() -> None:
+    assert (Cluster("[::1]:6379").host, Cluster("10.0.0.1:6379").port) == ("::1", 6379)
+    with pytest.raises(UsageError, match="--ray-gpus inf"):
+        Cluster("auto", gpus=float("inf"))
