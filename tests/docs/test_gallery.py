@@ -23,13 +23,13 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def gallery():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
+    sys.path.insert(0, str(ROOT / "docs" / "tools"))
     try:
         import gallery
 
         yield gallery
     finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+        sys.path.remove(str(ROOT / "docs" / "tools"))
 
 
 def test_every_task_is_on_the_page_and_every_picture_is_there(gallery):
@@ -50,7 +50,7 @@ def test_every_task_is_on_the_page_and_every_picture_is_there(gallery):
 
 
 def test_the_page_is_what_the_catalogue_says(gallery):
-    told = "docs/gallery.md is not current: python benchmarks/gallery.py --page"
+    told = "docs/gallery.md is not current: python docs/tools/gallery.py --page"
     assert (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8") == gallery.page(), told
 
 

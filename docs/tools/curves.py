@@ -1,8 +1,10 @@
 """How runs went: scores and mean values along them, from their run folders, as a table and a JSON file.
 
-    python benchmarks/curves.py runs/a/seed0 runs/b/seed0 --json results/ablations/NAME.json
-    python benchmarks/curves.py results/ablations/NAME.json
-    python benchmarks/curves.py results/ablations/NAME.json runs/c/seed0 --json results/ablations/NAME.json   # adds
+    python docs/tools/curves.py runs/a/seed0 runs/b/seed0 --json FILE
+    python docs/tools/curves.py FILE                                        prints the table again
+    python docs/tools/curves.py FILE runs/c/seed0 --json FILE               adds a run
+
+Committed curves are in benchmarks/results/ablations.
 
 A mean value far above the best return over 1 - γ is a critic that drifts.
 """

@@ -16,7 +16,7 @@ from tabb.environments.tasks import Task
 INTRODUCTION = """# Gallery of shifts
 
 Every task of the catalogue, drawn by MuJoCo: the unshifted robot on the left, its shifts beside it, and below what is
-changed in the model, from what to what. Made by [`benchmarks/gallery.py`](../benchmarks/gallery.py) from the tasks'
+changed in the model, from what to what. Made by [`docs/tools/gallery.py`](tools/gallery.py) from the tasks'
 own models. `kinematic` and `morph`, without a level, and gravity 0.5 are OTDF's twelve shifts; all but those without a
 level are ODRL's.
 

@@ -4,7 +4,7 @@
         tabb train tabb target-only pooled --task $task --source medium --target medium --seeds 0 1 \
             --updates 20000 --evaluations 10 --held-out 0.2 --out runs/select/$task
     done
-    python benchmarks/selection.py runs/select/* --json benchmarks/results/selection.json
+    python -m tabb.experiments.policy_rankings runs/select/* --json benchmarks/results/selection.json
 
 Every policy along the runs was rolled out for 10 episodes, so the truth is known. Estimates are made anew here, from
 the policies and the target data alone.

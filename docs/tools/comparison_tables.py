@@ -1,23 +1,21 @@
-"""Tables of whole comparisons in the pages of docs, from committed results: `python benchmarks/pages.py` writes them.
+"""Tables of whole comparisons in the pages of docs, from committed results: `python docs/tools/pages.py` writes them.
 
-Scores come from the scores.csv of `tabb benchmark`, kept in results/benchmarks, rank correlations with the oracle
-Bellman error from the cells of `tabb figure oracle`, kept in results/oracle and results/oracle-agreed, and where V has
-layer normalisation in results/oracle-normed and results/oracle-agreed-normed.
+In benchmarks/results, scores come from the scores.csv of `tabb benchmark --report` in benchmarks/, rank correlations
+with the oracle Bellman error from `tabb figure oracle` in oracle/ and oracle-agreed/, and in oracle-normed/ and
+oracle-agreed-normed/ where V has layer normalisation.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from scores import cell
+from scores import RESULTS, cell
 from tabb.environments.tasks import ALL_TASKS
 from tabb.experiments.benchmark import BAR, Place, Table, verdicts, verdicts_as_markdown
 
-ORACLE = Path(__file__).parent / "results"
 SIMULATED = "true one-step error (needs the simulator)"
 ORACLE_ROWS = {
     "TBM⁺, predictor `agreed`": ("oracle-agreed", "tbm+"),
@@ -39,7 +37,7 @@ def oracle(suffix: str = "") -> str:
     """
     found: dict[str, dict[str, dict[int, float]]] = {}
     for name, (folder, key) in ORACLE_ROWS.items():
-        for file in sorted((ORACLE / f"{folder}{suffix}").glob("*-seed*.json")):
+        for file in sorted((RESULTS / f"{folder}{suffix}").glob("*-seed*.json")):
             one = json.loads(file.read_text(encoding="utf-8"))
             if key in one["rank_correlation"]:
                 found.setdefault(name, {}).setdefault(one["task"], {})[one["seed"]] = one["rank_correlation"][key]

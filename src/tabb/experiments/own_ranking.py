@@ -6,14 +6,13 @@ which the target's simulator tells and no user has, by Spearman's rank correlati
 
     tabb benchmark otdf --sources medium --targets medium --updates 20000 --seeds 0 --out runs/trust \\
         --methods tabb "trust=tabb --preset trust"
-    TABB_DATA=... python benchmarks/own_ranking.py runs/trust --json benchmarks/results/own-ranking.json
-    python benchmarks/own_ranking.py                                print the table of the results that are kept
+    TABB_DATA=... python -m tabb.experiments.own_ranking runs/trust --json benchmarks/results/own-ranking.json
+    python -m tabb.experiments.own_ranking benchmarks/results/own-ranking.json      prints the table again
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from tabb.evaluation.oracle import Truth, ask_target, oracle_error, rank_correla
 from tabb.files import read_json, write_json
 from tabb.results.row_scores import open_run, scores_of
 
-RESULTS = Path(__file__).parent / "results" / "own-ranking.json"
 ROWS = 3_000
 
 
@@ -89,16 +87,14 @@ def _cells(columns: list[tuple[str, str]], found: list[list[Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="*", type=Path, help="folders with finished runs of tabb; without, what is kept")
+    parser.add_argument("runs", nargs="+", type=Path, help="folders with finished runs of tabb, or what --json wrote")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     options = parser.parse_args()
-    if not options.runs:
-        print(table(json.loads(RESULTS.read_text())["runs"]))
-        return
+    runs = [run for place in options.runs if place.is_file() for run in read_json(place)["runs"]]
     folders = [file.parent for root in options.runs for file in sorted(root.rglob("result.json"))]
     folders = [folder for folder in folders if read_json(folder / "config.json")["rule"]["name"] == "tabb"]
     truths: dict[tuple[str, str], tuple[Any, Truth]] = {}
-    runs = [ranking_of(folder, truths) for folder in folders]
+    runs += [ranking_of(folder, truths) for folder in folders]
     print(table(runs))
     if options.json is not None:
         write_json(options.json, {"rows": ROWS, "runs": runs})

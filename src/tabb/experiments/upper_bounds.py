@@ -11,20 +11,20 @@ predictor's in two ways:
     corrected   as `outcomes`, but with the next state and reward that the agreed shift of the predictor gives (form
                 agreed), which any user can have: no bound, but how much of one can be reached
 
-beside target-only and TABB from `benchmarks/results/scores`. If `weights` is no better than TABB, a better predictor
+beside target-only and TABB as they are. If `weights` is no better than TABB, a better predictor
 will not help either; if `critic` is no better than target-only, nothing that is done to the critic's source rows will.
 
 With --climb ALPHA the policy climbs a normed critic (docs/results.md, "A critic that can be climbed").
 
-    TABB_DATA=... python benchmarks/upper_bounds.py --tasks hopper-gravity-0.5 --out runs/upper   as long as TABB
-    python benchmarks/upper_bounds.py --gather runs/upper       copy the results, print the table
+    TABB_DATA=... python -m tabb.experiments.upper_bounds --tasks hopper-gravity-0.5 --out runs/upper
+
+A run takes as long as one of TABB; its result is in `runs/upper/<task>/<source>/<form>/seed0`.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,20 +33,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import scores
-import tabb
+from tabb.backbones import IQL
 from tabb.batch import Domains, fit_normaliser, make_domains
 from tabb.data import read
 from tabb.data.catalogue import resolve
 from tabb.environments.tasks import get_task
 from tabb.evaluation.oracle import Truth, ask_target, known_state
-from tabb.files import read_json, write_json
 from tabb.models.shift_hypotheses import fit_shifts
-from tabb.rules import TABB, PredictorConfig, Rule
+from tabb.rules import TABB, Pooled, PredictorConfig, Rule
 from tabb.rules.rule import Weights
+from tabb.training import Settings, train
 from tabb.transitions import Transitions
 
-RESULTS = Path(__file__).parent / "results" / "ablations" / "upper-bounds.json"
 FORMS = ("weights", "outcomes", "critic", "corrected")
 
 AGREED = PredictorConfig(form="agreed", updates=8_000, weight_decay=1e-4)
@@ -112,12 +110,12 @@ def corrected(source: Transitions, target: Transitions, seed: int) -> Truth:
     )
 
 
-def train(task: str, quality: str, form: str, seed: int, settings: tabb.Settings, out: Path) -> None:
+def train_with_answers(task: str, quality: str, form: str, seed: int, settings: Settings, out: Path) -> None:
     """One run, its result in `out`/<task>/<quality of the source>/<form>/seed<k>/result.json."""
     source = read(resolve(quality, task, "source")).transitions
     target = read(resolve("medium", task, "target")).transitions
     truth = corrected(source, target, seed) if form == "corrected" else truth_of(task, source)
-    rule: Rule = tabb.Pooled()
+    rule: Rule = Pooled()
     if form == "weights":
         normaliser = fit_normaliser(source, target, "pooled")
         following = np.asarray(normaliser(jnp.asarray(truth.next_observation)))
@@ -136,7 +134,7 @@ def train(task: str, quality: str, form: str, seed: int, settings: tabb.Settings
             reward=truth.reward,
             terminal=truth.terminal,
         )
-    tabb.train(
+    train(
         rule,
         source,
         target,
@@ -146,56 +144,6 @@ def train(task: str, quality: str, form: str, seed: int, settings: tabb.Settings
         folder=out / task / quality / form,
         progress="lines",
     )
-
-
-def gather(runs: Path) -> None:
-    """Add the results below `runs` to those that are kept."""
-    found = []
-    for file in sorted(runs.rglob("result.json")):
-        result = read_json(file)
-        config = read_json(file.parent / "config.json")
-        form, quality = file.parts[-3], file.parts[-4]
-        policy = policy_of(config["settings"]["backbone"])
-        run = {key: result[key] for key in ("task", "seed", "updates", "score")}
-        run["evaluations"] = [{key: point[key] for key in ("update", "mean")} for point in result["evaluations"]]
-        found.append({**run, "form": form, "source": quality, "policy": policy, "environment": config["environment"]})
-    new = {which(run) for run in found}
-    kept = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else []
-    write_json(RESULTS, {"runs": [*(run for run in kept if which(run) not in new), *found]})
-
-
-def policy_of(backbone: dict[str, Any]) -> str:
-    """How the policy learns, for a line of the table."""
-    if backbone["extraction"] == "improvement":
-        return f"climbs, α {backbone['value_weight']:g}" + (", normed" if backbone["layer_norm"] else "")
-    return f"imitates, β {backbone['temperature']:g}"
-
-
-def which(run: dict[str, Any]) -> tuple[Any, ...]:
-    """What tells one run from another."""
-    return tuple(run[key] for key in ("task", "source", "form", "policy", "updates", "seed"))
-
-
-def table() -> str:
-    """Scores, a line per task, source, length and kind of policy; target-only and TABB where `scores` has them."""
-    runs = json.loads(RESULTS.read_text())["runs"]
-    found = scores.gathered(scores.RESULTS)
-    lines = [
-        f"| task | source | policy | updates | target-only | tabb | {' | '.join(FORMS)} |",
-        "|---" * (6 + len(FORMS)) + "|",
-    ]
-    keys = ("task", "source", "policy", "updates")
-    for line in dict.fromkeys(tuple(run[key] for key in keys) for run in runs):
-        task, source, policy, updates = line
-        compared = line[1:] == ("medium", policy_of(dataclasses.asdict(tabb.IQL())), 100_000)
-        others = [
-            scores.cell([r["score"] for r in found[task].get(name, [])]) if compared else "-"
-            for name in ("target-only", "tabb")
-        ]
-        same = [run for run in runs if tuple(run[key] for key in keys) == line]
-        own = [scores.cell([run["score"] for run in same if run["form"] == form]) for form in FORMS]
-        lines.append(f"| {task} | {source} | {policy} | {updates:,} | {' | '.join([*others, *own])} |")
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -208,19 +156,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--updates", type=int, default=100_000)
     parser.add_argument("--out", type=Path, default=Path("runs/upper"))
-    parser.add_argument("--gather", type=Path, metavar="RUNS", help="keep the results below this folder and print")
     options = parser.parse_args()
-    if options.gather is None:
-        backbone = tabb.IQL(temperature=options.beta)
-        if options.climb is not None:
-            backbone = tabb.IQL(extraction="improvement", value_weight=options.climb, layer_norm=True)
-        settings = tabb.Settings(updates=options.updates, backbone=backbone)
-        for task in options.tasks:
-            for form in options.forms:
-                train(task, options.source, form, options.seed, settings, options.out)
-        return
-    gather(options.gather)
-    print(table())
+    backbone = IQL(temperature=options.beta)
+    if options.climb is not None:
+        backbone = IQL(extraction="improvement", value_weight=options.climb, layer_norm=True)
+    settings = Settings(updates=options.updates, backbone=backbone)
+    for task in options.tasks:
+        for form in options.forms:
+            train_with_answers(task, options.source, form, options.seed, settings, options.out)
 
 
 if __name__ == "__main__":

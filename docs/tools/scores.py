@@ -1,9 +1,9 @@
 """Scores of finished runs: gathers their result files into the repository, and prints one table over tasks.
 
-    python benchmarks/scores.py --gather runs        copy every result.json below runs/ into benchmarks/results/scores/
-    python benchmarks/scores.py [--learners ...]     print the table of medium to medium, 100,000 updates, as Markdown
+    python docs/tools/scores.py --gather runs        copy every result.json below runs/ into benchmarks/results/scores/
+    python docs/tools/scores.py [--learners ...]     print the table of medium to medium, 100,000 updates, as Markdown
 
-The runs themselves come from `tabb train`; `benchmarks/README.md` has the command of each cell.
+The runs themselves come from `tabb train`; `benchmarks/README.md` has the commands.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from tabb.environments.tasks import ALL_TASKS
 from tabb.files import read_json, write_json
 from tabb.results.summary import learner_of
 
-RESULTS = Path(__file__).parent / "results" / "scores"
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
+"""folder of all committed results"""
+SCORES = RESULTS / "scores"
 
 
 def gather(runs: Path) -> int:
@@ -31,7 +33,7 @@ def gather(runs: Path) -> int:
         result["settings"] = config["settings"]
         result["data"] = files_of(config)
         target = "+".join(Path(name).stem for name in result["data"]["target"])
-        folder = RESULTS / str(result["task"]) / target
+        folder = SCORES / str(result["task"]) / target
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / f"{_method(result).replace(' from ', '-')}-seed{result['seed']}.json", result)
     return len(found)
@@ -95,7 +97,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.gather is not None:
         print(f"{gather(options.gather)} results gathered")
-    print(table(RESULTS, options.learners))
+    print(table(SCORES, options.learners))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Draws every shift of the catalogue beside its unshifted robot: docs/gallery/*.png and the page docs/gallery.md.
 
-    python benchmarks/gallery.py                  draw all pictures and write the page
-    python benchmarks/gallery.py hopper pen       draw those robots' pictures only
-    python benchmarks/gallery.py --page           write the page, without a renderer
-    python benchmarks/gallery.py --check          fail if the page is not current or a picture is missing
+    python docs/tools/gallery.py                  draw all pictures and write the page
+    python docs/tools/gallery.py hopper pen       draw those robots' pictures only
+    python docs/tools/gallery.py --page           write the page, without a renderer
+    python docs/tools/gallery.py --check          fail if the page is not current or a picture is missing
 
 Needs the extra `adroit`, and OpenGL as `tabb watch` does.
 """
@@ -22,12 +22,12 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent))
 
 from gallery_scenes import HEIGHT, SWINGS, WIDTH, family, tile
-from gallery_words import INTRODUCTION, NOTES, SHOWN, SHRUNK, changes
+from gallery_text import INTRODUCTION, NOTES, SHOWN, SHRUNK, changes
 from tabb.environments.tasks import ALL_TASKS, Task
 from tabb.files import atomic
 from tabb.rendering.lettering import lettered
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[1]
 PICTURES, PAGE = DOCS / "gallery", DOCS / "gallery.md"
 ACROSS = 5
 """Pictures in a row."""
@@ -118,7 +118,7 @@ def main() -> int:
         missing = [name for name in strips() if not (PICTURES / f"{name}.png").is_file()]
         stale = PAGE.read_text(encoding="utf-8") != page()
         for problem in [f"{name}.png is missing" for name in missing] + ["docs/gallery.md is not current"] * stale:
-            print(f"{problem}: python benchmarks/gallery.py", file=sys.stderr)
+            print(f"{problem}: python docs/tools/gallery.py", file=sys.stderr)
         return 1 if missing or stale else 0
     PICTURES.mkdir(exist_ok=True)
     for name, tasks in strips().items():

@@ -1,13 +1,17 @@
-"""Writes what was measured into the pages of docs, between their `measured` marks, from committed results.
+"""Writes the tables of measured results into the README and docs, between their `measured` marks.
 
-    python benchmarks/pages.py             rewrite the pages
-    python benchmarks/pages.py --check     fail if a page does not hold what the results say
+    python docs/tools/pages.py             rewrite the pages
+    python docs/tools/pages.py --check     fail if a page differs from the results
 
-Scores come from results/scores (`scores.py --gather`), costs from results/costs-cpu.json (`costs.py --json`), rankings
-of policies from results/selection.json (`selection.py --json`), collected data sets from the manifests of `tabb collect
-SUITE`, kept in results/collected; imitation by temperature from results/ablations/imitation-temperature.json
-(`curves.py --json`); what runs' own scores foresee from results/own-ranking.json (`own_ranking.py --json`); whole
-comparisons and oracle errors as comparison_tables.py says.
+The results are committed files in benchmarks/results:
+
+    scores/                                 `docs/tools/scores.py --gather`
+    costs-cpu.json                          `benchmarks/costs.py --json`
+    selection.json                          `python -m tabb.experiments.policy_rankings --json`
+    own-ranking.json                        `python -m tabb.experiments.own_ranking --json`
+    collected/                              manifests of `tabb collect SUITE`
+    ablations/imitation-temperature.json    `docs/tools/curves.py --json`
+    benchmarks/, oracle*/                   see comparison_tables.py
 """
 
 from __future__ import annotations
@@ -16,31 +20,28 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from comparison_tables import oracle, side_by_side, targets
-from own_ranking import RESULTS as OWN_RANKING
-from own_ranking import table as own_ranking
-from scores import RESULTS, cell, gathered
-from selection import RANKINGS
+from scores import RESULTS, SCORES, cell, gathered
 from tabb.backbones import IQL
 from tabb.environments.tasks import ALL_TASKS
-from tabb.experiments.benchmark import SCORES
+from tabb.experiments.benchmark import SCORES as SCORES_CSV
+from tabb.experiments.benchmark import Table
 from tabb.experiments.finished import read_scores
+from tabb.experiments.own_ranking import table as own_ranking
+from tabb.experiments.policy_rankings import RANKINGS
+from tabb.files import read_json
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).resolve().parents[1]
 WITH_TABLES = ("selection", "collected-data", "results")
 README = DOCS.parent / "README.md"
 PAGES = [README, *sorted((DOCS / "methods").glob("*.md")), *(DOCS / f"{name}.md" for name in WITH_TABLES)]
-SELECTION = Path(__file__).parent / "results" / "selection.json"
-BENCHMARKS = Path(__file__).parent / "results" / "benchmarks"
-COLLECTED = Path(__file__).parent / "results" / "collected"
 COLLECTED_QUALITIES = {"adroit": "expert", "antmaze": "diverse"}
-TEMPERATURES = Path(__file__).parent / "results" / "ablations" / "imitation-temperature.json"
-COSTS = Path(__file__).parent / "results" / "costs-cpu.json"
 BEGIN, END = "<!-- measured: {} -->", "<!-- /measured -->"
 RANKING_NUMBERS = ("rank_correlation", "within_learners", "chosen", "best_five")
 FULL_LENGTH, DEFAULT_BETA = 100_000, IQL().temperature
@@ -129,7 +130,7 @@ def _who(one: dict[str, Any] | None) -> str:
 
 def _sets(suite: str) -> list[dict[str, Any]]:
     """What the manifest of a suite says of each data set; of robots in the order of the tasks."""
-    file = COLLECTED / f"{suite}.json"
+    file = RESULTS / "collected" / f"{suite}.json"
     sets: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["sets"] if file.exists() else []
     order = list(ALL_TASKS)
     return sets if suite in COLLECTED_QUALITIES else sorted(sets, key=lambda one: order.index(one["task"]))
@@ -142,7 +143,7 @@ def _score(one: dict[str, Any]) -> str:
 def suite_rows(suite: str, updates: int) -> str:
     """Scores of runs of so many updates on collected data of a suite: a row for each task."""
     quality = COLLECTED_QUALITIES[suite]
-    found = gathered(RESULTS, source=quality, target=quality, updates=updates)
+    found = gathered(SCORES, source=quality, target=quality, updates=updates)
     rows = {task: row for task, row in found.items() if suite in ALL_TASKS[task].suites}
     shown = sorted({name for row in rows.values() for name in row}, key=lambda name: (name in BESIDE, name))
     lines = [f"| task | {' | '.join(f'`{name}`' for name in shown)} |", "|---" * (len(shown) + 1) + "|"]
@@ -200,48 +201,47 @@ def _cost(found: dict[str, Any] | None) -> list[str]:
 
 
 def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[str, Any]) -> str:
-    """The page with fresh tables between its marks: `measured: all`, or the learners that it names."""
+    """The page with fresh tables between its marks; a mark is the name of a table, or the learners that it shows."""
     every = [name for name in costs if name != "pooled"]
     every += sorted({name for row in scores.values() for name in row} - set(every))
+    tables: dict[str, Callable[..., str]] = {
+        "selection": lambda: selection(_read("selection.json")),
+        "own-ranking": lambda: own_ranking(_read("own-ranking.json")["runs"]),
+        "oracle": lambda: oracle(),
+        "oracle-normed": lambda: oracle("-normed"),
+        "temperatures": lambda: temperatures(_read("ablations/imitation-temperature.json")["runs"], scores),
+        "targets": lambda name: targets(_comparison(name)),
+        "side-by-side": lambda *names: side_by_side([_comparison(name) for name in names]),
+        "by-task": lambda *learners: by_task(list(learners), scores),
+        "collected": lambda *suite: collected_robots(*suite) if suite else collected(),
+        "suite": lambda suite, updates: suite_rows(suite, int(updates)),
+        "all": lambda: measured(every, scores, costs),
+    }
 
     def table(match: re.Match[str]) -> str:
-        named = match[1].strip()
-        if named == "selection":
-            return f"{BEGIN.format(named)}\n\n{selection(json.loads(SELECTION.read_text()))}\n\n{END}"
-        if named == "own-ranking":
-            return f"{BEGIN.format(named)}\n\n{own_ranking(json.loads(OWN_RANKING.read_text())['runs'])}\n\n{END}"
-        if named in ("oracle", "oracle-normed"):
-            return f"{BEGIN.format(named)}\n\n{oracle(named.removeprefix('oracle'))}\n\n{END}"
-        if named == "temperatures":
-            runs = json.loads(TEMPERATURES.read_text())["runs"]
-            return f"{BEGIN.format(named)}\n\n{temperatures(runs, scores)}\n\n{END}"
-        if named.startswith("targets "):
-            scored = read_scores(BENCHMARKS / named.split()[1] / SCORES)
-            return f"{BEGIN.format(named)}\n\n{targets(scored)}\n\n{END}"
-        if named.startswith("side-by-side "):
-            told = side_by_side([read_scores(BENCHMARKS / name / SCORES) for name in named.split()[1:]])
-            return f"{BEGIN.format(named)}\n\n{told}\n\n{END}"
-        if named.startswith("by-task "):
-            return f"{BEGIN.format(named)}\n\n{by_task(named.split()[1:], scores)}\n\n{END}"
-        if named == "collected":
-            return f"{BEGIN.format(named)}\n\n{collected()}\n\n{END}"
-        if named.startswith("collected "):
-            return f"{BEGIN.format(named)}\n\n{collected_robots(named.split()[1])}\n\n{END}"
-        if named.startswith("suite "):
-            _, suite, updates = named.split()
-            return f"{BEGIN.format(named)}\n\n{suite_rows(suite, int(updates))}\n\n{END}"
-        learners = every if named == "all" else named.split()
-        return f"{BEGIN.format(named)}\n\n{measured(learners, scores, costs)}\n\n{END}"
+        mark = match[1].strip()
+        name, *arguments = mark.split()
+        rows = tables[name](*arguments) if name in tables else measured(mark.split(), scores, costs)
+        return f"{BEGIN.format(mark)}\n\n{rows}\n\n{END}"
 
     return re.sub(r"<!-- measured: ([^>]*?)-->.*?<!-- /measured -->", table, text, flags=re.DOTALL)
+
+
+def _read(name: str) -> Any:
+    return read_json(RESULTS / name)
+
+
+def _comparison(name: str) -> Table:
+    """The scores of a comparison, from the report that `tabb benchmark --report` wrote."""
+    return read_scores(RESULTS / "benchmarks" / name / SCORES_CSV)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; fail if a page is out of date")
     options = parser.parse_args()
-    scores = gathered(RESULTS)
-    costs = json.loads(COSTS.read_text(encoding="utf-8"))["learners"] if COSTS.exists() else {}
+    scores = gathered(SCORES)
+    costs = _read("costs-cpu.json")["learners"]
     stale = []
     for page in PAGES:
         old = page.read_text(encoding="utf-8")
