@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from tabb.behaviours.walker import ACTION_SIZE, OBSERVATION_SIZE, OpenField, turned
+from tabb.behaviours.open_field import ACTION_SIZE, OBSERVATION_SIZE, OpenField, turned
 from tabb.behaviours.waypoints import ON_ITS_BACK, free_cells, route, walk_the_maze
 from tabb.environments.mazes import MAZES
 from tabb.environments.tasks import get_task

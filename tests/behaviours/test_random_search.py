@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from tabb.behaviours.cloned import blank, clone
+from tabb.behaviours.behaviour_cloning import blank, clone
 from tabb.behaviours.random_search import RandomSearch, ascent, episodes, last_layer, search, with_last_layer
 from tabb.environments.lanes import OneByOne
 from tabb.environments.rollout import rollout

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tabb.behaviours import cloned
+from tabb.behaviours import behaviour_cloning
 from tabb.behaviours.recipe import Recipe
 from tabb.behaviours.suite import is_made, sets_of
 from tabb.cli import main
@@ -91,9 +91,9 @@ def test_a_suite_is_made_once_and_found_again(tmp_path, capsys, monkeypatch):
 
 
 def test_mazes(tmp_path, monkeypatch, capsys):
-    from tabb.behaviours import practised
+    from tabb.behaviours import walker_training
 
-    monkeypatch.setattr(practised, "UPDATES", 4)
+    monkeypatch.setattr(walker_training, "UPDATES", 4)
     out = tmp_path / "mazes"
     tasks = ["antmaze-small", "antmaze-small-empty"]
     assert main(["collect", "antmaze", "--tasks", *tasks, "--out", str(out), "--source-rows", "900", *SHORT]) == 0
@@ -112,7 +112,7 @@ def test_mazes(tmp_path, monkeypatch, capsys):
 def test_source_data_are_where_the_search_begins(tmp_path, monkeypatch, capsys):
     """Clones of the robot's source files come first, and are policies that a quality may be."""
     (tmp_path / "data" / "source").mkdir(parents=True)
-    monkeypatch.setattr(cloned, "UPDATES", 50)
+    monkeypatch.setattr(behaviour_cloning, "UPDATES", 50)
     shutil.copy(find("hopper", "bundled", "source")[0], tmp_path / "data" / "source" / "hopper_medium.hdf5")
     monkeypatch.setenv("TABB_DATA", str(tmp_path / "data"))
     out = tmp_path / "made"

@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from tabb.behaviours.logged import Episode, Logged, Step, joined
+from tabb.behaviours.episodes import Episode, LoggedRows, Step, joined
 from tabb.environments.engine import Engine
 from tabb.environments.make_robot import make_robot
 from tabb.environments.tasks import Task
@@ -100,7 +100,7 @@ class _Dream:
 
 def plan_in_the_hand(
     planner: Planner, task: Task, rows: int, *, engine: Engine = "legacy", noise: float = 0.1, seed: int = 0
-) -> Logged:
+) -> LoggedRows:
     """`rows` transitions of `task`, episodes reset with `seed`, `seed` + 1, ...
 
     Gaussian noise of deviation `noise` is added to the planned actions, which are then clipped to [-1, 1]: the plan

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tabb.behaviours.kept import Kept
+from tabb.behaviours.scored_policies import ScoredPolicy
 from tabb.environments.lanes import Lanes
 from tabb.environments.rollout import one_blas_thread
 from tabb.errors import RunError, UsageError
@@ -80,8 +80,8 @@ def search(
     evaluate: Callable[[Policy], float],
     *,
     seed: int = 0,
-    tell: Callable[[Kept], None] = lambda kept: None,
-) -> list[Kept]:
+    tell: Callable[[ScoredPolicy], None] = lambda kept: None,
+) -> list[ScoredPolicy]:
     """Improve `start` in `settings.lanes` lanes with a share of the task's shift; `limit` steps cut an episode.
 
     Returns the policies that were kept on the way, not `start` itself. Same arguments, same machine: same result.
@@ -93,7 +93,7 @@ def search(
     theta = last_layer(start)
     # A blank start has no spread: then that of a fresh layer.
     unit = float(theta.std()) or (3 * len(theta)) ** -0.5
-    kept: list[Kept] = []
+    kept: list[ScoredPolicy] = []
     steps = rounds = level = built = 0
     wanted = np.inf
     lanes = lanes_at(0.0 if settings.levels else 1.0)
@@ -120,7 +120,7 @@ def search(
             level += mean >= wanted
             if rounds % settings.rounds_between == 0 or steps >= settings.steps:
                 policy = with_last_layer(start, theta)
-                kept.append(Kept(steps, evaluate(policy), policy))
+                kept.append(ScoredPolicy(steps, evaluate(policy), policy))
                 tell(kept[-1])
     finally:
         lanes.close()

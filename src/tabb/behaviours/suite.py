@@ -26,7 +26,7 @@ from tabb.errors import RunError, UsageError
 from tabb.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from tabb.behaviours.logged import Logged
+    from tabb.behaviours.episodes import LoggedRows
 
 SUITES = ("odrl", "otdf", "adroit", "antmaze")
 MAZE_QUALITY = "diverse"
@@ -115,13 +115,13 @@ def practise_first(out: Path, name: str, recipe: Recipe, say: Callable[[str], No
         UsageError: it is no unshifted robot of locomotion, and not `walker`.
     """
     if name == WALKER:
-        from tabb.behaviours import practised
+        from tabb.behaviours import walker_training
 
-        practised.walker(out, recipe, say)
+        walker_training.walker(out, recipe, say)
     elif (task := get_task(name)).shift is None and task.namespace == "tabb":
-        from tabb.behaviours import searched
+        from tabb.behaviours import robot_search
 
-        searched.in_task(out, task, recipe, say)
+        robot_search.in_task(out, task, recipe, say)
     else:
         raise UsageError(f"--first-in {name}: name an unshifted robot, or {WALKER}")
 
@@ -156,10 +156,10 @@ Made = tuple[dict[str, Any], dict[str, Any]]
 
 
 def _by_search(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> Made:
-    from tabb.behaviours import searched
+    from tabb.behaviours import robot_search
     from tabb.behaviours.collect import collect
 
-    chosen = searched.chosen(out, data.task, data.quality, recipe, say)
+    chosen = robot_search.chosen(out, data.task, data.quality, recipe, say)
     report = collect(
         chosen.policy,
         data.task,
@@ -175,10 +175,10 @@ def _by_search(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], No
 
 
 def _by_walking(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> Made:
-    from tabb.behaviours import practised
+    from tabb.behaviours import walker_training
     from tabb.behaviours.waypoints import walk_the_maze
 
-    chosen = practised.walker(out, recipe, say)
+    chosen = walker_training.walker(out, recipe, say)
     seed = data.first_seed(recipe.seed)
     logged = walk_the_maze(chosen.policy, data.task, data.rows, engine=recipe.engine, noise=recipe.noise, seed=seed)
     return chosen.about, _written(out, data, recipe, logged, chosen.about["how"])
@@ -201,7 +201,7 @@ _MAKERS: dict[str, Callable[[Path, DataSet, Recipe, Callable[[str], None]], Made
 }
 
 
-def _written(out: Path, data: DataSet, recipe: Recipe, logged: Logged, how: str) -> dict[str, Any]:
+def _written(out: Path, data: DataSet, recipe: Recipe, logged: LoggedRows, how: str) -> dict[str, Any]:
     """Write what was logged; episodes and score of it."""
     from tabb.behaviours.collect import about_task, arrays_of
     from tabb.data.hdf5 import write_hdf5

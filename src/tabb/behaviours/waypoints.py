@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tabb.behaviours.logged import Episode, Logged, Step, joined
-from tabb.behaviours.walker import turned
+from tabb.behaviours.episodes import Episode, LoggedRows, Step, joined
+from tabb.behaviours.open_field import turned
 from tabb.environments.antmaze import AntMaze, maze_rows
 from tabb.environments.engine import Engine
 from tabb.environments.mazes import CELL, cells
@@ -114,7 +114,7 @@ class _Lane:
 
 def walk_the_maze(
     walker: Policy, task: Task, rows: int, *, engine: Engine = "legacy", noise: float = 0.2, seed: int = 0
-) -> Logged:
+) -> LoggedRows:
     """`rows` transitions of `task`, episode after episode in the order in which they were begun.
 
     Gaussian noise of deviation `noise` is added to the walker's actions, which are then clipped to [-1, 1]. An

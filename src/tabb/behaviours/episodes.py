@@ -31,7 +31,7 @@ class Episode(NamedTuple):
     """Whether its return is one of the task: it began at the task's start."""
 
 
-class Logged(NamedTuple):
+class LoggedRows(NamedTuple):
     """A data set."""
 
     rows: Rows
@@ -39,7 +39,7 @@ class Logged(NamedTuple):
     """Undiscounted, of each whole episode that counts."""
 
 
-def joined(episodes: Sequence[Episode], count: int) -> Logged:
+def joined(episodes: Sequence[Episode], count: int) -> LoggedRows:
     """The first `count` steps; the last one is marked a timeout if its episode went on."""
     steps: list[Step] = []
     returns: list[float] = []
@@ -50,4 +50,4 @@ def joined(episodes: Sequence[Episode], count: int) -> Logged:
         if len(kept) == len(episode.steps) and episode.counts:
             returns.append(float(sum(step.reward for step in kept)))
         steps += [*kept[:-1], kept[-1]._replace(timeout=not kept[-1].terminal)]
-    return Logged(Rows(*(np.array(column, np.float32) for column in zip(*steps, strict=True))), np.array(returns))
+    return LoggedRows(Rows(*(np.array(column, np.float32) for column in zip(*steps, strict=True))), np.array(returns))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tabb.batch import Sizes
-from tabb.behaviours.online import Practice, practise
+from tabb.behaviours.online_training import Practice, practise
 from tabb.behaviours.soft_actor_critic import SoftActorCritic
 from tabb.environments.lanes import OneByOne
 from tabb.errors import UsageError

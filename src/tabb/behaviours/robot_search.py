@@ -18,11 +18,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tabb.behaviours.cloned import blank, clones, sources
-from tabb.behaviours.kept import EPISODES, LAST_EPISODES, Chosen, Kept, Say, best_of, half_as_good
+from tabb.behaviours.behaviour_cloning import blank, clones, sources
+from tabb.behaviours.parameter_noise import worsened
 from tabb.behaviours.random_search import RandomSearch, search
 from tabb.behaviours.recipe import Recipe, base_of
-from tabb.behaviours.worsened import worsened
+from tabb.behaviours.scored_policies import (
+    EPISODES,
+    LAST_EPISODES,
+    BehaviourPolicy,
+    Say,
+    ScoredPolicy,
+    best_of,
+    half_as_good,
+)
 from tabb.environments.lanes import Lanes
 from tabb.environments.make_robot import make_robot
 from tabb.environments.rollout import Act, rollout
@@ -50,12 +58,12 @@ MADE = "medium"
 class Found(NamedTuple):
     """What a search in a task left."""
 
-    kept: list[Kept]
-    best: Kept
+    kept: list[ScoredPolicy]
+    best: ScoredPolicy
     about: dict[str, Any]
 
 
-def chosen(out: Path, task: Task, quality: str, recipe: Recipe, say: Say) -> Chosen:
+def chosen(out: Path, task: Task, quality: str, recipe: Recipe, say: Say) -> BehaviourPolicy:
     """The policy of quality `expert` or `medium` from the search in `task`."""
     kept, best, about = in_task(out, task, recipe, say)
     if quality == "expert":
@@ -66,7 +74,7 @@ def chosen(out: Path, task: Task, quality: str, recipe: Recipe, say: Say) -> Cho
     return _told(task, kept, best, taken, about)
 
 
-def _medium(task: Task, kept: list[Kept], best: Kept, recipe: Recipe, say: Say) -> Kept:
+def _medium(task: Task, kept: list[ScoredPolicy], best: ScoredPolicy, recipe: Recipe, say: Say) -> ScoredPolicy:
     """The policy that moves and is nearest to half as good as the best: of those kept, or the best one worsened."""
     again = scored(task, recipe, LAST_EPISODES, 1_000)
     moves = moving(task, recipe, best.policy)
@@ -80,16 +88,18 @@ def _medium(task: Task, kept: list[Kept], best: Kept, recipe: Recipe, say: Say) 
     return taken
 
 
-def _place(taken: Kept, kept: list[Kept]) -> str:
+def _place(taken: ScoredPolicy, kept: list[ScoredPolicy]) -> str:
     """The name of its file."""
     return next((str(k) for k, one in enumerate(kept) if one.policy is taken.policy), MADE)
 
 
-def _off(medium: Kept, best: Kept) -> bool:
+def _off(medium: ScoredPolicy, best: ScoredPolicy) -> bool:
     return abs(medium.score - best.score / 2) > NEAR * abs(best.score)
 
 
-def _told(task: Task, kept: list[Kept], best: Kept, taken: Kept, about: dict[str, Any]) -> Chosen:
+def _told(
+    task: Task, kept: list[ScoredPolicy], best: ScoredPolicy, taken: ScoredPolicy, about: dict[str, Any]
+) -> BehaviourPolicy:
     """The policy with what is to be said of it."""
     how = f"random search in the simulator of {task.name}, from {about['start']}"
     if not taken.after:
@@ -97,7 +107,7 @@ def _told(task: Task, kept: list[Kept], best: Kept, taken: Kept, about: dict[str
     place = _place(taken, kept)
     if place == MADE:
         how += f"; its last layer worsened by noise of {taken.policy.about['worsened_by']} of its spread"
-    return Chosen(
+    return BehaviourPolicy(
         taken.policy,
         {
             "how": how,
@@ -121,7 +131,7 @@ def in_task(out: Path, task: Task, recipe: Recipe, say: Say) -> Found:
         return _load(folder, depends_on(task, recipe))
     before, usual, about = _before(out, task, recipe, say)
     evaluate = scored(task, recipe, EPISODES, 0)
-    kept = [Kept(0, evaluate(policy), policy) for policy in before]
+    kept = [ScoredPolicy(0, evaluate(policy), policy) for policy in before]
     first = begins_with(kept, usual)
     kept, again = _searched(task, recipe, kept, first.policy, before[usual], say)
     about["with_a_growing_shift_too"] = again
@@ -133,7 +143,7 @@ def in_task(out: Path, task: Task, recipe: Recipe, say: Say) -> Found:
     return Found(kept, best, about)
 
 
-def begins_with(before: list[Kept], usual: int) -> Kept:
+def begins_with(before: list[ScoredPolicy], usual: int) -> ScoredPolicy:
     """The policy that a search begins with: the usual one, unless another is far better where the search will be."""
     best = max(before, key=lambda one: one.score)
     return best if best.score >= before[usual].score + AHEAD else before[usual]
@@ -215,8 +225,8 @@ def _before(out: Path, task: Task, recipe: Recipe, say: Say) -> tuple[list[Polic
 
 
 def _searched(
-    task: Task, recipe: Recipe, before: list[Kept], first: Policy, unshifted: Policy, say: Say
-) -> tuple[list[Kept], bool]:
+    task: Task, recipe: Recipe, before: list[ScoredPolicy], first: Policy, unshifted: Policy, say: Say
+) -> tuple[list[ScoredPolicy], bool]:
     """The policies from before and on the way of a search from `first`, and whether there was a second search.
 
     That one begins without the shift, so with `unshifted`, the policy that is best there.
@@ -231,7 +241,7 @@ def _searched(
         def lanes_at(share: float) -> Lanes:
             return lanes_of(task, recipe.engine, settings.lanes, share)
 
-        def tell(one: Kept) -> None:
+        def tell(one: ScoredPolicy) -> None:
             say(f"{task.name}: {one.after:,}/{settings.steps:,} steps, score {one.score:.1f}")
 
         limit = task.max_episode_steps
@@ -253,7 +263,9 @@ def _load(folder: Path, wanted: dict[str, Any]) -> Found:
         raise RunError(
             f"{folder}: was searched with other settings or from other source data; choose another folder with --out"
         )
-    kept = [Kept(after, score, Policy.load(folder / f"{k}.npz")) for k, (after, score) in enumerate(told["kept"])]
+    kept = [
+        ScoredPolicy(after, score, Policy.load(folder / f"{k}.npz")) for k, (after, score) in enumerate(told["kept"])
+    ]
     return Found(kept, kept[told["best"]]._replace(score=told["best_score"]), told["about"])
 
 

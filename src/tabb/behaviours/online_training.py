@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tabb.batch import Sizes
-from tabb.behaviours.kept import Kept
+from tabb.behaviours.scored_policies import ScoredPolicy
 from tabb.behaviours.soft_actor_critic import LOG_DEVIATION, SoftActorCritic, append, empty, improve
 from tabb.environments.lanes import Lanes
 from tabb.environments.rollout import one_blas_thread
@@ -74,8 +74,8 @@ def practise(
     *,
     seed: int = 0,
     reward_scale: float = 1.0,
-    tell: Callable[[Kept], None] = lambda kept: None,
-) -> list[Kept]:
+    tell: Callable[[ScoredPolicy], None] = lambda kept: None,
+) -> list[ScoredPolicy]:
     """Learn to act in `lanes`, whose episodes are cut after `limit` steps (that is no terminal).
 
     Rewards are multiplied by `reward_scale` for the learner. Returns the policies that were kept. Same arguments, same
@@ -88,12 +88,12 @@ def practise(
     init_key, update_key = jax.random.split(jax.random.key(seed))
     state = settings.learner.init(sizes, init_key)
     walk = _Walk(settings, lanes, limit, sizes, seed, reward_scale)
-    kept: list[Kept] = []
+    kept: list[ScoredPolicy] = []
     done = 0
 
     def keep() -> None:
         policy = Policy.from_networks(_mean(state.policy), normaliser)
-        kept.append(Kept(done, evaluate(policy), policy))
+        kept.append(ScoredPolicy(done, evaluate(policy), policy))
         tell(kept[-1])
 
     with one_blas_thread():

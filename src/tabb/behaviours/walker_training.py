@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tabb.batch import Sizes
-from tabb.behaviours.kept import EPISODES, LAST_EPISODES, Chosen, Kept, Say, best_of
-from tabb.behaviours.online import Practice, practise
+from tabb.behaviours.online_training import Practice, practise
+from tabb.behaviours.open_field import ACTION_SIZE, EPISODE_STEPS, OBSERVATION_SIZE, OpenField
 from tabb.behaviours.recipe import WALKER, Recipe
-from tabb.behaviours.walker import ACTION_SIZE, EPISODE_STEPS, OBSERVATION_SIZE, OpenField
+from tabb.behaviours.scored_policies import EPISODES, LAST_EPISODES, BehaviourPolicy, Say, ScoredPolicy, best_of
 from tabb.environments.lanes import OneByOne
 from tabb.environments.rollout import rollout
 from tabb.errors import RunError
@@ -22,7 +22,7 @@ UPDATES = 40_000
 STEPS_PER_UPDATE = 3
 
 
-def walker(out: Path, recipe: Recipe, say: Say) -> Chosen:
+def walker(out: Path, recipe: Recipe, say: Say) -> BehaviourPolicy:
     """The ant that walks where it is told to."""
 
     def score(policy: Policy, episodes: int, seed: int) -> float:
@@ -36,7 +36,7 @@ def walker(out: Path, recipe: Recipe, say: Say) -> Chosen:
         )
         return float(found.returns.mean())
 
-    def tell(one: Kept) -> None:
+    def tell(one: ScoredPolicy) -> None:
         say(f"{WALKER}: {one.after:,}/{practice.updates:,} updates, score {one.score:.1f}")
 
     practice = Practice(updates=UPDATES, steps_per_update=STEPS_PER_UPDATE)
@@ -47,7 +47,8 @@ def walker(out: Path, recipe: Recipe, say: Say) -> Chosen:
         if told["settings"] != settings:
             raise RunError(f"{folder}: is practice with other settings; choose another folder with --out")
         kept = [
-            Kept(updates, kept_score, Policy.load(folder / f"{updates}.npz")) for updates, kept_score in told["kept"]
+            ScoredPolicy(updates, kept_score, Policy.load(folder / f"{updates}.npz"))
+            for updates, kept_score in told["kept"]
         ]
     else:
         lanes = OneByOne(lambda: OpenField(recipe.engine))
@@ -70,4 +71,4 @@ def walker(out: Path, recipe: Recipe, say: Say) -> Chosen:
     best = best_of(kept, lambda policy: score(policy, LAST_EPISODES, 1_000))
     how = "shortest route, by an ant that learned to walk where it is told (soft actor-critic, online, open field)"
     told_of = {"how": how, "updates": UPDATES, "kept_at_update": best.after, "kept_return": best.score}
-    return Chosen(best.policy, told_of)
+    return BehaviourPolicy(best.policy, told_of)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tabb.behaviours.kept import Kept
+from tabb.behaviours.parameter_noise import DEVIATIONS, DRAWS, worsened
 from tabb.behaviours.random_search import last_layer
-from tabb.behaviours.worsened import DEVIATIONS, DRAWS, worsened
+from tabb.behaviours.scored_policies import ScoredPolicy
 from tabb.policy import Policy
 
 
@@ -16,7 +16,7 @@ def best():
     weights = tuple(generator.normal(size=size).astype(np.float32) for size in layers)
     biases = tuple(generator.normal(size=size[1]).astype(np.float32) for size in layers)
     zeros, ones = np.zeros(4, np.float32), np.ones(4, np.float32)
-    return Kept(7, 90.0, Policy(zeros, ones, weights, biases, {"searched_in": "hopper"}))
+    return ScoredPolicy(7, 90.0, Policy(zeros, ones, weights, biases, {"searched_in": "hopper"}))
 
 
 def test_they_differ_by_as_much_as_they_say(best):

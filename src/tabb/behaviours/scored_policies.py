@@ -17,7 +17,7 @@ FINALISTS = 4
 Say = Callable[[str], None]
 
 
-class Kept(NamedTuple):
+class ScoredPolicy(NamedTuple):
     """A policy on the way."""
 
     after: int
@@ -27,14 +27,14 @@ class Kept(NamedTuple):
     policy: Policy
 
 
-class Chosen(NamedTuple):
+class BehaviourPolicy(NamedTuple):
     """A behaviour policy, and how it came about."""
 
     policy: Policy
     about: dict[str, Any]
 
 
-def best_of(kept: Sequence[Kept], again: Callable[[Policy], float]) -> Kept:
+def best_of(kept: Sequence[ScoredPolicy], again: Callable[[Policy], float]) -> ScoredPolicy:
     """The best policy, quality `expert`.
 
     Scores on the way come from few episodes, and the best of many noisy ones is luck: the `FINALISTS` are scored once
@@ -45,11 +45,11 @@ def best_of(kept: Sequence[Kept], again: Callable[[Policy], float]) -> Kept:
 
 
 def half_as_good(
-    kept: Sequence[Kept],
-    best: Kept,
+    kept: Sequence[ScoredPolicy],
+    best: ScoredPolicy,
     again: Callable[[Policy], float],
     moves: Callable[[Policy], bool] = lambda policy: True,
-) -> Kept:
+) -> ScoredPolicy:
     """The policy whose score is nearest to half that of the best (0: a random policy's), quality `medium`.
 
     Of those that `moves` accepts, which must be one at least, the `FINALISTS` that come nearest are scored once more,

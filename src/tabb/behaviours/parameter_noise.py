@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tabb.behaviours.kept import Kept
 from tabb.behaviours.random_search import last_layer, with_last_layer
+from tabb.behaviours.scored_policies import ScoredPolicy
 from tabb.policy import Policy
 
 DEVIATIONS = tuple(float(one) for one in np.geomspace(0.05, 1.6, 12).round(3))
@@ -22,7 +22,7 @@ DRAWS = 3
 """ε of each σ."""
 
 
-def worsened(best: Kept, evaluate: Callable[[Policy], float], seed: int = 0) -> list[Kept]:
+def worsened(best: ScoredPolicy, evaluate: Callable[[Policy], float], seed: int = 0) -> list[ScoredPolicy]:
     """`DRAWS` worse policies for each of `DEVIATIONS`, scored by `evaluate`; `about` tells their σ as `worsened_by`."""
     generator = np.random.default_rng(seed)
     theta = last_layer(best.policy)
@@ -32,5 +32,5 @@ def worsened(best: Kept, evaluate: Callable[[Policy], float], seed: int = 0) -> 
             noise = generator.standard_normal(theta.shape, np.float32)
             policy = with_last_layer(best.policy, theta + deviation * theta.std() * noise)
             policy = dataclasses.replace(policy, about={**policy.about, "worsened_by": deviation})
-            found.append(Kept(best.after, evaluate(policy), policy))
+            found.append(ScoredPolicy(best.after, evaluate(policy), policy))
     return found

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from tabb.behaviours.cloned import blank
-from tabb.behaviours.kept import LAST_EPISODES, Kept
+from tabb.behaviours.behaviour_cloning import blank
+from tabb.behaviours.parameter_noise import worsened
 from tabb.behaviours.random_search import last_layer, with_last_layer
 from tabb.behaviours.recipe import Recipe
-from tabb.behaviours.searched import AHEAD, NEAR, begins_with, chosen, depends_on, moving, scored, settings_of
-from tabb.behaviours.worsened import worsened
+from tabb.behaviours.robot_search import AHEAD, NEAR, begins_with, chosen, depends_on, moving, scored, settings_of
+from tabb.behaviours.scored_policies import LAST_EPISODES, ScoredPolicy
 from tabb.environments.tasks import get_task
 from tabb.files import write_json
 from tabb.policy import Policy
@@ -68,7 +68,7 @@ def test_where_none_is_half_as_good_the_best_is_worsened(practised):
 def test_where_one_is_half_as_good_it_is_taken(practised):
     better = _standing()
     again = scored(TASK, RECIPE, LAST_EPISODES, 1_000)
-    made = worsened(Kept(16, again(better), better), again)
+    made = worsened(ScoredPolicy(16, again(better), better), again)
     half = min(made, key=lambda one: abs(one.score - again(better) / 2)).policy
     out, scores = practised(better, half)
     medium = chosen(out, TASK, "medium", RECIPE, print)
@@ -90,7 +90,7 @@ def test_half_as_good_by_being_alive_alone_is_not_medium(practised):
 
 
 def test_a_search_begins_with_what_is_far_better_in_the_shift():
-    clone, usual, other = (Kept(0, score, _standing()) for score in (30.0 + AHEAD, 30.0, 35.0))
+    clone, usual, other = (ScoredPolicy(0, score, _standing()) for score in (30.0 + AHEAD, 30.0, 35.0))
     assert begins_with([clone, usual, other], 1) is clone
     assert begins_with([clone._replace(score=29.9 + AHEAD), usual, other], 1) is usual  # may be luck
     assert begins_with([other, usual], 1) is usual
