@@ -10,12 +10,13 @@ PACKAGE = Path(tabb.__file__).parent
 
 LAYERS = (
     {"_version", "errors"},
-    {"files", "transitions", "bellman", "networks", "provenance"},
-    {"policy", "batch"},
+    {"files", "transitions", "bellman", "networks"},
+    {"policy", "batch", "provenance"},
     {"models"},
     {"rules"},
     {"backbones"},
-    {"registry", "plain"},
+    {"registry"},
+    {"plain"},
     {"environments"},
     {"data"},
     {"evaluation"},

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import typing
 from typing import Any, TypeVar
 
 import numpy as np
 
-from tabb.backbones import BACKBONES, Backbone
-from tabb.errors import RunError
-from tabb.rules import RULES, Rule
+from tabb.backbones import Backbone
+from tabb.errors import RunError, UsageError
+from tabb.registry import backbone_class, module_of, rule_class
+from tabb.rules import Rule
 
 C = TypeVar("C")
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, tuples and infinities as JSON types; `from_plain` is its inverse for dataclasses."""
+    """Dataclasses, tuples and infinities as JSON types; `from_plain` is its inverse for dataclasses.
+
+    A rule or backbone has its `name` first and, where it is not tabb's own, the `class` that it is imported from.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"name": value.name} | fields if isinstance(value, Rule | Backbone) else fields
+        return _names(value) | fields if isinstance(value, Rule | Backbone) else fields
     if isinstance(value, (tuple, list)):
         return [plain(item) for item in value]
     if isinstance(value, dict):
@@ -32,9 +37,17 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _names(part: Rule | Backbone) -> dict[str, Any]:
+    try:
+        module = module_of(type(part))
+    except UsageError:  # a script's own class: read back where it is registered
+        module = None
+    return {"name": part.name} | ({} if module is None else {"class": module})
+
+
 def from_plain(kind: type[C], values: dict[str, Any]) -> C:
     """The dataclass `kind` from what `plain` made of it. Raises `RunError` for names that it does not have."""
-    types = typing.get_type_hints(kind)
+    types = _types_of(kind)  # type: ignore[arg-type]
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     unknown = [name for name in values if name not in names]
     if unknown:
@@ -56,19 +69,18 @@ def from_plain(kind: type[C], values: dict[str, Any]) -> C:
     return kind(**arguments)
 
 
+@functools.cache
+def _types_of(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def rule_from_plain(values: dict[str, Any]) -> Rule:
-    """The rule that `plain` wrote, found by its name."""
+    """The rule that `plain` wrote. Raises `RunError` where its class is not to be found."""
     values = dict(values)
-    name = values.pop("name")
-    if name not in RULES:
-        raise RunError(f"rule {name!r} is unknown: it was registered by other code, import that first")
-    return from_plain(RULES[name], values)
+    return from_plain(rule_class(values.pop("name"), values.pop("class", None)), values)
 
 
 def backbone_from_plain(values: dict[str, Any]) -> Backbone:
-    """The backbone that `plain` wrote, found by its name; runs from before there were several have IQL."""
+    """The backbone that `plain` wrote, likewise; runs from before there were several have IQL."""
     values = dict(values)
-    name = values.pop("name", "iql")
-    if name not in BACKBONES:
-        raise RunError(f"backbone {name!r} is unknown: it was registered by other code, import that first")
-    return from_plain(BACKBONES[name], values)
+    return from_plain(backbone_class(values.pop("name", "iql"), values.pop("class", None)), values)

@@ -1,21 +1,123 @@
-"""Rules and backbones by name: RULE, or RULE@BACKBONE, with the constants of a preset."""
+"""Rules and backbones by name: RULE, or RULE@BACKBONE, with the constants of a preset.
+
+Rules and backbones of other packages are found through the entry points `tabb.rules` and `tabb.backbones`: the name is
+that of the class, the object the class. A class that a script registers (`RULES["mine"] = Mine`) is known to its
+process alone, and to others by the module it is imported from.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
 import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple, TypeVar
 
-from tabb.backbones import BACKBONES, for_task, own_backbone
-from tabb.errors import UsageError, meant
-from tabb.rules import RULES
+from tabb.backbones import BACKBONES, Backbone, for_task
+from tabb.errors import RunError, UsageError, meant
+from tabb.rules import RULES, Rule
+
+K = TypeVar("K", Rule, Backbone)
 
 
 def learner_name(rule: str, backbone: str | None) -> str:
     """`tabb`, or `tabb@cql` on a backbone that is not the rule's own: what tables and folders call a learner."""
-    own = RULES[rule].backbone if rule in RULES else "iql"
+    own = rule_class(rule).backbone if rule in RULES or rule in _installed(Rule) else "iql"
     return rule if backbone in (None, own) else f"{rule}@{backbone}"
+
+
+# --- Classes by name ---
+
+
+def rule_class(name: str, module: str | None = None) -> type[Rule]:
+    """The class of a rule.
+
+    `module` (`package.module:Class`) is where a class of another package comes from, as `module_of` wrote it. Raises
+    `RunError` (one line) where there is no such rule.
+    """
+    return _class_of(Rule, RULES, name, module)
+
+
+def backbone_class(name: str, module: str | None = None) -> type[Backbone]:
+    """The class of a backbone; otherwise as `rule_class`."""
+    return _class_of(Backbone, BACKBONES, name, module)  # type: ignore[type-abstract]
+
+
+def rule_names() -> list[str]:
+    """Names of all rules: tabb's, those registered, and those of other packages."""
+    return list(dict.fromkeys([*RULES, *_installed(Rule)]))
+
+
+def backbone_names() -> list[str]:
+    """Names of all backbones, likewise."""
+    return list(dict.fromkeys([*BACKBONES, *_installed(Backbone)]))
+
+
+def module_of(kind: type[Rule] | type[Backbone]) -> str | None:
+    """`package.module:Class`, by which another process imports a class; None for tabb's own.
+
+    Raises `UsageError` (one line) for a class that no other process can import.
+    """
+    module, name = kind.__module__, kind.__qualname__
+    if module.partition(".")[0] == "tabb":
+        return None
+    value: Any = sys.modules.get(module)
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    if module == "__main__" or value is not kind:
+        raise UsageError(
+            f"{kind.name}: class {name} of {module} cannot be imported by another process; put it into a module of its "
+            "own, or train it alone and without --ray"
+        )
+    return f"{module}:{name}"
+
+
+def _class_of(kind: type[K], known: Mapping[str, type[K]], name: str, module: str | None) -> type[K]:
+    word = kind.__name__.lower()
+    problem = "it was registered by other code, import that first"
+    if module is not None:
+        if (here := known.get(name)) is not None and f"{here.__module__}:{here.__qualname__}" == module:
+            return here
+        try:
+            return _checked(kind, name, _imported(module), module)
+        except (ImportError, AttributeError, ValueError, RunError) as error:
+            problem = f"{module} cannot be imported ({error}); install its package, or put it on PYTHONPATH"
+    if name in known:
+        return known[name]
+    if name in _installed(kind):
+        entry = _installed(kind)[name]
+        try:
+            return _checked(kind, name, entry.load(), entry.value)
+        except (ImportError, AttributeError) as error:
+            problem = f"{entry.value} cannot be imported ({error}); install its package again"
+    raise RunError(f"{word} {name!r} is unknown: {problem}")
+
+
+def _checked(kind: type[K], name: str, value: Any, module: str) -> type[K]:
+    if not (isinstance(value, type) and issubclass(value, kind) and value.name == name):
+        raise RunError(f"{module}: is no {kind.__name__.lower()} whose name is {name!r}")
+    return value
+
+
+def _imported(module: str) -> Any:
+    package, _, names = module.partition(":")
+    return functools.reduce(getattr, names.split("."), importlib.import_module(package))
+
+
+def _installed(kind: type) -> dict[str, Any]:
+    """The entry points of other packages, by name; nothing is imported yet."""
+    return _entries("tabb.rules" if kind is Rule else "tabb.backbones")
+
+
+@functools.cache
+def _entries(group: str) -> dict[str, Any]:
+    return {entry.name: entry for entry in entry_points(group=group)}
+
+
+# --- Learners ---
 
 
 class Chosen(NamedTuple):
@@ -59,12 +161,13 @@ def takes_preset(name: str, preset: str) -> bool:
 def _named(name: str) -> tuple[Any, Any]:
     """The class of the rule and the backbone of RULE or RULE@BACKBONE."""
     rule_name, at, backbone_name = name.partition("@")
-    if rule_name not in RULES:
-        raise UsageError(f"unknown rule {rule_name!r}: {meant(rule_name, RULES)}")
-    if at and backbone_name not in BACKBONES:
-        raise UsageError(f"{name}: unknown backbone {backbone_name!r}: {meant(backbone_name, BACKBONES)}")
-    rule, own = RULES[rule_name], own_backbone(RULES[rule_name])
-    return rule, own if backbone_name in ("", own.name) else BACKBONES[backbone_name]()
+    if rule_name not in (names := rule_names()):
+        raise UsageError(f"unknown rule {rule_name!r}: {meant(rule_name, names)}")
+    if at and backbone_name not in (names := backbone_names()):
+        raise UsageError(f"{name}: unknown backbone {backbone_name!r}: {meant(backbone_name, names)}")
+    rule = rule_class(rule_name)
+    backbone: Any = backbone_class(backbone_name or rule.backbone)
+    return rule, backbone(**rule.backbone_constants) if backbone.name == rule.backbone else backbone()
 
 
 def _forms(rule: Any, backbone: Any) -> dict[str, dict[str, Any]]:
@@ -81,12 +184,13 @@ def presets_told() -> str:
 
 
 def all_presets() -> dict[str, dict[str, dict[str, Any]]]:
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    things: dict[str, Any] = {**RULES, **BACKBONES}
-    for kind, thing in things.items():
-        for name, values in thing.presets.items():
-            found.setdefault(name, {})[kind] = values
-    return found
+    """Of each preset the rules and backbones that have it, with their constants."""
+    presets: dict[str, dict[str, dict[str, Any]]] = {}
+    classes: list[Any] = [*map(rule_class, rule_names()), *map(backbone_class, backbone_names())]
+    for kind in classes:
+        for name, values in kind.presets.items():
+            presets.setdefault(name, {})[kind.name] = values
+    return presets
 
 
 def _constants(values: dict[str, Any]) -> str:
