@@ -37,7 +37,7 @@ def register() -> None:
         if name not in gymnasium.registry:
             gymnasium.register(
                 name,
-                entry_point="tabb.environments.robots:make_robot",
+                entry_point="tabb.environments.make_robot:make_robot",
                 max_episode_steps=task.max_episode_steps,
                 kwargs={"task": task.name},
             )
