@@ -32,7 +32,7 @@ from tabb.backbones import IQL
 from tabb.environments.tasks import ALL_TASKS
 from tabb.experiments.benchmark import SCORES as SCORES_CSV
 from tabb.experiments.benchmark import Table
-from tabb.experiments.finished import read_scores
+from tabb.experiments.benchmark_scores import read_scores_csv
 from tabb.experiments.own_ranking import table as own_ranking
 from tabb.experiments.policy_rankings import RANKINGS
 from tabb.files import read_json
@@ -233,7 +233,7 @@ def _read(name: str) -> Any:
 
 def _comparison(name: str) -> Table:
     """The scores of a comparison, from the report that `tabb benchmark --report` wrote."""
-    return read_scores(RESULTS / "benchmarks" / name / SCORES_CSV)
+    return read_scores_csv(RESULTS / "benchmarks" / name / SCORES_CSV)
 
 
 def main() -> int:

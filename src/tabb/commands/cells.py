@@ -46,7 +46,7 @@ class CellFigure(NamedTuple):
 def run_figure(figure: CellFigure, arguments: list[str]) -> int:
     """Compute the cells that are missing and draw the picture."""
     from tabb.environments.tasks import TASKS, get_task
-    from tabb.experiments.cells import cell_file, read_cell
+    from tabb.experiments.figure_results import read_result, result_file
     from tabb.training.run import check_seeds
 
     follow_parent()
@@ -59,10 +59,10 @@ def run_figure(figure: CellFigure, arguments: list[str]) -> int:
     figure.check(settings)
     tasks = options.tasks or tuple(task.name for task in TASKS.values() if "otdf" in task.suites)
     cells = [(get_task(task).name, seed) for task in tasks for seed in check_seeds(options.seeds)]
-    missing = [cell for cell in cells if not cell_file(options.out, *cell).exists()]
+    missing = [cell for cell in cells if not result_file(options.out, *cell).exists()]
     for cell in cells:
         if cell not in missing:  # before hours are spent on the others: one picture shows one experiment
-            read_cell(options.out, *cell, settings)
+            read_result(options.out, *cell, settings)
     jobs = jobs_of(options.jobs)
     if jobs > 1 and len(missing) > 1:
         others = without(arguments, ("--tasks", "--seeds", "--jobs"))
@@ -71,7 +71,7 @@ def run_figure(figure: CellFigure, arguments: list[str]) -> int:
     else:
         for task, seed in missing:
             _cell(figure, options, settings, task, seed)
-    results = [read_cell(options.out, task, seed, settings) for task, seed in cells]
+    results = [read_result(options.out, task, seed, settings) for task, seed in cells]
     if not os.environ.get(PARENT):  # of several processes: the picture is the parent's
         figure.finish(results, options, len(options.seeds))
     return 0

@@ -58,17 +58,16 @@ def _check_oracle(settings: Oracle) -> None:
 def _oracle_cell(
     options: OracleOptions, settings: Oracle, task: str, seed: int, source: Any, target: Any, tell: Any
 ) -> None:
-    from tabb.experiments.oracle import run_cell
+    from tabb.experiments.oracle import compute_result
 
-    run_cell(settings, task, seed, source, target, options.out, tell)
+    compute_result(settings, task, seed, source, target, options.out, tell)
 
 
 def _finish_oracle(results: Sequence[Mapping[str, Any]], options: OracleOptions, seeds: int) -> None:
-    from tabb.evaluation.figures import kept_curves
-    from tabb.experiments.oracle import table
+    from tabb.experiments.oracle import draw_kept_error, table
 
     picture = options.out / "oracle.png"
-    kept_curves(results, picture)
+    draw_kept_error(results, picture)
     heading = f"rank correlation with the oracle Bellman error, mean over {seeds} seed(s):"
     print_results(picture, options.out, heading, table(results))
 
@@ -100,17 +99,16 @@ def _check_transfer(settings: Transfer) -> None:
 def _transfer_cell(
     options: TransferOptions, settings: Transfer, task: str, seed: int, source: Any, target: Any, tell: Any
 ) -> None:
-    from tabb.experiments.transfer import run_cell
+    from tabb.experiments.transfer import compute_result
 
-    run_cell(settings, task, seed, source, target, options.out, options.values or options.out / "values", tell)
+    compute_result(settings, task, seed, source, target, options.out, options.values or options.out / "values", tell)
 
 
 def _finish_transfer(results: Sequence[Mapping[str, Any]], options: TransferOptions, seeds: int) -> None:
-    from tabb.experiments.transfer import tables
-    from tabb.experiments.transfer_picture import transfer_panels
+    from tabb.experiments.transfer import draw_transfer, tables
 
     picture = options.out / "transfer.png"
-    transfer_panels(results, picture)
+    draw_transfer(results, picture)
     print_results(picture, options.out, *tables(results, seeds))
 
 
@@ -135,12 +133,13 @@ class RunsOptions:
 
 
 def _of_runs(name: str, arguments: list[str]) -> int:
-    from tabb.experiments import finished
-    from tabb.experiments.score_figures import intensity_curves, quality_maps
+    from tabb.experiments.benchmark_scores import methods_in, read_benchmark
+    from tabb.experiments.intensity import draw_intensity, intensity_table, same_physics, scores_by_level
+    from tabb.experiments.quality import draw_quality, quality_grids, quality_table
 
     options = parse(RunsOptions, arguments, f"tabb figure {name}", FIGURES[name])
-    table = finished.read_cells(options.runs)
-    methods = finished.methods_of(table, options.methods)
+    table = read_benchmark(options.runs)
+    methods = methods_in(table, options.methods)
     out = options.out or options.runs
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -148,17 +147,17 @@ def _of_runs(name: str, arguments: list[str]) -> int:
         raise RunError(f"{out}: cannot be made ({error.strerror}); choose another folder with --out") from None
     pictures = []
     if name == "quality":
-        grids = finished.quality_grids(table, methods)
-        told = finished.grids_as_markdown(grids)
+        grids = quality_grids(table, methods)
+        text = quality_table(grids)
         for grid in grids:
             pictures.append(out / f"quality-{grid.robot}.png")
-            quality_maps(grid, pictures[-1])
+            draw_quality(grid, pictures[-1])
     else:
-        lines = finished.intensity_lines(table, methods)
-        told = finished.lines_as_markdown(lines)
+        by_shift = scores_by_level(table, methods)
+        text = intensity_table(by_shift)
         pictures.append(out / "intensity.png")
-        intensity_curves(lines, pictures[-1])
-        told += "".join(f"\n\n{note}" for note in finished.same_physics(table))
-    print(told)
+        draw_intensity(by_shift, pictures[-1])
+        text += "".join(f"\n\n{note}" for note in same_physics(table))
+    print(text)
     print("\n" + "\n".join(f"picture: {picture}" for picture in pictures))
     return 0

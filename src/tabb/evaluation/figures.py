@@ -17,7 +17,6 @@ Curve = Sequence[tuple[int, Evaluation]]
 """(updates done, evaluation) of one run."""
 
 COLOURS = {"tabb": "#d55e00", "target-only": "#0072b2", "pooled": "#7f7f7f"}
-RANKING_COLOURS = ("#d55e00", "#e69f00", "#999933", "#009e73", "#56b4e9", "#0072b2", "#cc79a7", "#000000", "#882255")
 ENDS: dict[str, Any] = {"solid_capstyle": "butt"}
 """for lines that are intervals: by default their ends reach beyond"""
 OTHER_COLOURS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -52,50 +51,6 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
     axes.grid(axis="y", alpha=0.25)
     axes.set_xlim(left=0)
     axes.legend(frameon=False, loc="best")
-    save_png(figure, path)
-
-
-def kept_curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the mean oracle error of the rows that each ranking keeps, a panel per task; bands span the seeds.
-
-    Errors are relative to that of all rows; the grey line is the best that any ranking could do.
-    """
-    from matplotlib.figure import Figure
-
-    tasks = list(dict.fromkeys(result["task"] for result in results))
-    rankings = list(dict.fromkeys(name for result in results for name in result["kept_error"]))
-    across = min(3, len(tasks))
-    down = -(-len(tasks) // across)
-    figure = Figure(figsize=(1.2 + 3.2 * across, 0.8 + 2.4 * down), layout="constrained")
-    panels = figure.subplots(down, across, sharex=True, squeeze=False)
-    for axes, task in zip(panels.flat, tasks, strict=False):
-        cells = [result for result in results if result["task"] == task]
-        shares = np.array(cells[0]["shares"])
-
-        def relative(curves: list[list[float]]) -> np.ndarray:
-            return np.array([np.array(curve) / curve[-1] for curve in curves])
-
-        best = relative([cell["least_kept_error"] for cell in cells]).mean(axis=0)
-        axes.plot(shares, best, color="#bbbbbb", linewidth=1.2, label="oracle itself")
-        for i, name in enumerate(rankings):
-            curves = relative([cell["kept_error"][name] for cell in cells if name in cell["kept_error"]])
-            colour = RANKING_COLOURS[i % len(RANKING_COLOURS)]
-            axes.fill_between(shares, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.12, linewidth=0)
-            axes.plot(shares, curves.mean(axis=0), color=colour, linewidth=1.6, label=name)
-        axes.axhline(1.0, color="#000000", linewidth=0.6, linestyle=":")
-        axes.set_title(task, loc="left", fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xlim(0, 1)
-        axes.set_ylim(bottom=0)
-    for axes in list(panels.flat)[len(tasks) :]:
-        axes.set_visible(False)
-    figure.supxlabel("share of source rows kept", fontsize=10)
-    figure.supylabel("mean oracle error / that of all rows", fontsize=10 if down > 1 else 8)
-    handles, labels = panels.flat[0].get_legend_handles_labels()
-    # A panel has room for two entries beside each other.
-    columns = min(5, len(labels), 2 * across)
-    figure.set_figheight(figure.get_figheight() + 0.2 * (-(-len(labels) // columns) - 1))
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
     save_png(figure, path)
 
 
