@@ -108,7 +108,7 @@ def test_who_is_marked():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: interquartile_mean({}), "not one task"),
+        (lambda: interquartile_mean({}), "there is no task"),
         (lambda: interquartile_mean({"a": []}), "a: has no scores"),
         (lambda: interquartile_mean({"a": [1.0, np.nan]}), "not finite"),
         (lambda: probability_of_improvement({"a": [1]}, {"b": [1]}), "no task in common"),
@@ -126,5 +126,5 @@ def test_mean_interval_is_students():
     low, high = scipy.stats.ttest_1samp(scores, 0.0).confidence_interval(0.95)
     assert found == pytest.approx((np.mean(scores), low, high))
     assert mean_interval([20.0, 30.0]).high == pytest.approx(25 + 12.7062 * 5, abs=1e-3)
-    with pytest.raises(UsageError, match="two scores at least, there are 1"):
+    with pytest.raises(UsageError, match="at least two scores, but there are 1"):
         mean_interval([1.0])

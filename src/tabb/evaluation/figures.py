@@ -18,14 +18,14 @@ Curve = Sequence[tuple[int, Evaluation]]
 
 COLOURS = {"tabb": "#d55e00", "target-only": "#0072b2", "pooled": "#7f7f7f"}
 ENDS: dict[str, Any] = {"solid_capstyle": "butt"}
-"""for lines that are intervals: by default their ends reach beyond"""
+"""for lines that are intervals: the default cap would make them longer"""
 OTHER_COLOURS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
 def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, path: Path, title: str = "") -> None:
-    """Draw mean score against updates, one line per method; the band spans the runs (seeds) of a method.
+    """Draw mean score against updates, one curve per method; the band spans the runs (seeds) of a method.
 
-    Of a single run the band is the standard deviation over its episodes. Writes a PNG, whole or not at all.
+    If there is a single run, the band is the standard deviation over its episodes. The PNG is written atomically.
     """
     # Not pyplot: no global state, no display, safe in threads.
     from matplotlib.figure import Figure
@@ -41,8 +41,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
             spread = np.array([evaluation.spread for _, evaluation in runs[0]])
             low, high = means[0] - spread, means[0] + spread
         axes.fill_between(updates, low, high, color=colour, alpha=0.15, linewidth=0)
-        line = means.mean(axis=0)
-        axes.plot(updates, line, color=colour, marker="o", markersize=3, linewidth=1.8, label=name)
+        axes.plot(updates, means.mean(axis=0), color=colour, marker="o", markersize=3, linewidth=1.8, label=name)
     axes.set_xlabel("updates (thousands)")
     axes.set_ylabel("return" if task is None else "normalised score")
     heading = title or ("" if task is None else f"evaluated in {task.name}")
@@ -55,12 +54,12 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
 
 
 def profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
-    """Draw the share of runs above each score, tasks counting alike, one line per method."""
+    """Draw the share of runs above each score, one curve per method; every task has the same weight."""
     from matplotlib.figure import Figure
 
     from tabb.evaluation.statistics import performance_profile  # scipy.stats is slow to import, and training draws too
 
-    highest = max(max(found) for method in scores.values() for found in method.values())
+    highest = max(max(seeds) for method in scores.values() for seeds in method.values())
     limits = np.linspace(0.0, max(highest, 1.0) * 1.05, 200)
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
@@ -77,7 +76,7 @@ def profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) ->
 
 
 def interval_bars(estimates: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Draw each method's interquartile mean, the best on top, with its interval where there is one."""
+    """Draw each method's interquartile mean and its interval (if there is one), the best on top."""
     from matplotlib.figure import Figure
 
     names = sorted(estimates, key=lambda name: estimates[name]["value"])
@@ -85,13 +84,15 @@ def interval_bars(estimates: Mapping[str, Mapping[str, Any]], path: Path) -> Non
     axes = figure.add_subplot()
     colour_of = dict(zip(estimates, colours(estimates), strict=True))  # by the methods' order, as in other figures
     for height, name in enumerate(names):
-        found, colour = estimates[name], colour_of[name]
-        if found["low"] is not None:
-            axes.plot([found["low"], found["high"]], [height, height], color=colour, linewidth=6, alpha=0.4, **ENDS)
-        axes.plot(found["value"], height, marker="|", markersize=14, markeredgewidth=2.5, color=colour)
+        estimate, colour = estimates[name], colour_of[name]
+        if estimate["low"] is not None:
+            axes.plot(
+                [estimate["low"], estimate["high"]], [height, height], color=colour, linewidth=6, alpha=0.4, **ENDS
+            )
+        axes.plot(estimate["value"], height, marker="|", markersize=14, markeredgewidth=2.5, color=colour)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.7, len(names) - 0.3)
-    known = any(found["low"] is not None for found in estimates.values())
+    known = any(estimate["low"] is not None for estimate in estimates.values())
     axes.set_xlabel("interquartile mean of normalised scores" + (", with 95 % interval" if known else ""))
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -99,17 +100,19 @@ def interval_bars(estimates: Mapping[str, Mapping[str, Any]], path: Path) -> Non
 
 
 def difference_bars(differences: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Draw mean differences to the default with their intervals (where there are any), the first on top."""
+    """Draw mean differences to the default with their intervals (if there are any), the first on top."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(differences)), layout="constrained")
     axes = figure.add_subplot()
-    for height, found in enumerate(differences.values()):
-        sure = found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
-        colour = COLOURS["tabb"] if sure else COLOURS["pooled"]
-        if found["low"] is not None:
-            axes.plot([found["low"], found["high"]], [height, height], color=colour, linewidth=5, alpha=0.4, **ENDS)
-        axes.plot(found["value"], height, marker="|", markersize=11, markeredgewidth=2.5, color=colour)
+    for height, estimate in enumerate(differences.values()):
+        significant = estimate["low"] is not None and (estimate["low"] > 0 or estimate["high"] < 0)
+        colour = COLOURS["tabb"] if significant else COLOURS["pooled"]
+        if estimate["low"] is not None:
+            axes.plot(
+                [estimate["low"], estimate["high"]], [height, height], color=colour, linewidth=5, alpha=0.4, **ENDS
+            )
+        axes.plot(estimate["value"], height, marker="|", markersize=11, markeredgewidth=2.5, color=colour)
     axes.axvline(0.0, color="#000000", linewidth=0.6, linestyle=":")
     axes.set_yticks(range(len(differences)), list(differences))
     axes.set_ylim(len(differences) - 0.3, -0.7)
@@ -120,13 +123,13 @@ def difference_bars(differences: Mapping[str, Mapping[str, Any]], path: Path) ->
 
 
 def colours(names: Iterable[str]) -> list[str]:
-    """A colour for each method: its own, or one of the others in turn."""
+    """A colour for each method: its own, or the next of the others."""
     others = itertools.cycle(OTHER_COLOURS)
     return [COLOURS[name] if name in COLOURS else next(others) for name in names]
 
 
 def save_png(figure: Any, path: Path) -> None:
-    """Write a figure as a PNG, whole or not at all."""
+    """Write a figure as a PNG, atomically."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)

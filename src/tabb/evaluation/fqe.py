@@ -1,18 +1,18 @@
-"""Fitted Q evaluation: the value of a policy from logged target rows alone, nothing rolled out.
+"""Fitted Q evaluation: the value of a policy from logged target rows alone, without rollouts.
 
     Q_0 = 0,   Q_{t+1} = argmin_Q  mean w (Q(s, a) - r - γ (1 - d) Q_t(s', π(s')))² + λ |θ|²       (Le et al. 2019)
     Q(s, a) = θ · φ(s, a)            φ: random Fourier features of a Gaussian kernel (Rahimi and Recht 2007), s, a and 1
     value   = mean of Q(s, π(s)) over the first states of the logged episodes
 
-Each regression is solved, not descended: the same matrix for all policies and iterations. It is nearly singular, so all
-of this is done in double precision, by a Cholesky factor: processors and numbers of threads agree to 1e-6.
+Each regression is solved in closed form with one matrix for all policies and iterations. The matrix is nearly singular,
+so the computation uses double precision and a Cholesky factor; processors and numbers of threads agree to 1e-6.
 
-Members of an ensemble weigh rows by a bootstrap of blocks of the log; their spread gives the interval. It covers which
-rows were sampled, and nothing else. It does not cover what λ takes away or adds: of 100 logs of a linear system with a
-known value, the 95 % intervals of λ = 1e-3 hold it in 0 (no noise), 69 (some) and 89 (much), those of λ = 1e-5 in 90 to
-92 where there is noise. Nor does it cover what the log does not show: where π leaves the logged actions, Q falls back
-to little, and the estimate is not to be trusted. A smaller λ is no remedy for logs of robots: the members then disagree
-by most of what rewards allow. What values are worth for ranking policies was measured: docs/selection.md.
+The members of an ensemble weigh rows by a bootstrap of blocks of the log, and their spread gives the interval. The
+interval covers the sampling of rows and nothing else. It does not cover the bias of λ: of 100 logs of a linear system
+with a known value, the 95 % intervals of λ = 1e-3 contain it in 0 (no noise), 69 (some) and 89 (much), and those of
+λ = 1e-5 in 90 to 92 if there is noise. It does not cover actions that the log lacks either: where π leaves the logged
+actions, Q falls towards zero, and the estimate cannot be trusted. A smaller λ does not help for logs of robots: the
+members then disagree by most of the range that the rewards allow. docs/selection.md says how well values rank policies.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from tabb.transitions import Transitions
 Report = Callable[[str, float], None]
 PHASE = "off-policy evaluation"
 FARTHEST = 10.0
-"""standard deviations from the log's mean at which s and a are cut off, before they go into φ"""
+"""standard deviations from the log's mean at which s and a are clipped before they enter φ"""
 
 
 @dataclasses.dataclass(frozen=True)
 class FQE:
-    """How policies are valued off-policy."""
+    """Settings of fitted Q evaluation."""
 
     discount: float = 0.99
     """γ"""
@@ -54,11 +54,11 @@ class FQE:
     members: int = 10
     """members of the ensemble, for the interval"""
     block: int = 50
-    """adjacent rows that are drawn together in the bootstrap: rows of one stretch say much the same"""
+    """adjacent rows that the bootstrap draws together, because neighbouring rows are alike"""
     remainder: float = 0.01
-    """share of the value that is still missing when the iterations end: γ^iterations"""
+    """share of the value that is missing after the last iteration: γ^iterations"""
     seed: int = 0
-    """of the features and the bootstrap"""
+    """seed of the features and the bootstrap"""
 
     def __post_init__(self) -> None:
         for name in ("discount", "remainder"):
@@ -77,7 +77,7 @@ class FQE:
 
 
 class Basis(NamedTuple):
-    """φ, with the log's own units."""
+    """φ, in standard units of the log."""
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
@@ -92,7 +92,7 @@ class Basis(NamedTuple):
         waves += self.phases
         np.cos(waves, out=waves)
         waves *= math.sqrt(2.0 / len(self.phases))
-        # Linear terms are made small, so that λ holds them back and far-off states do not take over.
+        # Linear terms are scaled down, so that λ shrinks them and distant states do not dominate.
         return np.concatenate([waves, 0.1 * x, np.ones((len(x), 1))], axis=-1)
 
 
@@ -111,7 +111,7 @@ def make_basis(config: FQE, observation: NDArray[np.float32], action: NDArray[np
 
 
 def block_bootstrap(rows: int, block: int, members: int, seed: int) -> NDArray[np.float64]:
-    """How often each row counts for each member, shape [N, K]: blocks are drawn with replacement."""
+    """How often each member draws each row, shape [N, K]; blocks are drawn with replacement."""
     blocks = -(-rows // block)
     drawn = np.random.default_rng(seed).integers(0, blocks, (members, blocks))
     counts = np.stack([np.bincount(one, minlength=blocks) for one in drawn])
@@ -119,7 +119,7 @@ def block_bootstrap(rows: int, block: int, members: int, seed: int) -> NDArray[n
 
 
 def value_bounds(reward: NDArray[np.float32], discount: float) -> tuple[float, float]:
-    """No policy is worth less or more than the log's worst or best reward for ever (or an end at once: 0)."""
+    """Bounds of any policy's value: the log's worst and best reward for ever, and 0 for an immediate end."""
     return min(float(reward.min()), 0.0) / (1.0 - discount), max(float(reward.max()), 0.0) / (1.0 - discount)
 
 
@@ -134,7 +134,7 @@ def fitted_values(
     bounds: tuple[float, float],
     iterations: int,
 ) -> NDArray[np.float64]:
-    """Q of the first states after so many regressions, for each member, shape [K, M].
+    """Q of the first states after `iterations` regressions, for each member, shape [K, M].
 
     Args:
         factors: Cholesky factor of Σ w φ φᵀ + λ for each member, as `cholesky` gives it.
@@ -144,7 +144,7 @@ def fitted_values(
         reward: r of each row.
         goes_on: γ (1 - d) of each row.
         first: φ(s, π(s)) of the first states, shape [M, F].
-        bounds: Q is kept between them.
+        bounds: least and largest Q; values are clipped to them.
         iterations: number of regressions.
     """
     theta = np.zeros((now.shape[-1], len(factors)))
@@ -160,7 +160,7 @@ def fitted_values(
 
 
 def first_rows(episode: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Numbers of the rows that begin an episode."""
+    """Indices of the rows that begin an episode."""
     return np.flatnonzero(np.diff(episode, prepend=episode[0] - 1))
 
 
@@ -172,10 +172,10 @@ def estimate(
     Args:
         policies: deterministic policies of raw observations.
         target: logged rows of the target domain, raw.
-        report: is told the share done, before each policy.
+        report: called with the phase and the share done, before each policy.
 
     Raises:
-        DataError: no rows, or rows of another size than the policies'.
+        DataError: there are no rows, or their sizes differ from the policies'.
     """
     config, report = config or FQE(), report or (lambda what, share: None)
     if not len(target):
@@ -185,7 +185,7 @@ def estimate(
             if getattr(policy, size) != getattr(target, size):
                 raise DataError(
                     f"off-policy evaluation: {size} is {getattr(policy, size)} in the policy and "
-                    f"{getattr(target, size)} in the target data; value it on data of its own robot"
+                    f"{getattr(target, size)} in the target data; use data of the policy's robot"
                 )
     log = jax.tree.map(np.asarray, target)
     basis = make_basis(config, log.observation, log.action)
@@ -210,10 +210,10 @@ def estimate(
 def cholesky(features: NDArray[np.float64], weight: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
     """Lower Cholesky factor of Σ w φ φᵀ + λ.
 
-    Features of one kernel are nearly dependent, so the matrix is nearly singular: its inverse is never formed.
+    The features are nearly dependent, so the matrix is nearly singular and its inverse is never formed.
 
     Raises:
-        UsageError: λ is lost beside the rounding of the sum.
+        UsageError: λ is smaller than the rounding error of the sum.
     """
     matrix = (features * weight[:, None]).T @ features + ridge * np.eye(features.shape[-1])
     try:

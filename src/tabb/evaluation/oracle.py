@@ -1,11 +1,11 @@
-"""Oracle Bellman error: what the target domain's simulator says of source rows, and how well a ranking foresees it.
+"""Oracle Bellman error of source rows, from the target domain's simulator, and how well a ranking predicts it.
 
-    b_tar = r_tar + γ (1 - d_tar) V(s'_tar)      the target simulator, put into the row's s, with its action a
+    b_tar = r_tar + γ (1 - d_tar) V(s'_tar)      one step of the target simulator from the row's s with its a
     b     = r + γ (1 - d) V(s')                  the row's own backup
     oracle error = |b_tar - b|                   (TABB, Figure 3)
 
-A ranking gives each row a number that is the larger, the less the row should be trusted. It is good if rows of small
-numbers have small oracle errors.
+A ranking gives each row a number; larger means that the row should be trusted less. A good ranking gives small numbers
+to rows with small oracle errors.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from tabb.transitions import Transitions
 Value = Callable[[NDArray[np.float32]], ArrayLike]
 """V of raw observations [N, S], shape [N]."""
 VELOCITY_BOUND = {"hopper": 10.0, "walker2d": 10.0}
-"""Observations of these robots clip velocities: at the bound the true one is not known."""
+"""Observations of these robots clip velocities at this bound, so that the true velocity is not known there."""
 POSITIONS = {"hopper": 5, "walker2d": 8}
 """Entries of their observations before the velocities."""
 
 
 class Truth(NamedTuple):
-    """What the target domain's simulator makes of rows of the source."""
+    """What follows source rows in the target domain's simulator."""
 
     next_observation: NDArray[np.float32]
     reward: NDArray[np.float32]
@@ -41,7 +41,7 @@ class Truth(NamedTuple):
 
 
 def known_state(task: Task, rows: Transitions) -> NDArray[np.bool_]:
-    """Which rows' states a simulator can be put into: those with no velocity at the bound of its clip."""
+    """Which rows have a fully known state, from which a simulator can start: no velocity is clipped."""
     if task.robot not in POSITIONS:
         return np.ones(len(rows), bool)
     velocities = np.asarray(rows.observation)[:, POSITIONS[task.robot] :]
@@ -49,7 +49,7 @@ def known_state(task: Task, rows: Transitions) -> NDArray[np.bool_]:
 
 
 def usable_rows(task: Task, source: Transitions, count: int, seed: int = 0) -> NDArray[np.intp]:
-    """Numbers of `count` random rows (all, if there are fewer), not terminal and of a known state, in order."""
+    """Sorted indices of `count` random rows that are not terminal and have a known state (all such rows if fewer)."""
     rows = np.flatnonzero((np.asarray(source.terminal) == 0) & known_state(task, source))
     if not rows.size:
         raise DataError("source: no row's state is fully known (all are terminal or have a clipped velocity)")
@@ -58,9 +58,9 @@ def usable_rows(task: Task, source: Transitions, count: int, seed: int = 0) -> N
 
 def ask_target(task: Task, rows: Transitions, engine: Engine = "legacy") -> Truth:
     """One step of the target domain's simulator from the state of each row, with its action."""
-    found = one_step(task, rows.observation, rows.action, engine)
+    step = one_step(task, rows.observation, rows.action, engine)
     return Truth(
-        found.next_observation.astype(np.float32), found.reward.astype(np.float32), found.terminal.astype(np.float32)
+        step.next_observation.astype(np.float32), step.reward.astype(np.float32), step.terminal.astype(np.float32)
     )
 
 
@@ -76,7 +76,7 @@ def oracle_error(value: Value, rows: Transitions, truth: Truth, discount: float)
 
 
 def rank_correlation(ranking: ArrayLike, error: ArrayLike) -> float:
-    """Spearman's rank correlation; 0 for a ranking that tells no rows apart."""
+    """Spearman's rank correlation; 0 if all rows have the same rank or the same error."""
     ranking, error = np.asarray(ranking, float), np.asarray(error, float)
     if np.ptp(ranking) == 0 or np.ptp(error) == 0:
         return 0.0
@@ -84,12 +84,12 @@ def rank_correlation(ranking: ArrayLike, error: ArrayLike) -> float:
 
 
 def kept_error(ranking: ArrayLike, error: ArrayLike, shares: Sequence[float]) -> NDArray[np.float64]:
-    """Mean oracle error of the best-ranked share of the rows, for each share in (0, 1]; ties in the rows' order."""
+    """Mean oracle error of the most trusted share of the rows, for each share in (0, 1]; ties keep the rows' order."""
     ordered = np.asarray(error, float)[np.argsort(np.asarray(ranking, float), kind="stable")]
     means = np.cumsum(ordered) / np.arange(1, len(ordered) + 1)
     return means[[max(1, round(share * len(ordered))) - 1 for share in shares]]
 
 
 def nearest_distance(rows: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Euclidean distance from each of `rows` [N, W] to the nearest of `target` [M, W], both standardised alike."""
+    """Euclidean distance from each of `rows` [N, W] to the nearest of `target` [M, W], in the same standard units."""
     return scipy.spatial.cKDTree(target).query(rows)[0]

@@ -38,7 +38,7 @@ class Evaluation:
 
     @property
     def spread(self) -> float:
-        """Standard deviation over episodes of what `mean` averages."""
+        """Standard deviation over episodes of the scores (or returns) that `mean` averages."""
         return float(np.std(self.returns if self.scores is None else self.scores))
 
 
@@ -51,12 +51,12 @@ def evaluate(
     engine: Engine | None = None,
     env_factory: Callable[[], gymnasium.Env[Any, Any]] | None = None,
 ) -> Evaluation:
-    """Run the deterministic policy for some episodes.
+    """Run the deterministic policy for `episodes` episodes, reset with `seed`, `seed` + 1, ...
 
-    `engine` is that which the policy says it was trained for, if not given; `legacy` where it says none.
+    `engine` defaults to the one that the policy was trained for, and to `legacy` if the policy does not name one.
 
     Raises:
-        UsageError: an unknown task, or one whose observations or actions are not the policy's.
+        UsageError: the task is unknown, or its observations or actions have other sizes than the policy's.
     """
     if task is not None:
         task = get_task(task)
@@ -79,5 +79,5 @@ def evaluate(
 
 
 def final_score(means: Sequence[float]) -> float | None:
-    """Score of a run: the mean over its last three evaluations, never the best one; None without any."""
+    """Score of a run: the mean over its last three evaluations, not the best one; None without evaluations."""
     return float(np.mean(means[-3:])) if means else None

@@ -41,25 +41,25 @@ class PairedTest(NamedTuple):
 
 
 def interquartile_mean(scores: Scores) -> float:
-    """Mean of the middle half of all scores, a quarter of them left out at each end."""
+    """Mean of the middle half of all scores; the lowest and the highest quarter are left out."""
     return float(scipy.stats.trim_mean(_pooled(scores), 0.25))
 
 
 def optimality_gap(scores: Scores, goal: float = 100.0) -> float:
-    """Mean of what each score lacks to `goal`; scores above it lack nothing."""
+    """Mean distance of the scores below `goal`; a score above it counts 0."""
     return float(np.mean(np.maximum(goal - _pooled(scores), 0.0)))
 
 
 def performance_profile(scores: Scores, thresholds: ArrayLike) -> NDArray[np.float64]:
-    """Share of runs that score above each threshold, tasks counting alike."""
+    """Share of runs that score above each threshold; every task has the same weight."""
     limits = np.asarray(thresholds, float)
     return np.mean(
-        [np.mean(np.asarray(found)[:, None] > limits, axis=0) for found in _checked(scores).values()], axis=0
+        [np.mean(np.asarray(seeds)[:, None] > limits, axis=0) for seeds in _checked(scores).values()], axis=0
     )
 
 
 def probability_of_improvement(first: Scores, second: Scores) -> float:
-    """Chance that a run of `first` beats one of `second` on the same task, a tie counting half; mean over tasks."""
+    """Probability that a run of `first` beats one of `second` on the same task (a tie counts half); mean over tasks."""
     wins = []
     for task in _common(first, second):
         ours, theirs = np.asarray(first[task])[:, None], np.asarray(second[task])
@@ -68,20 +68,20 @@ def probability_of_improvement(first: Scores, second: Scores) -> float:
 
 
 def share_of_tasks_won(first: Scores, second: Scores) -> float:
-    """Share of the common tasks on which the mean score of `first` is above that of `second`, a tie counting half."""
+    """Share of common tasks on which `first` has a higher mean score than `second`; a tie counts half."""
     gaps = [np.mean(first[task]) - np.mean(second[task]) for task in _common(first, second)]
     return float(np.mean([0.5 * (1.0 + np.sign(gap)) for gap in gaps]))
 
 
 def bootstrap(statistic: Callable[..., float], *methods: Scores, seed: int = 0, samples: int = BOOTSTRAPS) -> Estimate:
-    """`statistic(*methods)` with its stratified bootstrap interval: seeds are drawn anew within every task.
+    """`statistic(*methods)` with its stratified bootstrap interval: seeds are resampled within every task.
 
-    The interval is that of percentiles. It speaks of other seeds on the same tasks, not of other tasks.
+    The interval is between percentiles. It covers other seeds on the same tasks, not other tasks.
     """
     generator = np.random.default_rng(seed)
-    tables = [{task: np.asarray(found, float) for task, found in _checked(method).items()} for method in methods]
+    tables = [{task: np.asarray(seeds, float) for task, seeds in _checked(method).items()} for method in methods]
     drawn = [
-        statistic(*({task: generator.choice(found, len(found)) for task, found in table.items()} for table in tables))
+        statistic(*({task: generator.choice(seeds, len(seeds)) for task, seeds in table.items()} for table in tables))
         for _ in range(samples)
     ]
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -89,12 +89,12 @@ def bootstrap(statistic: Callable[..., float], *methods: Scores, seed: int = 0, 
 
 
 def mean_interval(scores: Sequence[float]) -> Estimate:
-    """Mean of two or more scores with Student's interval: of few seeds a bootstrap's would be too narrow."""
-    found = np.asarray(scores, float)
-    if len(found) < 2:
-        raise UsageError(f"an interval of the mean needs two scores at least, there are {len(found)}")
-    middle, error = float(found.mean()), float(found.std(ddof=1)) / len(found) ** 0.5
-    reach = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(found) - 1)) * error
+    """Mean of two or more scores with Student's interval; a bootstrap's would be too narrow for few seeds."""
+    values = np.asarray(scores, float)
+    if len(values) < 2:
+        raise UsageError(f"an interval of the mean needs at least two scores, but there are {len(values)}")
+    middle, error = float(values.mean()), float(values.std(ddof=1)) / len(values) ** 0.5
+    reach = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
     return Estimate(middle, middle - reach, middle + reach)
 
 
@@ -102,19 +102,19 @@ def paired_t_test(first: Mapping[tuple[str, int], float], second: Mapping[tuple[
     """Student's t-test of the differences over the (task, seed) that both have."""
     both = sorted(set(first) & set(second))
     if len(both) < 2:
-        raise UsageError(f"a paired test needs two common (task, seed) at least, there are {len(both)}")
+        raise UsageError(f"a paired test needs at least two common (task, seed), but there are {len(both)}")
     ours, theirs = (np.array([scores[pair] for pair in both], float) for scores in (first, second))
-    if np.ptp(ours - theirs) == 0:  # no spread: the test says nothing, unless there is no difference either
+    if np.ptp(ours - theirs) == 0:  # without spread the test is undefined, unless there is no difference either
         same = ours[0] == theirs[0]
         return PairedTest(float(ours[0] - theirs[0]), 0.0 if same else float("inf"), 1.0 if same else 0.0, len(both))
-    found = scipy.stats.ttest_rel(ours, theirs)
-    return PairedTest(float(np.mean(ours - theirs)), float(found.statistic), float(found.pvalue), len(both))
+    test = scipy.stats.ttest_rel(ours, theirs)
+    return PairedTest(float(np.mean(ours - theirs)), float(test.statistic), float(test.pvalue), len(both))
 
 
 def not_significantly_worse(cells: Mapping[str, Sequence[float]], level: float = 0.05) -> set[str]:
-    """The method of the best mean, and those that Welch's one-sided t-test does not find worse than it.
+    """The method with the best mean, and those that Welch's one-sided t-test does not find worse.
 
-    A method with a single run is compared with nothing: only the best is marked then.
+    A method with a single run cannot be tested, so it is marked only if its mean is the best.
     """
     means = {name: float(np.mean(scores)) for name, scores in cells.items() if len(scores)}
     if not means:
@@ -128,7 +128,7 @@ def not_significantly_worse(cells: Mapping[str, Sequence[float]], level: float =
         if np.ptp(ours) == 0 and np.ptp(theirs) == 0:
             worse = bool(ours[0] < theirs[0])
         else:
-            moments = [part for found in (ours, theirs) for part in (found.mean(), found.std(ddof=1), len(found))]
+            moments = [part for runs in (ours, theirs) for part in (runs.mean(), runs.std(ddof=1), len(runs))]
             test = scipy.stats.ttest_ind_from_stats(*moments, equal_var=False, alternative="less")
             worse = bool(test.pvalue < level)
         if not worse:
@@ -138,17 +138,17 @@ def not_significantly_worse(cells: Mapping[str, Sequence[float]], level: float =
 
 def _checked(scores: Scores) -> Scores:
     if not scores:
-        raise UsageError("no scores: there is not one task")
-    for task, found in scores.items():
-        if not len(found):
+        raise UsageError("no scores: there is no task")
+    for task, seeds in scores.items():
+        if not len(seeds):
             raise UsageError(f"{task}: has no scores")
-        if not np.isfinite(found).all():
+        if not np.isfinite(seeds).all():
             raise UsageError(f"{task}: has a score that is not finite")
     return scores
 
 
 def _pooled(scores: Scores) -> NDArray[np.float64]:
-    return np.concatenate([np.asarray(found, float) for found in _checked(scores).values()])
+    return np.concatenate([np.asarray(seeds, float) for seeds in _checked(scores).values()])
 
 
 def _common(first: Scores, second: Scores) -> list[str]:

@@ -28,7 +28,7 @@ from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataError
 from tabb.evaluation.figures import save_png
 from tabb.evaluation.oracle import ask_target, kept_error, known_state, oracle_error, rank_correlation
-from tabb.evaluation.replayed_returns import can_play_on, play_on
+from tabb.evaluation.replayed_returns import can_replay, replay
 from tabb.experiments.figure_results import save_result
 from tabb.experiments.oracle import distances, learned_value, mismatch_of, prepared_columns, value_file
 from tabb.models.fitting import Report
@@ -68,7 +68,7 @@ def replayable_rows(task: Task, source: Transitions, horizon: int, count: int, s
 
     Raises `DataError` if there are fewer than one for each tenth.
     """
-    usable = (np.asarray(source.terminal) == 0) & known_state(task, source) & can_play_on(source, horizon)
+    usable = (np.asarray(source.terminal) == 0) & known_state(task, source) & can_replay(source, horizon)
     rows = np.flatnonzero(usable)
     if rows.size < GROUPS:
         raise DataError(
@@ -112,7 +112,7 @@ def compute_result(
         ask_target(task, source[rows]),
         discount,
     )
-    returns = play_on(task, source, rows, settings.horizon, discount)
+    returns = replay(task, source, rows, settings.horizon, discount)
     save_result(settings, task.name, seed, data, measured(orders, error, *returns), folder)
 
 
