@@ -138,8 +138,8 @@ def test_every_network_learns_and_numbers_stay_finite(name, run, sizes, largest_
 class Blind(Rule):
     """Weighs row 2 of the batch by nothing, in every loss."""
 
-    def weigh(self, models, batch, features, value, discount):
-        weight = jnp.ones(len(batch)).at[2].set(0.0)
+    def weigh(self, step):
+        weight = jnp.ones(len(step.batch)).at[2].set(0.0)
         return Weights(weight, weight, weight), {}
 
 
@@ -195,10 +195,13 @@ def test_source_only_is_target_only_on_exchanged_domains(name, pair):
 
 
 def test_learners_that_cannot_be(pair):
-    with pytest.raises(UsageError, match="bcq takes the rules pooled, target-only and source-only, not tabb"):
+    with pytest.raises(
+        UsageError,
+        match="not tabb: it has no place for see_state and see_action and weigh",
+    ):
         train(TABB(), *pair, settings=Settings(updates=2, backbone=BCQ()))
     latent = TABB(predictor=PredictorConfig(space="latent"))
-    with pytest.raises(UsageError, match="latent needs backbone iql, not cql"):
+    with pytest.raises(UsageError, match="latent needs a backbone with a value network, not cql"):
         train(latent, *pair, settings=Settings(updates=2, backbone=CQL()))
     SMALLS["bcq"].check_rule(TargetOnly())
 

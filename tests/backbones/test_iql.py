@@ -288,8 +288,8 @@ def test_a_rule_that_does_not_imitate_a_row_does_not_climb_there():
     state = ALGORITHM.init(Pooled(), Sizes(3, 2), UPDATES, jax.random.key(0))
 
     class Aside(Pooled):
-        def weigh(self, models, batch, features, value, discount):
-            weights, metrics = super().weigh(models, batch, features, value, discount)
+        def weigh(self, step):
+            weights, metrics = super().weigh(step)
             return weights._replace(policy=jnp.where(jnp.arange(8) < 4, 0.0, 1.0)), metrics
 
     rows = rows_of(0)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from steps import step_of
 from tabb.batch import Batch, Domains, make_domains
 from tabb.errors import UsageError
 from tabb.experiments.oracle import distances
@@ -41,7 +42,7 @@ BATCH = Batch(
 def weigh(rule):
     features = Features(BATCH.observation, BATCH.next_observation, BATCH.observation)
     nothing = Predictor(None, MLP((), ()), (), jnp.ones(1), Normaliser(jnp.zeros(()), jnp.ones(())), "direct")
-    return rule.weigh(nothing, BATCH, features, lambda x: x[..., 0], 0.5)
+    return rule.weigh(step_of(BATCH, nothing, discount=0.5, features=features))
 
 
 def test_weights_by_similarity_by_hand():

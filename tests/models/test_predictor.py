@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from steps import step_of
 from tabb.batch import make_domains
 from tabb.models.predictor import Predictor, fit_predictor, init_predictor, outcome_loss, prediction_loss
 from tabb.networks import MLP, Normaliser
@@ -178,11 +179,13 @@ def mismatch(config, models, domains, uncertainty=0.0):
         {},
         len(source),
     )
-    features = rule.represent(models, batch)
+    features = rule.represent(step_of(batch, models))
     observations = np.concatenate([source.observation, source.next_observation])
     latent = np.concatenate([features.now, features.following])
     slope = jnp.asarray(np.linalg.lstsq(np.c_[latent, np.ones(len(latent))], 5 * observations[:, 1])[0], jnp.float32)
-    weights, metrics = rule.weigh(models, batch, features, lambda x: x @ slope[:-1] + slope[-1], 0.99)
+    weights, metrics = rule.weigh(
+        step_of(batch, models, value=lambda x: x @ slope[:-1] + slope[-1], discount=0.99, features=features)
+    )
     return -np.log(np.maximum(np.asarray(weights.critic), 1e-30)) * float(metrics["tbm"])
 
 

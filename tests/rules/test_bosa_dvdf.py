@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from steps import step_of
 from tabb.backbones import TD3BC
 from tabb.batch import make_domains
 from tabb.models.cvae import CVAE, fit_cvae, importance_log_likelihood, log_likelihood
 from tabb.networks import MLP, Normaliser
-from tabb.rules import BOSA, DVDF, CVAEConfig, Pooled, SparseQConfig
+from tabb.rules import BOSA, DVDF, CVAEConfig, SparseQConfig
 from tabb.rules.bosa import Support
 from tabb.rules.dvdf import fit_values, relative, sparse_value_loss
 from tabb.training.loop import Program
@@ -91,20 +92,18 @@ def with_likelihoods(batch):
 
 def test_bosa_leaves_unlikely_rows_of_both_domains_out(batch):
     rule, batch = BOSA(least_likelihood=0.01), with_likelihoods(batch)
-    weights, metrics = rule.weigh(None, batch, rule.represent(None, batch), lambda x: x[..., 0], 0.9)
+    weights, metrics = rule.weigh(step_of(batch))
     np.testing.assert_array_equal(weights.critic, [0, 1, 1, 1, 0, 1])
     np.testing.assert_array_equal(weights.policy, np.ones(6))
     assert float(metrics["source_kept"]) == pytest.approx(2 / 3)
-    everything, _ = dataclasses.replace(rule, least_likelihood=0.0).weigh(
-        None, batch, rule.represent(None, batch), lambda x: x[..., 0], 0.9
-    )
+    everything, _ = dataclasses.replace(rule, least_likelihood=0.0).weigh(step_of(batch))
     np.testing.assert_array_equal(everything.critic, np.ones(6))
 
 
 def test_bosa_pushes_source_values_alone(batch):
-    slope = jax.grad(lambda values: BOSA(conservatism=0.1).critic_term(None, batch, values))(jnp.ones((2, 6)))
+    slope = jax.grad(lambda values: BOSA(conservatism=0.1).critic_term(step_of(batch), values))(jnp.ones((2, 6)))
     np.testing.assert_allclose(slope, np.tile([0.2 / 3] * 3 + [0] * 3, (2, 1)), rtol=1e-6)
-    assert float(BOSA(conservatism=0.0).critic_term(None, batch, jnp.ones((2, 6)))) == 0
+    assert float(BOSA(conservatism=0.0).critic_term(step_of(batch), jnp.ones((2, 6)))) == 0
 
 
 def test_bosa_bootstraps_on_every_row_that_is_not_terminal(batch, sizes):
@@ -129,7 +128,7 @@ def test_bosa_bootstraps_on_every_row_that_is_not_terminal(batch, sizes):
 def test_bosa_policy_term_by_hand(batch):
     models = support()
     action = jnp.zeros((6, 2)).at[0, 0].set(0.5)
-    term = BOSA(policy_scale=2.0, variance=0.1).actor_term(models, batch, action)
+    term = BOSA(policy_scale=2.0, variance=0.1).actor_term(step_of(batch, models), action)
     at_zero = 2 * math.log(gaussian(0.0, 0.0, 0.1))
     assert float(term) == pytest.approx(-2.0 * (at_zero - 0.25 / 0.2 / 6), rel=1e-5)
 
@@ -169,10 +168,10 @@ def test_score_by_hand_and_rows_kept(batch):
     batch = dataclasses.replace(batch, columns=columns)
     # 0.75 c + 0.25 Ã: 0.675, 0.325, 0.5; by the cosine alone 0.9, 0.1, 0.5; by the advantage alone 0, 1, 0.5
     for likeness, kept in ((0.75, [0.9, 0.5]), (1.0, [0.9, 0.5]), (0.0, [0.1, 0.5])):
-        found = DVDF(keep=0.67, likeness=likeness).select(None, batch)
+        found = DVDF(keep=0.67, likeness=likeness).select(step_of(batch))
         np.testing.assert_allclose(found.columns["score"], kept)
-    kept = DVDF(keep=0.67).select(None, batch)
-    weights, _ = DVDF().weigh(None, kept, Pooled().represent(None, kept), lambda x: x[..., 0], 0.9)
+    kept = DVDF(keep=0.67).select(step_of(batch))
+    weights, _ = DVDF().weigh(step_of(kept))
     np.testing.assert_allclose(weights.critic, [math.exp(0.9), math.exp(0.5), 1, 1, 1], rtol=1e-6)
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from steps import step_of
 from tabb.batch import make_domains
 from tabb.rules import (
     DARA,
@@ -24,7 +25,7 @@ def test_reward_correction_by_hand():
 
 def test_dara_edits_source_rewards_alone(batch):
     batch = dataclasses.replace(batch, columns={"bonus": jnp.array([1.0, -2.0, 0.0])})
-    edited = DARA(bonus_scale=0.5).reward(None, (), batch)
+    edited = DARA(bonus_scale=0.5).reward(step_of(batch))
     np.testing.assert_allclose(edited - batch.reward, [0.5, -1.0, 0, 0, 0, 0], atol=1e-6)
 
 

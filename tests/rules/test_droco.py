@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from steps import step_of
 from tabb.batch import make_domains
 from tabb.models.ensemble import LOG_VARIANCE, fit_ensemble, gaussian, negative_log_likelihood
 from tabb.rules import DROCO, EnsembleConfig
@@ -36,9 +37,9 @@ def test_droco_lowers_source_backups_alone(batch):
     following = batch.next_observation.at[:, 0].set(4.0)
     batch = dataclasses.replace(batch, next_observation=following, columns={"next": states})
     own = jnp.full(6, 5.0)
-    found = DROCO(penalty_scale=1.0).next_value(None, batch, own, lambda x: x[..., 0])
+    found = DROCO(penalty_scale=1.0).next_value(step_of(batch), own)
     np.testing.assert_allclose(found, [5.0 - 4.0, 5.0 - 0.0, 5.0, 5.0, 5.0, 5.0])
-    loss = DROCO(huber_threshold=1.0).critic_loss(None, batch, jnp.full((2, 6), 3.0))
+    loss = DROCO(huber_threshold=1.0).critic_loss(step_of(batch), jnp.full((2, 6), 3.0))
     np.testing.assert_allclose(loss, [[5.0] * 3 + [9.0] * 3] * 2)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from steps import step_of
 from tabb.batch import make_domains
 from tabb.rules import (
     IGDF,
@@ -34,10 +35,10 @@ def test_contrastive_score_and_loss_by_hand():
 def test_igdf_keeps_the_best_rows_and_weighs_the_critic_alone(batch):
     rule = IGDF(keep=0.7, weight_scale=2.0)
     batch = dataclasses.replace(batch, columns={"score": jnp.array([0.1, -0.5, 0.3])})
-    kept = rule.select(None, batch)
+    kept = rule.select(step_of(batch))
     assert (kept.source_rows, len(kept)) == (2, 5)
     np.testing.assert_allclose(kept.columns["score"], [0.1, 0.3])
-    weights, metrics = rule.weigh(None, kept, rule.represent(None, kept), lambda x: x[..., 0], 0.9)
+    weights, metrics = rule.weigh(step_of(kept))
     np.testing.assert_allclose(weights.critic, [math.exp(0.2), math.exp(0.6), 1, 1, 1], rtol=1e-6)
     np.testing.assert_array_equal(weights.value, np.ones(5))
     np.testing.assert_array_equal(weights.policy, np.ones(5))

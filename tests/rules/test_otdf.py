@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
+from steps import step_of
 from tabb.batch import make_domains
 from tabb.models.cvae import CVAE, divergence, fit_cvae, log_likelihood
 from tabb.models.transport import cosine_cost, deviations, transport_plan
@@ -79,11 +80,11 @@ def test_relative_score_and_weights_by_hand(batch):
     np.testing.assert_array_equal(relative_score(jnp.array([-2.0, -2.0])), [0.0, 0.0])
     batch = dataclasses.replace(batch, columns={"score": jnp.array([-4.0, -2.0, -3.0])})
     rule = OTDF(keep=0.7)
-    kept = rule.select(None, batch)
+    kept = rule.select(step_of(batch))
     assert kept.source_rows == 2
     np.testing.assert_allclose(kept.columns["score"], [0.0, -0.5])
     np.testing.assert_array_equal(kept.reward, np.asarray(batch.reward)[[1, 2, 3, 4, 5]])
-    weights, _ = rule.weigh(None, kept, rule.represent(None, kept), lambda x: x[..., 0], 0.9)
+    weights, _ = rule.weigh(step_of(kept))
     np.testing.assert_allclose(weights.critic, [1.0, math.exp(-0.5), 1, 1, 1], rtol=1e-6)
     np.testing.assert_array_equal(weights.value, np.ones(5))
 
@@ -109,9 +110,10 @@ def test_log_likelihood_and_policy_term_by_hand(batch):
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
     two = jax.tree.map(lambda leaf: leaf[:2], dataclasses.replace(batch, observation=jnp.zeros((6, 3)), source_rows=1))
-    term = OTDF(behaviour_scale=2.0).actor_term(Transported(jnp.zeros(1), cvae, noise), two, action)
+    step = step_of(two, Transported(jnp.zeros(1), cvae, noise))
+    term = OTDF(behaviour_scale=2.0).actor_term(step, action)
     assert float(term) == pytest.approx(-2.0 * np.mean(wanted), rel=1e-5)
-    assert float(OTDF(behaviour_scale=0.0).actor_term(Transported(jnp.zeros(1), cvae, noise), two, action)) == 0
+    assert float(OTDF(behaviour_scale=0.0).actor_term(step, action)) == 0
 
 
 def test_autoencoder_knows_which_actions_its_data_take(make_pair):

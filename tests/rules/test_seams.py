@@ -24,19 +24,20 @@ class Edited(Rule):
 
     name: ClassVar[str] = "edited"
 
-    def weigh(self, models, batch, features, value, discount):
+    def weigh(self, step):
+        models = step.models
         weights = Weights(models["critic"], models["value"], models["policy"])
-        seen = {"value_before": jnp.sum(value(features.following)), "discount": jnp.asarray(discount)}
-        return weights, seen
+        value_before = jnp.sum(step.value(step.features.following))
+        return weights, {"value_before": value_before, "discount": jnp.asarray(step.discount)}
 
-    def reward(self, models, learned, batch):
-        return batch.reward + models["reward_bonus"]
+    def reward(self, step):
+        return step.batch.reward + step.models["reward_bonus"]
 
-    def backup(self, models, batch, backup):
-        return backup + models["backup_bonus"]
+    def backup(self, step, backup):
+        return backup + step.models["backup_bonus"]
 
-    def actor_term(self, models, batch, action):
-        return models["actor_scale"] * jnp.sum(action[:, 0])
+    def actor_term(self, step, action):
+        return step.models["actor_scale"] * jnp.sum(action[:, 0])
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +172,8 @@ class Blind(Rule):
     def widths(self, sizes):
         return 1, sizes.action
 
-    def represent(self, models, batch):
+    def represent(self, step):
+        models, batch = step.models, step.batch
         return Features(batch.observation[:, :1] * models, batch.next_observation[:, 1:2] * models, batch.action)
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from steps import step_of
 from tabb.rules import (
     SRPO,
 )
@@ -24,11 +25,10 @@ def test_valuable_states_and_bonus_by_hand():
 def test_srpo_edits_rewards_of_both_domains_with_what_it_just_learned(batch, sizes):
     rule = SRPO(bonus_scale=0.5, hidden=(8,), learning_rate=0.1)
     learned = rule.init_learned(sizes, jax.random.key(0))
-    features = rule.represent((), batch)
     for _ in range(200):
-        learned, metrics = rule.observe((), learned, batch, features, lambda x: x[..., 0])
+        learned, metrics = rule.observe(step_of(batch, learned=learned))
     best = np.argsort(np.asarray(batch.observation[:, 0]))[3:]
-    bonus = np.asarray(rule.reward((), learned, batch) - batch.reward)
+    bonus = np.asarray(rule.reward(step_of(batch, learned=learned)) - batch.reward)
     assert float(metrics["discriminator_loss"]) < 0.1
     np.testing.assert_array_equal(np.flatnonzero(bonus > 0), np.sort(best))
     assert np.abs(bonus).max() <= 0.5 * math.log(10) + 1e-6

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from steps import step_of
 from tabb.batch import Batch, make_domains
 from tabb.errors import UsageError
 from tabb.models.predictor import Predictor, fit_predictor, init_predictor
@@ -69,7 +70,7 @@ def weigh(rule, batch=BATCH):
     nothing = Predictor(
         None, MLP((), ()), (), jnp.ones(2), Normaliser(jnp.zeros(()), jnp.ones(())), "direct"
     )  # weights need the columns alone
-    return rule.weigh(nothing, batch, features, lambda x: x[..., 0], 0.5)
+    return rule.weigh(step_of(batch, nothing, discount=0.5, features=features))
 
 
 def test_weights_by_hand_without_uncertainty():
@@ -155,8 +156,8 @@ def test_temperature_must_be_positive(temperature):
 class Unweighted(TABB):
     """TABB's critic inputs, no weights."""
 
-    def weigh(self, models, batch, features, value, discount):
-        ones = jax.lax.optimization_barrier(jnp.ones(len(batch), jnp.float32))
+    def weigh(self, step):
+        ones = jax.lax.optimization_barrier(jnp.ones(len(step.batch), jnp.float32))
         return Weights(ones, ones, ones), {}
 
 
@@ -193,7 +194,7 @@ def test_columns_and_updates_are_finite(run, fitted, predictor_config, domains, 
 def test_features_in_each_space(fitted, predictor_config, sizes, batch, space):
     config = predictor_config(space)
     rule, models = TABB(predictor=config), fitted(config)
-    features = rule.represent(models, batch)
+    features = rule.represent(step_of(batch, models))
     assert (features.now.shape[1], features.critic.shape[1]) == rule.widths(sizes)
     assert features.following.shape == features.now.shape
     if space == "raw":
@@ -204,7 +205,7 @@ def test_features_in_each_space(fitted, predictor_config, sizes, batch, space):
         np.testing.assert_array_equal(features.critic[:, :5], jnp.c_[batch.observation, batch.action])
         np.testing.assert_allclose(features.following, models.encode(batch.next_observation))
         # Q sees z_sa, and z_sa depends on the action
-        other = rule.represent(models, dataclasses.replace(batch, action=-batch.action))
+        other = rule.represent(step_of(dataclasses.replace(batch, action=-batch.action), models))
         assert np.array_equal(other.now, features.now)
         assert (np.abs(other.critic[:, 5:] - features.critic[:, 5:]).max(axis=1) > 0).all()
 

@@ -1,8 +1,13 @@
-"""What every backbone offers: a frozen dataclass of constants with `init`, `update` and `policy`."""
+"""What every backbone offers: a frozen dataclass of constants with `init`, `update` and `policy`.
+
+`Backbone.open_update` is how every update begins; after it each backbone calls the remaining seams of the rule in the
+order of `tabb.rules.rule`.
+"""
 
 from __future__ import annotations
 
 import abc
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -12,10 +17,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tabb.batch import Batch, Sizes
+from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
 from tabb.networks import MLP, Normaliser, Twin
 from tabb.policy import Policy
-from tabb.rules.rule import Metrics, Models, Rule, Value, Weights
+from tabb.rules.rule import Metrics, Models, Rule, Value, Weights, filled_seams
+from tabb.rules.step import Acting, Step
+
+RULE_KEY = 7
+"""folded into an update's key for the rule, so that what a rule draws disturbs no draw of the backbone"""
 
 State = Any  # the backbone's own NamedTuple, with a field `learned` for what the rule learns
 
@@ -28,11 +38,21 @@ class Backbone(abc.ABC):
     """Constants of public code that differ from the original's, or that serve one purpose: `--preset NAME`."""
     suite_constants: ClassVar[dict[str, dict[str, Any]]] = {}
     """Constants of ODRL's for a suite: its tasks take them unless told otherwise."""
+    has_value_network: ClassVar[bool]
+    """Whether V is a network of its own. Without one, V(s) is Q at the policy's action: backups rest on the policy."""
+    takes_seams: ClassVar[bool] = True
+    """Whether a rule can act inside an update. If not, only rules that say which rows are drawn fit."""
     batch_size: int
+    discount: float
 
     def check_rule(self, rule: Rule) -> None:
         """Raise `UsageError` if `rule` cannot act on this backbone."""
-        rule.check_backbone(self.name)
+        if not self.takes_seams and (filled := filled_seams(rule)):
+            raise UsageError(
+                f"backbone {self.name} takes only rules that say which rows are drawn (pooled, target-only), not "
+                f"{rule.name}: it has no place for {' and '.join(filled)}; choose another backbone"
+            )
+        rule.check_backbone(self)
 
     @abc.abstractmethod
     def init(self, rule: Rule, sizes: Sizes, updates: int, key: PRNGKeyArray) -> State:
@@ -54,6 +74,34 @@ class Backbone(abc.ABC):
     @abc.abstractmethod
     def value_at(self, rule: Rule, models: Models, state: State) -> Value:
         """V of what `rule.see_state` makes of observations, with the networks of this state."""
+
+    @abc.abstractmethod
+    def acts(self, state: State) -> Acting:
+        """The policy of this state as a function of normalised observations: the action that `policy` deploys."""
+
+    def open_update(
+        self, rule: Rule, models: Models, state: State, batch: Batch, key: PRNGKeyArray, number: Int[Array, ""]
+    ) -> tuple[Step, Weights, Metrics]:
+        """How every update begins: select rows, represent them, train the rule's own networks, weigh the rows.
+
+        The step that comes back has the selected rows, their features and what the rule has learned by now.
+        """
+        step = Step(
+            models=models,
+            learned=state.learned,
+            batch=batch,
+            value=self.value_at(rule, models, state),
+            policy=self.acts(state),
+            discount=self.discount,
+            key=jax.random.fold_in(key, RULE_KEY),
+            number=number,
+        )
+        step = dataclasses.replace(step, batch=rule.select(step))
+        step = dataclasses.replace(step, represented=rule.represent(step))
+        learned, seen = rule.observe(step)
+        step = dataclasses.replace(step, learned=learned)
+        weights, metrics = rule.weigh(step)
+        return step, weights, metrics | seen
 
     def policy(self, state: State, normaliser: Normaliser, about: dict[str, Any]) -> Policy:
         """The policy to deploy, with the normaliser inside."""
@@ -106,9 +154,16 @@ def cloned_improvement(
     return -scale * value + cloning * distance
 
 
+def edited_backup(rule: Rule, step: Step, next_value: Float[Array, " b"]) -> Float[Array, " b"]:
+    """r + γ (1 - d) V(s') with the rule's edits of V(s'), of the rewards and of the sum."""
+    next_value = rule.next_value(step, next_value)
+    backup = bellman_backup(rule.reward(step), step.batch.terminal, next_value, step.discount)
+    return rule.backup(step, backup)
+
+
 def critic_error(
-    rule: Rule, models: Models, batch: Batch, weights: Weights, values: Float[Array, "2 b"], backup: Float[Array, " b"]
+    rule: Rule, step: Step, weights: Weights, values: Float[Array, "2 b"], backup: Float[Array, " b"]
 ) -> Float[Array, ""]:
     """Σ_i mean_rows w · loss(Q_i - backup), and the rule's extra term: the loss that all backbones share."""
-    loss = rule.critic_loss(models, batch, values - backup)
-    return jnp.sum(jnp.mean(weights.critic * loss, axis=-1)) + rule.critic_term(models, batch, values)
+    loss = rule.critic_loss(step, values - backup)
+    return jnp.sum(jnp.mean(weights.critic * loss, axis=-1)) + rule.critic_term(step, values)

@@ -6,8 +6,8 @@
     act          the best of 100 candidates by Q_1
 
 The autoencoder of actions, the critics and the perturbation ξ learn side by side. There is no value of a state apart
-from the candidates, and rows are not weighed: of the rules only the baselines (pooled, target-only, source-only) act
-on this backbone.
+from the candidates, and rows are not weighed: only rules that say which rows are drawn, such as the baselines, act on
+this backbone.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common, critic_error
+from tabb.backbones.backbone import Backbone, check_common, critic_error, edited_backup
 from tabb.batch import Batch, Sizes
-from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
 from tabb.models.cvae import CVAE, CVAEConfig, cvae_loss, init_cvae
 from tabb.networks import MLP, Normaliser, Twin, mlp, moving_average, twin
 from tabb.policy.candidates import CandidatePolicy
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
+from tabb.rules.step import Acting
 
 LARGEST_LATENT = 0.5
 ACTING_CANDIDATES = 100
@@ -66,6 +66,8 @@ class BCQ(Backbone):
     """Batch-constrained Q-learning."""
 
     name: ClassVar[str] = "bcq"
+    has_value_network: ClassVar[bool] = False
+    takes_seams: ClassVar[bool] = False
 
     reach: float = 0.05
     """φ, how far an action may be moved from what the data would do [original: 0.05]"""
@@ -99,11 +101,6 @@ class BCQ(Backbone):
             raise UsageError(f"backbone pessimism={self.pessimism}: must lie in [0, 1]")
         if self.candidates < 1:
             raise UsageError(f"backbone candidates={self.candidates}: must be at least 1")
-
-    def check_rule(self, rule: Rule) -> None:
-        super().check_rule(rule)
-        if rule.name not in ("pooled", "target-only", "source-only"):
-            raise UsageError(f"backbone bcq takes the rules pooled, target-only and source-only, not {rule.name}")
 
     def init(self, rule: Rule, sizes: Sizes, updates: int, key: PRNGKeyArray) -> State:
         del updates
@@ -141,6 +138,20 @@ class BCQ(Backbone):
 
         return value
 
+    def acts(self, state: State) -> Acting:
+        """The best candidate by the first critic, as `CandidatePolicy` acts."""
+
+        def act(observation: Array) -> Array:
+            shape = (*observation.shape[:-1], len(state.latents))
+            states = jnp.broadcast_to(observation[..., None, :], (*shape, observation.shape[-1]))
+            decoded = state.cvae.decode(states, jnp.broadcast_to(state.latents, (*shape, state.latents.shape[-1])))
+            actions = perturbed(state.perturbation, states, decoded, self.reach)
+            values = state.critic.first(jnp.concatenate([states, actions], axis=-1))[..., 0]
+            best = jnp.argmax(values, axis=-1)[..., None, None]
+            return jnp.take_along_axis(actions, best, axis=-2)[..., 0, :]
+
+        return act
+
     def update(
         self,
         rule: Rule,
@@ -151,12 +162,12 @@ class BCQ(Backbone):
         key: PRNGKeyArray,
         number: Int[Array, ""],
     ) -> tuple[State, Metrics]:
-        del updates, number
+        del updates
         adam = optax.adam(self.learning_rate)
         noise_key, next_key, now_key = jax.random.split(key, 3)
-        features = rule.represent(models, batch)
-        # The rules it takes weigh all rows alike; the call keeps this backbone's losses those of the others.
-        weights, metrics = rule.weigh(models, batch, features, self.value_at(rule, models, state), self.discount)
+        # The rules it takes weigh all rows alike; the weights keep this backbone's losses those of the others.
+        step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
+        batch, features = step.batch, step.features
         latent_shape = (len(batch), 2 * batch.action.shape[-1])
 
         # --- what the data would do ---
@@ -164,8 +175,8 @@ class BCQ(Backbone):
         loss, gradient = jax.value_and_grad(cvae_loss)(
             state.cvae, batch.observation, batch.action, noise, self.divergence
         )
-        step, cvae_optimiser = adam.update(gradient, state.cvae_optimiser)
-        cvae = optax.apply_updates(state.cvae, step)
+        change, cvae_optimiser = adam.update(gradient, state.cvae_optimiser)
+        cvae = optax.apply_updates(state.cvae, change)
 
         # --- Q: regression on the best candidate's backup ---
         states = jnp.broadcast_to(
@@ -174,15 +185,15 @@ class BCQ(Backbone):
         latent = clipped_latents(next_key, (len(batch), self.candidates, latent_shape[-1]))
         actions = perturbed(state.slow_perturbation, states, cvae.decode(states, latent), self.reach)
         next_value = soft_clipped_value(state.slow_critic(rule.see_action(models, states, actions)), self.pessimism)
-        backup = bellman_backup(rule.reward(models, (), batch), batch.terminal, next_value, self.discount)
+        backup = edited_backup(rule, step, next_value)
 
         def critic_loss(critic: Twin) -> tuple[Array, Array]:
             values = critic(features.critic)
-            return critic_error(rule, models, batch, weights, values, backup), jnp.mean(jnp.min(values, axis=0))
+            return critic_error(rule, step, weights, values, backup), jnp.mean(jnp.min(values, axis=0))
 
         (q_loss, mean_value), gradient = jax.value_and_grad(critic_loss, has_aux=True)(state.critic)
-        step, critic_optimiser = adam.update(gradient, state.critic_optimiser)
-        critic = optax.apply_updates(state.critic, step)
+        change, critic_optimiser = adam.update(gradient, state.critic_optimiser)
+        critic = optax.apply_updates(state.critic, change)
 
         # --- perturbation: uphill on the first critic ---
         decoded = cvae.decode(batch.observation, clipped_latents(now_key, latent_shape))
@@ -192,8 +203,8 @@ class BCQ(Backbone):
             return -jnp.mean(weights.policy * critic.first(rule.see_action(models, batch.observation, action))[..., 0])
 
         p_loss, gradient = jax.value_and_grad(perturbation_loss)(state.perturbation)
-        step, perturbation_optimiser = adam.update(gradient, state.perturbation_optimiser)
-        perturbation = optax.apply_updates(state.perturbation, step)
+        change, perturbation_optimiser = adam.update(gradient, state.perturbation_optimiser)
+        perturbation = optax.apply_updates(state.perturbation, change)
         state = State(
             cvae,
             critic,
@@ -204,10 +215,10 @@ class BCQ(Backbone):
             critic_optimiser,
             perturbation_optimiser,
             state.latents,
-            state.learned,
+            step.learned,
         )
-        told = {"critic_loss": q_loss, "policy_loss": p_loss, "cvae_loss": loss, "mean_value": mean_value}
-        return state, metrics | told | {"mean_backup": jnp.mean(backup)}
+        losses = {"critic_loss": q_loss, "policy_loss": p_loss, "cvae_loss": loss, "mean_value": mean_value}
+        return state, metrics | losses | {"mean_backup": jnp.mean(backup)}
 
     def policy(self, state: State, normaliser: Normaliser, about: dict[str, Any]) -> CandidatePolicy:
         return CandidatePolicy.from_candidates(

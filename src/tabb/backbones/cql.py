@@ -21,13 +21,20 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common, critic_activation, policy_value, weighted_mean
+from tabb.backbones.backbone import (
+    Backbone,
+    check_common,
+    critic_activation,
+    edited_backup,
+    policy_value,
+    weighted_mean,
+)
 from tabb.batch import Batch, Sizes
-from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
 from tabb.networks import MLP, Normaliser, Twin, mlp, moving_average, twin
 from tabb.policy import Policy
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
+from tabb.rules.step import Acting
 
 LEAST_LOG_DEVIATION, LARGEST_LOG_DEVIATION = -20.0, 2.0
 
@@ -73,6 +80,7 @@ class CQL(Backbone):
     """Conservative Q-learning."""
 
     name: ClassVar[str] = "cql"
+    has_value_network: ClassVar[bool] = False
 
     conservatism: float = 10.0
     """α_cql, the weight of the gap [CORL and ODRL's hybrid: 10; original: 5 or 10]"""
@@ -123,6 +131,9 @@ class CQL(Backbone):
     def value_at(self, rule: Rule, models: Models, state: State) -> Value:
         return policy_value(rule, models, mean_policy(state.policy), state.slow_critic)
 
+    def acts(self, state: State) -> Acting:
+        return lambda observation: jnp.tanh(mean_policy(state.policy)(observation))
+
     def update(
         self,
         rule: Rule,
@@ -133,13 +144,10 @@ class CQL(Backbone):
         key: PRNGKeyArray,
         number: Int[Array, ""],
     ) -> tuple[State, Metrics]:
-        del updates, number
+        del updates
         adam, policy_adam = optax.adam(self.learning_rate), optax.adam(self.policy_learning_rate)
-        batch = rule.select(models, batch)
-        features = rule.represent(models, batch)
-        value_at = self.value_at(rule, models, state)
-        learned, seen = rule.observe(models, state.learned, batch, features, value_at)
-        weights, metrics = rule.weigh(models, batch, features, value_at, self.discount)
+        step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
+        batch, features = step.batch, step.features
         sample_key, next_key, policy_key = jax.random.split(key, 3)
 
         # --- Q: regression on the backup, and the conservative gap ---
@@ -147,9 +155,7 @@ class CQL(Backbone):
             state.policy, batch.next_observation, jax.random.normal(next_key, batch.action.shape)
         )
         next_value = jnp.min(state.slow_critic(rule.see_action(models, batch.next_observation, action)), axis=0)
-        next_value = rule.next_value(models, batch, next_value, value_at)
-        backup = bellman_backup(rule.reward(models, learned, batch), batch.terminal, next_value, self.discount)
-        backup = rule.backup(models, batch, backup)
+        backup = edited_backup(rule, step, next_value)
         actions, log_density = self._candidates(state.policy, batch, sample_key)
         states = jnp.broadcast_to(batch.observation[:, None], (*actions.shape[:2], batch.observation.shape[-1]))
         candidates = rule.see_action(models, states, actions)
@@ -159,13 +165,13 @@ class CQL(Backbone):
             values = critic(jnp.concatenate([features.critic[:, None], candidates], axis=1))
             data = values[..., 0]
             gap = conservative_gap(values[..., 1:], log_density, data)
-            loss = rule.critic_loss(models, batch, data - backup) + self.conservatism * gap
-            loss = jnp.sum(jnp.mean(weights.critic * loss, axis=-1)) + rule.critic_term(models, batch, data)
+            loss = rule.critic_loss(step, data - backup) + self.conservatism * gap
+            loss = jnp.sum(jnp.mean(weights.critic * loss, axis=-1)) + rule.critic_term(step, data)
             return loss, (jnp.mean(gap), jnp.mean(jnp.min(data, axis=0)))
 
         (q_loss, (gap, mean_value)), gradient = jax.value_and_grad(critic_loss, has_aux=True)(state.critic)
-        step, critic_optimiser = adam.update(gradient, state.critic_optimiser)
-        critic = optax.apply_updates(state.critic, step)
+        change, critic_optimiser = adam.update(gradient, state.critic_optimiser)
+        critic = optax.apply_updates(state.critic, change)
 
         # --- policy: higher values, as much entropy as asked for ---
         noise = jax.random.normal(policy_key, batch.action.shape)
@@ -175,27 +181,27 @@ class CQL(Backbone):
             action, log_density = squashed_sample(policy, batch.observation, noise)
             value = jnp.min(state.critic(rule.see_action(models, batch.observation, action)), axis=0)
             loss = jnp.mean(weights.policy * (entropy_weight * log_density - value))
-            return loss + rule.actor_term(models, batch, action), weighted_mean(log_density, weights.policy)
+            return loss + rule.actor_term(step, action), weighted_mean(log_density, weights.policy)
 
         (p_loss, log_density_now), gradient = jax.value_and_grad(policy_loss, has_aux=True)(state.policy)
-        step, policy_optimiser = policy_adam.update(gradient, state.policy_optimiser)
-        policy = optax.apply_updates(state.policy, step)
+        change, policy_optimiser = policy_adam.update(gradient, state.policy_optimiser)
+        policy = optax.apply_updates(state.policy, change)
 
         # d/d(ln α) of -ln α (ln π + wanted entropy), with wanted entropy -A
         wanted = batch.action.shape[-1] - log_density_now
-        step, entropy_optimiser = policy_adam.update(wanted, state.entropy_optimiser)
+        change, entropy_optimiser = policy_adam.update(wanted, state.entropy_optimiser)
         state = State(
             critic,
             moving_average(state.slow_critic, critic, self.slow_rate),
             policy,
-            state.log_entropy_weight + step,
+            state.log_entropy_weight + change,
             critic_optimiser,
             policy_optimiser,
             entropy_optimiser,
-            learned,
+            step.learned,
         )
-        told = {"critic_loss": q_loss, "policy_loss": p_loss, "conservative_gap": gap, "mean_value": mean_value}
-        return state, metrics | seen | told | {"entropy_weight": entropy_weight, "mean_backup": jnp.mean(backup)}
+        losses = {"critic_loss": q_loss, "policy_loss": p_loss, "conservative_gap": gap, "mean_value": mean_value}
+        return state, metrics | losses | {"entropy_weight": entropy_weight, "mean_backup": jnp.mean(backup)}
 
     def _candidates(self, policy: MLP, batch: Batch, key: PRNGKeyArray) -> tuple[Array, Array]:
         """3 n actions per row, [b, 3 n, a], and the logarithm of the density each was drawn with."""

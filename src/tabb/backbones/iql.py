@@ -19,12 +19,19 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common, cloned_improvement, critic_activation, critic_error
+from tabb.backbones.backbone import (
+    Backbone,
+    check_common,
+    cloned_improvement,
+    critic_activation,
+    critic_error,
+    edited_backup,
+)
 from tabb.batch import Batch, Sizes
-from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
 from tabb.networks import MLP, Twin, mlp, moving_average, twin
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
+from tabb.rules.step import Acting
 
 
 class State(NamedTuple):
@@ -52,11 +59,17 @@ def advantage_weight(advantage: Float[Array, " b"], temperature: float, largest:
     return jnp.exp(jnp.minimum(temperature * advantage, jnp.log(largest)))
 
 
+def valued_by(network: MLP) -> Value:
+    """V with this network."""
+    return lambda seen: network(seen)[..., 0]
+
+
 @dataclasses.dataclass(frozen=True)
 class IQL(Backbone):
     """Implicit Q-learning."""
 
     name: ClassVar[str] = "iql"
+    has_value_network: ClassVar[bool] = True
     suite_constants: ClassVar[dict[str, dict[str, Any]]] = {
         "adroit": {"temperature": 0.5},
         "antmaze": {"expectile": 0.9, "temperature": 10.0},
@@ -127,7 +140,10 @@ class IQL(Backbone):
 
     def value_at(self, rule: Rule, models: Models, state: State) -> Value:
         del rule, models
-        return lambda x: state.value(x)[..., 0]
+        return valued_by(state.value)
+
+    def acts(self, state: State) -> Acting:
+        return lambda observation: jnp.tanh(state.policy(observation))
 
     def update(
         self,
@@ -140,14 +156,9 @@ class IQL(Backbone):
         number: Int[Array, ""],
     ) -> tuple[State, Metrics]:
         """One update of V, Q, slow Q and the policy on one batch; pure."""
-        del key, number  # IQL draws nothing, and every update is like the others
         adam, policy_adam = self.optimisers(updates)
-        batch = rule.select(models, batch)
-        features = rule.represent(models, batch)
-
-        value_at = self.value_at(rule, models, state)
-        learned, seen = rule.observe(models, state.learned, batch, features, value_at)
-        weights, metrics = rule.weigh(models, batch, features, value_at, self.discount)
+        step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
+        batch, features = step.batch, step.features
 
         # --- V: expectile regression on the slow critic ---
         slow_q = jnp.min(state.slow_critic(features.critic), axis=0)
@@ -157,22 +168,19 @@ class IQL(Backbone):
             return jnp.mean(weights.value * expectile_loss(advantage, self.expectile)), advantage
 
         (v_loss, advantage), gradient = jax.value_and_grad(value_loss, has_aux=True)(state.value)
-        step, value_optimiser = adam.update(gradient, state.value_optimiser)
-        value = optax.apply_updates(state.value, step)
+        change, value_optimiser = adam.update(gradient, state.value_optimiser)
+        value: MLP = optax.apply_updates(state.value, change)
+        step = dataclasses.replace(step, value=valued_by(value))
 
         # --- Q: regression on the backup with the new V ---
-        next_value = value(features.following)[..., 0]
-        next_value = rule.next_value(models, batch, next_value, lambda x: value(x)[..., 0])
-        reward = rule.reward(models, learned, batch)
-        backup = bellman_backup(reward, batch.terminal, next_value, self.discount)
-        backup = rule.backup(models, batch, backup)
+        backup = edited_backup(rule, step, step.value(features.following))
 
         def critic_loss(critic: Twin) -> Array:
-            return critic_error(rule, models, batch, weights, critic(features.critic), backup)
+            return critic_error(rule, step, weights, critic(features.critic), backup)
 
         q_loss, gradient = jax.value_and_grad(critic_loss)(state.critic)
-        step, critic_optimiser = adam.update(gradient, state.critic_optimiser)
-        critic = optax.apply_updates(state.critic, step)
+        change, critic_optimiser = adam.update(gradient, state.critic_optimiser)
+        critic = optax.apply_updates(state.critic, change)
         slow_critic: Twin = moving_average(state.slow_critic, critic, self.slow_rate)
 
         # --- policy: advantage-weighted regression on the data's actions, or Q held to them ---
@@ -182,27 +190,22 @@ class IQL(Backbone):
             action = jnp.tanh(policy(batch.observation))
             distance = jnp.mean((action - batch.action) ** 2, axis=-1)
             if self.extraction == "imitation":
-                return jnp.mean(imitation * distance) + rule.actor_term(models, batch, action)
+                return jnp.mean(imitation * distance) + rule.actor_term(step, action)
             q = jnp.min(critic(rule.see_action(models, batch.observation, action)), axis=0)
             loss = cloned_improvement(q, distance, weights.policy, self.value_weight, 1.0)
-            return jnp.mean(weights.policy * loss) + rule.actor_term(models, batch, action)
+            return jnp.mean(weights.policy * loss) + rule.actor_term(step, action)
 
         p_loss, gradient = jax.value_and_grad(policy_loss)(state.policy)
-        step, policy_optimiser = policy_adam.update(gradient, state.policy_optimiser)
-        policy = optax.apply_updates(state.policy, step)
+        change, policy_optimiser = policy_adam.update(gradient, state.policy_optimiser)
+        policy = optax.apply_updates(state.policy, change)
 
-        metrics = (
-            metrics
-            | seen
-            | {
-                "value_loss": v_loss,
-                "critic_loss": q_loss,
-                "policy_loss": p_loss,
-                "mean_value": jnp.mean(slow_q - advantage),
-                "mean_backup": jnp.mean(backup),
-            }
+        state = State(
+            value, critic, slow_critic, policy, value_optimiser, critic_optimiser, policy_optimiser, step.learned
         )
-        return (
-            State(value, critic, slow_critic, policy, value_optimiser, critic_optimiser, policy_optimiser, learned),
-            metrics,
-        )
+        return state, metrics | {
+            "value_loss": v_loss,
+            "critic_loss": q_loss,
+            "policy_loss": p_loss,
+            "mean_value": jnp.mean(slow_q - advantage),
+            "mean_backup": jnp.mean(backup),
+        }

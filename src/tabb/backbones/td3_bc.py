@@ -25,13 +25,14 @@ from tabb.backbones.backbone import (
     cloned_improvement,
     critic_activation,
     critic_error,
+    edited_backup,
     policy_value,
 )
 from tabb.batch import Batch, Sizes
-from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
 from tabb.networks import MLP, Twin, mlp, moving_average, twin
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
+from tabb.rules.step import Acting
 
 
 class State(NamedTuple):
@@ -59,6 +60,7 @@ class TD3BC(Backbone):
     """TD3 with behaviour cloning."""
 
     name: ClassVar[str] = "td3-bc"
+    has_value_network: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "odrl": {"slow_policy": False, "noise": 0.0, "policy_delay": 1, "smaller_critic": True}
     }
@@ -118,6 +120,9 @@ class TD3BC(Backbone):
     def value_at(self, rule: Rule, models: Models, state: State) -> Value:
         return policy_value(rule, models, state.policy, state.slow_critic)
 
+    def acts(self, state: State) -> Acting:
+        return lambda observation: jnp.tanh(state.policy(observation))
+
     def update(
         self,
         rule: Rule,
@@ -130,28 +135,23 @@ class TD3BC(Backbone):
     ) -> tuple[State, Metrics]:
         del updates
         adam = optax.adam(self.learning_rate)
-        batch = rule.select(models, batch)
-        features = rule.represent(models, batch)
-        value_at = self.value_at(rule, models, state)
-        learned, seen = rule.observe(models, state.learned, batch, features, value_at)
-        weights, metrics = rule.weigh(models, batch, features, value_at, self.discount)
+        step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
+        batch, features = step.batch, step.features
 
         # --- Q: regression on the backup with the slow networks' value of the next state ---
         ahead = state.slow_policy if self.slow_policy else state.policy
         noise = jax.random.normal(key, batch.action.shape)
         action = smoothed_action(jnp.tanh(ahead(batch.next_observation)), noise, self.noise, self.largest_noise)
         next_value = jnp.min(state.slow_critic(rule.see_action(models, batch.next_observation, action)), axis=0)
-        next_value = rule.next_value(models, batch, next_value, value_at)
-        backup = bellman_backup(rule.reward(models, learned, batch), batch.terminal, next_value, self.discount)
-        backup = rule.backup(models, batch, backup)
+        backup = edited_backup(rule, step, next_value)
 
         def critic_loss(critic: Twin) -> tuple[Array, Array]:
             values = critic(features.critic)
-            return critic_error(rule, models, batch, weights, values, backup), jnp.mean(jnp.min(values, axis=0))
+            return critic_error(rule, step, weights, values, backup), jnp.mean(jnp.min(values, axis=0))
 
         (q_loss, mean_value), gradient = jax.value_and_grad(critic_loss, has_aux=True)(state.critic)
-        step, critic_optimiser = adam.update(gradient, state.critic_optimiser)
-        critic = optax.apply_updates(state.critic, step)
+        change, critic_optimiser = adam.update(gradient, state.critic_optimiser)
+        critic = optax.apply_updates(state.critic, change)
 
         # --- policy and slow networks: every `policy_delay` updates ---
         def policy_loss(policy: MLP) -> Array:
@@ -160,12 +160,12 @@ class TD3BC(Backbone):
             value = jnp.min(critic(seen_action), 0) if self.smaller_critic else critic.first(seen_action)[..., 0]
             distance = jnp.mean((action - batch.action) ** 2, axis=-1)
             loss = cloned_improvement(value, distance, weights.policy, self.value_weight, self.cloning)
-            return jnp.mean(weights.policy * loss) + rule.actor_term(models, batch, action)
+            return jnp.mean(weights.policy * loss) + rule.actor_term(step, action)
 
         def improve(state: State) -> tuple[State, Array]:
             p_loss, gradient = jax.value_and_grad(policy_loss)(state.policy)
-            step, policy_optimiser = adam.update(gradient, state.policy_optimiser)
-            policy = optax.apply_updates(state.policy, step)
+            change, policy_optimiser = adam.update(gradient, state.policy_optimiser)
+            policy = optax.apply_updates(state.policy, change)
             # Counted so often that the mean over a stretch of updates is the mean over those of the policy.
             return state._replace(
                 slow_critic=moving_average(state.slow_critic, critic, self.slow_rate),
@@ -174,11 +174,11 @@ class TD3BC(Backbone):
                 policy_optimiser=policy_optimiser,
             ), self.policy_delay * p_loss
 
-        state = state._replace(critic=critic, critic_optimiser=critic_optimiser, learned=learned)
+        state = state._replace(critic=critic, critic_optimiser=critic_optimiser, learned=step.learned)
         if self.policy_delay == 1:
             state, p_loss = improve(state)
         else:
             due = (number + 1) % self.policy_delay == 0
             state, p_loss = jax.lax.cond(due, improve, lambda state: (state, jnp.zeros(())), state)
         losses = {"critic_loss": q_loss, "policy_loss": p_loss}
-        return state, metrics | seen | losses | {"mean_value": mean_value, "mean_backup": jnp.mean(backup)}
+        return state, metrics | losses | {"mean_value": mean_value, "mean_backup": jnp.mean(backup)}

@@ -168,7 +168,7 @@ def made_of(words: Sequence[str], suites: Sequence[str] = ()) -> tuple[Any, Any]
     preset, others = preset_of(words)
     learners = learners_of(others[:1], preset, suites)
     found: Any = parse(options_for(learners), others[1:], "tabb train", "")
-    return found.rule.on(found.backbone.name), settings_of(found)
+    return found.rule.on(found.backbone), settings_of(found)
 
 
 def finished(comparison: Comparison, root: Path, grid: Grid) -> Table:

@@ -81,7 +81,8 @@ class ImitateTarget(Rule):
 
     name: ClassVar[str] = "imitate-target"
 
-    def weigh(self, models: Any, batch: Any, features: Any, value: Any, discount: float) -> Any:
+    def weigh(self, step: Any) -> Any:
+        batch = step.batch
         ones = jnp.ones(len(batch))
         return Weights(ones, ones, (jnp.arange(len(batch)) >= batch.source_rows).astype(ones.dtype)), {}
 

@@ -207,7 +207,7 @@ def backups(rule: TABB, run: Finished, data: Transitions, columns: dict[str, Any
     Computed in pieces: hidden layers of all at once would take gigabytes.
     """
     following = rule.see_state(run.models, data.next_observation)
-    discount: float = run.backbone.discount  # type: ignore[attr-defined]  # every backbone that takes tabb has one
+    discount: float = run.backbone.discount
 
     def one(row: Any) -> Any:
         reward, terminal, following, columns = jax.tree.map(lambda leaf: leaf[None], row)

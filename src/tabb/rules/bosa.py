@@ -21,12 +21,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tabb.batch import Batch, Domains
+from tabb.batch import Domains
 from tabb.errors import UsageError
 from tabb.models.cvae import CVAE, CVAEConfig, fit_cvae, importance_log_likelihood, init_cvae
 from tabb.models.fitting import Report, changes, scores, standard_steps, step_normaliser, steps
 from tabb.networks import Normaliser
-from tabb.rules.rule import Features, Metrics, Models, Rule, Value, Weights, on_source
+from tabb.rules.rule import Metrics, Rule, Step, Weights, on_source
 from tabb.transitions import Transitions
 
 
@@ -139,27 +139,28 @@ class BOSA(Rule):
     def target_columns(self, models: Support, domains: Domains) -> dict[str, Array]:
         return self._likelihood(models, domains.target)
 
-    def weigh(
-        self, models: Models, batch: Batch, features: Features, value: Value, discount: float
-    ) -> tuple[Weights, Metrics]:
-        plain, _ = super().weigh(models, batch, features, value, discount)
+    def weigh(self, step: Step) -> tuple[Weights, Metrics]:
+        plain, _ = super().weigh(step)
         if self.least_likelihood == 0:
             return plain, {}
+        batch = step.batch
         likelihood = jnp.concatenate([batch.columns["log_likelihood"], batch.target_columns["log_likelihood"]])
         keep = (likelihood > math.log(self.least_likelihood)).astype(jnp.float32)
         rows = batch.source_rows
         metrics = {"source_kept": jnp.mean(keep[:rows]), "target_kept": jnp.mean(keep[rows:])}
         return plain._replace(critic=keep), metrics
 
-    def critic_term(self, models: Models, batch: Batch, values: Float[Array, "2 b"]) -> Float[Array, ""]:
+    def critic_term(self, step: Step, values: Float[Array, "2 b"]) -> Float[Array, ""]:
         if self.conservatism == 0:
-            return super().critic_term(models, batch, values)
-        share = on_source(batch, jnp.full(batch.source_rows, 1.0 / batch.source_rows), 0.0)
+            return super().critic_term(step, values)
+        rows = step.batch.source_rows
+        share = on_source(step.batch, jnp.full(rows, 1.0 / rows), 0.0)
         return 2.0 * self.conservatism * jnp.sum(share * values)
 
-    def actor_term(self, models: Support, batch: Batch, action: Float[Array, "b a"]) -> Float[Array, ""]:
+    def actor_term(self, step: Step, action: Float[Array, "b a"]) -> Float[Array, ""]:
         if self.policy_scale == 0:
-            return super().actor_term(models, batch, action)
+            return super().actor_term(step, action)
+        models: Support = step.models
         noise = models.action_noise[:, None]
-        found = importance_log_likelihood(models.actions, batch.observation, action, noise, self.variance)
+        found = importance_log_likelihood(models.actions, step.batch.observation, action, noise, self.variance)
         return -self.policy_scale * jnp.mean(found)

@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tabb.batch import Batch, Domains
+from tabb.batch import Domains
 from tabb.errors import UsageError
 from tabb.models.fitting import Report, check_widths, draw_rows, fit, scores, standard_steps, step_normaliser, steps
 from tabb.networks import MLP, Normaliser, mlp
-from tabb.rules.rule import Learned, Models, Rule, on_source
+from tabb.rules.rule import Rule, Step, on_source
 from tabb.transitions import Transitions
 
 
@@ -124,6 +124,6 @@ class DARA(Rule):
 
         return {"bonus": scores(score, domains.source)}
 
-    def reward(self, models: Models, learned: Learned, batch: Batch) -> Float[Array, " b"]:
-        del models, learned
+    def reward(self, step: Step) -> Float[Array, " b"]:
+        batch = step.batch
         return batch.reward + on_source(batch, self.bonus_scale * batch.columns["bonus"], 0.0)

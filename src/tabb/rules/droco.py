@@ -18,11 +18,11 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tabb.batch import Batch, Domains
+from tabb.batch import Domains
 from tabb.errors import UsageError
 from tabb.models.ensemble import Ensemble, EnsembleConfig, fit_ensemble, init_ensemble
 from tabb.models.fitting import Report, scores
-from tabb.rules.rule import Models, Rule, Value, on_source
+from tabb.rules.rule import Rule, Step, on_source
 from tabb.transitions import Transitions
 
 
@@ -72,18 +72,16 @@ class DROCO(Rule):
 
         return {"next": scores(predict, domains.source)}
 
-    def next_value(
-        self, models: Models, batch: Batch, next_value: Float[Array, " b"], value: Value
-    ) -> Float[Array, " b"]:
-        del models
+    def next_value(self, step: Step, next_value: Float[Array, " b"]) -> Float[Array, " b"]:
+        batch = step.batch
         # Both by the same function: a backbone's own next value may hold noise, of which the penalty is not to be made.
         following = batch.next_observation[: batch.source_rows, None]
-        values = value(jnp.concatenate([following, batch.columns["next"]], axis=1))
+        values = step.value(jnp.concatenate([following, batch.columns["next"]], axis=1))
         penalty = robust_penalty(values[:, 0], values[:, 1:], self.penalty_scale)
         return next_value - on_source(batch, penalty, 0.0)
 
-    def critic_loss(self, models: Models, batch: Batch, error: Float[Array, "2 b"]) -> Float[Array, "2 b"]:
+    def critic_loss(self, step: Step, error: Float[Array, "2 b"]) -> Float[Array, "2 b"]:
         if math.isinf(self.huber_threshold):
-            return super().critic_loss(models, batch, error)
-        from_source = jnp.arange(len(batch)) < batch.source_rows
+            return super().critic_loss(step, error)
+        from_source = jnp.arange(len(step.batch)) < step.batch.source_rows
         return jnp.where(from_source, huber(error, self.huber_threshold), error**2)

@@ -26,7 +26,7 @@ from tabb.errors import UsageError
 from tabb.models.fitting import Report, draw_rows, run_fit, scores
 from tabb.networks import MLP, Twin, mlp, moving_average, twin
 from tabb.rules.igdf import IGDF, Contrast, likenesses
-from tabb.rules.rule import Models
+from tabb.rules.rule import Step
 from tabb.transitions import Transitions
 
 
@@ -164,8 +164,7 @@ class DVDF(IGDF):
         advantage = scores(models.values.advantage, domains.source)
         return {"score": likenesses(models.contrast, domains.source), "advantage": advantage}
 
-    def select(self, models: Models, batch: Batch) -> Batch:
-        del models
-        columns = batch.columns
+    def select(self, step: Step) -> Batch:
+        batch, columns = step.batch, step.batch.columns
         score = self.likeness * columns["score"] + (1.0 - self.likeness) * relative(columns["advantage"])
         return batch.best_source(score, max(1, math.floor(self.keep * batch.source_rows)))

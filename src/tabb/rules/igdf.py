@@ -24,7 +24,7 @@ from tabb.batch import Batch, Domains
 from tabb.errors import UsageError
 from tabb.models.fitting import Report, check_widths, draw_rows, fit, scores, standard_steps, step_normaliser, steps
 from tabb.networks import MLP, Normaliser, mlp
-from tabb.rules.rule import Features, Metrics, Models, Rule, Value, Weights, on_source
+from tabb.rules.rule import Metrics, Rule, Step, Weights, on_source
 from tabb.transitions import Transitions
 
 
@@ -150,14 +150,13 @@ class IGDF(Rule):
     def columns(self, models: Any, domains: Domains) -> dict[str, Array]:
         return {"score": likenesses(models, domains.source)}
 
-    def select(self, models: Models, batch: Batch) -> Batch:
-        del models
+    def select(self, step: Step) -> Batch:
+        batch = step.batch
         return batch.best_source(batch.columns["score"], max(1, math.floor(self.keep * batch.source_rows)))
 
-    def weigh(
-        self, models: Models, batch: Batch, features: Features, value: Value, discount: float
-    ) -> tuple[Weights, Metrics]:
-        plain, _ = super().weigh(models, batch, features, value, discount)
+    def weigh(self, step: Step) -> tuple[Weights, Metrics]:
+        batch = step.batch
+        plain, _ = super().weigh(step)
         source = jnp.exp(self.weight_scale * batch.columns["score"])
         metrics = {"source_weight": jnp.mean(source), "source_score": jnp.mean(batch.columns["score"])}
         return plain._replace(critic=on_source(batch, source, 1.0)), metrics

@@ -27,7 +27,7 @@ from tabb.errors import UsageError
 from tabb.models.cvae import CVAE, CVAEConfig, fit_cvae, init_cvae, log_likelihood
 from tabb.models.fitting import Report, standard_steps, step_normaliser, with_next
 from tabb.models.transport import deviations
-from tabb.rules.rule import Features, Metrics, Models, Rule, Value, Weights, on_source
+from tabb.rules.rule import Metrics, Rule, Step, Weights, on_source
 
 
 class Transported(eqx.Module):
@@ -115,23 +115,22 @@ class OTDF(Rule):
         del domains
         return {"score": models.score}
 
-    def select(self, models: Models, batch: Batch) -> Batch:
-        del models
+    def select(self, step: Step) -> Batch:
+        batch = step.batch
         score = relative_score(batch.columns["score"])
         batch = dataclasses.replace(batch, columns=batch.columns | {"score": score})
         return batch.best_source(score, max(1, math.floor(self.keep * batch.source_rows)))
 
-    def weigh(
-        self, models: Models, batch: Batch, features: Features, value: Value, discount: float
-    ) -> tuple[Weights, Metrics]:
-        plain, _ = super().weigh(models, batch, features, value, discount)
+    def weigh(self, step: Step) -> tuple[Weights, Metrics]:
+        plain, _ = super().weigh(step)
         if not self.weigh_rows:
             return plain, {}
-        source = jnp.exp(batch.columns["score"])
-        return plain._replace(critic=on_source(batch, source, 1.0)), {"source_weight": jnp.mean(source)}
+        source = jnp.exp(step.batch.columns["score"])
+        return plain._replace(critic=on_source(step.batch, source, 1.0)), {"source_weight": jnp.mean(source)}
 
-    def actor_term(self, models: Transported, batch: Batch, action: Float[Array, "b a"]) -> Float[Array, ""]:
+    def actor_term(self, step: Step, action: Float[Array, "b a"]) -> Float[Array, ""]:
         if self.behaviour_scale == 0:
-            return super().actor_term(models, batch, action)
-        found = log_likelihood(models.cvae, batch.observation, action, models.noise, self.variance)
+            return super().actor_term(step, action)
+        models: Transported = step.models
+        found = log_likelihood(models.cvae, step.batch.observation, action, models.noise, self.variance)
         return -self.behaviour_scale / action.shape[-1] * jnp.mean(found)

@@ -1,46 +1,71 @@
 """A transfer rule: what a cross-domain method adds to a backbone, as seams that all default to the identity.
 
-A rule is a frozen dataclass: its fields are its configuration, its methods fill seams. It holds no arrays;
-what it fits before training goes into `models` (from `prepare`), what it keeps per source row into columns of
-the batch, and what it learns during training into `learned` (from `observe`).
-Every rule with its knobs at neutral equals pooled IQL bit for bit: the backbone calls each seam always.
+A rule is a frozen dataclass: its fields are its configuration, its methods fill seams. It holds no arrays. What it
+fits before training goes into `models`, what it keeps per row into columns of the batch, and what it learns during
+training into `learned`. Every rule with its knobs at neutral equals the plain backbone bit for bit.
+
+Seams outside of updates, in the order in which they are called:
+
+    on, check_backbone        the rule on a backbone
+    shares, widths            how many rows of each domain a batch holds; what V and Q see, in numbers
+    prepare, template         fit models, once per run
+    columns, target_columns   numbers per row, once per run
+    init_learned              what `observe` starts from
+    predict_target            what the models say of target rows, where a run is judged
+
+One update calls these, in this order. Each takes a `Step`; those that edit something take it as second argument:
+
+    select                    which source rows of the batch stay
+    represent                 what V and Q see (through `see_state` and `see_action`)
+    observe                   train the rule's own networks
+    weigh                     the weight of each row in the losses
+        the backbone updates V, where it has a network for V
+    next_value                edit V(s')
+    reward                    edit rewards
+    backup                    edit backups
+    critic_loss, critic_term  the loss of the critics
+        the backbone updates Q
+    actor_term                an extra term of the policy's loss
+        the backbone updates the policy
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Batch, Domains, Sizes
+from tabb.errors import UsageError
+from tabb.rules.step import Features, Learned, Metrics, Models, Step, Value, Weights, on_source
 from tabb.transitions import Transitions
 
-Models = Any  # pytree of arrays: what `prepare` fitted
-Learned = Any  # pytree of arrays: what the rule goes on learning, update by update
-Metrics = dict[str, Array]  # scalars
+UPDATE_SEAMS = (
+    "select",
+    "represent",
+    "observe",
+    "weigh",
+    "next_value",
+    "reward",
+    "backup",
+    "critic_loss",
+    "critic_term",
+    "actor_term",
+)
+"""The seams that take a `Step`, in the order in which an update calls them."""
 
 
-class Features(NamedTuple):
-    """What V and Q see: V at s, V at s', Q at (s, a). Plain rules: s, s' and [s, a]."""
+@runtime_checkable
+class BackboneTraits(Protocol):
+    """What a rule may ask of the backbone that it acts on."""
 
-    now: Float[Array, "b v"]
-    following: Float[Array, "b v"]
-    critic: Float[Array, "b q"]
-
-
-class Weights(NamedTuple):
-    """Weight of each row in the three losses, shape [B] each."""
-
-    critic: Float[Array, " b"]
-    value: Float[Array, " b"]
-    policy: Float[Array, " b"]
-
-
-Value = Callable[[Float[Array, "*rows v"]], Float[Array, "*rows"]]
+    name: ClassVar[str]
+    has_value_network: ClassVar[bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +82,21 @@ class Rule:
     NAME`."""
     after_preparation: ClassVar[frozenset[str]] = frozenset()
     """Fields that `prepare` does not read: changing them leaves what was prepared, and cached, as it is."""
+    neutral: ClassVar[dict[str, Any] | None] = None
+    """Settings with which the rule changes nothing: it then equals, bit for bit, the plain backbone on the rows that it
+    draws. `{}` for a rule that only says which rows are drawn. The tests hold every registered rule to it."""
+    small: ClassVar[dict[str, Any]] = {}
+    """Settings with which its models are fitted in a moment, however badly: for tests."""
 
-    def on(self, backbone: str) -> Rule:
-        """The rule with those defaults that depend on the backbone of this name."""
+    # --- Before training ---
+
+    def on(self, backbone: BackboneTraits) -> Rule:
+        """The rule with those defaults that depend on the backbone."""
         del backbone
         return self
 
-    def check_backbone(self, backbone: str) -> None:
-        """Raise `UsageError` if the rule cannot act on the backbone of this name."""
+    def check_backbone(self, backbone: BackboneTraits) -> None:
+        """Raise `UsageError` if the rule cannot act on this backbone."""
         del backbone
 
     def shares(self, batch_size: int) -> tuple[int, int]:
@@ -95,6 +127,13 @@ class Rule:
         del models, domains
         return {}
 
+    def init_learned(self, sizes: Sizes, key: PRNGKeyArray) -> Learned:
+        """What `observe` starts from: networks and optimiser states of the rule's own."""
+        del sizes, key
+        return ()
+
+    # --- Where a run is judged ---
+
     def predict_target(self, models: Models, rows: Transitions) -> tuple[Array, Array, Array] | None:
         """What the rule's model of the target domain says of the (normalised) rows from (s, a) alone.
 
@@ -103,89 +142,108 @@ class Rule:
         del models, rows
         return None
 
-    def init_learned(self, sizes: Sizes, key: PRNGKeyArray) -> Learned:
-        """What `observe` starts from: networks and optimiser states of the rule's own."""
-        del sizes, key
-        return ()
+    # --- One update, in the order of the calls ---
 
-    def select(self, models: Models, batch: Batch) -> Batch:
+    def select(self, step: Step) -> Batch:
         """The batch less the source rows that do not stay; how many stay is fixed (`Batch.best_source`)."""
-        del models
-        return batch
-
-    def observe(
-        self, models: Models, learned: Learned, batch: Batch, features: Features, value: Value
-    ) -> tuple[Learned, Metrics]:
-        """Train the rule's own networks on the batch, with the value function before the update."""
-        del models, batch, features, value
-        return learned, {}
+        return step.batch
 
     def see_state(self, models: Models, observation: Float[Array, "*b s"]) -> Float[Array, "*b v"]:
-        """What V sees of a state."""
+        """What V sees of a state; the same in and outside of updates."""
         del models
         return observation
 
     def see_action(
         self, models: Models, observation: Float[Array, "*b s"], action: Float[Array, "*b a"]
     ) -> Float[Array, "*b q"]:
-        """What Q sees of a state and an action."""
+        """What Q sees of a state and an action; the same in and outside of updates."""
         del models
         return jnp.concatenate([observation, action], axis=-1)
 
-    def represent(self, models: Models, batch: Batch) -> Features:
+    def represent(self, step: Step) -> Features:
         """What V and Q see of each row."""
+        models, batch = step.models, step.batch
         return Features(
             self.see_state(models, batch.observation),
             self.see_state(models, batch.next_observation),
             self.see_action(models, batch.observation, batch.action),
         )
 
-    def reward(self, models: Models, learned: Learned, batch: Batch) -> Float[Array, " b"]:
-        """The rewards that enter the backup."""
-        del models, learned
-        return batch.reward
+    def observe(self, step: Step) -> tuple[Learned, Metrics]:
+        """Train the rule's own networks on the batch; `step.value` is V from before the update."""
+        return step.learned, {}
 
-    def next_value(
-        self, models: Models, batch: Batch, next_value: Float[Array, " b"], value: Value
-    ) -> Float[Array, " b"]:
-        """V(s') as it enters the backup, after the rule's edit.
-
-        `value` is IQL's V after its update; elsewhere min_i Q_i at the policy's action, before the update.
-        """
-        del models, batch, value
-        return next_value
-
-    def backup(self, models: Models, batch: Batch, backup: Float[Array, " b"]) -> Float[Array, " b"]:
-        """The backups after the rule's edit."""
-        del models, batch
-        return backup
-
-    def critic_loss(self, models: Models, batch: Batch, error: Float[Array, "2 b"]) -> Float[Array, "2 b"]:
-        """Loss of each row and critic from its error Q - backup."""
-        del models, batch
-        return error**2
-
-    def critic_term(self, models: Models, batch: Batch, values: Float[Array, "2 b"]) -> Float[Array, ""]:
-        """Extra term of the critics' loss; `values` are both critics' values of the batch's rows."""
-        del models, batch, values
-        return jnp.zeros((), jnp.float32)
-
-    def weigh(
-        self, models: Models, batch: Batch, features: Features, value: Value, discount: float
-    ) -> tuple[Weights, Metrics]:
-        """The weight of each row in the critic, value and policy loss, from the value function before the update."""
-        del models, features, value, discount
+    def weigh(self, step: Step) -> tuple[Weights, Metrics]:
+        """Weight of each row in the critics', V's and the policy's loss; `step.value` is V from before the update."""
         # The barrier keeps the compiler from seeing that these are ones: the compiled update of the neutral
         # rule then rounds exactly as that of a weighting rule whose weights happen to be 1.
-        ones = jax.lax.optimization_barrier(jnp.ones(len(batch), jnp.float32))
+        ones = jax.lax.optimization_barrier(jnp.ones(len(step.batch), jnp.float32))
         return Weights(ones, ones, ones), {}
 
-    def actor_term(self, models: Models, batch: Batch, action: Float[Array, "b a"]) -> Float[Array, ""]:
-        """Extra term of the policy loss; `action` is the policy's action at each row."""
-        del models, batch, action
+    def next_value(self, step: Step, next_value: Float[Array, " b"]) -> Float[Array, " b"]:
+        """V(s') as it enters the backup, after the rule's edit; `step.value` is the new V (see `Step.value`)."""
+        del step
+        return next_value
+
+    def reward(self, step: Step) -> Float[Array, " b"]:
+        """The rewards that enter the backup."""
+        return step.batch.reward
+
+    def backup(self, step: Step, backup: Float[Array, " b"]) -> Float[Array, " b"]:
+        """The backups after the rule's edit."""
+        del step
+        return backup
+
+    def critic_loss(self, step: Step, error: Float[Array, "2 b"]) -> Float[Array, "2 b"]:
+        """Loss of each row and critic from its error Q - backup."""
+        del step
+        return error**2
+
+    def critic_term(self, step: Step, values: Float[Array, "2 b"]) -> Float[Array, ""]:
+        """Extra term of the critics' loss; `values` are both critics' values of the batch's rows."""
+        del step, values
+        return jnp.zeros((), jnp.float32)
+
+    def actor_term(self, step: Step, action: Float[Array, "b a"]) -> Float[Array, ""]:
+        """Extra term of the policy loss; `action` is the action at each row of the policy that is being updated."""
+        del step, action
         return jnp.zeros((), jnp.float32)
 
 
-def on_source(batch: Batch, values: Float[Array, " s"], elsewhere: float) -> Float[Array, " b"]:
-    """`values` for the source rows of the batch, and the number `elsewhere` for its target rows."""
-    return jnp.concatenate([values, jnp.full(len(batch) - batch.source_rows, elsewhere, values.dtype)])
+def filled_seams(rule: Rule | type[Rule]) -> list[str]:
+    """Names of the update's seams that the rule fills, in calling order."""
+    kind = rule if isinstance(rule, type) else type(rule)
+    names = (*UPDATE_SEAMS[:1], "see_state", "see_action", *UPDATE_SEAMS[1:])
+    return [name for name in names if getattr(kind, name) is not getattr(Rule, name)]
+
+
+def check_seams(rule: Rule | type[Rule]) -> None:
+    """Raise `UsageError` if a seam of the rule has the arguments that tabb's seams had before there was a `Step`."""
+    kind = rule if isinstance(rule, type) else type(rule)
+    for name in UPDATE_SEAMS:
+        wanted = list(inspect.signature(getattr(Rule, name)).parameters)
+        signature = inspect.signature(getattr(kind, name))
+        try:
+            signature.bind(*wanted)
+        except TypeError:
+            raise UsageError(
+                f"rule {kind.name}: tabb does not call {name}({', '.join(signature.parameters)}) any more; write "
+                f"{name}({', '.join(wanted)}), where step has models, learned, batch, features, value and discount"
+            ) from None
+
+
+__all__ = [
+    "UPDATE_SEAMS",
+    "BackboneTraits",
+    "Features",
+    "Learned",
+    "Metrics",
+    "Models",
+    "Rule",
+    "Step",
+    "Value",
+    "Weights",
+    "check_seams",
+    "filled_seams",
+    "on_source",
+]

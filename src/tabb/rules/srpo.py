@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tabb.batch import Batch, Sizes
+from tabb.batch import Sizes
 from tabb.errors import UsageError
 from tabb.models.fitting import check_widths
 from tabb.networks import MLP, mlp
-from tabb.rules.rule import Features, Metrics, Models, Rule, Value
+from tabb.rules.rule import Metrics, Rule, Step
 
 LARGEST = 10.0
 """clip of the ratio p / (1 - p) to [1/10, 10]"""
@@ -81,20 +81,19 @@ class SRPO(Rule):
         network = mlp(key, (sizes.observation, *self.hidden, 1))
         return Discriminator(network, optax.adam(self.learning_rate).init(network))
 
-    def observe(
-        self, models: Models, learned: Discriminator, batch: Batch, features: Features, value: Value
-    ) -> tuple[Discriminator, Metrics]:
-        del models
-        labels = valuable(value(features.now), self.valuable_share)
+    def observe(self, step: Step) -> tuple[Discriminator, Metrics]:
+        learned: Discriminator = step.learned
+        labels = valuable(step.value(step.features.now), self.valuable_share)
 
         def loss(network: MLP) -> Array:
-            return jnp.mean(optax.sigmoid_binary_cross_entropy(network(batch.observation)[..., 0], labels))
+            return jnp.mean(optax.sigmoid_binary_cross_entropy(network(step.batch.observation)[..., 0], labels))
 
         amount, gradient = jax.value_and_grad(loss)(learned.network)
-        step, optimiser = optax.adam(self.learning_rate).update(gradient, learned.optimiser)
-        return Discriminator(optax.apply_updates(learned.network, step), optimiser), {"discriminator_loss": amount}
+        change, optimiser = optax.adam(self.learning_rate).update(gradient, learned.optimiser)
+        return Discriminator(optax.apply_updates(learned.network, change), optimiser), {"discriminator_loss": amount}
 
-    def reward(self, models: Models, learned: Discriminator, batch: Batch) -> Float[Array, " b"]:
+    def reward(self, step: Step) -> Float[Array, " b"]:
         if self.bonus_scale == 0:  # 0 times a network still changes how the compiler rounds what follows
-            return super().reward(models, learned, batch)
-        return batch.reward + self.bonus_scale * state_bonus(learned.network(batch.observation)[..., 0], self.bonus)
+            return super().reward(step)
+        logit = step.learned.network(step.batch.observation)[..., 0]
+        return step.batch.reward + self.bonus_scale * state_bonus(logit, self.bonus)

@@ -21,13 +21,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tabb.batch import Batch, Domains, Sizes
+from tabb.batch import Domains, Sizes
 from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
 from tabb.models.fitting import nearest_distances, scores
 from tabb.models.predictor import Outcome, Predictor, PredictorConfig, fit_predictor, init_predictor
 from tabb.models.shift_hypotheses import ShiftEnsemble, fit_shifts, init_shifts
-from tabb.rules.rule import Features, Metrics, Rule, Value, Weights
+from tabb.rules.rule import BackboneTraits, Metrics, Rule, Step, Value, Weights
 from tabb.transitions import Transitions
 
 
@@ -152,16 +152,17 @@ class TABB(Rule):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name}={getattr(self, name)} must be a number, zero or more")
 
-    def on(self, backbone: str) -> TABB:
+    def on(self, backbone: BackboneTraits) -> TABB:
         if self.imitate_source is not None:
             return self
-        return dataclasses.replace(self, imitate_source=0.0 if backbone == "iql" else 1.0)
+        return dataclasses.replace(self, imitate_source=0.0 if backbone.has_value_network else 1.0)
 
-    def check_backbone(self, backbone: str) -> None:
-        if self.predictor.space == "latent" and backbone != "iql":
+    def check_backbone(self, backbone: BackboneTraits) -> None:
+        if self.predictor.space == "latent" and not backbone.has_value_network:
             raise UsageError(
-                f"rule tabb with predictor space latent needs backbone iql, not {backbone}: without a V network, "
-                "predicted states are valued by the policy's action there, and the policy acts on observations; use raw"
+                f"rule tabb with predictor space latent needs a backbone with a value network, not {backbone.name}: "
+                "without one, predicted states are valued by the policy's action there, and the policy acts on "
+                "observations; use raw"
             )
 
     def shares(self, batch_size: int) -> tuple[int, int]:
@@ -221,14 +222,13 @@ class TABB(Rule):
             return plain
         return jnp.concatenate([plain, models.trunk(models.encode(observation), action)], axis=-1)
 
-    def weigh(
-        self, models: Models, batch: Batch, features: Features, value: Value, discount: float
-    ) -> tuple[Weights, Metrics]:
-        rows = batch.source_rows
+    def weigh(self, step: Step) -> tuple[Weights, Metrics]:
+        batch, rows = step.batch, step.batch.source_rows
 
         def backups(part: slice, columns: dict[str, Array], noise: float) -> tuple[Array, Array]:
-            following = features.following[part]
-            return row_backups(batch.reward[part], batch.terminal[part], following, columns, value, discount, noise)
+            following = step.features.following[part]
+            reward, terminal = batch.reward[part], batch.terminal[part]
+            return row_backups(reward, terminal, following, columns, step.value, step.discount, noise)
 
         own, predicted = backups(slice(None, rows), batch.columns, self.value_noise)
         mismatch = self.mismatch(predicted, own)

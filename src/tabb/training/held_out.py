@@ -113,7 +113,7 @@ def describe(look: Look) -> dict[str, Any]:
 def errors(learner: Program, models: Any, state: Any, rows: Transitions) -> tuple[jax.Array, jax.Array | None]:
     """Mean absolute errors of Q and of the predictor's backups on (normalised) target rows."""
     rule, backbone = learner.rule, learner.backbone
-    discount: float = backbone.discount  # type: ignore[attr-defined]  # every backbone of tabb has one
+    discount: float = backbone.discount
     value = backbone.value_at(rule, models, state)
     following = value(rule.see_state(models, rows.next_observation))
     backup = bellman_backup(rows.reward, rows.terminal, following, discount)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tabb.backbones.backbone import Backbone, State
 from tabb.batch import FIELDS, Batch, Domains, Sizes
-from tabb.rules.rule import Metrics, Models, Rule
+from tabb.rules.rule import Metrics, Models, Rule, check_seams
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Program:
     updates: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rule", self.rule.on(self.backbone.name))
+        check_seams(self.rule)
+        object.__setattr__(self, "rule", self.rule.on(self.backbone))
 
     def init(self, sizes: Sizes, key: PRNGKeyArray) -> State:
         return self.backbone.init(self.rule, sizes, self.updates, key)

@@ -77,7 +77,7 @@ def train(
     if settings.backbone is None and task is not None:
         settings = dataclasses.replace(settings, backbone=for_task(rule, own_backbone(rule), task.suites))
     settings = settings.on(rule)
-    rule = rule.on(backbone_of(settings, rule).name)
+    rule = rule.on(backbone_of(settings, rule))
     backbone_of(settings, rule).check_rule(rule)
     source = _check(rule, source, target, task, settings)
     if env_factory is not None:

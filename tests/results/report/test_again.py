@@ -22,9 +22,7 @@ def record(rule, settings, task=None, origin=None) -> Record:
     backbone = backbone_of(settings, rule)
     config = {"task": task, "origin": origin if origin is not None else {"source": {"files": ["/a b.hdf5", "/c.hdf5"]},
               "target": {"files": ["/t.hdf5"]}}}  # fmt: skip
-    return Record(
-        Path("x"), config, 0, rule.on(backbone.name), settings, backbone, None, "return", ((), ()), (), {}, None
-    )
+    return Record(Path("x"), config, 0, rule.on(backbone), settings, backbone, None, "return", ((), ()), (), {}, None)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +50,7 @@ def test_options_read_back_are_the_run(rule, settings, task):
     assert (program, verb) == ("tabb", "train")
     suites = tabb.get_task(task).suites if task else ()
     found = parse(options_for(learners_of([name], None, suites)), arguments, "tabb train", "")
-    assert found.rule.on(found.backbone.name) == run.rule
+    assert found.rule.on(found.backbone) == run.rule
     assert found.backbone == run.backbone
     for field in dataclasses.fields(tabb.Settings):
         if field.name != "backbone":

@@ -42,7 +42,7 @@ def command(record: Record, seeds: Sequence[int]) -> str:
             words += option(field.name, getattr(record.settings, field.name), getattr(plain, field.name))
     suites = get_task(record.task).suites if record.task else ()
     usual = learners_of([record.learner], None, suites)[0]
-    words += differences("rule", record.rule, usual.rule.on(record.backbone.name))
+    words += differences("rule", record.rule, usual.rule.on(record.backbone))
     words += differences("backbone", record.backbone, usual.backbone)
     return shlex.join(words)
 

@@ -111,7 +111,7 @@ def read_record(folder: Path) -> Record:
             folder=folder,
             config=config,
             seed=int(config["seed"]),
-            rule=rule.on(backbone.name),
+            rule=rule.on(backbone),
             settings=settings,
             backbone=backbone,
             score=None if result["score"] is None else float(result["score"]),

@@ -43,7 +43,7 @@ def units(found: Gathered, scored: Scored, record: Record) -> list[Any]:
     tbm, own = (np.asarray(scored.columns[name], np.float64) for name in ("tbm", "own_backup"))
     reward = np.asarray(found.data["source"].transitions.reward, np.float64)
     mean, spread, step = abs(own.mean()), own.std(), np.abs(reward).mean()
-    discount = float(record.backbone.discount)  # type: ignore[attr-defined]
+    discount = float(record.backbone.discount)
     logged = found.logged_value
     assert logged is not None
 
