@@ -77,11 +77,26 @@ def make_domains(
     return Domains(place(source), place(target), normaliser)
 
 
+class ExtraRows(eqx.Module):
+    """Rows that a rule makes itself, beside those of the data: with normalised observations, as `Domains` has them."""
+
+    observation: Float[Array, "n s"]
+    action: Float[Array, "n a"]
+    reward: Float[Array, " n"]
+    next_observation: Float[Array, "n s"]
+    terminal: Float[Array, " n"]
+    columns: dict[str, Array] = eqx.field(default_factory=dict)
+    """what batches carry along for each of them, leading axis n"""
+
+    def __len__(self) -> int:
+        return self.observation.shape[0]
+
+
 class Batch(eqx.Module):
-    """Rows of one update: `source_rows` source rows first, then the target rows; B rows in all.
+    """Rows of one update, B in all: `source_rows` source rows, then target rows, then `extra_rows` extra rows.
 
     `columns` holds what a rule prepared for each source row (predictions, scores): leading axis `source_rows`;
-    `target_columns` the same for target rows.
+    `target_columns` and `extra_columns` the same for target rows and for the extra rows that a rule made.
     """
 
     observation: Float[Array, "b s"]
@@ -92,9 +107,16 @@ class Batch(eqx.Module):
     columns: dict[str, Array]
     target_columns: dict[str, Array]
     source_rows: int = eqx.field(static=True)
+    extra_columns: dict[str, Array] = eqx.field(default_factory=dict)
+    extra_rows: int = eqx.field(static=True, default=0)
 
     def __len__(self) -> int:
         return self.observation.shape[0]
+
+    @property
+    def target_rows(self) -> int:
+        """How many target rows it holds."""
+        return len(self) - self.source_rows - self.extra_rows
 
     def best_source(self, score: Float[Array, " s"], count: int) -> Batch:
         """The batch with only the `count` source rows of the highest score, in the order they were in."""

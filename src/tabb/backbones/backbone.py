@@ -27,7 +27,9 @@ from tabb.rules.step import Acting, Step
 RULE_KEY = 7
 """folded into an update's key for the rule, so that what a rule draws disturbs no draw of the backbone"""
 
-State = Any  # the backbone's own NamedTuple, with a field `learned` for what the rule learns
+State = Any
+"""the backbone's own NamedTuple, whose last two fields are `learned`, what the rule learns along the way, and `extra`,
+the rows that the rule makes anew along the way; `update` hands `extra` on as it is"""
 
 
 class Backbone(abc.ABC):
@@ -42,6 +44,9 @@ class Backbone(abc.ABC):
     """Whether V is a network of its own. Without one, V(s) is Q at the policy's action: backups rest on the policy."""
     takes_seams: ClassVar[bool] = True
     """Whether a rule can act inside an update. If not, only rules that say which rows are drawn fit."""
+    parts: ClassVar[dict[str, tuple[str, ...]]]
+    """Fields of the state that are the `policy` and the `critic`, each with its slow copies: what another run may start
+    from. Networks in them see the observation first."""
     batch_size: int
     discount: float
 
@@ -79,14 +84,11 @@ class Backbone(abc.ABC):
     def acts(self, state: State) -> Acting:
         """The policy of this state as a function of normalised observations: the action that `policy` deploys."""
 
-    def open_update(
+    def step(
         self, rule: Rule, models: Models, state: State, batch: Batch, key: PRNGKeyArray, number: Int[Array, ""]
-    ) -> tuple[Step, Weights, Metrics]:
-        """How every update begins: select rows, represent them, train the rule's own networks, weigh the rows.
-
-        The step that comes back has the selected rows, their features and what the rule has learned by now.
-        """
-        step = Step(
+    ) -> Step:
+        """What the rule may know of this state and batch; no features yet."""
+        return Step(
             models=models,
             learned=state.learned,
             batch=batch,
@@ -96,6 +98,15 @@ class Backbone(abc.ABC):
             key=jax.random.fold_in(key, RULE_KEY),
             number=number,
         )
+
+    def open_update(
+        self, rule: Rule, models: Models, state: State, batch: Batch, key: PRNGKeyArray, number: Int[Array, ""]
+    ) -> tuple[Step, Weights, Metrics]:
+        """How every update begins: select rows, represent them, train the rule's own networks, weigh the rows.
+
+        The step that comes back has the selected rows, their features and what the rule has learned by now.
+        """
+        step = self.step(rule, models, state, batch, key, number)
         step = dataclasses.replace(step, batch=rule.select(step))
         step = dataclasses.replace(step, represented=rule.represent(step))
         learned, seen = rule.observe(step)

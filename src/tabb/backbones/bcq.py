@@ -46,6 +46,7 @@ class State(NamedTuple):
     perturbation_optimiser: optax.OptState
     latents: Float[Array, "k z"]
     learned: Learned = ()
+    extra: Any = ()
 
 
 def perturbed(
@@ -67,6 +68,10 @@ class BCQ(Backbone):
 
     name: ClassVar[str] = "bcq"
     has_value_network: ClassVar[bool] = False
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {
+        "policy": ("cvae", "perturbation", "slow_perturbation"),
+        "critic": ("critic", "slow_critic"),
+    }
     takes_seams: ClassVar[bool] = False
 
     reach: float = 0.05
@@ -216,6 +221,7 @@ class BCQ(Backbone):
             perturbation_optimiser,
             state.latents,
             step.learned,
+            state.extra,
         )
         losses = {"critic_loss": q_loss, "policy_loss": p_loss, "cvae_loss": loss, "mean_value": mean_value}
         return state, metrics | losses | {"mean_backup": jnp.mean(backup)}

@@ -53,6 +53,8 @@ class State(NamedTuple):
     entropy_optimiser: optax.OptState
     learned: Learned = ()
     """what the rule learns along the way"""
+    extra: Any = ()
+    """rows that the rule makes anew along the way"""
 
 
 def squashed_sample(
@@ -81,6 +83,7 @@ class CQL(Backbone):
 
     name: ClassVar[str] = "cql"
     has_value_network: ClassVar[bool] = False
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"policy": ("policy",), "critic": ("critic", "slow_critic")}
 
     conservatism: float = 10.0
     """α_cql, the weight of the gap [CORL and ODRL's hybrid: 10; original: 5 or 10]"""
@@ -199,6 +202,7 @@ class CQL(Backbone):
             policy_optimiser,
             entropy_optimiser,
             step.learned,
+            state.extra,
         )
         losses = {"critic_loss": q_loss, "policy_loss": p_loss, "conservative_gap": gap, "mean_value": mean_value}
         return state, metrics | losses | {"entropy_weight": entropy_weight, "mean_backup": jnp.mean(backup)}

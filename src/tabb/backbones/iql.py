@@ -46,6 +46,8 @@ class State(NamedTuple):
     policy_optimiser: optax.OptState
     learned: Learned = ()
     """what the rule learns along the way"""
+    extra: Any = ()
+    """rows that the rule makes anew along the way"""
 
 
 def expectile_loss(error: Float[Array, " b"], expectile: float) -> Float[Array, " b"]:
@@ -70,6 +72,7 @@ class IQL(Backbone):
 
     name: ClassVar[str] = "iql"
     has_value_network: ClassVar[bool] = True
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"policy": ("policy",), "critic": ("value", "critic", "slow_critic")}
     suite_constants: ClassVar[dict[str, dict[str, Any]]] = {
         "adroit": {"temperature": 0.5},
         "antmaze": {"expectile": 0.9, "temperature": 10.0},
@@ -200,7 +203,15 @@ class IQL(Backbone):
         policy = optax.apply_updates(state.policy, change)
 
         state = State(
-            value, critic, slow_critic, policy, value_optimiser, critic_optimiser, policy_optimiser, step.learned
+            value,
+            critic,
+            slow_critic,
+            policy,
+            value_optimiser,
+            critic_optimiser,
+            policy_optimiser,
+            step.learned,
+            state.extra,
         )
         return state, metrics | {
             "value_loss": v_loss,

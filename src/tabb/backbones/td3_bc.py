@@ -46,6 +46,8 @@ class State(NamedTuple):
     policy_optimiser: optax.OptState
     learned: Learned = ()
     """what the rule learns along the way"""
+    extra: Any = ()
+    """rows that the rule makes anew along the way"""
 
 
 def smoothed_action(
@@ -61,6 +63,10 @@ class TD3BC(Backbone):
 
     name: ClassVar[str] = "td3-bc"
     has_value_network: ClassVar[bool] = False
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {
+        "policy": ("policy", "slow_policy"),
+        "critic": ("critic", "slow_critic"),
+    }
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "odrl": {"slow_policy": False, "noise": 0.0, "policy_delay": 1, "smaller_critic": True}
     }

@@ -40,7 +40,7 @@ def ranking_of(folder: Path, truths: dict[tuple[str, str], tuple[Any, Truth]]) -
     chosen, truth = truths[data]
     see = run.rule.see_state
     value = jax.jit(lambda states: run.value(see(run.models, run.domains.normaliser(states))))
-    discount: float = run.backbone.discount  # type: ignore[attr-defined]  # every backbone that takes tabb has one
+    discount: float = run.backbone.discount
     error = oracle_error(lambda states: np.asarray(value(jnp.asarray(states))), rows[chosen], truth, discount)
     columns = scores_of(run, folder).columns
     settings = run.config["settings"]

@@ -89,7 +89,7 @@ def open_run(folder: str | Path, source: Files | None = None, target: Files | No
     key = jax.random.key(0)
     models = run.restore_prepared(learner.rule.template(domains, key))
     sizes = Sizes(domains.target.observation_size, domains.target.action_size)
-    state, header = load_tree(run.checkpoint_file, learner.init(sizes, key))
+    state, header = load_tree(run.checkpoint_file, learner.init(sizes, key, learner.extra_rows(models, domains, key)))
     if header.get("update") != settings.updates:
         raise RunError(f"{folder}: its checkpoint is not that of the last update; train it again")
     models = () if models is None else models

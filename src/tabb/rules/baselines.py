@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tabb.rules.rule import Rule
 
@@ -13,6 +13,7 @@ class Pooled(Rule):
     """Ignore the shift: half of each batch from the source, half from the target, all rows alike."""
 
     name: ClassVar[str] = "pooled"
+    neutral: ClassVar[dict[str, Any] | None] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,7 @@ class TargetOnly(Rule):
     """Ignore the source: whole batches of target rows. A method that does not beat it transfers nothing."""
 
     name: ClassVar[str] = "target-only"
+    neutral: ClassVar[dict[str, Any] | None] = {}
 
     def shares(self, batch_size: int) -> tuple[int, int]:
         return 0, batch_size
@@ -33,6 +35,7 @@ class SourceOnly(Rule):
     """
 
     name: ClassVar[str] = "source-only"
+    neutral: ClassVar[dict[str, Any] | None] = {}
 
     def shares(self, batch_size: int) -> tuple[int, int]:
         return batch_size, 0

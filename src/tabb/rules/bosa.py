@@ -61,6 +61,12 @@ class BOSA(Rule):
     name: ClassVar[str] = "bosa"
     backbone: ClassVar[str] = "td3-bc"
     backbone_constants: ClassVar[dict[str, Any]] = {"value_weight": 1.0, "cloning": 0.0}
+    neutral: ClassVar[dict[str, Any] | None] = {"policy_scale": 0.0, "least_likelihood": 0.0, "conservatism": 0.0}
+    small: ClassVar[dict[str, Any]] = {
+        "members": 2,
+        "cvae": CVAEConfig(hidden=(16,), updates=40, batch_size=16),
+        "least_likelihood": 1e-9,
+    }
     after_preparation: ClassVar[frozenset[str]] = frozenset({"policy_scale", "least_likelihood", "conservatism"})
 
     policy_scale: float = 0.1

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -51,6 +51,8 @@ class DARA(Rule):
     """Edit source rewards by the log-ratio of target and source dynamics, from two domain classifiers."""
 
     name: ClassVar[str] = "dara"
+    neutral: ClassVar[dict[str, Any] | None] = {"bonus_scale": 0.0}
+    small: ClassVar[dict[str, Any]] = {"updates": 40, "batch_size": 16, "hidden": (16,)}
     after_preparation: ClassVar[frozenset[str]] = frozenset({"bonus_scale", "largest_bonus"})
 
     bonus_scale: float = 0.1

@@ -45,6 +45,10 @@ class DROCO(Rule):
 
     name: ClassVar[str] = "droco"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"code": {"penalty_scale": 1.0, "huber_threshold": 50.0}}
+    neutral: ClassVar[dict[str, Any] | None] = {"penalty_scale": 0.0, "huber_threshold": math.inf}
+    small: ClassVar[dict[str, Any]] = {
+        "ensemble": EnsembleConfig(members=3, elites=2, updates=40, batch_size=16, hidden=(16, 16))
+    }
     after_preparation: ClassVar[frozenset[str]] = frozenset({"penalty_scale", "huber_threshold"})
 
     penalty_scale: float = 0.3

@@ -140,6 +140,7 @@ class DVDF(IGDF):
 
     name: ClassVar[str] = "dvdf"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    small: ClassVar[dict[str, Any]] = IGDF.small | {"values": SparseQConfig(updates=40, batch_size=16, hidden=(16,))}
     after_preparation: ClassVar[frozenset[str]] = frozenset({"keep", "weight_scale", "likeness"})
 
     likeness: float = 0.7

@@ -77,6 +77,8 @@ class IGDF(Rule):
         "hopper": {"keep": 0.25},
         "walker2d": {"keep": 0.75},
     }
+    neutral: ClassVar[dict[str, Any] | None] = {"keep": 1.0, "weight_scale": 0.0}
+    small: ClassVar[dict[str, Any]] = {"updates": 40, "batch_size": 16, "hidden": (16,), "latent_size": 4}
     after_preparation: ClassVar[frozenset[str]] = frozenset({"keep", "weight_scale"})
 
     keep: float = 0.75

@@ -54,6 +54,13 @@ class OTDF(Rule):
         "morph": {"behaviour_scale": 0.5},
         "kinematic": {"behaviour_scale": 0.1},
     }
+    neutral: ClassVar[dict[str, Any] | None] = {"keep": 1.0, "weigh_rows": False, "behaviour_scale": 0.0}
+    small: ClassVar[dict[str, Any]] = {
+        "samples": 2,
+        "iterations": 20,
+        "chunk": 600,
+        "cvae": CVAEConfig(hidden=(16,), updates=40, batch_size=16),
+    }
     after_preparation: ClassVar[frozenset[str]] = frozenset({"keep", "weigh_rows", "behaviour_scale", "variance"})
 
     keep: float = 0.8

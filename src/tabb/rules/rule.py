@@ -7,11 +7,17 @@ training into `learned`. Every rule with its knobs at neutral equals the plain b
 Seams outside of updates, in the order in which they are called:
 
     on, check_backbone        the rule on a backbone
-    shares, widths            how many rows of each domain a batch holds; what V and Q see, in numbers
+    shares, extra_share       how many rows of each domain, and how many extra rows, a batch holds
+    widths                    how wide what V and Q see is
     prepare, template         fit models, once per run
     columns, target_columns   numbers per row, once per run
+    extra_rows                rows that the rule makes itself, once per run
     init_learned              what `observe` starts from
     predict_target            what the models say of target rows, where a run is judged
+
+Before updates 0, n, 2 n, ... of a rule with `refresh_every` = n:
+
+    refresh                   make the extra rows anew with the present policy and V (`refresh_shares`: from which rows)
 
 One update calls these, in this order. Each takes a `Step`; those that edit something take it as second argument:
 
@@ -40,9 +46,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tabb.batch import Batch, Domains, Sizes
+from tabb.batch import Batch, Domains, ExtraRows, Sizes
 from tabb.errors import UsageError
-from tabb.rules.step import Features, Learned, Metrics, Models, Step, Value, Weights, on_source
+from tabb.rules.step import Features, Learned, Metrics, Models, Step, Value, Weights, on_extra, on_source
 from tabb.transitions import Transitions
 
 UPDATE_SEAMS = (
@@ -88,6 +94,16 @@ class Rule:
     small: ClassVar[dict[str, Any]] = {}
     """Settings with which its models are fitted in a moment, however badly: for tests."""
 
+    @property
+    def refresh_every(self) -> int:
+        """Updates from one `refresh` of the extra rows to the next; 0 if they stay as they were made."""
+        return 0
+
+    @property
+    def changes_features(self) -> bool:
+        """Whether V or Q see something else than (s) and (s, a): then their weights mean nothing without the rule."""
+        return any(name in filled_seams(self) for name in ("see_state", "see_action", "represent"))
+
     # --- Before training ---
 
     def on(self, backbone: BackboneTraits) -> Rule:
@@ -102,6 +118,11 @@ class Rule:
     def shares(self, batch_size: int) -> tuple[int, int]:
         """How many source and target rows a batch of `batch_size` rows holds."""
         return batch_size // 2, batch_size - batch_size // 2
+
+    def extra_share(self, batch_size: int) -> int:
+        """How many extra rows a batch holds besides those; with 0 neither `extra_rows` nor `refresh` is called."""
+        del batch_size
+        return 0
 
     def widths(self, sizes: Sizes) -> tuple[int, int]:
         """Widths of the features of V and of Q."""
@@ -127,6 +148,15 @@ class Rule:
         del models, domains
         return {}
 
+    def extra_rows(self, models: Models, domains: Domains, key: PRNGKeyArray) -> ExtraRows | None:
+        """Rows that the rule makes once, before training: a third group, of which each batch holds `extra_share`.
+
+        They must follow from the arguments alone: a run that goes on makes them again. Rows that take long to make
+        belong into the models, which are kept. With `refresh_every` they are what the first `refresh` is given.
+        """
+        del models, domains, key
+        return None
+
     def init_learned(self, sizes: Sizes, key: PRNGKeyArray) -> Learned:
         """What `observe` starts from: networks and optimiser states of the rule's own."""
         del sizes, key
@@ -141,6 +171,21 @@ class Rule:
         """
         del models, rows
         return None
+
+    # --- Every n updates ---
+
+    def refresh_shares(self) -> tuple[int, int]:
+        """How many source and target rows are drawn for each `refresh`, to start from."""
+        return 0, 0
+
+    def refresh(self, step: Step, rows: ExtraRows) -> ExtraRows:
+        """The extra rows made anew, as many and with the same columns as `rows`, the present ones.
+
+        `step` has the present policy and V, and in its batch the rows that were drawn to start from. To keep older rows
+        (as a buffer does), return a part of `rows` with the new ones.
+        """
+        del step
+        return rows
 
     # --- One update, in the order of the calls ---
 
@@ -235,6 +280,7 @@ def check_seams(rule: Rule | type[Rule]) -> None:
 __all__ = [
     "UPDATE_SEAMS",
     "BackboneTraits",
+    "ExtraRows",
     "Features",
     "Learned",
     "Metrics",
@@ -245,5 +291,6 @@ __all__ = [
     "Weights",
     "check_seams",
     "filled_seams",
+    "on_extra",
     "on_source",
 ]

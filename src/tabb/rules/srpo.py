@@ -54,6 +54,8 @@ class SRPO(Rule):
     """Add to the rewards of both domains how valuable a state looks to a discriminator."""
 
     name: ClassVar[str] = "srpo"
+    neutral: ClassVar[dict[str, Any] | None] = {"bonus_scale": 0.0}
+    small: ClassVar[dict[str, Any]] = {"hidden": (16,)}
     presets: ClassVar[dict[str, dict[str, Any]]] = {"published": {"bonus": "published"}}
 
     bonus_scale: float = 0.1

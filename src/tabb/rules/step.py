@@ -68,6 +68,11 @@ class Step:
         return self.represented
 
 
+def on_extra(batch: Batch, values: Float[Array, " e"], elsewhere: float) -> Float[Array, " b"]:
+    """`values` for the extra rows of the batch, and the number `elsewhere` for all other rows."""
+    return jnp.concatenate([jnp.full(len(batch) - batch.extra_rows, elsewhere, values.dtype), values])
+
+
 def on_source(batch: Batch, values: Float[Array, " s"], elsewhere: float) -> Float[Array, " b"]:
     """`values` for the source rows of the batch, and the number `elsewhere` for all other rows."""
     return jnp.concatenate([values, jnp.full(len(batch) - batch.source_rows, elsewhere, values.dtype)])

@@ -88,6 +88,10 @@ class TABB(Rule):
     """Weight source rows by the agreement of their Bellman backup with the target domain's."""
 
     name: ClassVar[str] = "tabb"
+    neutral: ClassVar[dict[str, Any] | None] = {"temperature": math.inf, "imitate_source": 1.0}
+    small: ClassVar[dict[str, Any]] = {
+        "predictor": PredictorConfig(heads=2, updates=40, batch_size=16, hidden=16, latent_size=8)
+    }
     after_preparation: ClassVar[frozenset[str]] = frozenset(
         {"temperature", "least_weight", "uncertainty", "weigh_value", "weigh_policy", "imitate_source", "source_share"}
         | {"scale", "weigh_by", "value_noise"}
@@ -164,6 +168,10 @@ class TABB(Rule):
                 "without one, predicted states are valued by the policy's action there, and the policy acts on "
                 "observations; use raw"
             )
+
+    @property
+    def changes_features(self) -> bool:
+        return self.predictor.space != "raw"
 
     def shares(self, batch_size: int) -> tuple[int, int]:
         source = min(max(round(self.source_share * batch_size), 1), batch_size - 1)

@@ -26,8 +26,10 @@ def save_tree(path: Path, tree: Any, header: dict[str, Any]) -> None:
         np.savez(file, allow_pickle=False, header=np.array(json.dumps(header)), **leaves)
 
 
-def load_tree(path: Path, template: T) -> tuple[T, dict[str, Any]]:
+def load_tree(path: Path, template: T, more: bool = False) -> tuple[T, dict[str, Any]]:
     """Read what `save_tree` wrote into the structure of `template` (arrays or their shapes).
+
+    With `more`, the file may hold more leaves after those of the template: it is then the beginning of a tree.
 
     Raises:
         RunError: the file is missing, damaged, or of another learner than `template`.
@@ -37,7 +39,7 @@ def load_tree(path: Path, template: T) -> tuple[T, dict[str, Any]]:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             header = json.loads(str(file["header"]))
             names = sorted(name for name in file.files if name.startswith("leaf_"))
-            leaves = [file[name] for name in names]
+            leaves = [file[name] for name in (names[: len(wanted)] if more else names)]
     except FileNotFoundError:
         raise RunError(f"{path}: no such checkpoint; start the run again without --resume") from None
     except UNREADABLE as error:

@@ -3,6 +3,9 @@
 Each update draws from a key folded from the seed's key and the update's number, so an update depends on
 nothing but the state and its number: how a run is cut into calls, and where it was stopped and resumed, changes
 no bit of the result.
+
+Extra rows that a rule makes once are part of the data. Those that it makes anew every n updates are part of the state:
+the loop then runs in stretches of n updates, each of which begins with fresh rows.
 """
 
 from __future__ import annotations
@@ -10,14 +13,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tabb.backbones.backbone import Backbone, State
-from tabb.batch import FIELDS, Batch, Domains, Sizes
+from tabb.batch import FIELDS, Batch, Domains, ExtraRows, Sizes
+from tabb.errors import UsageError
 from tabb.rules.rule import Metrics, Models, Rule, check_seams
 
 
@@ -33,13 +37,61 @@ class Program:
         check_seams(self.rule)
         object.__setattr__(self, "rule", self.rule.on(self.backbone))
 
-    def init(self, sizes: Sizes, key: PRNGKeyArray) -> State:
-        return self.backbone.init(self.rule, sizes, self.updates, key)
+    @property
+    def shares(self) -> tuple[int, int]:
+        """Source and target rows of a batch."""
+        return self.rule.shares(self.backbone.batch_size)
+
+    @property
+    def extra_share(self) -> int:
+        """Extra rows of a batch."""
+        return self.rule.extra_share(self.backbone.batch_size)
+
+    @property
+    def refresh_every(self) -> int:
+        """Updates from one refresh of the extra rows to the next; 0 for none."""
+        return self.rule.refresh_every if self.extra_share else 0
+
+    def init(self, sizes: Sizes, key: PRNGKeyArray, extra: Packed | None = None) -> State:
+        """Fresh networks; with the extra rows that the run begins with, if the rule makes them anew along the way."""
+        state = self.backbone.init(self.rule, sizes, self.updates, key)
+        return state._replace(extra=extra) if self.refresh_every else state
+
+    def extra_rows(self, models: Models, domains: Domains, key: PRNGKeyArray) -> Packed | None:
+        """The rows that the rule makes once, packed; None if batches hold none.
+
+        `key` is the one that the models were prepared with. Raises `UsageError` for rows that do not fit the data.
+        """
+        if not self.extra_share:
+            return None
+        rows = self.rule.extra_rows(models, domains, jax.random.fold_in(key, EXTRA_ROWS))
+        if rows is None or not len(rows):
+            raise UsageError(
+                f"rule {self.rule.name}: extra_share asks for {self.extra_share} extra rows in a batch, but extra_rows "
+                "makes none; return ExtraRows, or 0 from extra_share"
+            )
+        for name in FIELDS:
+            shape = (len(rows), *getattr(domains.target, name).shape[1:])
+            if (given := jnp.shape(getattr(rows, name))) != shape:
+                raise UsageError(f"rule {self.rule.name}: extra_rows gives {name} of shape {given}; give {shape}")
+        for name, column in rows.columns.items():
+            if jnp.shape(column)[:1] != (len(rows),):
+                raise UsageError(
+                    f"rule {self.rule.name}: extra_rows gives a column {name!r} of shape {jnp.shape(column)}; give one "
+                    f"entry for each of its {len(rows):,} rows"
+                )
+        return pack_extra(rows)
 
     def update(
         self, models: Models, state: State, batch: Batch, key: PRNGKeyArray, number: Int[Array, ""]
     ) -> tuple[State, Metrics]:
         return self.backbone.update(self.rule, models, self.updates, state, batch, key, number)
+
+
+EXTRA_ROWS = 1_000
+"""folded into the key of preparation for the rows that a rule makes once"""
+EXTRA_DRAW, REFRESH = 3, 4
+"""folded into an update's key for drawing extra rows, and for making them anew"""
 
 
 @jax.tree_util.register_static
@@ -76,6 +128,26 @@ def pack(columns: dict[str, Array]) -> Packed | None:
     return Packed(jnp.concatenate(flat, axis=1), layout)
 
 
+def pack_extra(rows: ExtraRows) -> Packed:
+    """Extra rows and their columns as one matrix."""
+    packed = pack(
+        {name: getattr(rows, name) for name in FIELDS} | {COLUMN + k: v for k, v in sorted(rows.columns.items())}
+    )
+    assert packed is not None
+    return packed
+
+
+def unpack_extra(packed: Packed, numbers: Int[Array, " b"]) -> ExtraRows:
+    """The extra rows of these numbers."""
+    drawn = packed.rows(numbers)
+    fields: dict[str, Any] = {name: drawn.pop(name) for name in FIELDS}
+    return ExtraRows(**fields, columns={name.removeprefix(COLUMN): column for name, column in drawn.items()})
+
+
+COLUMN = "column "
+"""before the names of an extra row's columns, which may be those of its fields"""
+
+
 class Data(NamedTuple):
     """All rows that batches are drawn from, on the device."""
 
@@ -87,6 +159,8 @@ class Data(NamedTuple):
     """What the rule prepared for each source row."""
     target_columns: Packed | None
     """What it prepared for each target row."""
+    extra: Packed | None = None
+    """Rows that the rule made once; None if it made none, or makes them anew along the way."""
 
 
 def pack_data(domains: Domains, columns: dict[str, Array], target_columns: dict[str, Array] | None = None) -> Data:
@@ -97,8 +171,13 @@ def pack_data(domains: Domains, columns: dict[str, Array], target_columns: dict[
     return Data(rows, jnp.asarray(len(domains.source), jnp.int32), pack(columns), pack(target_columns or {}))
 
 
-def draw(data: Data, shares: tuple[int, int], key: PRNGKeyArray) -> Batch:
-    """A batch of uniformly drawn rows (with replacement): `shares[0]` of the source, then `shares[1]` of the target."""
+def draw(
+    data: Data, shares: tuple[int, int], key: PRNGKeyArray, extra_share: int = 0, extra: Packed | None = None
+) -> Batch:
+    """A batch of uniformly drawn rows (with replacement): `shares[0]` of the source, then `shares[1]` of the target.
+
+    After them come `extra_share` rows of `extra`, or of the extra rows of the data.
+    """
     # One draw of all row numbers and one gather: what is drawn in two parts has to be copied together again.
     from_source = jnp.arange(sum(shares)) < shares[0]
     least = jnp.where(from_source, 0, data.sources)
@@ -109,16 +188,67 @@ def draw(data: Data, shares: tuple[int, int], key: PRNGKeyArray) -> Batch:
         columns = data.columns.rows(numbers[: shares[0]])
     if data.target_columns is not None:
         target_columns = data.target_columns.rows(numbers[shares[0] :] - data.sources)
-    return Batch(**data.rows.rows(numbers), columns=columns, target_columns=target_columns, source_rows=shares[0])
+    rows: dict[str, Any] = data.rows.rows(numbers)
+    extra = data.extra if extra is None else extra
+    if not extra_share or extra is None:
+        return Batch(**rows, columns=columns, target_columns=target_columns, source_rows=shares[0])
+    numbers = jax.random.randint(jax.random.fold_in(key, EXTRA_DRAW), (extra_share,), 0, len(extra.matrix))
+    made = unpack_extra(extra, numbers)
+    rows = {name: jnp.concatenate([column, getattr(made, name)]) for name, column in rows.items()}
+    return Batch(
+        **rows,
+        columns=columns,
+        target_columns=target_columns,
+        source_rows=shares[0],
+        extra_columns=made.columns,
+        extra_rows=extra_share,
+    )
+
+
+def refreshed(
+    program: Program, models: Models, data: Data, key: PRNGKeyArray, state: State, number: Int[Array, ""]
+) -> State:
+    """The state before update `number`: with extra rows made anew if they are due.
+
+    Raises `UsageError` (as it is compiled) where the rule returns rows of another shape than it was given.
+    """
+    rule = program.rule
+
+    def make() -> Packed:
+        update_key = jax.random.fold_in(key, number)
+        start = draw(data, rule.refresh_shares(), jax.random.fold_in(update_key, REFRESH))
+        step = program.backbone.step(rule, models, state, start, update_key, number)
+        present = unpack_extra(state.extra, jnp.arange(len(state.extra.matrix)))
+        rows = pack_extra(rule.refresh(step, present))
+        if rows.layout != state.extra.layout or rows.matrix.shape != state.extra.matrix.shape:
+            raise UsageError(
+                f"rule {rule.name}: refresh returns {len(rows.matrix):,} rows of {_columns(rows)} for "
+                f"{len(state.extra.matrix):,} rows of {_columns(state.extra)}; return as many with the same columns"
+            )
+        return rows
+
+    due = number % program.refresh_every == 0
+    return state._replace(extra=jax.lax.cond(due, make, lambda: state.extra))
+
+
+def _columns(packed: Packed) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in packed.layout.columns)
 
 
 def update_once(
     program: Program, models: Models, data: Data, key: PRNGKeyArray, state: State, number: Int[Array, ""]
 ) -> tuple[State, Metrics]:
-    """Update `number` (counted from 0): draw its batch, update."""
-    shares = program.rule.shares(program.backbone.batch_size)
+    """Update `number` (counted from 0): make extra rows anew if they are due, draw its batch, update."""
+    if program.refresh_every:
+        state = refreshed(program, models, data, key, state, number)
+    return _update(program, models, data, key, state, number)
+
+
+def _update(
+    program: Program, models: Models, data: Data, key: PRNGKeyArray, state: State, number: Int[Array, ""]
+) -> tuple[State, Metrics]:
     key = jax.random.fold_in(key, number)
-    batch = draw(data, shares, key)
+    batch = draw(data, program.shares, key, program.extra_share, state.extra if program.refresh_every else None)
     return program.update(models, state, batch, jax.random.fold_in(key, 2), number)
 
 
@@ -136,7 +266,7 @@ def run_updates(
     The bounds are traced, so every stretch of a run is the same compiled program.
     """
     first, last = jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32)
-    update = functools.partial(update_once, program, models, data, key)
+    update = functools.partial(_update, program, models, data, key)
     shapes = jax.eval_shape(update, state, first)[1]
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
 
@@ -145,7 +275,19 @@ def run_updates(
         state, metrics = update(state, number)
         return state, jax.tree.map(jnp.add, sums, metrics)
 
-    state, sums = jax.lax.fori_loop(first, last, body, (state, zeros))
+    if not program.refresh_every:
+        state, sums = jax.lax.fori_loop(first, last, body, (state, zeros))
+    else:
+        # Rows are made anew between inner loops: a condition inside of them would copy all rows at each update.
+        every = program.refresh_every
+
+        def stretch(carry: tuple[Array, State, Metrics]) -> tuple[Array, State, Metrics]:
+            number, state, sums = carry
+            state = refreshed(program, models, data, key, state, number)
+            end = jnp.minimum(last, (number // every + 1) * every)
+            return end, *jax.lax.fori_loop(number, end, body, (state, sums))
+
+        _, state, sums = jax.lax.while_loop(lambda carry: carry[0] < last, stretch, (first, state, zeros))
     count = jnp.maximum(last - first, 1).astype(jnp.float32)
     return state, jax.tree.map(lambda total: total / count, sums)
 
@@ -157,10 +299,10 @@ compiled_updates = jax.jit(run_updates, static_argnums=0, donate_argnums=4)
 def run_updates_of_seeds(
     program: Program, models: Models, data: Data, key: Array, state: State, first: Array, last: Array
 ) -> tuple[State, Metrics]:
-    """`run_updates` with a leading seed axis on models, the rule's columns, key and state; the data are shared."""
+    """`run_updates` with a leading seed axis on models, columns, extra rows, key and state; the data are shared."""
     over_seeds = jax.vmap(
         functools.partial(run_updates, program),
-        in_axes=(0, Data(None, None, 0, 0), 0, 0, None, None),  # type: ignore[arg-type]
+        in_axes=(0, Data(None, None, 0, 0, 0), 0, 0, None, None),  # type: ignore[arg-type]
     )
     return over_seeds(models, data, key, state, first, last)
 

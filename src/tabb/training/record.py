@@ -74,10 +74,10 @@ def check_same_run(folder: RunFolder, config: dict[str, Any]) -> None:
     before["settings"] = plain(settings_from(before))
     with contextlib.suppress(RunError, KeyError):  # another rule than this one, whose class is not to be found
         before["rule"] = plain(rule_from_plain(before["rule"]))
-    for part in ("rule", "settings", "task", "data"):
-        if before.get(part) != config[part]:
+    for part in ("rule", "settings", "task", "data", "start"):
+        if before.get(part) != config.get(part):
             detail = ""
-            if isinstance(config[part], dict):
+            if isinstance(config.get(part), dict):
                 old = before.get(part) or {}
                 name = next(key for key in {**old, **config[part]} if old.get(key) != config[part].get(key))
                 detail = f" ({name})"

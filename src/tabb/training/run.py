@@ -28,6 +28,7 @@ from tabb.training.held_out import HeldOut, share_of, split
 from tabb.training.progress import Style
 from tabb.training.record import Run
 from tabb.training.row_limit import limited
+from tabb.training.starting_weights import PARTS, start_from
 from tabb.training.trainer import Trainer
 from tabb.transitions import Transitions
 
@@ -46,6 +47,8 @@ def train(
     progress: Style = "none",
     origin: dict[str, Any] | None = None,
     track: str | Opener | None = None,
+    start: str | Path | Run | None = None,
+    start_parts: Sequence[str] = PARTS,
 ) -> list[Run]:
     """Train `rule` on both data sets, one run per seed, and evaluate each in the target environment.
 
@@ -61,6 +64,9 @@ def train(
         origin: where the data come from, for the record (paths, reports).
         track: where metrics go besides the folder: "tensorboard", "trackio", "wandb", or what opens a
             `tabb.tracking.Sink` for a run; not part of the run, and nothing in its results depends on it.
+        start: a finished run, or its folder, whose weights the new runs start from; a folder of runs (`seed0`, ...)
+            gives each seed its own. Functions of raw observations are the same as there, whatever the normaliser.
+        start_parts: what is taken from it: "policy", "critic", or both.
 
     Data that can be used but look wrong are a `DataWarning`.
 
@@ -73,6 +79,7 @@ def train(
     settings = settings or Settings()
     _check_types(rule, source, target, settings)
     opens = opener(track)
+    beginning = None if start is None else start_from(start, start_parts)
     task = None if task is None else get_task(task)
     if settings.backbone is None and task is not None:
         settings = dataclasses.replace(settings, backbone=for_task(rule, own_backbone(rule), task.suites))
@@ -116,7 +123,10 @@ def train(
     for first in range(0, len(seeds), at_once):
         lanes = seeds[first : first + at_once]
         folders = [None if folder is None else RunFolder(Path(folder) / f"seed{seed}") for seed in lanes]
-        trainer = Trainer(rule, domains, task, lanes, settings, folders, env_factory, config, resume, opens, held_out)
+        trainer = Trainer(
+            *(rule, domains, task, lanes, settings, folders, env_factory, config, resume, opens, held_out),
+            beginning,
+        )
         runs += trainer.run(progress)
     return runs
 

@@ -31,6 +31,7 @@ from tabb.training.loop import Packed, Program, compiled_updates, compiled_updat
 from tabb.training.progress import Reporter, Style, reporter
 from tabb.training.record import Run, check_same_run, evaluation_from, result_of
 from tabb.training.signals import stop_on_signal
+from tabb.training.starting_weights import Start
 
 CHECKPOINT_SECONDS = 60.0
 """longest time of training that a kill can cost (evaluations write checkpoints too)"""
@@ -52,6 +53,7 @@ class Trainer:
         resume: bool,
         track: Opener | None = None,
         held_out: HeldOut | None = None,
+        start: Start | None = None,
     ) -> None:
         self.rule, self.domains, self.task, self.seeds = rule, domains, task, seeds
         self.settings, self.folders, self.env_factory = settings, folders, env_factory
@@ -62,14 +64,16 @@ class Trainer:
         self.looks: list[list[Look]] = [[] for _ in seeds]
         self.seconds = dict.fromkeys(("prepare", "compile", "train", "evaluate", "checkpoint"), 0.0)
         self.resume, self.config = resume, config
+        self.start = start
         self.track, self.tracker = track, Tracker(None, [None] * len(seeds))
         for seed, folder in zip(seeds, folders, strict=True):
             if folder is None:
                 continue
+            of_seed = config if start is None else config | {"start": start.record(seed)}
             if resume and folder.config_file.exists():
-                check_same_run(folder, config)
+                check_same_run(folder, of_seed)
             else:
-                folder.start(config | {"seed": seed})
+                folder.start(of_seed | {"seed": seed})
 
     # --- Lanes: one seed has no seed axis, several are stacked on a leading one ---
 
@@ -110,9 +114,14 @@ class Trainer:
                 columns=_pack_lanes([self._columns(model) for model in models]),
                 target_columns=_pack_lanes([self._target_columns(model) for model in models]),
             )
+            extra = [
+                self.learner.extra_rows(model, self.domains, key[1]) for model, key in zip(models, keys, strict=True)
+            ]
+            if not self.learner.refresh_every:
+                data = data._replace(extra=self._stack(extra))
         models = self._stack(models)
         draw_keys = self._stack([key[2] for key in keys])
-        state, update = self._begin([key[0] for key in keys])
+        state, update = self._begin([key[0] for key in keys], extra)
 
         if update == self.settings.updates:
             return self._end(state, tell, stopped)
@@ -192,15 +201,20 @@ class Trainer:
             folder.save_prepared(models)
         return models
 
-    def _begin(self, keys: list[Any]) -> tuple[Any, int]:
-        """The state to start from: fresh, or the checkpoints'."""
+    def _begin(self, keys: list[Any], extra: list[Packed | None]) -> tuple[Any, int]:
+        """The state to start from: fresh (or with the weights that another run ended with), or the checkpoints'."""
         sizes = Sizes(self.domains.target.observation_size, self.domains.target.action_size)
-        states = [self.learner.init(sizes, key) for key in keys]
+        states = [self.learner.init(sizes, key, rows) for key, rows in zip(keys, extra, strict=True)]
         found = [
             folder.restore(state) if folder is not None and self.resume else None
             for folder, state in zip(self.folders, states, strict=True)
         ]
         if all(saved is None for saved in found):
+            if self.start is not None:
+                states = [
+                    self.start.weights(self.learner, state, self.domains.normaliser, seed)
+                    for state, seed in zip(states, self.seeds, strict=True)
+                ]
             return self._stack(states), 0
         if any(saved is None for saved in found):
             missing = [seed for seed, saved in zip(self.seeds, found, strict=True) if saved is None]

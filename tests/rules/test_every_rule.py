@@ -1,4 +1,8 @@
-"""All rival methods alike: the neutral setting, runs cut, seeds as an axis, what is fitted, wrong settings."""
+"""Every rule alike: the neutral setting, runs cut and read back, seeds as an axis, what is fitted; wrong settings.
+
+A rule that is registered is tested here by itself. It says its neutral setting (`Rule.neutral`) and one that
+is quick to fit (`Rule.small`).
+"""
 
 import dataclasses
 import functools
@@ -11,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from made_rules import MADE
 from tabb.backbones import own_backbone
 from tabb.batch import make_domains
 from tabb.errors import UsageError
+from tabb.policy import Policy
 from tabb.rules import (
     BOSA,
     DARA,
@@ -25,33 +31,38 @@ from tabb.rules import (
     SRPO,
     CVAEConfig,
     EnsembleConfig,
-    Pooled,
+    Rule,
     SparseQConfig,
 )
 from tabb.training import Settings, train
 from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds, pack_data
 
-SMALL = {"updates": 40, "batch_size": 16, "hidden": (16,)}
-SMALL_ENSEMBLE = EnsembleConfig(members=3, elites=2, updates=40, batch_size=16, hidden=(16, 16))
-SMALL_CVAE = CVAEConfig(hidden=(16,), updates=40, batch_size=16)
-RIVALS = {
-    "dara": DARA(**SMALL),
-    "igdf": IGDF(**SMALL, latent_size=4),
-    "srpo": SRPO(hidden=(16,)),
-    "droco": DROCO(ensemble=SMALL_ENSEMBLE),
-    "otdf": OTDF(samples=2, iterations=20, chunk=600, cvae=SMALL_CVAE),
-    "dvdf": DVDF(**SMALL, latent_size=4, values=SparseQConfig(updates=40, batch_size=16, hidden=(16,))),
-    "bosa": BOSA(members=2, cvae=SMALL_CVAE, least_likelihood=1e-9),
-}
-NEUTRAL = {
-    "dara": {"bonus_scale": 0.0},
-    "igdf": {"keep": 1.0, "weight_scale": 0.0},
-    "srpo": {"bonus_scale": 0.0},
-    "droco": {"penalty_scale": 0.0, "huber_threshold": math.inf},
-    "otdf": {"keep": 1.0, "weigh_rows": False, "behaviour_scale": 0.0},
-    "dvdf": {"keep": 1.0, "weight_scale": 0.0},
-    "bosa": {"policy_scale": 0.0, "least_likelihood": 0.0, "conservatism": 0.0},
-}
+PREPARE = jax.random.key(3)
+KINDS = {kind.name: kind for kind in (*RULES.values(), *MADE)}
+
+
+def rule_of(name):
+    """The rule of this name, quick to fit."""
+    return KINDS[name](**KINDS[name].small)
+
+
+def neutral_of(kind):
+    """Its neutral setting; the test says how to give one where there is none."""
+    assert kind.neutral is not None, (
+        f"rule {kind.name} does not say when it changes nothing: give it neutral = {{...}}, the settings with which it "
+        "equals the plain backbone, or {} if it only says which rows are drawn"
+    )
+    return kind(**(kind.small | kind.neutral))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain(Rule):
+    """Draws the rows of another rule, and does nothing else."""
+
+    like: Rule = dataclasses.field(default_factory=Rule)
+
+    def shares(self, batch_size):
+        return self.like.shares(batch_size)
 
 
 def silent(what, share):
@@ -60,12 +71,13 @@ def silent(what, share):
 
 @pytest.fixture(scope="module")
 def prepared(domains):
-    """Models and data of each rival on the session's domains."""
-    made = {}
-    for name, rule in RIVALS.items():
-        models = rule.prepare(domains, jax.random.key(3), silent)
-        made[name] = (models, pack_data(domains, rule.columns(models, domains), rule.target_columns(models, domains)))
-    return made
+    """`prepared(name)`: the models of a rule on the session's domains."""
+
+    @functools.cache
+    def prepare(name):
+        return rule_of(name).prepare(domains, PREPARE, silent)
+
+    return prepare
 
 
 @pytest.fixture(scope="module")
@@ -80,114 +92,113 @@ def small_backbone(backbone):
 
 
 @pytest.fixture(scope="module")
-def run(prepared, sizes, small_backbone):
-    """`run(name, rule, cuts)`: state and metrics after 12 updates, in calls that end at `cuts`."""
+def beginning(domains, sizes, small_backbone):
+    """`beginning(rule, models, seed)`: learner, data and state before the first update, as a run has them."""
 
-    def run(name, rule, cuts=(12,)):
+    def begin(rule, models, seed=1):
         learner = Program(small_backbone(rule), rule, 12)
-        models, data = prepared[name]
-        state, first = learner.init(sizes, jax.random.key(1)), 0
+        data = pack_data(domains, rule.columns(models, domains), rule.target_columns(models, domains))
+        extra = learner.extra_rows(models, domains, jax.random.key(100 + seed))
+        state = learner.init(sizes, jax.random.key(seed), extra)
+        return learner, data if learner.refresh_every else data._replace(extra=extra), state
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def run(beginning):
+    """`run(rule, models, cuts)`: state and metrics after 12 updates, in calls that end at `cuts`."""
+
+    def run(rule, models, cuts=(12,), seed=1):
+        (learner, data, state), first = beginning(rule, models, seed), 0
         for last in cuts:
-            state, metrics = compiled_updates(learner, models, data, jax.random.key(2), state, first, last)
+            state, metrics = compiled_updates(learner, models, data, jax.random.key(1 + seed), state, first, last)
             first = last
         return state, metrics
 
     return run
 
 
-@pytest.fixture(scope="module")
-def pooled_run(domains, sizes, small_backbone):
-    """`pooled_run(rule)`: pooled data on the rule's backbone."""
-
-    @functools.cache
-    def pooled(backbone):
-        learner = Program(backbone, Pooled(), 12)
-        state = learner.init(sizes, jax.random.key(1))
-        return compiled_updates(learner, (), pack_data(domains, {}), jax.random.key(2), state, 0, 12)[0]
-
-    return lambda rule: pooled(small_backbone(rule))
+@pytest.mark.parametrize("name", KINDS)
+def test_neutral_is_the_plain_backbone_bit_for_bit(name, run, prepared, same_bits, largest_difference):
+    rule = neutral_of(KINDS[name])
+    neutral, _ = run(rule, prepared(name))
+    plain, _ = run(Plain(like=rule), ())
+    assert same_bits(neutral._replace(learned=()), plain)
+    if rule != rule_of(name):
+        usual, _ = run(rule_of(name), prepared(name))
+        assert largest_difference(usual.critic, plain.critic) > 1e-4
 
 
-def test_every_rival_is_on_the_command_line():
-    assert set(RIVALS) <= set(RULES)
-    assert all(RULES[name] is type(rule) for name, rule in RIVALS.items())
+def test_a_rule_without_a_neutral_setting_is_told_how_to_give_one():
+    with pytest.raises(AssertionError, match="rule rule does not say when it changes nothing: give it neutral"):
+        neutral_of(Rule)
 
 
-@pytest.mark.parametrize("name", RIVALS)
-def test_neutral_is_pooled_bit_for_bit(name, run, pooled_run, same_bits, largest_difference):
-    neutral, _ = run(name, dataclasses.replace(RIVALS[name], **NEUTRAL[name]))
-    pooled = pooled_run(RIVALS[name])
-    assert same_bits(neutral._replace(learned=()), pooled)
-    usual, _ = run(name, RIVALS[name])
-    assert largest_difference(usual.critic, pooled.critic) > 1e-4
+@pytest.mark.parametrize("name", KINDS)
+def test_cut_into_calls_is_the_same_run(name, run, prepared, same_bits):
+    rule, models = rule_of(name), prepared(name)
+    assert same_bits(run(rule, models)[0], run(rule, models, (5, 7, 12))[0])
 
 
-@pytest.mark.parametrize("name", RIVALS)
-def test_cut_into_calls_is_the_same_run(name, run, same_bits):
-    assert same_bits(run(name, RIVALS[name])[0], run(name, RIVALS[name], (5, 12))[0])
-
-
-@pytest.mark.parametrize("name", RIVALS)
-def test_a_seed_axis_is_the_seed_alone(name, prepared, domains, sizes, small_backbone, run, largest_difference):
-    """Two lanes with models, columns and keys of their own: each ends as it would alone."""
-    rule, (first, data) = RIVALS[name], prepared[name]
+@pytest.mark.parametrize("name", KINDS)
+def test_a_seed_axis_is_the_seed_alone(name, prepared, beginning, run, largest_difference):
+    """Two lanes with models, columns, extra rows and keys of their own: each ends as it would alone."""
+    rule, first = rule_of(name), prepared(name)
     second = jax.tree.map(lambda leaf: 0.5 * leaf, first)
-    other = pack_data(domains, rule.columns(second, domains), rule.target_columns(second, domains))
-    learner = Program(small_backbone(rule), rule, 12)
-    keys = [jax.random.key(2), jax.random.key(9)]
-    states = [learner.init(sizes, jax.random.key(seed)) for seed in (1, 8)]
+    lanes = [beginning(rule, models, seed) for models, seed in ((first, 1), (second, 8))]
 
-    def lanes(*trees):
+    def stacked(*trees):
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
+    learner, data, _ = lanes[0]
+    per_lane = {
+        part: stacked(*(getattr(lane[1], part) for lane in lanes)) for part in ("columns", "target_columns", "extra")
+    }
     both, _ = compiled_updates_of_seeds(
         learner,
-        lanes(first, second),
-        data._replace(
-            columns=lanes(data.columns, other.columns),
-            target_columns=data.target_columns and lanes(data.target_columns, other.target_columns),
-        ),
-        jnp.stack(keys),
-        lanes(*states),
+        stacked(first, second),
+        data._replace(**per_lane),
+        jnp.stack([jax.random.key(2), jax.random.key(9)]),
+        stacked(*(lane[2] for lane in lanes)),
         jnp.asarray(0),
         jnp.asarray(12),
     )
-    alone = [run(name, rule)[0], compiled_updates(learner, second, other, keys[1], states[1], 0, 12)[0]]
+    alone = [run(rule, models, seed=seed)[0] for models, seed in ((first, 1), (second, 8))]
     for lane, wanted in enumerate(alone):
         assert largest_difference(jax.tree.map(lambda leaf, lane=lane: leaf[lane], both), wanted) < 1e-4
     assert largest_difference(*alone) > 1e-2
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", KINDS)
 def test_preparation_repeats(name, prepared, domains, same_bits):
-    models, _ = prepared[name]
-    assert same_bits(models, RIVALS[name].prepare(domains, jax.random.key(3), silent))
+    assert same_bits(prepared(name), rule_of(name).prepare(domains, PREPARE, silent))
 
 
-@pytest.mark.parametrize("name", RIVALS)
-def test_a_finished_preparation_is_read_back(name, pair, tmp_path, monkeypatch):
-    """A run that goes on takes its models from the folder, and ends as it did."""
-    rule = RIVALS[name]
+@pytest.mark.parametrize("name", KINDS)
+def test_a_run_that_goes_on_and_its_policy_are_read_back(name, pair, tmp_path, monkeypatch):
+    """What was fitted comes from the folder, and the run ends as it did."""
+    rule = rule_of(name)
     backbone = dataclasses.replace(own_backbone(rule), hidden=(8,), batch_size=16)
     settings = Settings(updates=4, evaluations=0, backbone=backbone)
     (whole,) = train(rule, *pair, settings=settings, folder=tmp_path)
     folder = tmp_path / "seed0"
+    observation = np.random.default_rng(0).normal(size=(5, 3))
+    np.testing.assert_array_equal(Policy.load(folder).act(observation), whole.policy.act(observation))
     wanted = (folder / "policy.npz").read_bytes()
     for file in ("result.json", "policy.npz", "checkpoint.npz"):
         (folder / file).unlink()
-    if (folder / "prepared.npz").exists():  # all but SRPO's, which fits nothing before training
+    if (folder / "prepared.npz").exists():
         monkeypatch.setattr(type(rule), "prepare", lambda *_: pytest.fail("fitted again"))
-    else:
-        assert name == "srpo"
     (again,) = train(rule, *pair, settings=settings, folder=tmp_path, resume=True)
     assert (folder / "policy.npz").read_bytes() == wanted
-    np.testing.assert_array_equal(again.policy.act(np.zeros(3)), whole.policy.act(np.zeros(3)))
+    np.testing.assert_array_equal(again.policy.act(observation), whole.policy.act(observation))
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_template_has_the_shapes_of_what_is_prepared(name, prepared, domains):
-    models, _ = prepared[name]
-    template = RIVALS[name].template(domains, jax.random.key(0))
+    models = prepared(name)
+    template = rule_of(name).template(domains, jax.random.key(0))
     assert jax.tree.structure(template) == jax.tree.structure(models)
     assert [leaf.shape for leaf in jax.tree.leaves(template)] == [leaf.shape for leaf in jax.tree.leaves(models)]
 
@@ -248,14 +259,14 @@ def test_wrong_words():
     assert says == ["bonus='x'", "scale='x'", "predictor form='x'", "predictor space='x'"]
 
 
-@pytest.mark.parametrize("name", ["dara", "igdf", "droco", "otdf", "dvdf", "bosa"])
+@pytest.mark.parametrize("name", RULES)
 def test_next_states_of_terminal_rows_are_not_looked_at(name, prepared, pair, same_bits):
     def poisoned(data):
         ended = data.terminal[:, None] > 0
         return dataclasses.replace(data, next_observation=np.where(ended, np.float32(1e3), data.next_observation))
 
     poison = make_domains(*map(poisoned, pair))
-    rule, (models, _) = RIVALS[name], prepared[name]
-    again = rule.prepare(poison, jax.random.key(3), silent)
+    rule, models = rule_of(name), prepared(name)
+    again = rule.prepare(poison, PREPARE, silent)
     assert same_bits(models, again)
     assert same_bits(rule.columns(models, make_domains(*pair)), rule.columns(again, poison))

@@ -1,0 +1,142 @@
+"""Start a run from the weights of a finished one: its policy, its critics, or both.
+
+Networks see normalised observations, and two runs with other data have other normalisers. The first layer of each
+network is therefore written anew, so that as a function of raw observations it is what it was:
+
+    x = (o - m) / s,  x' = (o - m') / s'      the observation as the old run and the new run see it
+    W' = W · s' / s                           rows of the observation; those of actions stay
+    b' = b + ((m' - m) / s) W
+
+Optimisers begin anew, and so does the learning rate's schedule.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tabb.batch import Sizes
+from tabb.errors import UsageError
+from tabb.networks import MLP, Normaliser
+from tabb.plain import rule_from_plain
+from tabb.policy import Policy
+from tabb.training.checkpoint import load_tree
+from tabb.training.config import backbone_of, settings_from
+from tabb.training.folder import RunFolder
+from tabb.training.loop import Program
+from tabb.training.record import Run
+
+PARTS = ("policy", "critic")
+"""what a run can start from; the critic with V and the slow copies"""
+
+
+def renormalised(network: MLP, before: Normaliser, after: Normaliser) -> MLP:
+    """The same function of raw observations, for inputs that `after` normalises where `before` did.
+
+    The network's first inputs are the observation; what follows (an action, a latent) stays as it is.
+    """
+    mean, scale, new_mean, new_scale = (
+        np.asarray(values, np.float64) for values in (before.mean, before.scale, after.mean, after.scale)
+    )
+    weight, bias = np.array(network.weights[0], np.float64), np.asarray(network.biases[0], np.float64)
+    size = len(mean)
+    bias = bias + ((new_mean - mean) / scale) @ weight[:size]
+    weight[:size] *= (new_scale / scale)[:, None]
+    return dataclasses.replace(
+        network,
+        weights=(jnp.asarray(weight, jnp.float32), *network.weights[1:]),
+        biases=(jnp.asarray(bias, jnp.float32), *network.biases[1:]),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """The run, or the folder of runs, that new runs start from, and which of its parts they take."""
+
+    path: Path
+    parts: tuple[str, ...]
+
+    def folder(self, seed: int) -> RunFolder:
+        """The run that the run of this seed starts from. Raises `UsageError` where there is no finished one."""
+        one = RunFolder(self.path)
+        folder = one if one.config_file.exists() else RunFolder(self.path / f"seed{seed}")
+        if not folder.config_file.exists():
+            raise UsageError(f"start={self.path}: is no run folder, and has no seed{seed} to start seed {seed} from")
+        if not folder.result_file.exists():
+            raise UsageError(
+                f"start={folder.path}: is not finished; go on with `tabb train --resume {folder.path}` first"
+            )
+        return folder
+
+    def record(self, seed: int) -> dict[str, Any]:
+        """What a run's record says of its start: where from, which parts, and the hash of the weights."""
+        folder = self.folder(seed)
+        digest = hashlib.sha256(folder.checkpoint_file.read_bytes()).hexdigest()
+        return {"run": str(folder.path), "parts": list(self.parts), "sha256": digest}
+
+    def weights(self, learner: Program, state: Any, normaliser: Normaliser, seed: int) -> Any:
+        """The fresh `state` of a run with the parts of the other run, for observations that `normaliser` normalises.
+
+        Raises `UsageError` where the other run's networks do not fit.
+        """
+        folder = self.folder(seed)
+        config = folder.config()
+        rule = rule_from_plain(config["rule"])
+        settings = settings_from(config)
+        backbone = backbone_of(settings, rule)
+        if backbone.name != learner.backbone.name:
+            raise UsageError(
+                f"start={folder.path}: is a run of backbone {backbone.name}, not of {learner.backbone.name}; start "
+                "from a run of the same backbone"
+            )
+        for other in (rule, learner.rule):
+            if "critic" in self.parts and other.changes_features:
+                raise UsageError(
+                    f"start={folder.path}: the critics of rule {other.name} see features of their own, which another "
+                    "run does not have; take the policy alone"
+                )
+        old_normaliser = Policy.load(folder.policy_file)
+        before = Normaliser(jnp.asarray(old_normaliser.mean), jnp.asarray(old_normaliser.scale))
+        names = [name for part in self.parts for name in backbone.parts[part]]
+        sizes = Sizes(old_normaliser.observation_size, old_normaliser.action_size)
+        template = Program(backbone, rule, settings.updates).init(sizes, jax.random.key(0))
+        # What the rule learned along the way comes last in the file, and its shapes are not known here.
+        last = max(template._fields.index(name) for name in names)
+        loaded, _ = load_tree(folder.checkpoint_file, tuple(template)[: last + 1], more=True)
+        taken = {name: loaded[template._fields.index(name)] for name in names}
+        for name, network in taken.items():
+            ours, theirs = _shapes(getattr(state, name)), _shapes(network)
+            if ours != theirs:
+                raise UsageError(
+                    f"start={folder.path}: its {name} has layers {theirs}, this run's {ours}; give both the same data "
+                    "sizes and the same backbone constants (hidden, layer_norm)"
+                )
+        networks = jax.tree.map(
+            lambda network: renormalised(network, before, normaliser), taken, is_leaf=lambda node: isinstance(node, MLP)
+        )
+        return state._replace(**networks)
+
+
+def start_from(start: str | Path | Run, parts: Sequence[str] = PARTS) -> Start:
+    """The start that a user names: a run or its folder, and its parts. Raises `UsageError` for what cannot be one."""
+    if isinstance(start, Run):
+        if start.folder is None:
+            raise UsageError("start: this run has no folder, and its critics are kept there; train it with folder=...")
+        start = start.folder
+    parts = (parts,) if isinstance(parts, str) else tuple(parts)
+    if not parts or not set(parts) <= set(PARTS):
+        raise UsageError(f"start_parts={parts}: give one or more of {', '.join(PARTS)}")
+    return Start(Path(start), tuple(part for part in PARTS if part in parts))
+
+
+def _shapes(tree: Any) -> list[Any]:
+    """Layers of networks as sizes, with what stands between them."""
+    networks = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, MLP))
+    return [(network.activation, *(tuple(weight.shape) for weight in network.weights)) for network in networks]
