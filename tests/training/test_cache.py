@@ -1,7 +1,10 @@
 """What was prepared is used again by runs that would prepare the same, and by no other."""
 
 import dataclasses
+import importlib
 import os
+import sys
+import types
 from pathlib import Path
 
 import jax
@@ -11,7 +14,7 @@ import pytest
 
 from tabb.batch import make_domains
 from tabb.rules import IGDF, TABB, Pooled, PredictorConfig
-from tabb.training import Settings, train
+from tabb.training import Settings, source_code, train
 from tabb.training import cache as cache_module
 from tabb.training.cache import cache_folder, cached, entry_name, prepared
 
@@ -66,19 +69,87 @@ def test_names_tell_apart_what_prepares_differently():
 
 
 @dataclasses.dataclass(frozen=True)
-class Mine(IGDF):
-    """A user's rule: what its code depends on is not known."""
+class Unlisted(IGDF):
+    """A rule with a field that JSON cannot hold."""
 
-    path: Path = Path("nowhere")  # which JSON cannot hold
+    path: Path = Path("nowhere")
 
 
-def test_rules_of_others_are_not_cached(folder, pair):
+RULE_FILE = """
+import dataclasses
+from {package} import helper
+from tabb.rules import Rule
+
+@dataclasses.dataclass(frozen=True)
+class Shifted(Rule):
+    name = "shifted"
+
+    def prepare(self, domains, key, report):
+        return {{"by": helper.amount()}}
+
+    def template(self, domains, key):
+        return {{"by": helper.amount()}}
+"""
+HELPER_FILE = "import jax.numpy as jnp\n\ndef amount():\n    return jnp.asarray({amount})\n"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Writes a package of a user's and imports the rule in it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    names = []
+
+    def write(name, amount):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "__init__.py").write_text("")
+        (tmp_path / name / "rule.py").write_text(RULE_FILE.format(package=name))
+        (tmp_path / name / "helper.py").write_text(HELPER_FILE.format(amount=amount))
+        source_code._digest.cache_clear()
+        importlib.invalidate_caches()
+        names.append(name)
+        return importlib.import_module(f"{name}.rule").Shifted()
+
+    yield write
+    for name in names:
+        for part in (name, f"{name}.rule", f"{name}.helper"):
+            sys.modules.pop(part, None)
+
+
+def test_a_rule_of_another_package_is_cached(folder, pair, package):
     domains = make_domains(*pair)
-    told = []
-    for rule in (Mine(updates=2), RULE):
-        prepared(rule, domains, DATA, "pooled", KEY, lambda what, share: None, told.append)
-        assert len(list(folder.glob("*"))) == (rule is RULE)
-    assert told == []
+    rule = package("one_package", 1.5)
+    for _ in range(2):
+        models = prepared(rule, domains, DATA, "pooled", KEY, lambda what, share: None, lambda note: None)
+        assert float(models["by"]) == 1.5
+    assert len(list(folder.glob("shifted-*.npz"))) == 1
+
+
+def test_the_entry_depends_on_what_the_rule_imports(package):
+    before = entry_name(package("a_package", 1.0), DATA, "pooled", KEY)
+    assert before == entry_name(package("a_package", 1.0), DATA, "pooled", KEY)
+    assert before != entry_name(package("a_package", 2.0), DATA, "pooled", KEY)
+
+
+def test_tabbs_rules_depend_on_their_own_code_alone():
+    modules = set(source_code.sources_of([type(RULE).__module__]))
+    assert {"tabb.rules.igdf", "tabb.rules.rule", "tabb.models.fitting", "tabb.networks"} <= modules
+    assert not modules & {"tabb.rules.tabb", "tabb.training.run", "tabb.cli"}
+
+
+def test_a_rule_that_cannot_be_told_apart_is_not_cached(folder, pair):
+    code = "@dataclasses.dataclass(frozen=True)\nclass Typed(IGDF):\n    pass\n"
+    space = {"dataclasses": dataclasses, "IGDF": IGDF, "__name__": "typed_in_a_notebook"}
+    sys.modules["typed_in_a_notebook"] = types.ModuleType("typed_in_a_notebook")
+    try:
+        exec(code, space)
+        rules = Unlisted(updates=2), space["Typed"](updates=2)
+        domains, notes = make_domains(*pair), []
+        for rule in rules:
+            prepared(rule, domains, DATA, "pooled", KEY, lambda what, share: None, notes.append)
+        assert not folder.exists()
+        assert notes == []
+    finally:
+        del sys.modules["typed_in_a_notebook"]
 
 
 def test_flags_are_part_of_the_name(monkeypatch):

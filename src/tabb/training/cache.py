@@ -1,15 +1,14 @@
 """What rules fit before training, kept on disk: another run with the same data and settings need not fit it again.
 
 An entry's name is a hash of everything that its content depends on: the rule and those of its fields that `prepare`
-reads, both data sets, the seed, tabb's code that fits, and the versions, flags and device that it ran on. So nothing
-goes stale unnoticed; an entry that is damaged is made anew. Rules of other packages are not cached: nobody can tell
-what their code depends on.
+reads, its source code, both data sets, the seed, and the versions, flags and device that it ran on. So nothing goes
+stale unnoticed; an entry that is damaged is made anew. A rule of a
+notebook, whose source cannot be read, is not cached.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from tabb.plain import plain
 from tabb.provenance import environment
 from tabb.rules import Rule
 from tabb.training.checkpoint import load_tree, save_tree
+from tabb.training.source_code import code_of
 
 LARGEST = 2 * 2**30
 """bytes of all entries together; beyond that those unused for longest go"""
@@ -48,7 +48,7 @@ def cache_folder() -> Path | None:
 def prepared(
     rule: Rule,
     domains: Domains,
-    data: dict[str, str],
+    data: dict[str, Any],
     normalise: str,
     key: Any,
     report: Report,
@@ -56,52 +56,53 @@ def prepared(
 ) -> Any:
     """What `rule.prepare` makes of the domains, taken from the cache where it holds it.
 
-    `data` are the fingerprints of both data sets. `note` is told where something comes from, in one line.
+    `data` are the fingerprints of both data sets. `note` gets one line that says where something comes from.
     """
 
     def make() -> Any:
         return rule.prepare(domains, key, report)
 
-    if cache_folder() is None or not type(rule).__module__.startswith("tabb."):
+    name = None if cache_folder() is None else entry_name(rule, data, normalise, key)
+    if name is None:
         return make()
-    return cached(entry_name(rule, data, normalise, key), lambda: rule.template(domains, key), make, note)
+    return cached(name, lambda: rule.template(domains, key), make, note)
 
 
-def entry_name(rule: Rule, data: dict[str, str], normalise: str, key: Any) -> str:
-    """The name of the entry for what `rule.prepare` makes of these data (by fingerprint) with this random key."""
+def entry_name(rule: Rule, data: dict[str, Any], normalise: str, key: Any) -> str | None:
+    """The name of the entry for what `rule.prepare` makes of these data (by fingerprint) with this random key.
+
+    None for a rule that cannot be told apart from others: its source cannot be read, or JSON cannot hold its fields.
+    """
+    code = code_of(rule)
+    if code is None:
+        return None
     settings = {name: value for name, value in plain(rule).items() if name not in rule.after_preparation}
     depends = {
         "rule": settings,
         "data": data,
         "normalise": normalise,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "code": _code(),
+        "code": code,
         "environment": environment(),
         "flags": os.environ.get("XLA_FLAGS", ""),
     }
-    return f"{rule.name}-{hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:32]}.npz"
-
-
-@functools.cache
-def _code() -> str:
-    """SHA-256 of the files that decide what is fitted: rules, their models, networks, batches, the backup."""
-    package = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for file in sorted([*package.glob("rules/*.py"), *package.glob("models/*.py"), *package.glob("*.py")]):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    try:
+        text = json.dumps(depends, sort_keys=True)
+    except TypeError:
+        return None
+    return f"{rule.name}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
 
 
 def cached(name: str, template: Callable[[], Any], make: Callable[[], Any], note: Callable[[str], None]) -> Any:
     """The entry `name`, read into the structure of `template()`; or what `make()` returns, which is kept as it.
 
-    A cache that cannot be read or written never stops a run: `note` is told in one line.
+    A cache that cannot be read or written never stops a run: `note` gets one line.
     """
     folder = cache_folder()
     if folder is None:
         return make()
     file = folder / name
-    if _there(file):
+    if _exists(file):
         try:
             models, header = load_tree(file, template())
             if header.get("entry") != name:
@@ -123,7 +124,7 @@ def cached(name: str, template: Callable[[], Any], make: Callable[[], Any], note
     return models
 
 
-def _there(file: Path) -> bool:
+def _exists(file: Path) -> bool:
     try:
         return file.exists()
     except OSError:  # a folder above it that may not be entered
@@ -135,8 +136,8 @@ def _prune(folder: Path) -> None:
     entries = []
     for file in folder.glob("*.npz"):
         with contextlib.suppress(OSError):  # another process may prune too
-            found = file.stat()
-            entries.append((found.st_mtime, found.st_size, file))
+            stat = file.stat()
+            entries.append((stat.st_mtime, stat.st_size, file))
     total = sum(size for _, size, _ in entries)
     for _, size, file in sorted(entries):
         if total <= LARGEST:

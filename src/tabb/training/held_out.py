@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -87,7 +88,7 @@ def split(target: Transitions, share: float) -> Split:
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class HeldOutMeasures:
     """What the held-out rows say of a run after `update` updates."""
 
     update: int
@@ -101,13 +102,11 @@ class Look:
     estimate: Estimate | None = None
     """The policy's value, off-policy; known at the end of the run."""
 
-
-def describe(look: Look) -> dict[str, Any]:
-    """A look as JSON, without its policy."""
-    names = ("update", "td_error", "predictor_error", "action_error")
-    values = {name: getattr(look, name) for name in names}
-    told = {name: value for name, value in values.items() if value is not None}
-    return told if look.estimate is None else told | look.estimate._asdict()
+    def to_dict(self) -> dict[str, Any]:
+        """The measures as JSON types, without the policy and what is None."""
+        values = {name: getattr(self, name) for name in ("update", "td_error", "predictor_error", "action_error")}
+        values |= {} if self.estimate is None else self.estimate._asdict()
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def errors(learner: Program, models: Any, state: Any, rows: Transitions) -> tuple[jax.Array, jax.Array | None]:
@@ -143,31 +142,31 @@ class HeldOut:
         self._raw, self._rows = parts.held_out, normalised(parts.held_out, normaliser)
         self.about: dict[str, Any] = {"episodes": parts.episodes, "rows": len(parts.held_out)}
 
-    def look(self, learner: Program, models: Any, state: Any, policy: Policy, update: int) -> Look:
+    def measure(self, learner: Program, models: Any, state: Any, policy: Policy, update: int) -> HeldOutMeasures:
         """Errors of the learner in this state; its policy is valued later."""
         td_error, predictor_error = compiled_errors(learner, models, state, self._rows)
         error = None if predictor_error is None else float(predictor_error)
-        return Look(update, float(td_error), error, action_error(policy, self._raw), policy)
+        return HeldOutMeasures(update, float(td_error), error, action_error(policy, self._raw), policy)
 
-    def looks_of(self, folder: RunFolder) -> list[Look]:
-        """Those of a stopped run, read back."""
-        lines = [line for line in folder.metrics() if line["kind"] == "held-out"]
-        return [
-            Look(
-                line["update"],
-                line["td_error"],
-                line.get("predictor_error"),
-                line["action_error"],
-                Policy.load(folder.policy_at(line["update"])),
-            )
-            for line in lines
-        ]
+    def value(self, measures: Sequence[HeldOutMeasures], report: Report) -> list[HeldOutMeasures]:
+        """The measures with their policies' values."""
+        estimates = estimate([one.policy for one in measures], self._target, self._config, report)
+        return [dataclasses.replace(one, estimate=value) for one, value in zip(measures, estimates, strict=True)]
 
-    def value(self, looks: list[Look], report: Report) -> list[Look]:
-        """The looks with their policies' values."""
-        policies = [look.policy for look in looks]
-        found = estimate(policies, self._target, self._config, report)
-        return [dataclasses.replace(look, estimate=value) for look, value in zip(looks, found, strict=True)]
+
+def measures_from(folder: RunFolder, metrics: Sequence[Mapping[str, Any]]) -> list[HeldOutMeasures]:
+    """The measures of a stopped run, from its metrics and the policies in its folder."""
+    return [
+        HeldOutMeasures(
+            values["update"],
+            values["td_error"],
+            values.get("predictor_error"),
+            values["action_error"],
+            Policy.load(folder.policy_at(values["update"])),
+        )
+        for values in metrics
+        if values["kind"] == "held-out"
+    ]
 
 
 def normalised(rows: Transitions, normaliser: Normaliser) -> Transitions:

@@ -16,7 +16,7 @@ Style = Literal["auto", "bar", "lines", "none"]
 
 @runtime_checkable
 class Reporter(Protocol):
-    """What a run tells while it goes on."""
+    """Shows how far a run is."""
 
     def phase(self, what: str, share: float) -> None:
         """A part before training (fitting the predictor, compiling) has come this far, 0 to 1."""
@@ -93,9 +93,9 @@ class Lines:
             return
         self._next, self._last_time = update + self._updates / 20, now
         left = (self._updates - update) / max(rate, 1e-9)
-        told = "" if score is None else f", score {score:.1f}"
+        last = "" if score is None else f", score {score:.1f}"
         self._say(
-            f"{update:,}/{self._updates:,} updates, {rate:,.0f} updates/s, {left:,.0f} s left, loss {loss:.3g}{told}"
+            f"{update:,}/{self._updates:,} updates, {rate:,.0f} updates/s, {left:,.0f} s left, loss {loss:.3g}{last}"
         )
 
     def note(self, text: str) -> None:
@@ -104,12 +104,17 @@ class Lines:
     def close(self) -> None: ...
 
 
-def reporter(style: Style, label: str, updates: int) -> Reporter:
+def check_style(style: object) -> None:
+    """Raise `UsageError` unless there is such a style."""
+    if style not in ("auto", "bar", "lines", "none"):
+        raise UsageError(f"progress={style!r}: use auto, bar, lines or none")
+
+
+def open_reporter(style: Style, label: str, updates: int) -> Reporter:
     """The reporter for `style`; "auto" is a bar on a terminal and lines elsewhere."""
+    check_style(style)
     if style == "auto":
         style = "bar" if sys.stderr.isatty() else "lines"
     if style == "none":
         return Silent()
-    if style not in ("bar", "lines"):
-        raise UsageError(f"progress={style!r}: use auto, bar, lines or none")
     return Bar(label, updates) if style == "bar" else Lines(label, updates)

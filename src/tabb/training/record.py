@@ -1,4 +1,4 @@
-"""What is kept of a run: the finished run in Python, its `result.json`, and whether a folder holds the same run."""
+"""A finished run in Python, and whether a folder holds the same run as another."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from tabb.environments.tasks import Task
 from tabb.errors import RunError
 from tabb.evaluation.scores import Evaluation, final_score
 from tabb.plain import plain, rule_from_plain
 from tabb.policy import Policy
-from tabb.provenance import environment
 from tabb.rules import Rule
-from tabb.training.config import Settings, backbone_of, settings_from
+from tabb.training.config import settings_from
 from tabb.training.folder import RunFolder
-from tabb.training.held_out import Look
+from tabb.training.held_out import HeldOutMeasures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Run:
     seconds: dict[str, float]
     """Wall time of each part: prepare, compile, train, evaluate, checkpoint."""
     folder: Path | None
-    held_out: tuple[Look, ...] = ()
+    held_out: tuple[HeldOutMeasures, ...] = ()
     """What held-out target episodes say of the policies along the run, in order; empty if none were held out."""
 
     @property
@@ -40,29 +38,8 @@ class Run:
         return final_score([evaluation.mean for _, evaluation in self.evaluations])
 
 
-def result_of(run: Run, task: Task | None, settings: Settings) -> dict[str, Any]:
-    """The `result.json` of a run: what tables and figures are made from."""
-    return {
-        "rule": plain(run.rule),
-        "backbone": plain(backbone_of(settings, run.rule)),
-        "task": None if task is None else task.name,
-        "seed": run.seed,
-        "score": run.score,
-        "measure": "normalised score" if task is not None else "return",
-        "evaluations": [
-            {"update": update, "mean": evaluation.mean} | dataclasses.asdict(evaluation)
-            for update, evaluation in run.evaluations
-        ],
-        "evaluation_episodes": sum(len(evaluation.returns) for _, evaluation in run.evaluations),
-        "updates": settings.updates,
-        "updates_per_second": settings.updates / max(run.seconds["train"], 1e-9),
-        "seconds": run.seconds,
-        "environment": environment(),
-    }
-
-
 def evaluation_from(line: dict[str, Any]) -> Evaluation:
-    """The evaluation that a line of the metrics tells of."""
+    """The evaluation that a line of metrics records."""
     scores = None if line["scores"] is None else tuple(line["scores"])
     return Evaluation(tuple(line["returns"]), tuple(line["lengths"]), scores, line["first_seed"])
 

@@ -5,31 +5,46 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import jax
-import numpy as np
 
 from tabb.backbones import for_task, own_backbone
 from tabb.batch import make_domains
-from tabb.data import check_domains, check_side
 from tabb.environments.tasks import Task, get_task
-from tabb.errors import DataWarning, UsageError
+from tabb.errors import DataWarning
 from tabb.evaluation.fqe import FQE
 from tabb.plain import plain
 from tabb.provenance import environment, fingerprint
 from tabb.rules import Rule
-from tabb.tracking import Opener, opener
-from tabb.training.config import Settings, backbone_of
-from tabb.training.folder import RunFolder
+from tabb.tracking import Opener, Tracker, opener
+from tabb.training.checks import check_data, check_environment, check_seeds, check_types, usable_source
+from tabb.training.config import Settings
 from tabb.training.held_out import HeldOut, share_of, split
-from tabb.training.progress import Style
+from tabb.training.lanes import Clock, Lanes, run_folder
+from tabb.training.loop import Program
+from tabb.training.observers import Evaluating, HoldingOut, Recording, Saving, Showing, resume_observers, stoppable
+from tabb.training.opening import (
+    compiled,
+    extra_rows,
+    fitted_models,
+    open_folders,
+    packed_rows,
+    random_keys,
+    starting_state,
+    tracked_runs,
+)
+from tabb.training.progress import Style, check_style, open_reporter
 from tabb.training.record import Run
+from tabb.training.result import write_results
 from tabb.training.row_limit import limited
+from tabb.training.setup import Setup
+from tabb.training.signals import stop_on_signal
 from tabb.training.starting_weights import PARTS, start_from
-from tabb.training.trainer import Trainer
+from tabb.training.stretches import stretch_ends, stretches
 from tabb.transitions import Transitions
 
 
@@ -77,125 +92,110 @@ def train(
         Stopped: Ctrl-C or SIGTERM; what was done is saved.
     """
     settings = settings or Settings()
-    _check_types(rule, source, target, settings)
-    opens = opener(track)
-    beginning = None if start is None else start_from(start, start_parts)
+    check_types(rule, source, target, settings)
+    check_style(progress)
+    open_sink = opener(track)
+    starting_run = None if start is None else start_from(start, start_parts)
     task = None if task is None else get_task(task)
-    if settings.backbone is None and task is not None:
-        settings = dataclasses.replace(settings, backbone=for_task(rule, own_backbone(rule), task.suites))
-    settings = settings.on(rule)
-    rule = rule.on(backbone_of(settings, rule))
-    backbone_of(settings, rule).check_rule(rule)
-    source = _check(rule, source, target, task, settings)
+    backbone = settings.backbone or for_task(rule, own_backbone(rule), task.suites if task else ())
+    rule = rule.on(backbone)
+    backbone.check_rule(rule)
+    shares = rule.shares(backbone.batch_size)
+    source = usable_source(rule, source, target, shares[0])
+    for warning in check_data(source, target, task):
+        warnings.warn(warning, DataWarning, stacklevel=2)
     if env_factory is not None:
-        _check_env(env_factory, target)
+        check_environment(env_factory, target)
     seeds = check_seeds(seeds)
+    if folder is not None and not resume:
+        for seed in seeds:  # before the first of them is trained, not when its turn comes
+            run_folder(folder, seed).check_new()
+
+    # From data sets to the rows to learn from, and those to judge policies by.
     if task is not None and task.reward_offset:
         source, target = (dataclasses.replace(d, reward=d.reward + task.reward_offset) for d in (source, target))
     source = limited(source, settings.source_rows, settings.rows_seed)
     target = limited(target, settings.target_rows, settings.rows_seed)
-    rolls_out = task is not None or env_factory is not None
-    settings = dataclasses.replace(settings, held_out=share_of(settings, rolls_out, target))
-    parts = split(target, settings.held_out or 0.0)
-    shares = rule.shares(backbone_of(settings, rule).batch_size)
+    share = share_of(settings, task is not None or env_factory is not None, target)
+    parts = split(target, share)
     domains = make_domains(source, parts.train, settings.normalise, shares)
+
+    settings = dataclasses.replace(settings, backbone=backbone, held_out=share)
+    data: dict[str, Any] = {"source": fingerprint(source), "target": fingerprint(target)}
+    held_out = None
+    if parts.episodes:
+        # What rules fit before training depends on it, so it belongs to the data that the cache knows them by.
+        data["held_out"] = parts.episodes
+        held_out = HeldOut(target, parts, domains.normaliser, FQE(discount=backbone.discount))
     config = {
         "rule": plain(rule),
         "settings": plain(settings),
         "task": None if task is None else task.name,
-        "seeds": list(seeds),
+        "seeds": seeds,
         "origin": origin or {},
-        "data": {"source": fingerprint(source), "target": fingerprint(target)},
+        "data": data,
         "environment": environment(),
     }
-    held_out = None
-    if parts.episodes:
-        # What rules fit before training depends on it, so it belongs to the data that the cache knows them by.
-        config["data"] |= {"held_out": parts.episodes}
-        held_out = HeldOut(
-            target, parts, domains.normaliser, FQE(discount=getattr(backbone_of(settings, rule), "discount", 0.99))
-        )
-    if folder is not None and not resume:
-        for seed in seeds:  # before the first of them is trained, not when its turn comes
-            RunFolder(Path(folder) / f"seed{seed}").check_new()
-    at_once = len(seeds) if jax.default_backend() != "cpu" else 1
+    learner = Program(backbone, rule, settings.updates)
+    setup = Setup(learner, domains, settings, task, env_factory, held_out, starting_run, config)
+
+    # On an accelerator all seeds are one program; on a CPU they follow one another.
+    together = len(seeds) if jax.default_backend() != "cpu" else 1
     runs: list[Run] = []
-    for first in range(0, len(seeds), at_once):
-        lanes = seeds[first : first + at_once]
-        folders = [None if folder is None else RunFolder(Path(folder) / f"seed{seed}") for seed in lanes]
-        trainer = Trainer(
-            *(rule, domains, task, lanes, settings, folders, env_factory, config, resume, opens, held_out),
-            beginning,
-        )
-        runs += trainer.run(progress)
+    for first in range(0, len(seeds), together):
+        runs += _train_together(setup, Lanes(seeds[first : first + together], folder), resume, progress, open_sink)
     return runs
 
 
-def check_seeds(seeds: Sequence[int]) -> list[int]:
-    """`seeds` as a list; `UsageError` unless they are different whole numbers, none negative."""
-    numbers = list(seeds) if isinstance(seeds, Sequence) else [seeds]
-    if (
-        not numbers
-        or len(set(numbers)) < len(numbers)
-        or not all(isinstance(n, int | np.integer) and n >= 0 for n in numbers)
-    ):
-        raise UsageError(f"seeds={seeds}: give one or more different whole numbers, none negative")
-    return [int(n) for n in numbers]  # NumPy's integers are not JSON
+def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, open_sink: Opener | None) -> list[Run]:
+    """Train seeds in one compiled program: prepare, compile, update stretch by stretch, write policies and results."""
+    learner, settings = setup.learner, setup.settings
+    clock = Clock()
+    with ExitStack() as closing, stop_on_signal() as stop:
+        for opened in open_folders(setup, lanes, resume):
+            closing.enter_context(opened.locked())
+        tracker = Tracker(open_sink, tracked_runs(setup, lanes, resume))
+        closing.callback(tracker.close)
+        reporter = open_reporter(progress, setup.label_of(lanes.seeds), settings.updates)
+        closing.callback(reporter.close)
 
+        init_keys, prepare_keys, draw_keys = random_keys(lanes)
+        with clock.time("prepare"):
+            report = stoppable(reporter.phase, lanes, stop, 0)
+            models = fitted_models(setup, lanes, prepare_keys, resume, report, reporter.note)
+            extra = extra_rows(setup, models, prepare_keys)
+            rows = packed_rows(setup, models, lanes.stack(extra))
+        start = starting_state(setup, lanes, init_keys, extra, resume)
+        clock.add(start.seconds)
 
-def _check_types(rule: object, source: object, target: object, settings: object) -> None:
-    """The mistakes that a user of the library makes first, each with its remedy."""
-    if isinstance(rule, type) or not isinstance(rule, Rule):
-        name = rule.__name__ if isinstance(rule, type) else repr(rule)
-        raise UsageError(f"rule is {name}: give an instance, such as tabb.TABB() or tabb.Pooled()")
-    for name, data in (("source", source), ("target", target)):
-        if not isinstance(data, Transitions) and not (name == "source" and data is None):
-            raise UsageError(
-                f"{name} is {type(data).__name__}: give Transitions, from tabb.load(path) or tabb.from_arrays(...)"
-            )
-    if not isinstance(settings, Settings):
-        raise UsageError(f"settings is {type(settings).__name__}: give tabb.Settings(updates=..., ...)")
-    for name, part in (("rule", rule), ("backbone", settings.backbone)):
-        if part is None:
-            continue
-        try:
-            hash(part)  # what is compiled is known by its constants
-        except TypeError:
-            lists = [f"{field}={value}" for field, value in vars(part).items() if isinstance(value, list)]
-            which = lists[0] if lists else f"a constant of {part}"
-            raise UsageError(f"{name}: {which} is a list; give a tuple, such as (64, 64)") from None
+        recording = Recording(lanes, tracker)
+        evaluating = Evaluating(setup, lanes, recording, clock)
+        holding_out = HoldingOut(setup, models, lanes, recording, clock)
+        showing = Showing(reporter, lanes, evaluating.last_score)
+        observers = [recording, evaluating, holding_out, showing, Saving(setup, lanes, clock, stop)]
+        if start.update:
+            resume_observers(observers, lanes)
 
+        state = start.state
+        if start.update < settings.updates:
+            inputs = lanes.stack(models), rows, lanes.stack(draw_keys)
+            with clock.time("compile"):
+                reporter.phase("compile", 0.0)
+                program = compiled(learner, lanes, *inputs, state)
+                reporter.phase("compile", 1.0)
+            for stretch in stretches(program, *inputs, start, settings.updates, stretch_ends(settings)):
+                clock.add({"train": stretch.seconds})
+                for observer in observers:
+                    observer.after(stretch)
+                state = stretch.state
 
-def _check(
-    rule: Rule, source: Transitions | None, target: Transitions, task: Task | None, settings: Settings
-) -> Transitions:
-    """The source data to use (no rows if the rule draws none), after all that must fit together was checked."""
-    for size in ("observation_size", "action_size"):
-        if task is not None and getattr(task, size) != getattr(target, size):
-            raise UsageError(
-                f"task {task.name} and the data do not fit: {size} is {getattr(task, size)} and "
-                f"{getattr(target, size)}; name the task that the target data come from"
-            )
-    alone = rule.shares(backbone_of(settings, rule).batch_size)[0] == 0
-    if alone:
-        source = target[:0]
-    if source is None:
-        raise UsageError(f"rule {rule.name} needs source data: give them, or train target-only")
-    for warning in check_side("target", target) if alone else check_domains(source, target):
-        warnings.warn(warning, DataWarning, stacklevel=3)
-    return source
-
-
-def _check_env(env_factory: Callable[[], gymnasium.Env[Any, Any]], target: Transitions) -> None:
-    """An environment of another size is found now, not at the first evaluation."""
-    from tabb.environments.rollout import unit_actions
-
-    env = unit_actions(env_factory())
-    sizes = {"observation_size": env.observation_space.shape[0], "action_size": env.action_space.shape[0]}
-    env.close()
-    for name, size in sizes.items():
-        if size != getattr(target, name):
-            raise UsageError(
-                f"the environment and the data do not fit: {name} is {size} and {getattr(target, name)}; "
-                "evaluate in the environment that the target data come from"
-            )
+        runs = []
+        for lane, (seed, folder) in enumerate(zip(lanes.seeds, lanes.folders, strict=True)):
+            holding_out.value_policies(lane, stoppable(reporter.phase, lanes, stop, settings.updates))
+            policy = setup.policy(lanes.split(state)[lane], seed, settings.updates)
+            evaluations, held_out = tuple(evaluating.evaluations[lane]), tuple(holding_out.measures[lane])
+            path = None if folder is None else folder.path
+            runs.append(Run(policy, learner.rule, seed, evaluations, dict(clock.seconds), path, held_out))
+            if folder is not None:
+                write_results(folder, runs[-1], setup)
+        return runs

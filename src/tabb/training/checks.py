@@ -1,0 +1,94 @@
+"""What can be wrong with the arguments of `train`, found before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from tabb.data import check_domains, check_side
+from tabb.environments.tasks import Task
+from tabb.errors import UsageError
+from tabb.rules import Rule
+from tabb.training.config import Settings
+from tabb.transitions import Transitions
+
+
+def check_seeds(seeds: Sequence[int]) -> list[int]:
+    """`seeds` as a list; `UsageError` unless they are different whole numbers, none negative."""
+    numbers = list(seeds) if isinstance(seeds, Sequence) else [seeds]
+    if (
+        not numbers
+        or len(set(numbers)) < len(numbers)
+        or not all(isinstance(n, int | np.integer) and n >= 0 for n in numbers)
+    ):
+        raise UsageError(f"seeds={seeds}: give one or more different whole numbers, none negative")
+    return [int(n) for n in numbers]  # NumPy's integers are not JSON
+
+
+def check_types(rule: object, source: object, target: object, settings: object) -> None:
+    """The mistakes that a user of the library makes first, each with its remedy."""
+    if isinstance(rule, type) or not isinstance(rule, Rule):
+        name = rule.__name__ if isinstance(rule, type) else repr(rule)
+        raise UsageError(f"rule is {name}: give an instance, such as tabb.TABB() or tabb.Pooled()")
+    for name, data in (("source", source), ("target", target)):
+        if not isinstance(data, Transitions) and not (name == "source" and data is None):
+            raise UsageError(
+                f"{name} is {type(data).__name__}: give Transitions, from tabb.load(path) or tabb.from_arrays(...)"
+            )
+    if not isinstance(settings, Settings):
+        raise UsageError(f"settings is {type(settings).__name__}: give tabb.Settings(updates=..., ...)")
+    for name, part in (("rule", rule), ("backbone", settings.backbone)):
+        if part is None:
+            continue
+        try:
+            hash(part)  # what is compiled is known by its constants
+        except TypeError:
+            lists = [f"{field}={value}" for field, value in vars(part).items() if isinstance(value, list)]
+            which = lists[0] if lists else f"a constant of {part}"
+            raise UsageError(f"{name}: {which} is a list; give a tuple, such as (64, 64)") from None
+
+
+def usable_source(rule: Rule, source: Transitions | None, target: Transitions, source_share: int) -> Transitions:
+    """The source data, with no rows if batches hold none of them.
+
+    Raises `UsageError` if they are missing.
+    """
+    if source_share == 0:
+        return target[:0]
+    if source is None or not len(source):
+        raise UsageError(f"rule {rule.name} needs source data: give them, or train target-only")
+    return source
+
+
+def check_data(source: Transitions, target: Transitions, task: Task | None) -> list[str]:
+    """Warnings about data that can be used but look wrong.
+
+    Raises:
+        UsageError: the data are not of the task's robot.
+        DataError: the two data sets do not belong together.
+    """
+    for size in ("observation_size", "action_size"):
+        if task is not None and getattr(task, size) != getattr(target, size):
+            raise UsageError(
+                f"task {task.name} and the data do not fit: {size} is {getattr(task, size)} and "
+                f"{getattr(target, size)}; name the task that the target data come from"
+            )
+    return check_domains(source, target) if len(source) else check_side("target", target)
+
+
+def check_environment(env_factory: Callable[[], gymnasium.Env[Any, Any]], target: Transitions) -> None:
+    """An environment of another size is found now, not at the first evaluation."""
+    from tabb.environments.rollout import unit_actions
+
+    env = unit_actions(env_factory())
+    sizes = {"observation_size": env.observation_space.shape[0], "action_size": env.action_space.shape[0]}
+    env.close()
+    for name, size in sizes.items():
+        if size != getattr(target, name):
+            raise UsageError(
+                f"the environment and the data do not fit: {name} is {size} and {getattr(target, name)}; "
+                "evaluate in the environment that the target data come from"
+            )

@@ -1,0 +1,163 @@
+"""What a run starts from: the rule's fitted models, the packed rows and the first state, fresh or from folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tabb.batch import Sizes
+from tabb.errors import RunError, UsageError
+from tabb.models.fitting import Report
+from tabb.rules import Rule
+from tabb.tracking import TrackedRun
+from tabb.training.cache import prepared
+from tabb.training.folder import RunFolder, Saved
+from tabb.training.lanes import Lanes
+from tabb.training.loop import Data, Packed, Program, compiled_updates, compiled_updates_of_seeds, pack, pack_data
+from tabb.training.record import check_same_run
+from tabb.training.setup import Setup
+from tabb.training.stretches import Updates
+
+
+def open_folders(setup: Setup, lanes: Lanes, resume: bool) -> list[RunFolder]:
+    """The folders of the seeds, ready to write to. Raises `RunError` if one holds another run."""
+    folders = []
+    for seed, folder in zip(lanes.seeds, lanes.folders, strict=True):
+        if folder is None:
+            continue
+        if resume and folder.config_file.exists():
+            check_same_run(folder, setup.config_of(seed))
+        else:
+            folder.start(setup.config_of(seed))
+        folders.append(folder)
+    return folders
+
+
+def tracked_runs(setup: Setup, lanes: Lanes, resume: bool) -> list[TrackedRun | None]:
+    """What the sink of each run is told of it; None for a run that is finished and sends nothing more."""
+
+    def of_seed(seed: int, folder: RunFolder | None) -> TrackedRun | None:
+        if folder is None:
+            return TrackedRun.of(setup.config_of(seed), None)
+        if folder.result_file.exists():
+            return None
+        return TrackedRun.of(setup.config_of(seed), folder.path, resume and folder.checkpoint_file.exists())
+
+    return [of_seed(seed, folder) for seed, folder in zip(lanes.seeds, lanes.folders, strict=True)]
+
+
+def random_keys(lanes: Lanes) -> tuple[list[Any], list[Any], list[Any]]:
+    """The keys of each seed: for the first weights, for preparing, for drawing batches."""
+    init, prepare, draw = zip(*(jax.random.split(jax.random.key(seed), 3) for seed in lanes.seeds), strict=True)
+    return list(init), list(prepare), list(draw)
+
+
+def fitted_models(
+    setup: Setup, lanes: Lanes, keys: list[Any], resume: bool, report: Report, note: Callable[[str], None]
+) -> list[Any]:
+    """What the rule fits before training, for each seed: from its folder if that was finished, else fitted now."""
+    rule, domains = setup.learner.rule, setup.domains
+
+    def of_seed(folder: RunFolder | None, key: Any) -> Any:
+        if folder is not None and resume and folder.prepared_file.exists():
+            # Not traced: a template may look at the data (their scales, how many rows they have).
+            return folder.restore_prepared(rule.template(domains, key))
+        models = prepared(rule, domains, setup.config["data"], setup.settings.normalise, key, report, note)
+        if folder is not None:
+            folder.save_prepared(models)
+        return models
+
+    return [of_seed(folder, key) for folder, key in zip(lanes.folders, keys, strict=True)]
+
+
+def extra_rows(setup: Setup, models: list[Any], keys: list[Any]) -> list[Packed | None]:
+    """The rows that the rule makes of its own before the first update, for each seed; None where it makes none.
+
+    `keys` are those that the models were fitted with.
+    """
+    learner, domains = setup.learner, setup.domains
+    return [learner.extra_rows(of_seed, domains, key) for of_seed, key in zip(models, keys, strict=True)]
+
+
+def packed_rows(setup: Setup, models: list[Any], extra: Packed | None) -> Data:
+    """Both domains, shared by all seeds, and what the rule adds for each seed: columns, and rows of its own.
+
+    `models` are what the rule fitted for each seed, `extra` the rows of all seeds.
+    """
+    rule, domains = setup.learner.rule, setup.domains
+    source = [_a_row_each(rule.columns(of_seed, domains), rule, "source", len(domains.source)) for of_seed in models]
+    target = [
+        _a_row_each(rule.target_columns(of_seed, domains), rule, "target", len(domains.target)) for of_seed in models
+    ]
+    return pack_data(domains, {})._replace(
+        columns=_pack_seeds(source),
+        target_columns=_pack_seeds(target),
+        # Rows that are made anew along the way are part of the state.
+        extra=None if setup.learner.refresh_every else extra,
+    )
+
+
+def starting_state(setup: Setup, lanes: Lanes, keys: list[Any], extra: list[Packed | None], resume: bool) -> Saved:
+    """The state of all seeds to start from: the checkpoints', else a fresh one (or with another run's weights).
+
+    Raises `RunError` where the seeds were stopped after different updates: they cannot go on together.
+    """
+    sizes = Sizes(setup.domains.target.observation_size, setup.domains.target.action_size)
+    fresh = [setup.learner.init(sizes, key, rows) for key, rows in zip(keys, extra, strict=True)]
+    saved = [
+        folder.restore(state) if folder is not None and resume else None
+        for folder, state in zip(lanes.folders, fresh, strict=True)
+    ]
+    checkpoints = [checkpoint for checkpoint in saved if checkpoint is not None]
+    if not checkpoints:
+        if setup.start is not None:
+            normaliser = setup.domains.normaliser
+            fresh = [
+                setup.start.weights(setup.learner, state, normaliser, seed)
+                for state, seed in zip(fresh, lanes.seeds, strict=True)
+            ]
+        return Saved(lanes.stack(fresh), 0, {})
+    missing = [seed for seed, checkpoint in zip(lanes.seeds, saved, strict=True) if checkpoint is None]
+    if missing:
+        raise RunError(
+            f"the seeds {missing} have no checkpoint and the others have: resume them one by one, or delete the "
+            "folders without one and start these seeds alone"
+        )
+    updates = sorted({checkpoint.update for checkpoint in checkpoints})
+    if len(updates) > 1:
+        raise RunError(
+            f"the seeds {lanes.seeds} were stopped after different updates ({updates}): resume them one by one"
+        )
+    return Saved(lanes.stack([one.state for one in checkpoints]), updates[0], checkpoints[0].seconds)
+
+
+def compiled(learner: Program, lanes: Lanes, models: Any, data: Data, keys: Any, state: Any) -> Updates:
+    """The program that runs the updates of all seeds, compiled for these shapes."""
+    updates = compiled_updates if len(lanes) == 1 else compiled_updates_of_seeds
+    bound = jnp.zeros((), jnp.int32)
+    program: Updates = updates.lower(learner, models, data, keys, state, bound, bound).compile()
+    return program
+
+
+def _a_row_each(columns: dict[str, Any], rule: Rule, domain: str, rows: int) -> dict[str, Any]:
+    """The columns, if each has an entry per row: of others, rows would be drawn with another row's values."""
+    for name, column in columns.items():
+        if not jnp.ndim(column) or len(column) != rows:
+            entries = f"{len(column):,} entries" if jnp.ndim(column) else "one value"
+            raise UsageError(
+                f"rule {rule.name}: column {name!r} has {entries} for {rows:,} {domain} rows; give one per row of "
+                f"domains.{domain}, which has only those kept of a file and not held out"
+            )
+    return columns
+
+
+def _pack_seeds(columns: list[dict[str, Any]]) -> Packed | None:
+    """The columns of one seed packed, or those of several stacked on a leading axis; None if there are none."""
+    packed = [pack(of_seed) for of_seed in columns]
+    first = packed[0]
+    if first is None or len(packed) == 1:
+        return first
+    return Packed(jnp.stack([of_seed.matrix for of_seed in packed if of_seed is not None]), first.layout)

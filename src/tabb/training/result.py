@@ -1,0 +1,48 @@
+"""What is written when a run has finished: the policy, `result.json` and the learning curve."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tabb.files import write_json
+from tabb.plain import plain
+from tabb.provenance import environment
+from tabb.training.folder import RunFolder
+from tabb.training.record import Run
+from tabb.training.setup import Setup
+
+
+def write_results(folder: RunFolder, run: Run, setup: Setup) -> None:
+    """Write the policy, `result.json` and the learning curve of a finished run."""
+    run.policy.save(folder.policy_file)
+    write_json(folder.result_file, result_of(run, setup))
+    if run.evaluations:
+        from tabb.evaluation.figures import learning_curves
+
+        learning_curves({setup.label: [run.evaluations]}, setup.task, folder.curve_file)
+
+
+def result_of(run: Run, setup: Setup) -> dict[str, Any]:
+    """The `result.json` of a run: what tables and figures are made from."""
+    updates = setup.settings.updates
+    result = {
+        "rule": plain(run.rule),
+        "backbone": plain(setup.learner.backbone),
+        "task": None if setup.task is None else setup.task.name,
+        "seed": run.seed,
+        "score": run.score,
+        "measure": "normalised score" if setup.task is not None else "return",
+        "evaluations": [
+            {"update": update, "mean": evaluation.mean} | dataclasses.asdict(evaluation)
+            for update, evaluation in run.evaluations
+        ],
+        "evaluation_episodes": sum(len(evaluation.returns) for _, evaluation in run.evaluations),
+        "updates": updates,
+        "updates_per_second": updates / max(run.seconds["train"], 1e-9),
+        "seconds": run.seconds,
+        "environment": environment(),
+    }
+    if setup.held_out is not None:
+        result["held_out"] = setup.held_out.about | {"policies": [measures.to_dict() for measures in run.held_out]}
+    return result

@@ -1,0 +1,69 @@
+"""What all seeds of a training run share, resolved and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+
+from tabb.batch import Domains
+from tabb.environments.tasks import Task
+from tabb.policy import Policy
+from tabb.registry import learner_name
+from tabb.training.config import Settings
+from tabb.training.held_out import HeldOut
+from tabb.training.loop import Program
+from tabb.training.starting_weights import Start
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A learner, its data, and where and how it is judged."""
+
+    learner: Program
+    domains: Domains
+    """The rows to learn from; held-out episodes are not among them."""
+    settings: Settings
+    """With the backbone and the share of held-out episodes that the run has."""
+    task: Task | None
+    env_factory: Callable[[], gymnasium.Env[Any, Any]] | None
+    held_out: HeldOut | None
+    """None where no episode is held out."""
+    start: Start | None
+    """The run whose weights the new runs start from, if any."""
+    config: dict[str, Any]
+    """What `config.json` says of every seed's run, as JSON types."""
+
+    def config_of(self, seed: int) -> dict[str, Any]:
+        """What `config.json` says of this seed's run."""
+        start = {} if self.start is None else {"start": self.start.record(seed)}
+        return self.config | {"seed": seed} | start
+
+    @property
+    def label(self) -> str:
+        """The learner's name."""
+        return learner_name(self.learner.rule.name, self.learner.backbone.name)
+
+    def label_of(self, seeds: Sequence[int]) -> str:
+        """What to call the runs of these seeds."""
+        where = self.task.name if self.task else "no task"
+        return f"{self.label} {where} seed {','.join(map(str, seeds))}"
+
+    @property
+    def rolls_out(self) -> bool:
+        """Whether policies are run in an environment."""
+        return self.task is not None or self.env_factory is not None
+
+    def policy(self, state: Any, seed: int, update: int) -> Policy:
+        """The policy of one seed in this state, after so many updates."""
+        about = {
+            "task": self.task.name if self.task else None,
+            "rule": self.learner.rule.name,
+            "backbone": self.learner.backbone.name,
+            "seed": seed,
+            "updates": update,
+            "engine": self.settings.engine if self.task else None,
+        }
+        return self.learner.backbone.policy(state, self.domains.normaliser, about)
