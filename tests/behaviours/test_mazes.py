@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from tabb.behaviours.open_field import ACTION_SIZE, OBSERVATION_SIZE, OpenField, turned
+from tabb.behaviours.open_field import ACTION_SIZE, OBSERVATION_SIZE, OpenField, rotated
 from tabb.behaviours.waypoints import ON_ITS_BACK, free_cells, route, walk_the_maze
 from tabb.environments.mazes import MAZES
 from tabb.environments.tasks import get_task
@@ -25,15 +25,15 @@ def test_who_is_turned_and_told_to_go_elsewhere_sees_the_same(angle):
     velocity = np.zeros(3)
     mujoco.mju_rotVecQuat(velocity, world[15:18], turn)
     moved[:2], moved[3:7], moved[15:18] = (50, -3), quaternion, velocity
-    assert turned(moved, angle) == pytest.approx(turned(world, 0.0), abs=1e-6)
-    assert turned(world, 0.0) == pytest.approx(world[2:])
+    assert rotated(moved, angle) == pytest.approx(rotated(world, 0.0), abs=1e-6)
+    assert rotated(world, 0.0) == pytest.approx(world[2:])
 
 
 def test_turned_takes_many_at_once():
     both = np.stack([_observation(1), _observation(2)])
-    found = turned(both, np.array([0.3, -1.0]))
+    found = rotated(both, np.array([0.3, -1.0]))
     assert found.shape == (2, OBSERVATION_SIZE)
-    assert np.array_equal(found[1], turned(both[1], -1.0))
+    assert np.array_equal(found[1], rotated(both[1], -1.0))
 
 
 def test_practice_pays_for_going_where_it_is_told():

@@ -1,11 +1,11 @@
-"""Practice in a simulator: it learns, it repeats itself, it has room."""
+"""OnlineTraining in a simulator: it learns, it repeats itself, it has room."""
 
 import gymnasium
 import numpy as np
 import pytest
 
 from tabb.batch import Sizes
-from tabb.behaviours.online_training import Practice, practise
+from tabb.behaviours.online_training import OnlineTraining, train_online
 from tabb.behaviours.soft_actor_critic import SoftActorCritic
 from tabb.environments.lanes import OneByOne
 from tabb.errors import UsageError
@@ -30,7 +30,7 @@ class Aim(gymnasium.Env):
         return self._see(), reward, False, False, {}
 
 
-SETTINGS = Practice(
+SETTINGS = OnlineTraining(
     updates=400,
     lanes=4,
     warm_up=64,
@@ -44,7 +44,7 @@ def _regret(policy):
 
 
 def _ran(settings=SETTINGS, seed=0):
-    return practise(settings, OneByOne(Aim), 20, Sizes(2, 1), _regret, seed=seed)
+    return train_online(settings, OneByOne(Aim), 20, Sizes(2, 1), _regret, seed=seed)
 
 
 def test_it_learns():
@@ -66,19 +66,19 @@ def test_the_same_again_is_the_same():
 
 def test_there_is_room_for_all_steps():
     """32 steps between updates and 3 for each are 10 updates: 100 stretches, after a warm-up of 17 steps per lane."""
-    settings = Practice(updates=1_000, steps_per_update=3, lanes=4, stretch=8, warm_up=65)
+    settings = OnlineTraining(updates=1_000, steps_per_update=3, lanes=4, stretch=8, warm_up=65)
     assert settings.updates_per_stretch == 10
     assert settings.steps == 4 * 17 + 100 * 32
     # Where steps do not divide, what is run is what there is room for: rows beyond it would be lost without a word.
-    odd = Practice(
+    odd = OnlineTraining(
         updates=25, steps_per_update=5, lanes=4, stretch=8, warm_up=65, evaluations=1, learner=SETTINGS.learner
     )
     assert odd.steps == 4 * 17 + 5 * 32  # 6 updates per stretch
     _ran(odd)
-    with pytest.raises(UsageError, match="steps_per_update=33: at most 32"):
-        Practice(steps_per_update=33, lanes=4, stretch=8)
+    with pytest.raises(UsageError, match="steps_per_update=33: must be at most 32"):
+        OnlineTraining(steps_per_update=33, lanes=4, stretch=8)
 
 
 def test_numbers_below_one_are_refused():
     with pytest.raises(UsageError, match="lanes=0"):
-        Practice(lanes=0)
+        OnlineTraining(lanes=0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tabb.behaviours.parameter_noise import DEVIATIONS, DRAWS, worsened
+from tabb.behaviours.parameter_noise import DEVIATIONS, DRAWS, worse_policies
 from tabb.behaviours.random_search import last_layer
 from tabb.behaviours.scored_policies import ScoredPolicy
 from tabb.policy import Policy
@@ -21,7 +21,7 @@ def best():
 
 def test_they_differ_by_as_much_as_they_say(best):
     theta = last_layer(best.policy)
-    found = worsened(best, lambda policy: float(np.abs(last_layer(policy) - theta).max()))
+    found = worse_policies(best, lambda policy: float(np.abs(last_layer(policy) - theta).max()))
     assert len(found) == len(DEVIATIONS) * DRAWS
     for k, one in enumerate(found):
         away = last_layer(one.policy) - theta
@@ -37,7 +37,7 @@ def test_the_seed_decides(best):
     def score(policy):
         return float(last_layer(policy).sum())
 
-    first, again, other = (worsened(best, score, seed) for seed in (0, 0, 1))
+    first, again, other = (worse_policies(best, score, seed) for seed in (0, 0, 1))
     assert [one.score for one in first] == [one.score for one in again]
     assert [one.score for one in first] != [one.score for one in other]
     assert len({one.score for one in first}) == len(first)  # each has noise of its own

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("gymnasium_robotics", reason="needs the extra adroit")
 
-from tabb.behaviours.planner import Planner, _candidates, _Dream, plan_in_the_hand, planner_of, weighted_plan
+from tabb.behaviours.planner import Planner, _candidates, _Simulation, plan_in_the_hand, planner_of, weighted_plan
 from tabb.environments.make_robot import make_robot
 from tabb.environments.tasks import get_task
 
@@ -34,12 +34,12 @@ def test_the_second_world_foretells_the_first_and_leaves_it_alone():
     """Also in a shifted door, whose place a reset draws anew."""
     task = get_task("door-broken-joint-medium")
     env, actions = make_robot(task), np.random.default_rng(0).uniform(-1, 1, (5, 28))
-    dream = _Dream(task, "legacy")
+    dream = _Simulation(task, "legacy")
     for seed in (0, 1):
         env.reset(seed=seed)
-        dream.look(env)
+        dream.copy_state(env)
         before = env.data.qpos.copy()
-        foretold = [dream.returned(actions, 20.0) for _ in range(2)]
+        foretold = [dream.return_of(actions, 20.0) for _ in range(2)]
         assert np.array_equal(env.data.qpos, before)
         came = sum(env.step(action)[1] for action in actions)
         assert foretold[0] == foretold[1] == pytest.approx(came, abs=1e-6)
@@ -47,11 +47,11 @@ def test_the_second_world_foretells_the_first_and_leaves_it_alone():
 
 def test_a_fall_costs_the_more_the_sooner():
     task = get_task("pen")
-    env, dream = make_robot(task), _Dream(task, "legacy")
+    env, dream = make_robot(task), _Simulation(task, "legacy")
     env.reset(seed=0)
     actions = np.random.default_rng(1).uniform(-1, 1, (200, 24))
-    dream.look(env)
-    free, dear = (dream.returned(actions, fall) for fall in (0.0, 20.0))
+    dream.copy_state(env)
+    free, dear = (dream.return_of(actions, fall) for fall in (0.0, 20.0))
     lived = next(step for step, action in enumerate(actions) if env.step(action)[2])
     assert free - dear == pytest.approx(20 * (1 - lived / 200))
 

@@ -82,7 +82,7 @@ def test_a_suite_is_made_once_and_found_again(tmp_path, capsys, monkeypatch):
     assert np.array_equal(read(path).transitions.observation, logged)
 
     assert main([*command, "--noise", "0.5"]) == 4
-    assert "was made otherwise" in capsys.readouterr().err
+    assert "was made with another recipe" in capsys.readouterr().err
     assert (
         main(["collect", "otdf", "--tasks", "hopper-kinematic", "--out", str(out), *SHORT[2:], "--first-steps", "8"])
         == 4
@@ -133,7 +133,7 @@ def test_source_data_are_where_the_search_begins(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["odrl", "--tasks", "hopper-morph"], "hopper-morph is no task of suite odrl"),
+        (["odrl", "--tasks", "hopper-morph"], "hopper-morph is not a task of suite odrl"),
         (["odrl", "--tasks", "hoper-morph"], "unknown task 'hoper-morph'"),
         (["odrl", "--qualities", "good"], "--qualities good: use medium, expert"),
         (["odrl", "--rows", "0"], "--rows 0: must be at least 1"),
@@ -164,9 +164,9 @@ def test_a_set_of_other_rows_is_not_this_one(tmp_path):
     recipe = json.loads(json.dumps(Recipe().__dict__))
     (tmp_path / "records" / "hopper_morph_expert.json").write_text(json.dumps({"recipe": recipe, "rows": 60}))
     assert is_made(tmp_path, data, Recipe())
-    with pytest.raises(RunError, match="was made otherwise"):
+    with pytest.raises(RunError, match="was made with another recipe"):
         is_made(tmp_path, data._replace(rows=61), Recipe())
-    with pytest.raises(RunError, match="was made otherwise"):
+    with pytest.raises(RunError, match="was made with another recipe"):
         is_made(tmp_path, data, Recipe(shifted_steps=1))
 
 
@@ -179,7 +179,7 @@ def test_hands_do_not_depend_on_searches(tmp_path):
     before = {"first_updates": 200_000, "noise": 0.1, "seed": 0, "engine": "legacy"}
     (tmp_path / "records" / f"{data.name}.json").write_text(json.dumps({"recipe": before, "rows": 60}))
     assert is_made(tmp_path, data, Recipe(first_steps=7))
-    with pytest.raises(RunError, match="was made otherwise"):
+    with pytest.raises(RunError, match="was made with another recipe"):
         is_made(tmp_path, data, Recipe(noise=0.2))
 
 

@@ -1,4 +1,4 @@
-"""Cloned policies: networks fitted to logged actions, where a search for behaviour policies begins."""
+"""Behaviour cloning: networks fitted to logged actions, from which the search for behaviour policies starts."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ from tabb.networks import MLP, Normaliser, mlp, normaliser_of
 from tabb.policy import Policy
 
 QUALITIES = ("expert", "medium", "medium_replay")
-"""Of the source files that are cloned, where they are at hand; a search begins with the first clone."""
+"""Qualities of the source files that are cloned if they are at hand; a search starts from the first clone."""
 HIDDEN = (64, 64)
 UPDATES = 10_000
 LONGER = {"halfcheetah": 50_000}
-"""Updates of robots that need a closer fit: this one's expert has a score of 25 after 10,000, and of 82 after these."""
+"""Updates of robots that need a closer fit: halfcheetah's expert scores 25 after 10,000, 82 after these."""
 BATCH_SIZE = 256
 LEARNING_RATE = 1e-3
-"""Adam's; it falls to 0 as a cosine."""
+"""Adam's first learning rate, which falls to 0 as a cosine."""
 
 
 def sources(task: Task) -> list[Path]:
     """The source files of the unshifted robot `task` that are at hand."""
-    found = []
+    files = []
     for quality in QUALITIES:
         with contextlib.suppress(DataError):
-            found += resolve(quality, task.name, "source")
-    return found
+            files += resolve(quality, task.name, "source")
+    return files
 
 
 def clones(task: Task, seed: int = 0) -> list[Policy]:
     """A clone of each source file of the unshifted robot `task` that is at hand; `about` names the file."""
-    found = []
+    policies = []
     for path in sources(task):
         logged = read(path).transitions
         updates = LONGER.get(task.robot, UPDATES)
         policy = clone(np.asarray(logged.observation), np.asarray(logged.action), updates, seed)
         policy.about.update(clone_of=path.name)
-        found.append(policy)
-    return found
+        policies.append(policy)
+    return policies
 
 
 def clone(observation: NDArray[np.float32], action: NDArray[np.float32], updates: int, seed: int = 0) -> Policy:
-    """tanh(MLP) fitted to actions [N, A] of observations [N, S] by least squares, in so many updates.
+    """tanh(MLP) fitted to actions [N, A] of observations [N, S] by least squares.
 
     Raises:
         RunError: the fit diverged.
@@ -63,12 +63,12 @@ def clone(observation: NDArray[np.float32], action: NDArray[np.float32], updates
     network = mlp(init_key, (observation.shape[1], *HIDDEN, action.shape[1]))
     network, error = _fit(network, normaliser(jnp.asarray(observation)), jnp.asarray(action), draw_key, updates)
     if not np.isfinite(float(error)):
-        raise RunError("cloning the logged actions diverged; look for enormous observations with `tabb data`")
+        raise RunError("cloning the logged actions diverged; `tabb data FILE` shows whether observations are huge")
     return Policy.from_networks(network, normaliser, {"clone_error": round(float(error), 5)})
 
 
 def blank(observation_size: int, action_size: int, seed: int = 0) -> Policy:
-    """A policy of random features that does nothing yet: its last layer is zero."""
+    """A policy with random features whose last layer, and so every action, is zero."""
     network = mlp(jax.random.key(seed), (observation_size, *HIDDEN, action_size))
     last = len(network.weights) - 1
     network = MLP(
@@ -82,7 +82,7 @@ def blank(observation_size: int, action_size: int, seed: int = 0) -> Policy:
 def _fit(
     network: MLP, x: Float[Array, "n s"], action: Float[Array, "n a"], key: PRNGKeyArray, updates: int
 ) -> tuple[MLP, Float[Array, ""]]:
-    """The fitted network, and the last batch's mean squared error."""
+    """The fitted network and the mean squared error on the last batch."""
     adam = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, updates))
 
     def once(number: Int[Array, ""], carry: tuple[MLP, optax.OptState, Array]) -> tuple[MLP, optax.OptState, Array]:

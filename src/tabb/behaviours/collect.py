@@ -1,4 +1,4 @@
-"""Collect a data set: roll a policy out in a task and write what happened, with where it comes from."""
+"""Collect a data set: roll a policy out in a task and write the transitions with their provenance."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def collect(
     next_observations: bool = False,
     provenance: Mapping[str, Any] | None = None,
 ) -> Report:
-    """Roll `policy` (None: uniform random actions) out in `task` for exactly `rows` transitions into an HDF5 file.
+    """Roll `policy` (None: uniform random actions) out in `task` and write exactly `rows` transitions to an HDF5 file.
 
-    Actions are the policy's plus Gaussian noise of standard deviation `noise`, clipped to [-1, 1]; the file
-    holds the clipped ones, as they were applied. `engine` is that of the policy if not given, else `legacy`. Layout:
-    D4RL's (observations, actions, rewards, terminals, timeouts), with `next_observations` if asked for. Attributes
-    tell task, engine, seeds, noise, versions and the mean score.
+    Actions are the policy's plus Gaussian noise of standard deviation `noise`, clipped to [-1, 1]; the file holds the
+    clipped actions that were applied. `engine` defaults to the policy's, and to `legacy` without one. The layout is
+    D4RL's (observations, actions, rewards, terminals, timeouts), with `next_observations` on request. Attributes of
+    the file hold task, engine, seeds, noise, versions and the mean score.
 
     Returns:
-        The report of the file, read back.
+        The report of the file, read back from disk.
 
     Raises:
-        UsageError: unknown task or engine, or a policy of another robot.
+        UsageError: the task or engine is unknown, or the policy belongs to another robot.
         RunError: the file cannot be written.
     """
     task = get_task(task)
@@ -86,7 +86,7 @@ def arrays_of(rows: Rows, next_observations: bool) -> dict[str, Any]:
 
 
 def about_task(task: Task, engine: Engine, seed: int, noise: float) -> dict[str, Any]:
-    """Attributes of a file that tell where its rows were collected, and with what."""
+    """Attributes of a file that say where its rows were collected and with which versions."""
     import gymnasium
     import mujoco
 

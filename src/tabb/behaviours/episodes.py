@@ -1,4 +1,4 @@
-"""What a behaviour policy that is no network logs: steps, episode by episode."""
+"""Steps and episodes of behaviour policies that are not networks, and the rows that they log."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ class Step(NamedTuple):
     next_observation: NDArray[np.float32]
     terminal: bool
     timeout: bool
-    """The episode was cut here."""
+    """Whether the episode was cut here."""
 
 
 class Episode(NamedTuple):
-    """A whole one."""
+    """A whole episode."""
 
     steps: list[Step]
     counts: bool
-    """Whether its return is one of the task: it began at the task's start."""
+    """Whether its return is a score of the task: it started where the task starts."""
 
 
 class LoggedRows(NamedTuple):
-    """A data set."""
+    """The rows of a data set."""
 
     rows: Rows
     returns: NDArray[np.float64]
-    """Undiscounted, of each whole episode that counts."""
+    """Undiscounted return of each whole episode that counts."""
 
 
-def joined(episodes: Sequence[Episode], count: int) -> LoggedRows:
-    """The first `count` steps; the last one is marked a timeout if its episode went on."""
+def first_rows(episodes: Sequence[Episode], count: int) -> LoggedRows:
+    """The first `count` steps; the last one is a timeout if its episode went on."""
     steps: list[Step] = []
     returns: list[float] = []
     for episode in episodes:
-        kept = episode.steps[: count - len(steps)]
-        if not kept:
+        taken = episode.steps[: count - len(steps)]
+        if not taken:
             break
-        if len(kept) == len(episode.steps) and episode.counts:
-            returns.append(float(sum(step.reward for step in kept)))
-        steps += [*kept[:-1], kept[-1]._replace(timeout=not kept[-1].terminal)]
+        if len(taken) == len(episode.steps) and episode.counts:
+            returns.append(float(sum(step.reward for step in taken)))
+        steps += [*taken[:-1], taken[-1]._replace(timeout=not taken[-1].terminal)]
     return LoggedRows(Rows(*(np.array(column, np.float32) for column in zip(*steps, strict=True))), np.array(returns))

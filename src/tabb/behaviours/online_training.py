@@ -1,7 +1,7 @@
-"""Practice: soft actor-critic in the simulator itself, which offline methods may not have; the ant of mazes learns so.
+"""Online training: soft actor-critic in the simulator, which offline methods do not have. It trains the mazes' ant.
 
-Lanes of episodes are stepped for a while, then the learner is updated for a while, and so on. Every so often the
-deterministic policy is scored and kept.
+Steps of parallel episodes (lanes) and updates of the learner alternate. At even intervals the deterministic policy is
+scored and saved.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from tabb.policy import Layers, Policy, forward, host_layers
 
 
 @dataclasses.dataclass(frozen=True)
-class Practice:
-    """How long, and with what."""
+class OnlineTraining:
+    """Constants of the training."""
 
     updates: int = 50_000
     """updates of the learner"""
     steps_per_update: int = 2
-    """steps of the simulator for each"""
+    """simulator steps per update"""
     lanes: int = 16
-    """episodes at the same time"""
+    """episodes that run at the same time"""
     stretch: int = 8
     """steps of each lane between updates"""
     warm_up: int = 2_048
-    """steps before the first update, with uniform random actions"""
+    """steps with uniform random actions before the first update"""
     evaluations: int = 20
-    """how often the policy is scored and kept, evenly over the run"""
+    """how often the policy is scored and saved, evenly over the training"""
     learner: SoftActorCritic = dataclasses.field(default_factory=SoftActorCritic)
     """the learner's constants"""
 
     def __post_init__(self) -> None:
         for name in ("updates", "steps_per_update", "lanes", "stretch", "warm_up", "evaluations"):
             if getattr(self, name) < 1:
-                raise UsageError(f"practice {name}={getattr(self, name)}: must be at least 1")
+                raise UsageError(f"online training {name}={getattr(self, name)}: must be at least 1")
         if self.steps_per_update > self.lanes * self.stretch:
             between = self.lanes * self.stretch
             raise UsageError(
-                f"practice steps_per_update={self.steps_per_update}: at most {between}, as are made at once"
+                f"online training steps_per_update={self.steps_per_update}: must be at most {between}, lanes x stretch"
             )
 
     @property
@@ -60,13 +60,13 @@ class Practice:
 
     @property
     def steps(self) -> int:
-        """Steps of the simulator in all, the warm-up's among them."""
+        """Simulator steps in all, warm-up included."""
         stretches = -(-self.updates // self.updates_per_stretch)
         return self.lanes * (-(-self.warm_up // self.lanes) + self.stretch * stretches)
 
 
-def practise(
-    settings: Practice,
+def train_online(
+    settings: OnlineTraining,
     lanes: Lanes,
     limit: int,
     sizes: Sizes,
@@ -74,12 +74,12 @@ def practise(
     *,
     seed: int = 0,
     reward_scale: float = 1.0,
-    tell: Callable[[ScoredPolicy], None] = lambda kept: None,
+    tell: Callable[[ScoredPolicy], None] = lambda policy: None,
 ) -> list[ScoredPolicy]:
-    """Learn to act in `lanes`, whose episodes are cut after `limit` steps (that is no terminal).
+    """Train a policy in `lanes`, whose episodes are cut after `limit` steps (a truncation, not a terminal).
 
-    Rewards are multiplied by `reward_scale` for the learner. Returns the policies that were kept. Same arguments, same
-    machine: same result.
+    The learner's rewards are multiplied by `reward_scale`. Returns the policies that were saved. The same arguments on
+    the same machine give the same result.
 
     Raises:
         RunError: the learner diverged.
@@ -87,49 +87,51 @@ def practise(
     buffer = empty(settings.steps, sizes)
     init_key, update_key = jax.random.split(jax.random.key(seed))
     state = settings.learner.init(sizes, init_key)
-    walk = _Walk(settings, lanes, limit, sizes, seed, reward_scale)
-    kept: list[ScoredPolicy] = []
+    episodes = _Episodes(settings, lanes, limit, sizes, seed, reward_scale)
+    saved: list[ScoredPolicy] = []
     done = 0
 
-    def keep() -> None:
+    def save() -> None:
         policy = Policy.from_networks(_mean(state.policy), normaliser)
-        kept.append(ScoredPolicy(done, evaluate(policy), policy))
-        tell(kept[-1])
+        saved.append(ScoredPolicy(done, evaluate(policy), policy))
+        tell(saved[-1])
 
     with one_blas_thread():
-        buffer = append(buffer, jnp.asarray(walk.rows(None, -(-settings.warm_up // settings.lanes))))
+        buffer = append(buffer, jnp.asarray(episodes.rows(None, -(-settings.warm_up // settings.lanes))))
         normaliser = normaliser_of(np.asarray(buffer.matrix[: int(buffer.filled), : sizes.observation]))
-        keep()
+        save()
         while done < settings.updates:
-            seen = walk.rows((host_layers(state.policy), normaliser), settings.stretch)
-            buffer = append(buffer, jnp.asarray(seen))
+            rows = episodes.rows((host_layers(state.policy), normaliser), settings.stretch)
+            buffer = append(buffer, jnp.asarray(rows))
             last = min(settings.updates, done + settings.updates_per_stretch)
-            state, told = improve(settings.learner, sizes, normaliser, buffer, state, update_key, done, last)
+            state, metrics = improve(settings.learner, sizes, normaliser, buffer, state, update_key, done, last)
             done = last
-            if done >= len(kept) * settings.updates // settings.evaluations:
-                if not np.isfinite(float(told["critic_loss"])):
-                    raise RunError(f"practice diverged before update {done:,}; try another seed")
-                keep()
-    assert int(buffer.filled) <= len(buffer.matrix)  # appending clamps: rows without room would replace the last ones
-    return kept
+            if done >= len(saved) * settings.updates // settings.evaluations:
+                if not np.isfinite(float(metrics["critic_loss"])):
+                    raise RunError(f"online training diverged before update {done:,}; try another seed")
+                save()
+    assert int(buffer.filled) <= len(
+        buffer.matrix
+    )  # `append` clamps its position: rows without room would replace the last ones
+    return saved
 
 
 def _mean(policy: MLP) -> MLP:
-    """The network of the mean action: the first half of the last layer."""
+    """The network of the mean action, which is the first half of the outputs."""
     half = policy.biases[-1].size // 2
     weights = (*policy.weights[:-1], policy.weights[-1][:, :half])
     return MLP(weights, (*policy.biases[:-1], policy.biases[-1][:half]), policy.activation)
 
 
-class _Walk:
-    """Episodes that go on from stretch to stretch."""
+class _Episodes:
+    """Parallel episodes that continue from stretch to stretch."""
 
     def __init__(
-        self, settings: Practice, lanes: Lanes, limit: int, sizes: Sizes, seed: int, reward_scale: float
+        self, settings: OnlineTraining, lanes: Lanes, limit: int, sizes: Sizes, seed: int, reward_scale: float
     ) -> None:
         self._lanes, self._limit, self._sizes, self._reward_scale = lanes, limit, sizes, reward_scale
         self._generator = np.random.default_rng(seed)
-        self._next_seed = 1_000_000 * (seed + 1)  # far from those of evaluations and collected rows
+        self._next_seed = 1_000_000 * (seed + 1)  # apart from those of evaluations and collected rows
         self._all = list(range(settings.lanes))
         self._ages = np.zeros(settings.lanes, int)
         self._now = lanes.reset(self._take_seeds(settings.lanes), settings.lanes)
@@ -139,7 +141,7 @@ class _Walk:
         return self._next_seed - count
 
     def rows(self, policy: tuple[Layers, Normaliser] | None, steps: int) -> NDArray[np.float32]:
-        """`steps` steps of all lanes with sampled actions (None: uniform ones), as rows of the buffer."""
+        """`steps` steps of all lanes with actions sampled from `policy` (None: uniform), as rows of the buffer."""
         rows = []
         for _ in range(steps):
             action = self._act(policy)

@@ -1,7 +1,7 @@
-"""An ant that walks where it is told to: the legs of the behaviour policy of the mazes.
+"""The training environment of the mazes' ant: an open field in which it learns to walk in a given direction.
 
-It learns to walk along +x and sees itself turned by the direction in which it is to go, so that one policy walks in
-all directions. Directions in radians from +x towards +y.
+The policy learns to walk along +x. Its observation is rotated by the direction to walk in, so that one policy walks in
+all directions. Directions are in radians from +x towards +y.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ OBSERVATION_SIZE = 27
 ACTION_SIZE = 8
 EPISODE_STEPS = 300
 _HEALTHY = (0.25, 1.0)
-"""Height of the torso in metres; else the ant has fallen."""
+"""Least and largest height of the torso in metres; outside, the ant has fallen."""
 
 
-def turned(observation: NDArray[Any], direction: NDArray[Any] | float) -> NDArray[np.float32]:
-    """What the walker sees, shape [..., 27], of the maze's observation [..., 29] when it is to go in `direction` [...].
+def rotated(observation: NDArray[Any], direction: NDArray[Any] | float) -> NDArray[np.float32]:
+    """The walker's observation [..., 27] from the maze's [..., 29], for walking in `direction` [...].
 
-    The position is left out; orientation and linear velocity are turned by -`direction`. The angular velocity is
-    that of the torso's own axes (as MuJoCo has it), and stays.
+    The position is left out; orientation and linear velocity are rotated by -`direction`. The angular velocity is
+    in the torso's own axes (MuJoCo's convention) and does not change.
     """
     observation, direction = np.asarray(observation, np.float64), np.asarray(direction, np.float64)
     cos, sin = np.cos(-direction / 2), np.sin(-direction / 2)
@@ -42,10 +42,10 @@ def turned(observation: NDArray[Any], direction: NDArray[Any] | float) -> NDArra
 
 
 class OpenField(AntMaze):
-    """Practice: the ant of the mazes in an open field, told to walk in directions that change.
+    """The ant of the mazes in an open field, with a direction to walk in that changes.
 
-    Observation [27] as `turned` gives it. Reward: metres per second towards where it is told to go, less half of
-    those aside, less effort, plus a little for being upright; falling is terminal.
+    The observation [27] is that of `rotated`. The reward is the speed in that direction (m/s), less half the speed
+    sideways, less effort, plus a little for being upright. A fall is terminal.
     """
 
     def __init__(self, engine: Engine = "legacy") -> None:
@@ -60,7 +60,7 @@ class OpenField(AntMaze):
         self._until = self._age + self.np_random.integers(30, 90)
 
     def _get_obs(self) -> NDArray[np.float32]:  # type: ignore[override]
-        return turned(super()._get_obs(), getattr(self, "_direction", 0.0))
+        return rotated(super()._get_obs(), getattr(self, "_direction", 0.0))
 
     def reset_model(self) -> NDArray[np.float32]:  # type: ignore[override]
         self._age = 0

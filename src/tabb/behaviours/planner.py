@@ -1,12 +1,12 @@
-"""The behaviour policy of the hands: planning in the simulator itself (MPPI, Williams et al. 2017), no demonstrations.
+"""The behaviour policy of the hands: planning in the simulator (MPPI, Williams et al. 2017), without demonstrations.
 
-At each step N sequences of H actions around the plan are tried in a copy of the world, and the plan becomes their
-mean, weighted by exp of their return:
+At each step N sequences of H actions around the plan are simulated in a copy of the environment. The plan becomes their
+mean, weighted by the exponential of their return:
 
     w_n ∝ exp((R_n - max R) / (λ σ_R)),    plan = Σ_n w_n a_n,    σ_R the spread of the returns R_n
 
-Its first action is taken, and the rest is where the next step begins. It sees the whole state, the reward and the
-future; a learner sees what was logged.
+The first action of the plan is taken, and the next step starts from the rest. The planner uses the whole state, the
+reward and the future; a learner has only what was logged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from tabb.behaviours.episodes import Episode, LoggedRows, Step, joined
+from tabb.behaviours.episodes import Episode, LoggedRows, Step, first_rows
 from tabb.environments.engine import Engine
 from tabb.environments.make_robot import make_robot
 from tabb.environments.tasks import Task
@@ -28,20 +28,20 @@ _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 @dataclasses.dataclass(frozen=True)
 class Planner:
-    """How much is tried, and how."""
+    """Constants of the planner."""
 
     samples: int
     """N, sequences per step"""
     horizon: int
     """H, steps ahead"""
     hold: int
-    """steps for which a sequence's noise stays the same: fingers need more than a hundredth of a second"""
+    """steps over which a sequence's noise is constant, as fingers need more than a hundredth of a second to move"""
     deviation: float
     """standard deviation of the noise; actions lie in [-1, 1]"""
     temperature: float = 0.3
     """λ"""
     fall: float = 20.0
-    """taken off a return for a terminal at once, less the later it comes"""
+    """subtracted from a return for an immediate terminal, and less for a later one"""
 
 
 PLANNERS: dict[str, Planner] = {
@@ -50,13 +50,13 @@ PLANNERS: dict[str, Planner] = {
     "hammer": Planner(samples=24, horizon=20, hold=5, deviation=0.4),
     "relocate": Planner(samples=24, horizon=20, hold=5, deviation=0.4),
 }
-"""Of the quality `expert`, by hand."""
+"""Planners of quality `expert`, by hand."""
 MEDIUM_SAMPLES = 6
-"""Of the quality `medium`, all else equal."""
+"""Samples of quality `medium`; all else is equal."""
 
 
 def planner_of(hand: str, quality: str) -> Planner:
-    """The planner of a quality, `medium` or `expert`."""
+    """The planner of a hand and quality, `medium` or `expert`."""
     planner = PLANNERS[hand]
     return planner if quality == "expert" else dataclasses.replace(planner, samples=MEDIUM_SAMPLES)
 
@@ -64,25 +64,25 @@ def planner_of(hand: str, quality: str) -> Planner:
 def weighted_plan(
     candidates: NDArray[np.float64], returns: NDArray[np.float64], temperature: float
 ) -> NDArray[np.float64]:
-    """Mean of the candidates [N, H, A] by their returns [N]; shape [H, A]."""
+    """Mean of the candidates [N, H, A], weighted by their returns [N]; shape [H, A]."""
     weights = np.exp((returns - returns.max()) / (temperature * max(float(returns.std()), 1e-6)))
     return np.einsum("n,nha->ha", weights / weights.sum(), candidates)
 
 
-class _Dream:
-    """A second simulator of the same world, in which sequences are tried."""
+class _Simulation:
+    """A second simulator of the same environment, in which sequences of actions are tried."""
 
     def __init__(self, task: Task, engine: Engine) -> None:
         self._env: Any = make_robot(task, engine)
         self._state = np.empty(mujoco.mj_stateSize(self._env.model, _STATE))
 
-    def look(self, env: Any) -> None:
-        """Take over the state of `env`, and its model: a reset moves bodies in it."""
+    def copy_state(self, env: Any) -> None:
+        """Copy the state of `env`, and its model, in which a reset moves bodies."""
         self._env.model = env.model
         mujoco.mj_getState(env.model, env.data, self._state, _STATE)
 
-    def returned(self, actions: NDArray[np.float64], fall: float) -> float:
-        """Sum of rewards of a sequence [H, A] from the state looked at."""
+    def return_of(self, actions: NDArray[np.float64], fall: float) -> float:
+        """Sum of rewards of a sequence [H, A] from the copied state, less `fall` for a terminal."""
         env = self._env
         mujoco.mj_setState(env.model, env.data, self._state, _STATE)
         mujoco.mj_forward(env.model, env.data)
@@ -103,20 +103,20 @@ def plan_in_the_hand(
 ) -> LoggedRows:
     """`rows` transitions of `task`, episodes reset with `seed`, `seed` + 1, ...
 
-    Gaussian noise of deviation `noise` is added to the planned actions, which are then clipped to [-1, 1]: the plan
-    that follows begins where that led. About 10 steps per second.
+    Gaussian noise of standard deviation `noise` is added to the planned actions, which are then clipped to [-1, 1];
+    the next plan starts from the state that follows. About 10 steps per second.
     """
     env: Any = make_robot(task, engine)
-    dream, generator = _Dream(task, engine), np.random.default_rng(seed)
+    simulation, generator = _Simulation(task, engine), np.random.default_rng(seed)
     episodes: list[Episode] = []
     while sum(len(episode.steps) for episode in episodes) < rows:
         now = env.reset(seed=seed + len(episodes))[0].astype(np.float32)
         plan = np.zeros((planner.horizon, task.action_size))
         steps: list[Step] = []
         while not steps or not (steps[-1].terminal or steps[-1].timeout):
-            dream.look(env)
+            simulation.copy_state(env)
             candidates = _candidates(planner, plan, generator)
-            returns = np.array([dream.returned(one, planner.fall) for one in candidates])
+            returns = np.array([simulation.return_of(one, planner.fall) for one in candidates])
             plan = weighted_plan(candidates, returns, planner.temperature)
             action = plan[0] + noise * generator.standard_normal(task.action_size)
             action = np.clip(action, -1, 1).astype(np.float32)
@@ -126,12 +126,12 @@ def plan_in_the_hand(
             now, plan = steps[-1].next_observation, np.concatenate([plan[1:], plan[-1:]])
         episodes.append(Episode(steps, counts=True))
     env.close()
-    dream.close()
-    return joined(episodes, rows)
+    simulation.close()
+    return first_rows(episodes, rows)
 
 
 def _candidates(planner: Planner, plan: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
-    """Sequences [N, H, A] around the plan, the first of them the plan itself."""
+    """Sequences [N, H, A] around the plan; the first is the plan itself."""
     knots = -(-planner.horizon // planner.hold)
     noise = planner.deviation * generator.standard_normal((planner.samples, knots, plan.shape[1]))
     noise = np.repeat(noise, planner.hold, axis=1)[:, : planner.horizon]

@@ -1,15 +1,14 @@
 """Augmented random search (Mania, Guy and Recht 2018) over a policy's last layer, in the simulator itself.
 
-It makes behaviour policies for data sets; no method that is compared uses it. With θ the last layer's weights and
-biases, and u the spread of their entries at the start, one round is
+It makes behaviour policies for data sets; no compared method uses it. With θ the last layer's weights and biases, and u
+the standard deviation of their entries at the start, one round is
 
     J±_k = objective of an episode with θ ± σ u ε_k,  ε_k ~ N(0, I),  k = 1 ... n
     θ   += α u / (b s) · sum over the b best k of (J+_k - J-_k) ε_k       best: by max(J+_k, J-_k)
 
-with s the standard deviation of the 2b objectives. The features that the last layer sees stay those of the policy
-that the search begins with. An episode's objective is its return less `penalty` for each step that it lasted, so
-that a robot which is paid for every step alive does not learn to stand still. Where a shift breaks a gait for good, the
-search can begin in the unshifted robot and let the shift grow as it recovers.
+with s the standard deviation of the 2b objectives. The hidden layers stay those of the first policy. An episode's
+objective is its return less `penalty` per step, so that a robot with a reward for being alive does not learn to stand
+still. If a shift breaks the gait, the search can start in the unshifted robot and let the shift grow.
 """
 
 from __future__ import annotations
@@ -29,30 +28,30 @@ from tabb.policy import Layers, Policy, forward
 
 @dataclasses.dataclass(frozen=True)
 class RandomSearch:
-    """How long, and with what."""
+    """Constants of the search."""
 
     steps: int = 300_000
-    """simulator steps; the round in which they are reached is finished"""
+    """simulator steps; the round that reaches them is the last"""
     directions: int = 32
-    """n, each of which is tried forwards and backwards [paper: 8 to 60]"""
+    """n, directions per round, each tried with both signs [paper: 8 to 60]"""
     best: int = 16
-    """b, how many of them count [paper: 4 to 20]"""
+    """b, directions that enter the step [paper: 4 to 20]"""
     deviation: float = 0.15
-    """σ, in units of the spread of the last layer's entries [ours]"""
+    """σ, in units of u [ours]"""
     rate: float = 0.15
-    """α, in the same unit [ours]"""
+    """α, in units of u [ours]"""
     penalty: float = 0.5
-    """taken from the objective for each step of an episode [paper: the reward for being alive, 1]"""
+    """subtracted from the objective for each step of an episode [paper: the reward for being alive, 1]"""
     noise: float = 0.0
-    """standard deviation of Gaussian noise on the actions, then clipped to [-1, 1]: what data will be collected with"""
+    """standard deviation of the Gaussian noise on actions, as in the collection; they are then clipped to [-1, 1]"""
     levels: int = 0
-    """in how many levels the shift grows from nothing to the whole while the search goes on; 0: it is whole at once"""
+    """number of levels in which the shift grows from none to full; 0: full from the start"""
     recovered: float = 0.6
-    """the next level comes when a round's mean return reaches this part of the first round's"""
+    """the shift grows when a round's mean return reaches this part of the first round's"""
     grown_by: float = 0.8
-    """and without that in even steps, so that the last level is there after this part of `steps`"""
+    """the shift also grows at even intervals, so that it is full after this part of `steps`"""
     rounds_between: int = 2
-    """rounds from one policy that is scored and kept to the next"""
+    """rounds between policies that are scored and saved"""
 
     def __post_init__(self) -> None:
         for name in ("steps", "directions", "best", "rounds_between"):
@@ -68,7 +67,7 @@ class RandomSearch:
 
     @property
     def lanes(self) -> int:
-        """Episodes at the same time."""
+        """Episodes that run at the same time."""
         return 2 * self.directions
 
 
@@ -80,20 +79,21 @@ def search(
     evaluate: Callable[[Policy], float],
     *,
     seed: int = 0,
-    tell: Callable[[ScoredPolicy], None] = lambda kept: None,
+    tell: Callable[[ScoredPolicy], None] = lambda policy: None,
 ) -> list[ScoredPolicy]:
-    """Improve `start` in `settings.lanes` lanes with a share of the task's shift; `limit` steps cut an episode.
+    """Improve `start`; `lanes_at(share)` has `settings.lanes` lanes with that share of the task's shift.
 
-    Returns the policies that were kept on the way, not `start` itself. Same arguments, same machine: same result.
+    Episodes are cut after `limit` steps. Returns the policies that were saved, without `start`. The same arguments on
+    the same machine give the same result.
 
     Raises:
         RunError: the search diverged.
     """
     generator = np.random.default_rng(seed)
     theta = last_layer(start)
-    # A blank start has no spread: then that of a fresh layer.
+    # The entries of a blank policy are all zero; u is then that of a new layer.
     unit = float(theta.std()) or (3 * len(theta)) ** -0.5
-    kept: list[ScoredPolicy] = []
+    saved: list[ScoredPolicy] = []
     steps = rounds = level = built = 0
     wanted = np.inf
     lanes = lanes_at(0.0 if settings.levels else 1.0)
@@ -106,7 +106,7 @@ def search(
                 built, lanes = level, lanes_at(level / settings.levels)
             noise = generator.standard_normal((settings.directions, *theta.shape), np.float32)
             moved = settings.deviation * unit * noise
-            first_seed = 1_000_000 * (seed + 1) + rounds * settings.directions  # far from those of evaluations and rows
+            first_seed = 1_000_000 * (seed + 1) + rounds * settings.directions  # not those of evaluations or rows
             both = np.concatenate([theta + moved, theta - moved])
             with one_blas_thread():
                 returns, lengths = episodes(lanes, limit, start, both, first_seed, settings.noise)
@@ -120,11 +120,11 @@ def search(
             level += mean >= wanted
             if rounds % settings.rounds_between == 0 or steps >= settings.steps:
                 policy = with_last_layer(start, theta)
-                kept.append(ScoredPolicy(steps, evaluate(policy), policy))
-                tell(kept[-1])
+                saved.append(ScoredPolicy(steps, evaluate(policy), policy))
+                tell(saved[-1])
     finally:
         lanes.close()
-    return kept
+    return saved
 
 
 def ascent(objective: NDArray[np.float64], noise: NDArray[np.float32], best: int) -> NDArray[np.float32]:
@@ -136,7 +136,7 @@ def ascent(objective: NDArray[np.float64], noise: NDArray[np.float32], best: int
 
 
 def last_layer(policy: Policy) -> NDArray[np.float32]:
-    """Weights and, as the last row, biases of a policy's last layer: [F + 1, A]."""
+    """Weights of a policy's last layer, with the biases as last row: [F + 1, A]."""
     return np.concatenate([policy.weights[-1], policy.biases[-1][None]])
 
 
@@ -150,9 +150,9 @@ def with_last_layer(policy: Policy, theta: NDArray[np.float32]) -> Policy:
 def episodes(
     lanes: Lanes, limit: int, policy: Policy, thetas: NDArray[np.float32], first_seed: int, noise: float = 0.0
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return and length of one episode of each last layer [N, F + 1, A], N even.
+    """Return and length of one episode for each last layer [N, F + 1, A], N even.
 
-    Layers k and N / 2 + k begin in the same state, that of seed `first_seed` + k, and their actions get the same noise.
+    Layers k and N / 2 + k start from the same state, that of seed `first_seed` + k, and get the same noise on actions.
     """
     count = len(thetas)
     generator = np.random.default_rng(first_seed)

@@ -1,4 +1,4 @@
-"""Policies that are kept on the way of practice or a search, and the choice among them by quality."""
+"""Policies saved during training or a search with their scores, and the choice among them by quality."""
 
 from __future__ import annotations
 
@@ -9,54 +9,55 @@ from typing import Any, NamedTuple
 from tabb.policy import Policy
 
 EPISODES = 5
-"""Of each evaluation on the way, reset with seeds 0, 1, ..."""
+"""Episodes of each evaluation during training or a search, reset with seeds 0, 1, ..."""
 LAST_EPISODES = 20
-"""Of the evaluations that choose, reset with seeds 1000, 1001, ..."""
+"""Episodes of the evaluations that choose a policy, reset with seeds 1000, 1001, ..."""
 FINALISTS = 4
+"""Policies that are evaluated again before one is chosen."""
 
 Say = Callable[[str], None]
 
 
 class ScoredPolicy(NamedTuple):
-    """A policy on the way."""
+    """A policy that was saved during training or a search."""
 
     after: int
-    """Updates of practice, or simulator steps of a search, that went before."""
+    """Updates of the training, or simulator steps of the search, before it was saved."""
     score: float
-    """What `evaluate` said of it."""
+    """Its score in the evaluation."""
     policy: Policy
 
 
 class BehaviourPolicy(NamedTuple):
-    """A behaviour policy, and how it came about."""
+    """The policy that collects a data set, and how it was made."""
 
     policy: Policy
     about: dict[str, Any]
 
 
-def best_of(kept: Sequence[ScoredPolicy], again: Callable[[Policy], float]) -> ScoredPolicy:
+def best_of(policies: Sequence[ScoredPolicy], again: Callable[[Policy], float]) -> ScoredPolicy:
     """The best policy, quality `expert`.
 
-    Scores on the way come from few episodes, and the best of many noisy ones is luck: the `FINALISTS` are scored once
-    more by `again`, and that score decides and is returned.
+    The first scores come from few episodes, and the best of many noisy scores is luck. So `again` scores the best
+    `FINALISTS` once more; this score decides and is returned.
     """
-    finalists = sorted(kept, key=lambda one: -one.score)[:FINALISTS]
+    finalists = sorted(policies, key=lambda one: -one.score)[:FINALISTS]
     return max((one._replace(score=again(one.policy)) for one in finalists), key=lambda one: one.score)
 
 
 def half_as_good(
-    kept: Sequence[ScoredPolicy],
+    policies: Sequence[ScoredPolicy],
     best: ScoredPolicy,
     again: Callable[[Policy], float],
     moves: Callable[[Policy], bool] = lambda policy: True,
 ) -> ScoredPolicy:
-    """The policy whose score is nearest to half that of the best (0: a random policy's), quality `medium`.
+    """The policy whose score is nearest to half the best score (0 is a random policy's), quality `medium`.
 
-    Of those that `moves` accepts, which must be one at least, the `FINALISTS` that come nearest are scored once more,
-    as in `best_of`.
+    `moves` must accept at least one policy. Of those that it accepts, the `FINALISTS` nearest to half the best score
+    are scored once more by `again`, as in `best_of`.
     """
-    wanted = best.score / 2
-    nearest = sorted(kept, key=lambda one: abs(one.score - wanted))
+    half = best.score / 2
+    nearest = sorted(policies, key=lambda one: abs(one.score - half))
     finalists = islice((one for one in nearest if moves(one.policy)), FINALISTS)
     rescored = [one._replace(score=again(one.policy)) for one in finalists]
-    return min(rescored, key=lambda one: abs(one.score - wanted))
+    return min(rescored, key=lambda one: abs(one.score - half))

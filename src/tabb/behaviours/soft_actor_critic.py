@@ -1,11 +1,11 @@
 """Soft actor-critic (Haarnoja et al. 2018) with layer-normalised critics (RLPD, Ball et al. 2023).
 
-It makes the walking ant of mazes' data sets, in the simulator; no method that is compared uses it. One update:
+It trains the walking ant of the mazes' data sets in the simulator; no compared method uses it. One update:
 
     a' ~ π(s'),  b = r + γ (1 - d) (min_i Q_i,slow(s', a') - α log π(a' | s'))
     L_Q = mean of (Q_i(s, a) - b)²
     L_π = mean of  α log π(a | s) - min_i Q_i(s, a),  a ~ π(s)
-    L_α = -log α (mean of log π(a | s) + H),  H the wanted entropy per action times -A
+    L_α = -log α (mean of log π(a | s) + H),  H the desired entropy of the action
 """
 
 from __future__ import annotations
@@ -26,14 +26,11 @@ from tabb.bellman import bellman_backup
 from tabb.networks import MLP, Normaliser, mlp, moving_average
 
 LOG_DEVIATION = (-5.0, 2.0)
-"""Bounds of log σ of the action before tanh."""
+"""Bounds of log σ, σ the standard deviation of the action before tanh."""
 
 
 class NormedMLP(eqx.Module):
-    """An MLP whose hidden layers are standardised over their units before the relu.
-
-    That bounds Q at actions which no row has (RLPD, section 4.2).
-    """
+    """An MLP with layer normalisation before each ReLU: it bounds Q at actions outside the data (RLPD, section 4.2)."""
 
     layers: MLP
 
@@ -47,7 +44,7 @@ class NormedMLP(eqx.Module):
 
 
 class Critics(eqx.Module):
-    """Two critics; calling them gives both values, shape [2, B]."""
+    """Two critics; a call returns both values, shape [2, B]."""
 
     first: NormedMLP
     second: NormedMLP
@@ -58,7 +55,7 @@ class Critics(eqx.Module):
 
 
 class State(NamedTuple):
-    """All that an update changes."""
+    """Everything that an update changes."""
 
     policy: MLP
     """observation -> (mean, log σ) of the action before tanh, side by side"""
@@ -72,7 +69,7 @@ class State(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Transitions, standardised observations, a row each."""
+    """Transitions with standardised observations."""
 
     observation: Float[Array, "n s"]
     action: Float[Array, "n a"]
@@ -82,7 +79,7 @@ class Rows(NamedTuple):
 
 
 def log_density(noise: Float[Array, "*b a"], log_deviation: Array, before: Array) -> Float[Array, "*b"]:
-    """log π of the action tanh(u), u = mean + σ noise = `before`: the normal's, less log(1 - tanh² u) per entry."""
+    """log π of the action tanh(u), u = mean + σ noise = `before`: the normal log density less log(1 - tanh² u)."""
     normal = -0.5 * noise**2 - log_deviation - 0.5 * math.log(2 * math.pi)
     squash = 2.0 * (math.log(2.0) - before - jax.nn.softplus(-2.0 * before))  # log(1 - tanh²), without cancellation
     return jnp.sum(normal - squash, axis=-1)
@@ -112,7 +109,7 @@ class SoftActorCritic:
     batch_size: int = 256
     """rows per update [paper: 256]"""
     entropy: float = -0.5
-    """wanted entropy per entry of the action, in nats [paper: -1; RLPD: -0.5]"""
+    """desired entropy per entry of the action, in nats [paper: -1; RLPD: -0.5]"""
     first_temperature: float = 0.1
     """α before the first update [RLPD: 0.1]"""
 
@@ -162,38 +159,38 @@ class SoftActorCritic:
         (_, density), gradient = jax.value_and_grad(policy_loss, has_aux=True)(state.policy)
         step, policy_optimiser = adam.update(gradient, state.policy_optimiser)
         policy = optax.apply_updates(state.policy, step)
-        wanted = self.entropy * rows.action.shape[-1]
-        step, temperature_optimiser = adam.update(-(density + wanted), state.temperature_optimiser)
+        desired_entropy = self.entropy * rows.action.shape[-1]
+        step, temperature_optimiser = adam.update(-(density + desired_entropy), state.temperature_optimiser)
         log_temperature = optax.apply_updates(state.log_temperature, step)
 
         slow_critics = moving_average(state.slow_critics, critics, self.slow_rate)
         optimisers = (policy_optimiser, critics_optimiser, temperature_optimiser)
-        told = {"critic_loss": q_loss, "entropy": -density, "temperature": temperature, "backup": jnp.mean(backup)}
-        return State(policy, critics, slow_critics, log_temperature, *optimisers), told
+        metrics = {"critic_loss": q_loss, "entropy": -density, "temperature": temperature, "backup": jnp.mean(backup)}
+        return State(policy, critics, slow_critics, log_temperature, *optimisers), metrics
 
 
 class Buffer(NamedTuple):
-    """The rows that the policy has seen, in one matrix of fixed length: s | a | r | s' | d."""
+    """The rows collected so far, in one matrix of fixed length: s | a | r | s' | d."""
 
     matrix: Float[Array, "capacity width"]
     filled: Int[Array, ""]
-    """How many there are."""
+    """Number of rows in it."""
 
 
 def empty(steps: int, sizes: Sizes) -> Buffer:
-    """A buffer with room for so many."""
+    """An empty buffer with room for `steps` rows."""
     return Buffer(jnp.zeros((steps, 2 * sizes.observation + sizes.action + 2)), jnp.zeros((), jnp.int32))
 
 
 @functools.partial(jax.jit, donate_argnums=0)
 def append(buffer: Buffer, rows: Float[Array, "n width"]) -> Buffer:
-    """The buffer with `rows` behind those that it holds."""
+    """The buffer with `rows` appended."""
     matrix = jax.lax.dynamic_update_slice(buffer.matrix, rows, (buffer.filled, 0))
     return Buffer(matrix, buffer.filled + len(rows))
 
 
 def draw(buffer: Buffer, sizes: Sizes, normaliser: Normaliser, count: int, key: PRNGKeyArray) -> Rows:
-    """`count` rows of those that there are, uniformly."""
+    """`count` rows, drawn uniformly with replacement."""
     drawn = buffer.matrix[jax.random.randint(key, (count,), 0, buffer.filled)]
     s, a = sizes.observation, sizes.action
     observation, action, reward, following, terminal = jnp.split(drawn, (s, s + a, s + a + 1, 2 * s + a + 1), axis=1)
@@ -211,13 +208,13 @@ def improve(
     first: Int[Array, ""] | int,
     last: Int[Array, ""] | int,
 ) -> tuple[State, dict[str, Any]]:
-    """Updates `first` to `last` - 1, compiled; the state that goes in is used up. Returns the last one's metrics."""
+    """Updates `first` to `last` - 1, compiled. Donates `state`; returns the new state and the last update's metrics."""
 
     def once(number: Array, carry: tuple[State, Any]) -> tuple[State, Any]:
         draw_key, update_key = jax.random.split(jax.random.fold_in(key, number))
         return learner.update(carry[0], draw(buffer, sizes, normaliser, learner.batch_size, draw_key), update_key)
 
-    told = jax.eval_shape(once, jnp.asarray(first, jnp.int32), (state, None))[1]
-    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), told)
+    shapes = jax.eval_shape(once, jnp.asarray(first, jnp.int32), (state, None))[1]
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
     bounds = jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32)
     return jax.lax.fori_loop(*bounds, once, (state, zeros))

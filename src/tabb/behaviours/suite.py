@@ -1,14 +1,13 @@
-"""Data sets of a whole suite: which there are, how each is made, and the manifest that says so.
+"""The data sets of a suite: which there are, how each is made, and their manifest.
 
-A robot's policies are searched for, first unshifted; the best found there is where the search in each of its shifts
-begins. From what a search kept the policies of the wanted qualities are chosen, and rolled out. A maze needs one
-practice for all: its ant learns to walk in an open field. A hand needs none: it plans. Everything that is finished is
-kept in the folder, and not made again:
+A robot's policies come from a search, first in the unshifted robot, then in each shift from the best unshifted policy.
+Those of the wanted qualities are rolled out. All mazes share one training, in which the ant learns to walk in an open
+field. Hands plan and need no training. Whatever is finished stays in the folder and is not made again:
 
-    practice/<task>/     policies on the way, with their scores
-    source/, target/     the data sets, named as `tabb.data.catalogue` looks for them: the folder can be TABB_DATA
-    records/             what is to be said of each data set
-    manifest.json        all of that, in one file
+    practice/<task>/     policies of the search or training, with their scores
+    source/, target/     the data sets under the names of `tabb.data.catalogue`, so that the folder can be TABB_DATA
+    records/             the description of each data set
+    manifest.json        all descriptions in one file
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ if TYPE_CHECKING:
 SUITES = ("odrl", "otdf", "adroit", "antmaze")
 MAZE_QUALITY = "diverse"
 SEEDS = (100_000, 900_000)
-"""Reset seeds of collected episodes: evaluations use smaller ones, practice larger ones."""
+"""Least and largest reset seed of collected episodes; evaluations use smaller ones, training larger ones."""
 
 
 class DataSet(NamedTuple):
-    """One file to make."""
+    """A data set to make."""
 
     domain: Literal["source", "target"]
     task: Task
@@ -44,11 +43,11 @@ class DataSet(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Without folder and suffix."""
+        """Name of its file, without folder and suffix."""
         return f"{self.task.name.replace('-', '_')}_{self.quality}"
 
     def first_seed(self, seed: int) -> int:
-        """Reset seed of its first episode, each set's own: else two would share rows where their shifts do not act."""
+        """Reset seed of its first episode. It differs between sets, so that no two share rows."""
         low, high = SEEDS
         return low + zlib.crc32(f"{self.name} {seed}".encode()) % (high - low)
 
@@ -56,10 +55,10 @@ class DataSet(NamedTuple):
 def sets_of(
     suite: str, tasks: Sequence[str], qualities: Sequence[str], rows: int, source_rows: int
 ) -> tuple[DataSet, ...]:
-    """The data sets of the suite, narrowed to tasks by name.
+    """The data sets of the suite, or those of `tasks`.
 
-    Locomotion suites have target sets alone (their source data are D4RL's); `adroit` and `antmaze` have both.
-    Raises `UsageError` for a suite, task or quality that there is not.
+    Locomotion suites have only target sets, because their source data are D4RL's; `adroit` and `antmaze` have both.
+    Raises `UsageError` for an unknown suite, task or quality.
     """
     if suite not in SUITES:
         raise UsageError(f"unknown suite {suite!r}: use one of {', '.join(SUITES)}")
@@ -69,12 +68,12 @@ def sets_of(
     members = [task for task in ALL_TASKS.values() if suite in task.suites]
     for name in tasks:
         if get_task(name) not in members:
-            raise UsageError(f"{name} is no task of suite {suite}; `tabb tasks {suite}` lists them")
-    chosen = [task for task in members if not tasks or task in map(get_task, tasks)]
+            raise UsageError(f"{name} is not a task of suite {suite}; `tabb tasks {suite}` lists them")
+    tasks_to_make = [task for task in members if not tasks or task in map(get_task, tasks)]
     kinds = (MAZE_QUALITY,) if suite == "antmaze" else tuple(qualities)
     return tuple(
         DataSet("source", task, kind, source_rows) if task.shift is None else DataSet("target", task, kind, rows)
-        for task in chosen
+        for task in tasks_to_make
         for kind in kinds
     )
 
@@ -88,31 +87,33 @@ def record_file(out: Path, data: DataSet) -> Path:
 
 
 def is_made(out: Path, data: DataSet, recipe: Recipe) -> bool:
-    """Whether the data set is there, of that size and by that recipe.
+    """Whether the data set exists, with this size and recipe.
 
     Raises:
-        RunError: it was made otherwise.
+        RunError: it exists with another size or recipe.
     """
     file = record_file(out, data)
     if not file.exists() or not data_file(out, data).exists():
         return False
     record = read_json(file)
-    wanted = recipe.of(data.task)
-    if {name: record["recipe"].get(name) for name in wanted} != wanted or record["rows"] != data.rows:
-        raise RunError(f"{data_file(out, data)}: was made otherwise ({file.name} says how); choose another --out")
+    fields = recipe.of(data.task)
+    if {name: record["recipe"].get(name) for name in fields} != fields or record["rows"] != data.rows:
+        raise RunError(
+            f"{data_file(out, data)}: was made with another recipe (see {file.name}); choose another folder with --out"
+        )
     return True
 
 
 def first_practice(task: Task) -> str | None:
-    """Whose search or practice comes before the task's own: a robot, `walker`, or None."""
+    """The search or training that comes before the task's own: in a robot, of `walker`, or None."""
     return {"tabb": task.robot, "tabb-antmaze": WALKER}.get(task.namespace)
 
 
 def practise_first(out: Path, name: str, recipe: Recipe, say: Callable[[str], None]) -> None:
-    """Do that search or practice, and keep it.
+    """Do the search in the robot `name`, or the training of `walker`.
 
     Raises:
-        UsageError: it is no unshifted robot of locomotion, and not `walker`.
+        UsageError: `name` is neither an unshifted robot of locomotion nor `walker`.
     """
     if name == WALKER:
         from tabb.behaviours import walker_training
@@ -121,18 +122,18 @@ def practise_first(out: Path, name: str, recipe: Recipe, say: Callable[[str], No
     elif (task := get_task(name)).shift is None and task.namespace == "tabb":
         from tabb.behaviours import robot_search
 
-        robot_search.in_task(out, task, recipe, say)
+        robot_search.search_in_task(out, task, recipe, say)
     else:
         raise UsageError(f"--first-in {name}: name an unshifted robot, or {WALKER}")
 
 
 def make_set(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> None:
-    """Find a policy, choose, roll out, write the file and its record."""
+    """Make the policy, roll it out, and write the file and its record."""
     from tabb.provenance import environment
 
     path = data_file(out, data)
     path.parent.mkdir(parents=True, exist_ok=True)
-    how, told = _MAKERS[data.task.namespace](out, data, recipe, say)
+    behaviour, rows = _MAKERS[data.task.namespace](out, data, recipe, say)
     record = {
         "file": f"{data.domain}/{path.name}",
         "task": data.task.name,
@@ -141,27 +142,27 @@ def make_set(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None
         "first_seed": data.first_seed(recipe.seed),
         "bytes": path.stat().st_size,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        **told,
-        "behaviour": how,
+        **rows,
+        "behaviour": behaviour,
         "recipe": recipe.of(data.task),
         "environment": environment(),
     }
     record_file(out, data).parent.mkdir(parents=True, exist_ok=True)
     write_json(record_file(out, data), record)
-    say(f"{data.name}: {path} ({told['episodes']} episodes, score {told['score']})")
+    say(f"{data.name}: {path} ({rows['episodes']} episodes, score {rows['score']})")
 
 
 Made = tuple[dict[str, Any], dict[str, Any]]
-"""How the behaviour policy came about; episodes and score of the data."""
+"""The description of the behaviour policy; episodes and score of the data."""
 
 
 def _by_search(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> Made:
     from tabb.behaviours import robot_search
     from tabb.behaviours.collect import collect
 
-    chosen = robot_search.chosen(out, data.task, data.quality, recipe, say)
+    behaviour = robot_search.behaviour_policy(out, data.task, data.quality, recipe, say)
     report = collect(
-        chosen.policy,
+        behaviour.policy,
         data.task,
         data_file(out, data),
         rows=data.rows,
@@ -169,19 +170,19 @@ def _by_search(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], No
         seed=data.first_seed(recipe.seed),
         engine=recipe.engine,
         next_observations=True,
-        provenance={"behaviour": chosen.about["how"], "quality": data.quality},
+        provenance={"behaviour": behaviour.about["how"], "quality": data.quality},
     )
-    return chosen.about, {"episodes": report.episodes, "score": report.provenance.get("mean_score")}
+    return behaviour.about, {"episodes": report.episodes, "score": report.provenance.get("mean_score")}
 
 
 def _by_walking(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> Made:
     from tabb.behaviours import walker_training
     from tabb.behaviours.waypoints import walk_the_maze
 
-    chosen = walker_training.walker(out, recipe, say)
+    behaviour = walker_training.walker(out, recipe, say)
     seed = data.first_seed(recipe.seed)
-    logged = walk_the_maze(chosen.policy, data.task, data.rows, engine=recipe.engine, noise=recipe.noise, seed=seed)
-    return chosen.about, _written(out, data, recipe, logged, chosen.about["how"])
+    logged = walk_the_maze(behaviour.policy, data.task, data.rows, engine=recipe.engine, noise=recipe.noise, seed=seed)
+    return behaviour.about, _written(out, data, recipe, logged, behaviour.about["how"])
 
 
 def _by_planning(out: Path, data: DataSet, recipe: Recipe, say: Callable[[str], None]) -> Made:
@@ -202,7 +203,7 @@ _MAKERS: dict[str, Callable[[Path, DataSet, Recipe, Callable[[str], None]], Made
 
 
 def _written(out: Path, data: DataSet, recipe: Recipe, logged: LoggedRows, how: str) -> dict[str, Any]:
-    """Write what was logged; episodes and score of it."""
+    """Write the logged rows to their file; returns their episodes and score."""
     from tabb.behaviours.collect import about_task, arrays_of
     from tabb.data.hdf5 import write_hdf5
 
@@ -216,7 +217,7 @@ def _written(out: Path, data: DataSet, recipe: Recipe, logged: LoggedRows, how: 
 
 
 def write_manifest(out: Path, command: str) -> Path:
-    """One file of all records in `out`; `command` makes them again."""
+    """Write all records in `out` to one file, with the command that makes them."""
     records = [read_json(file) for file in sorted((out / "records").glob("*.json"))]
     path = out / "manifest.json"
     write_json(path, {"command": command, "sets": records})

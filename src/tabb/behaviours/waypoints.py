@@ -1,8 +1,8 @@
-"""The behaviour policy of the mazes: a walker that is told to go from cell to cell along the shortest route.
+"""The behaviour policy of the mazes: a walker that follows the shortest route from cell to cell.
 
-It knows the map and the goal, which no observation holds; a learner has to find the way from what was logged. Half
-of the episodes begin at the start and go for the task's goal, as D4RL's do; the others begin in any free cell and go
-for goals in any other, one after another ("diverse").
+It knows the map and the goal, which the observation does not hold; a learner has to find the way from the logged rows.
+Half of the episodes start at the maze's start and walk to its goal, as D4RL's do. The others start in a random free
+cell and walk to one random goal after another ("diverse").
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tabb.behaviours.episodes import Episode, LoggedRows, Step, joined
-from tabb.behaviours.open_field import turned
+from tabb.behaviours.episodes import Episode, LoggedRows, Step, first_rows
+from tabb.behaviours.open_field import rotated
 from tabb.environments.antmaze import AntMaze, maze_rows
 from tabb.environments.engine import Engine
 from tabb.environments.mazes import CELL, cells
@@ -26,20 +26,20 @@ Place = tuple[float, float]
 """Metres, x and y."""
 
 PASSED = 1.0
-"""Metres from a cell's centre at which the next one is headed for."""
+"""Metres from a cell's centre at which the walker turns to the next cell."""
 ON_ITS_BACK = 50
-"""Steps with the torso upside down after which an episode is cut."""
+"""Steps with the torso upside down after which the episode is cut."""
 LANES = 16
-"""Ants at the same time, each in a maze of its own."""
+"""Ants at the same time, each in its own maze."""
 
 
 def free_cells(rows: tuple[str, ...]) -> list[Place]:
-    """Centres of the cells that can be walked to from the start, in the map's order."""
+    """Centres of the cells that can be reached from the start, in the map's order."""
     return [cell for cell in _open(rows) if cell == (0.0, 0.0) or route(rows, (0.0, 0.0), cell)]
 
 
 def route(rows: tuple[str, ...], start: Place, goal: Place) -> list[Place]:
-    """Centres of the cells of a shortest way, `goal` last and `start` left out; empty if there is none."""
+    """Centres of the cells on a shortest way from `start` (left out) to `goal`; empty if there is none."""
     allowed = set(_open(rows))
     came: dict[Place, Place | None] = {start: None}
     queue = deque([start])
@@ -67,13 +67,13 @@ def _nearest(places: list[Place], position: NDArray[np.float64]) -> Place:
 
 
 class _Lane:
-    """One ant, and where it is to go."""
+    """One ant and the way that it has to go."""
 
     def __init__(self, env: AntMaze, maze: tuple[str, ...], generator: np.random.Generator) -> None:
         self.env, self._maze, self._free, self._generator = env, maze, free_cells(maze), generator
 
     def begin(self, number: int, seed: int) -> None:
-        """Start episode `number`; every second one roams."""
+        """Start episode `number`; every second episode goes to random goals."""
         self.number, self._roams, self._on_its_back = number, number % 2 == 1, 0
         self._steps: list[Step] = []
         self.env.reset(seed=seed)
@@ -92,7 +92,7 @@ class _Lane:
         self._way = [*map(np.array, route(self._maze, here, there)[:-1]), goal]
 
     def direction(self) -> float:
-        """Radians, from where the ant is to where it is to go next."""
+        """Direction in radians from the ant to its next waypoint."""
         position = self.env.data.qpos[:2]
         while len(self._way) > 1 and np.hypot(*(self._way[0] - position)) < PASSED:
             self._way.pop(0)
@@ -102,7 +102,7 @@ class _Lane:
         return float(np.arctan2(ahead[1], ahead[0]))
 
     def step(self, action: NDArray[np.float32]) -> Episode | None:
-        """One step; the episode, where it ended or was cut."""
+        """Make one step; returns the episode if it ended or was cut."""
         observed, reward, terminal, _, _ = self.env.step(action)
         following = observed.astype(np.float32)
         self._on_its_back = self._on_its_back + 1 if _upside_down(following) else 0
@@ -115,21 +115,21 @@ class _Lane:
 def walk_the_maze(
     walker: Policy, task: Task, rows: int, *, engine: Engine = "legacy", noise: float = 0.2, seed: int = 0
 ) -> LoggedRows:
-    """`rows` transitions of `task`, episode after episode in the order in which they were begun.
+    """`rows` transitions of `task`, in the order in which their episodes started.
 
-    Gaussian noise of deviation `noise` is added to the walker's actions, which are then clipped to [-1, 1]. An
-    episode is cut at the time limit, after `ON_ITS_BACK` steps on its back, and where enough rows are there.
+    Gaussian noise of standard deviation `noise` is added to the walker's actions, which are then clipped to [-1, 1].
+    An episode is cut at the time limit, after `ON_ITS_BACK` steps on the ant's back, and at the last row.
     """
     maze, generator = maze_rows(task.robot.removeprefix("antmaze-"), task.shift), np.random.default_rng(seed)
     lanes = [_Lane(AntMaze(task, engine), maze, generator) for _ in range(LANES)]
-    begun: list[_Lane | Episode] = []  # an episode that goes on is its lane's
+    begun: list[_Lane | Episode] = []  # the lane stands for an episode that still goes on
     for lane in lanes:
         lane.begin(len(begun), seed + len(begun))
         begun.append(lane)
     with one_blas_thread():
         while sum(len(one.steps) for one in _whole(begun)) < rows:
             directions = np.array([lane.direction() for lane in lanes])
-            action = walker.act(turned(np.stack([lane.now for lane in lanes]), directions))
+            action = walker.act(rotated(np.stack([lane.now for lane in lanes]), directions))
             action = np.clip(action + noise * generator.standard_normal(action.shape, np.float32), -1, 1)
             for lane, one in zip(lanes, action, strict=True):
                 if (episode := lane.step(one)) is not None:
@@ -138,19 +138,19 @@ def walk_the_maze(
                     begun.append(lane)
     for lane in lanes:
         lane.env.close()
-    return joined(_whole(begun), rows)
+    return first_rows(_whole(begun), rows)
 
 
 def _whole(begun: Sequence[_Lane | Episode]) -> list[Episode]:
-    """The first episodes up to the first that still goes on: later ones would favour short episodes."""
-    found = []
+    """The episodes before the first that still goes on; to take later ones would favour short episodes."""
+    whole = []
     for one in begun:
         if not isinstance(one, Episode):
             break
-        found.append(one)
-    return found
+        whole.append(one)
+    return whole
 
 
 def _upside_down(observation: NDArray[np.float32]) -> bool:
-    """Whether the torso's own up points down: 1 - 2 (x² + y²) of its quaternion."""
+    """Whether the torso's upward axis points down: 1 - 2 (x² + y²) of its quaternion is negative."""
     return bool(1 - 2 * (observation[4] ** 2 + observation[5] ** 2) < 0)
