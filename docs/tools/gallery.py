@@ -25,7 +25,7 @@ from gallery_scenes import HEIGHT, SWINGS, WIDTH, family, tile
 from gallery_text import INTRODUCTION, NOTES, SHOWN, SHRUNK, changes
 from tabb.environments.tasks import ALL_TASKS, Task
 from tabb.files import atomic
-from tabb.rendering.lettering import lettered
+from tabb.rendering.text import with_text
 
 DOCS = Path(__file__).resolve().parents[1]
 PICTURES, PAGE = DOCS / "gallery", DOCS / "gallery.md"
@@ -46,7 +46,7 @@ def strips() -> dict[str, list[Task]]:
 
 def strip(tasks: list[Task]) -> NDArray[np.uint8]:
     """One picture of all these tasks, the unshifted one first, in rows of `ACROSS`."""
-    tiles = [lettered(tile(task, tasks[1]), (_label(task),), size=16) for task in tasks]
+    tiles = [with_text(tile(task, tasks[1]), (_label(task),), size=16) for task in tasks]
     across = len(tiles) if len(tiles) <= ACROSS else (len(tiles) + 1) // 2
     tiles += [np.full((HEIGHT, WIDTH, 3), 255, np.uint8)] * (-len(tiles) % across)
     rows = [np.concatenate(tiles[first : first + across], axis=1) for first in range(0, len(tiles), across)]

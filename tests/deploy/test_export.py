@@ -229,17 +229,17 @@ def test_a_policy_in_memory(policies, tmp_path, draw, agree):
     out = tabb.export(policies["policy"], "onnx", tmp_path / "mine.onnx")
     agree(policies["policy"], draw(3), session_of(out).run(None, {"observation": draw(3)})[0])
     assert [file.name for file in tmp_path.iterdir()] == ["mine.onnx"]
-    with pytest.raises(UsageError, match="say where to write it"):
+    with pytest.raises(UsageError, match="name the file to write"):
         tabb.export(policies["policy"], "onnx")
 
 
 def test_wrong_formats_and_names(policies, folders, tmp_path):
     for format, out, says in (
         ("tflite", None, "unknown format 'tflite': use one of onnx, stablehlo, npz"),
-        ("onnx", tmp_path, "is a folder; name a file in it, as .*policy.onnx"),
-        ("onnx", folders["policy"] / "policy.npz", "format onnx ends in .onnx"),
-        ("stablehlo", tmp_path / "policy.onnx", "format stablehlo ends in .stablehlo"),
-        ("npz", tmp_path / "policy", "format npz ends in .npz"),
+        ("onnx", tmp_path, "is a folder; name a file in it, such as .*policy.onnx"),
+        ("onnx", folders["policy"] / "policy.npz", "format onnx must end in .onnx"),
+        ("stablehlo", tmp_path / "policy.onnx", "format stablehlo must end in .stablehlo"),
+        ("npz", tmp_path / "policy", "format npz must end in .npz"),
     ):
         with pytest.raises(UsageError, match=says) as caught:
             tabb.export(folders["policy"], format, out)
@@ -263,7 +263,7 @@ def test_what_is_no_finished_run(tmp_path):
     (unfinished / "config.json").write_text("{}")
     (tmp_path / "text.npz").write_text("hello")
     for path, says in (
-        (unfinished, f"is not finished; go on with `tabb train --resume {unfinished}` first"),
+        (unfinished, f"is not finished; finish it with `tabb train --resume {unfinished}`"),
         (tmp_path, "is a folder without a policy"),
         (tmp_path / "text.npz", "is not a tabb policy or is damaged"),
         (tmp_path / "nothing.npz", "no such policy"),

@@ -17,7 +17,7 @@ from tabb.environments.tasks import get_task
 from tabb.errors import RunError, UsageError
 from tabb.policy import Policy
 from tabb.rendering.encode import write_film
-from tabb.rendering.film import Look, picture_count
+from tabb.rendering.film import FilmFormat, picture_count
 from tabb.rendering.recording import record
 
 SMALL = ["--size", "96x64"]
@@ -75,7 +75,7 @@ def test_two_policies_side_by_side_until_both_have_ended(make_policy, renderer, 
     film = short / "watch.mp4"
     assert told[2].startswith(f"film: {film} (")
     pictures = frames(film)
-    assert len(pictures) == picture_count([_Length(n) for n in lengths], Look(fps=25, speed=0.25)) + 25
+    assert len(pictures) == picture_count([_Length(n) for n in lengths], FilmFormat(fps=25, speed=0.25)) + 25
     assert {picture.shape for picture in pictures} == {(64, 192, 3)}
     ended = round(lengths[0] * 0.008 * 100)  # in pictures: 25 a second, at a quarter of the speed
     left = [picture[:, :90].astype(int) for picture in pictures]
@@ -97,9 +97,9 @@ class _Length:
 
 
 def test_pictures_keep_the_pace_of_the_simulation():
-    look = Look(fps=25, speed=2.0)
-    assert picture_count([_Length(1000)], look) == 101  # 8 s at twice the speed
-    assert picture_count([_Length(1000), _Length(10)], Look(fps=50, steps=100)) == 41
+    format = FilmFormat(fps=25, speed=2.0)
+    assert picture_count([_Length(1000)], format) == 101  # 8 s at twice the speed
+    assert picture_count([_Length(1000), _Length(10)], FilmFormat(fps=50, steps=100)) == 41
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
@@ -140,8 +140,12 @@ def test_errors_are_one_line(make_policy, tmp_path, capsys):
         (2, "name a run folder", []),
         (4, "is a folder without a policy", [str(tmp_path)]),
         (2, "of different robots (hopper, walker2d)", [hopper, walker]),
-        (2, "were trained for hopper and hopper-morph: say which", [hopper, other]),
-        (2, "the policies are of the robot walker2d, task halfcheetah is not", [walker, "--task", "halfcheetah"]),
+        (2, "were trained for hopper and hopper-morph; choose the task", [hopper, other]),
+        (
+            2,
+            "the policies are of the robot walker2d, which is not that of task halfcheetah",
+            [walker, "--task", "halfcheetah"],
+        ),
         (2, "unknown task 'hopperr'", [hopper, "--task", "hopperr"]),
         (2, "--size 640*480: give width x height", [hopper, "--size", "640*480"]),
         (2, "fps is 0: it must lie between 1 and 100", [hopper, "--fps", "0"]),
@@ -149,7 +153,7 @@ def test_errors_are_one_line(make_policy, tmp_path, capsys):
         (2, "steps is 0", [hopper, "--steps", "0"]),
         (2, "film is (3,): name each episode once, from 0 to 2", [hopper, "--episodes", "3", "--film", "3"]),
         (2, "episodes is 0", [hopper, "--episodes", "0"]),
-        (2, "ends in .mp4 or .gif", [hopper, "--out", str(tmp_path / "film.avi")]),
+        (2, "must end in .mp4 or .gif", [hopper, "--out", str(tmp_path / "film.avi")]),
         (2, "is a folder", [hopper, "--out", str(tmp_path)]),
         (4, "cannot be written", [hopper, "--out", str(tmp_path / "none" / "a.gif")]),
         (2, "9 policies: a film shows 1 to 8", [hopper] * 9),

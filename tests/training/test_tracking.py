@@ -235,7 +235,7 @@ def test_a_sink_that_fails_at_the_end_or_the_start(train, kept, tmp_path):
     def early(run):
         raise ConnectionError("nobody\nis there")
 
-    with pytest.raises(UsageError, match=r"tracking cannot start \(ConnectionError: nobody is there\); mend that"):
+    with pytest.raises(UsageError, match=r"tracking cannot start \(ConnectionError: nobody is there\); fix this"):
         train(track=early)
 
 

@@ -110,9 +110,8 @@ def train_online(
                 if not np.isfinite(float(metrics["critic_loss"])):
                     raise RunError(f"online training diverged before update {done:,}; try another seed")
                 save()
-    assert int(buffer.filled) <= len(
-        buffer.matrix
-    )  # `append` clamps its position: rows without room would replace the last ones
+    # `append` clamps its position: rows for which there is no room would replace the last ones.
+    assert int(buffer.filled) <= len(buffer.matrix)
     return saved
 
 

@@ -1,4 +1,4 @@
-"""Deployment: a trained policy as a file that other programs run without tabb (docs/export.md)."""
+"""Deployment: exports a trained policy to a file that other programs run without tabb (docs/export.md)."""
 
 from tabb.deploy.formats import FORMATS, export
 

@@ -1,4 +1,4 @@
-"""A policy in a format that other programs run: ONNX, StableHLO or plain NumPy arrays."""
+"""Exports a policy to a format that other programs run: ONNX, StableHLO or plain NumPy arrays."""
 
 from __future__ import annotations
 
@@ -29,28 +29,29 @@ FORMATS: dict[str, tuple[str, Writer, tuple[str, ...]]] = {
     "stablehlo": (".stablehlo", _write_stablehlo, ("flatbuffers",)),
     "npz": (".npz", Policy.save, ()),
 }
-"""Format: how its files' names end, what writes one, and the packages of the extra `export` that it needs."""
+"""By format: the suffix of its files, the function that writes one, and the packages of the extra `export` it needs."""
 
 
 def export(policy: Policy | str | Path, format: str, out: str | Path | None = None) -> Path:
     """Write a policy for deployment: float32 raw observations [batch, S] in, actions [batch, A] in [-1, 1] out.
 
-    All formats give what `Policy.act` gives, but for float32 rounding. They cannot raise: an observation that holds NaN
-    or infinity has NaN as its action in ONNX and StableHLO. How to run each: docs/export.md.
+    All formats give the actions of `Policy.act` up to float32 rounding. They cannot raise errors: in ONNX and StableHLO
+    the action is NaN if the observation holds NaN or infinity. docs/export.md shows how to run each format.
 
     Args:
         policy: a policy, its file, or the folder of a finished run.
-        format: "onnx", "stablehlo" or "npz". StableHLO has a second file beside it, named as the first with ".json"
-            added, for what the other formats hold inside.
-        out: the file to write; an older one is replaced once the new one is whole. Without it, a file beside
-            policy.npz; as "npz" that is policy.npz itself, and nothing is written.
+        format: "onnx", "stablehlo" or "npz". StableHLO has a second file of the same name with ".json" added, for the
+            metadata that the other formats hold inside.
+        out: the file to write; an older file is replaced once the new one is complete. The default is a file beside
+            policy.npz; for "npz" that is policy.npz itself, and nothing is written.
 
     Returns:
         The file.
 
     Raises:
-        UsageError: an unknown format, a name of another format, a policy in memory without `out`, or a missing extra.
-        RunError: no policy there, a run that is not finished, a damaged file, or `out` cannot be written.
+        UsageError: the format is unknown, `out` has the suffix of another format, a policy in memory has no `out`, or
+            an extra is missing.
+        RunError: there is no policy, the run is not finished, the file is damaged, or `out` cannot be written.
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}: use one of {', '.join(FORMATS)}")
@@ -64,12 +65,12 @@ def export(policy: Policy | str | Path, format: str, out: str | Path | None = No
     elif source is not None:
         out = source.with_suffix(suffix)
     else:
-        raise UsageError("a policy in memory has no folder: say where to write it (out=...)")
+        raise UsageError("a policy in memory has no folder; name the file to write (out=...)")
     if out.is_dir():
-        raise UsageError(f"{out}: is a folder; name a file in it, as {out / f'policy{suffix}'}")
+        raise UsageError(f"{out}: is a folder; name a file in it, such as {out / f'policy{suffix}'}")
     # Also keeps `--format onnx --out RUN/policy.npz` from replacing the trained policy.
     if out.suffix != suffix:
-        raise UsageError(f"{out}: the name of a file in format {format} ends in {suffix}")
+        raise UsageError(f"{out}: a file in format {format} must end in {suffix}")
     loaded = policy if isinstance(policy, Policy) else Policy.load(policy)
     if source is None or not out.exists() or not out.samefile(source):
         write(loaded, out)
@@ -77,9 +78,9 @@ def export(policy: Policy | str | Path, format: str, out: str | Path | None = No
 
 
 def _file_of(path: Path) -> Path:
-    """The policy file that `path` means; `RunError` where it is a run that has none yet."""
+    """The policy file of `path`, a file or a run folder; `RunError` if the run has no policy yet."""
     if not path.is_dir():
         return path
     if not (path / "policy.npz").is_file() and (path / "config.json").is_file():
-        raise RunError(f"{path}: is not finished; go on with `tabb train --resume {path}` first")
+        raise RunError(f"{path}: is not finished; finish it with `tabb train --resume {path}`")
     return path / "policy.npz"

@@ -1,12 +1,12 @@
-"""A policy as an ONNX graph, built node by node: no tracing, no framework.
+"""A policy as an ONNX graph, built node by node without tracing or a framework.
 
     x      = (observation - mean) / scale
     action = clip(tanh(network(x)), ±1) + Σ 0 x
 
-The sum over an observation's entries is 0, or NaN where one of them is not finite: infinity would otherwise become a
-full action, a graph cannot raise, and the standard leaves open whether relu lets NaN through. The clip is for runtimes
-whose tanh exceeds 1 by a rounding, as that of onnxruntime 1.32 does. A candidate policy (BCQ) decodes, perturbs and
-judges its k candidates for each observation.
+The sum over an observation's entries is 0, or NaN if an entry is not finite. Without it infinity would give a full
+action, because a graph cannot raise errors and the standard does not say whether relu propagates NaN. The clip is for
+runtimes whose tanh exceeds 1 by rounding, such as onnxruntime 1.32. A candidate policy (BCQ) decodes, perturbs and
+values its k candidates for each observation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tabb.policy import Layers, Policy
 from tabb.policy.candidates import CandidatePolicy
 
 OPSET, IR = 13, 7
-"""Operators and file layout of ONNX 1.8 (2020): old runtimes load the file, and so do new ones."""
+"""Operators and file layout of ONNX 1.8 (2020), which old and new runtimes load."""
 
 
 class _Graph:
@@ -39,27 +39,27 @@ class _Graph:
         self.low, self.high = self.constant("low", -1.0), self.constant("high", 1.0)
 
     def constant(self, name: str, value: ArrayLike, kind: type = np.float32) -> str:
-        """The name under which nodes find a constant."""
+        """Add a constant; returns its name."""
         self.constants.append(numpy_helper.from_array(np.asarray(value, kind), name))
         return name
 
     def add(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
-        """The name of the output of a new node."""
+        """Add a node; returns the name of its output."""
         output = name or f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
     def network(self, layers: Layers, name: str, *inputs: str, split: int = 0) -> str:
-        """A relu network's output for its input, or for two inputs side by side, the first of width `split`.
+        """Add a relu network of one input, or of two concatenated ones, the first of width `split`; returns its output.
 
-        Each of two is multiplied with its own rows of the first weights: what an observation's candidates share,
-        [B, 1, S], is then multiplied once and never copied.
+        Each of two inputs is multiplied with its own rows of the first weights, so that the observation [B, 1, S] which
+        all candidates share is multiplied once and not copied.
         """
         (first, *others), biases = layers
         parts = np.split(first, [split]) if len(inputs) == 2 else [first]
         x, *more = (
-            self.add("MatMul", given, self.constant(f"{name}weight_0" + "ab"[i] * (len(inputs) - 1), part))
-            for i, (given, part) in enumerate(zip(inputs, parts, strict=True))
+            self.add("MatMul", entering, self.constant(f"{name}weight_0" + "ab"[i] * (len(inputs) - 1), part))
+            for i, (entering, part) in enumerate(zip(inputs, parts, strict=True))
         )
         for products in more:
             x = self.add("Add", x, products)
@@ -70,19 +70,19 @@ class _Graph:
         return x
 
     def clip(self, x: str) -> str:
-        """`x` within [-1, 1]."""
+        """`x` clipped to [-1, 1]."""
         return self.add("Clip", x, self.low, self.high)
 
 
 def write_onnx(policy: Policy, out: Path) -> None:
-    """Write the graph to `out`, once ONNX's own checker has passed it. Raises `RunError` where that fails."""
+    """Write the graph to `out` after ONNX's checker has passed it. Raises `RunError` if `out` cannot be written."""
     model = onnx_model(policy)
     with atomic(out) as part:
         part.write_bytes(model.SerializeToString())
 
 
 def onnx_model(policy: Policy) -> onnx.ModelProto:
-    """The graph: "observation" float32 [batch, S] to "action" [batch, A]; `about` as JSON among its properties."""
+    """The graph from "observation", float32 [batch, S], to "action" [batch, A]; a property holds `about` as JSON."""
     graph = _Graph()
     raw = "observation"
     x = graph.add("Sub", raw, graph.constant("mean", policy.mean))
@@ -92,9 +92,9 @@ def onnx_model(policy: Policy) -> onnx.ModelProto:
     else:
         action = graph.clip(graph.add("Tanh", graph.network((policy.weights, policy.biases), "", x)))
     zeros = graph.add("Mul", x, graph.constant("zero", 0.0))
-    # A product with ones, not ReduceSum: that gave a wrong shape for an empty batch up to onnxruntime 1.22.
-    doubt = graph.add("MatMul", zeros, graph.constant("ones", np.ones((policy.observation_size, 1))))
-    graph.add("Add", action, doubt, name="action")
+    # A product with ones, not ReduceSum, which gives a wrong shape for an empty batch up to onnxruntime 1.22.
+    zero_or_nan = graph.add("MatMul", zeros, graph.constant("ones", np.ones((policy.observation_size, 1))))
+    graph.add("Add", action, zero_or_nan, name="action")
 
     def tensor(name: str, size: int) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size])
@@ -119,7 +119,7 @@ def onnx_model(policy: Policy) -> onnx.ModelProto:
 
 
 def _best_candidate(graph: _Graph, policy: CandidatePolicy, x: str) -> str:
-    """The candidate [B, A] of the highest value; of several, the first, as NumPy's argmax takes it."""
+    """The candidate [B, A] of the highest value; the first of several, as in NumPy's argmax."""
     size = policy.observation_size
     states = graph.add("Unsqueeze", x, graph.constant("second", [1], np.int64))  # [B, 1, S]
     latents = graph.constant("latents", policy.latents)  # [k, z]

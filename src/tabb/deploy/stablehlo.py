@@ -1,4 +1,4 @@
-"""A policy as a StableHLO program, serialised by jax.export: any batch size but 0, CPU and CUDA."""
+"""A policy as a StableHLO program, serialised by jax.export for CPU and CUDA; any batch size except 0."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLATFORMS = ("cpu", "cuda")
 
 
 def action_of(policy: Policy, observation: Array) -> Array:
-    """Actions [B, A] for raw observations [B, S], as `Policy.act` gives them; NaN where an entry is not finite."""
+    """Actions [B, A] of `Policy.act` for raw observations [B, S]; NaN where an entry is not finite."""
     x = (observation - policy.mean) / policy.scale
     if isinstance(policy, CandidatePolicy):
         action = _best_candidate(policy, x)
@@ -40,7 +40,7 @@ def _best_candidate(policy: CandidatePolicy, x: Array) -> Array:
 
 
 def _forward(layers: Layers, x: Array) -> Array:
-    """`tabb.policy.forward` in JAX; GPUs would otherwise multiply in 10 bits (TF32)."""
+    """`tabb.policy.forward` in JAX. The precision keeps GPUs from multiplying in 10 bits (TF32)."""
     weights, biases = layers
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         x = jnp.matmul(jnp.maximum(x, 0.0) if i else x, weight, precision=lax.Precision.HIGHEST) + bias
@@ -48,7 +48,7 @@ def _forward(layers: Layers, x: Array) -> Array:
 
 
 def write_stablehlo(policy: Policy, out: Path) -> None:
-    """Write the program to `out`, and what it is to `out` with ".json" added. Raises `RunError` where that fails."""
+    """Write the program to `out` and its metadata to `out` with ".json" added. Raises `RunError` if that fails."""
     (batch,) = export.symbolic_shape("batch")
     observations = jax.ShapeDtypeStruct((batch, policy.observation_size), jnp.float32)
 
@@ -68,6 +68,6 @@ def write_stablehlo(policy: Policy, out: Path) -> None:
     }
     with atomic(out) as part:
         part.write_bytes(exported.serialize())
-    beside = out.with_name(f"{out.name}.json")
-    with atomic(beside) as part:
+    metadata_file = out.with_name(f"{out.name}.json")
+    with atomic(metadata_file) as part:
         part.write_text(json.dumps(header, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Pictures and films of policies and robots, without a display. MuJoCo is imported when the first picture is made."""
+"""Pictures and films of policies and robots, without a display. MuJoCo is imported with the first picture."""
 
 from tabb.rendering.watch import Film, watch
 

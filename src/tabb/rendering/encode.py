@@ -1,4 +1,4 @@
-"""Pictures to a film: MP4 (H.264, by PyAV, extra `watch`) or GIF (by Pillow, which matplotlib brings along)."""
+"""Encodes pictures as a film: MP4 (H.264 by PyAV, extra `watch`) or GIF (by Pillow, which matplotlib installs)."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ def has_encoder() -> bool:
 
 
 def check_out(out: Path) -> None:
-    """Refuse what cannot be written, before anything is run.
+    """Check that a film can be written to `out`, before anything is run.
 
     Raises:
-        UsageError: a folder, a suffix other than .mp4 and .gif, or .mp4 without the extra `watch`.
+        UsageError: `out` is a folder, ends in neither .mp4 nor .gif, or in .mp4 without the extra `watch`.
         RunError: its folder does not exist.
     """
     if out.is_dir():
-        raise UsageError(f"{out}: is a folder; name a file in it, as {out / 'watch.mp4'}")
+        raise UsageError(f"{out}: is a folder; name a file in it, such as {out / 'watch.mp4'}")
     if out.suffix not in _WRITERS:
-        raise UsageError(f"{out}: the name of a film ends in {' or '.join(_WRITERS)}")
+        raise UsageError(f"{out}: a film must end in {' or '.join(_WRITERS)}")
     if out.suffix == ".mp4" and not has_encoder():
         raise UsageError(_NEEDS_AV)
     if not out.parent.is_dir():
-        raise RunError(f"{out}: cannot be written (no folder {out.parent}); make it or choose another")
+        raise RunError(f"{out}: cannot be written (no folder {out.parent}); make the folder or choose another")
 
 
 def write_film(out: Path, pictures: Iterable[Picture], fps: int) -> None:
-    """Write pictures [H, W, 3], all of one size, at `fps` a second; whole or not at all.
+    """Write pictures [H, W, 3] of one size as a film of `fps` pictures per second, atomically.
 
     Raises:
-        UsageError, RunError: as `check_out`, and `RunError` where the disk is full.
+        UsageError, RunError: as in `check_out`; `RunError` also if the disk is full.
     """
     check_out(out)
     with atomic(out) as part:
@@ -62,19 +62,19 @@ def _write_mp4(part: Path, pictures: Iterable[Picture], fps: int) -> None:
             if stream is None:
                 stream = film.add_stream("h264", rate=fps, options={"crf": "20"})
                 stream.height, stream.width = picture.shape[:2]
-                stream.pix_fmt = "yuv420p"  # the one that browsers show
+                stream.pix_fmt = "yuv420p"  # the format that browsers show
             film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         film.mux(stream.encode())
 
 
 def _even(picture: Picture) -> Picture:
-    """Less the last row or column where their number is odd: colours are stored for two by two pixels."""
+    """The picture without its last row or column if their number is odd: H.264 stores colours per two by two pixels."""
     height, width = picture.shape[:2]
     return np.ascontiguousarray(picture[: height - height % 2, : width - width % 2])
 
 
 def _write_gif(part: Path, pictures: Iterable[Picture], fps: int) -> None:
-    # One palette and no dithering: colours that change from picture to picture flicker, and noise does not compress.
+    # One palette, or colours would flicker from picture to picture; no dithering, as noise does not compress.
     rest = iter(pictures)
     first = next(rest)
     palette = _palette(first)
@@ -84,7 +84,7 @@ def _write_gif(part: Path, pictures: Iterable[Picture], fps: int) -> None:
 
 
 def _palette(picture: Picture) -> Image.Image:
-    """The colours of a picture, and some of all others, of which one is near to whatever comes later in the film."""
+    """The colours of a picture, and a coarse set of all colours for what comes later in the film."""
     own = Image.fromarray(picture).quantize(224).getpalette() or []
     spread = [part for colour in product((30, 128, 225), repeat=3) for part in colour]
     palette = Image.new("P", (1, 1))

@@ -1,4 +1,4 @@
-"""Recorded episodes, side by side and in step, as the pictures of one film."""
+"""The pictures of a film: recorded episodes, side by side and in step."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from tabb.environments.tasks import Task
 from tabb.errors import UsageError
-from tabb.rendering.lettering import lettered
 from tabb.rendering.painter import Painter
 from tabb.rendering.recording import Episode
+from tabb.rendering.text import with_text
 from tabb.rendering.views import follow, view_of
 
-_LAST_SECONDS = 1.0  # the end of a film stands still for so long, so that it can be read
+_LAST_SECONDS = 1.0  # the last picture stays for so long, so that it can be read
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a film looks."""
+class FilmFormat:
+    """Size, speed and length of a film."""
 
     width: int = 640
     """Pixels of one policy's panel."""
@@ -33,7 +33,7 @@ class Look:
     speed: float = 1.0
     """Simulated seconds per second of film."""
     steps: int | None = None
-    """Show no more than so many steps of an episode; all if None. The episode itself is not cut."""
+    """Most steps of an episode that are shown; all if None. The episode itself is not cut."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.fps <= 100:
@@ -45,18 +45,18 @@ class Look:
 
 
 class _Panel:
-    """One policy's part of the film: its episode, drawn where its state has changed."""
+    """One policy's part of the film: its episode, drawn anew when the state changes."""
 
-    def __init__(self, painter: Painter, task: Task, label: str, episode: Episode, look: Look) -> None:
+    def __init__(self, painter: Painter, task: Task, label: str, episode: Episode, format: FilmFormat) -> None:
         self.painter, self.task, self.label, self.episode = painter, task, label, episode
         steps = len(episode.rewards)
-        self.last = steps if look.steps is None else min(steps, look.steps)
+        self.last = steps if format.steps is None else min(steps, format.steps)
         self._drawn: tuple[int, NDArray[np.uint8]] | None = None
 
     def at(self, seconds: float) -> NDArray[np.uint8]:
-        """The picture at a simulated time; from its end on, the last one."""
+        """The picture at a simulated time; after the end, the last picture."""
         episode = self.episode
-        # A hair more, so that rounding does not show a step one picture late.
+        # The small offset keeps rounding from showing a step one picture late.
         step = min(math.floor(seconds / episode.seconds + 1e-6), self.last)
         if self._drawn is None or self._drawn[0] != step:
             state = episode.states[step]
@@ -66,7 +66,7 @@ class _Panel:
                 f"{self.label}: {self.task.name}, episode {episode.number}",
                 f"return {episode.return_at(step):.1f}, step {step}, {step * episode.seconds:.2f} s",
             )
-            self._drawn = (step, lettered(picture, lines, self._ending(step)))
+            self._drawn = (step, with_text(picture, lines, self._ending(step)))
         return self._drawn[1]
 
     def _ending(self, step: int) -> str | None:
@@ -76,38 +76,38 @@ class _Panel:
 
 
 def pictures(
-    task: Task, labels: Sequence[str], columns: Sequence[Sequence[Episode]], look: Look
+    task: Task, labels: Sequence[str], columns: Sequence[Sequence[Episode]], format: FilmFormat
 ) -> Iterator[NDArray[np.uint8]]:
-    """The film's pictures [H, W, 3]: a panel per policy, its episodes (`columns[policy]`) one after another.
+    """The film's pictures [H, W, 3]: a panel per policy, with its episodes (`columns[policy]`) one after another.
 
-    Episode k of every policy begins at the same picture; the next one begins when all have ended.
+    Episode k of all policies starts in the same picture; the next episode starts when all have ended.
     """
-    for round_ in zip(*columns, strict=True):
+    for episodes in zip(*columns, strict=True):
         with ExitStack() as open_painters:
             panels = [
                 _Panel(
-                    open_painters.enter_context(Painter(episode.model, look.width, look.height)),
+                    open_painters.enter_context(Painter(episode.model, format.width, format.height)),
                     task,
                     label,
                     episode,
-                    look,
+                    format,
                 )
-                for label, episode in zip(labels, round_, strict=True)
+                for label, episode in zip(labels, episodes, strict=True)
             ]
-            count = picture_count(round_, look)
-            for number in range(count + round(_LAST_SECONDS * look.fps)):
-                yield _grid([panel.at(number * look.speed / look.fps) for panel in panels])
+            count = picture_count(episodes, format)
+            for number in range(count + round(_LAST_SECONDS * format.fps)):
+                yield _arranged([panel.at(number * format.speed / format.fps) for panel in panels])
 
 
-def picture_count(episodes: Sequence[Episode], look: Look) -> int:
+def picture_count(episodes: Sequence[Episode], format: FilmFormat) -> int:
     """Pictures until the longest of these episodes has ended."""
-    steps = (min(len(episode.rewards), look.steps or len(episode.rewards)) for episode in episodes)
+    steps = (min(len(episode.rewards), format.steps or len(episode.rewards)) for episode in episodes)
     seconds = max(step * episode.seconds for step, episode in zip(steps, episodes, strict=True))
-    return math.ceil(seconds * look.fps / look.speed - 1e-6) + 1
+    return math.ceil(seconds * format.fps / format.speed - 1e-6) + 1
 
 
-def _grid(panels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Up to three panels in a row, more in two rows; a place that stays empty is black."""
+def _arranged(panels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The panels in one row, or in two rows if they are more than three; an empty place is black."""
     if len(panels) <= 3:
         return np.concatenate(panels, axis=1)
     across = math.ceil(len(panels) / 2)

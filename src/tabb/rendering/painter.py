@@ -1,4 +1,4 @@
-"""One MuJoCo model to pictures: an off-screen context, a camera, marks for what the model itself does not show."""
+"""Draws states of a MuJoCo model off-screen, with a camera, and with marks for what the model does not show."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tabb.rendering.backend import context, find_backend
 
 Place = tuple[float, float, float]
 LARGEST = 4096
-"""Pixels: no side of a picture may be longer."""
+"""Longest side of a picture, in pixels."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Where a picture is taken from."""
+    """The viewpoint of a picture."""
 
     lookat: Place
     """The point in the middle of the picture, in metres."""
     distance: float
-    """From there, in metres."""
+    """Distance from that point, in metres."""
     azimuth: float = 90.0
     """Degrees about the vertical: 90 looks along y, with x to the right."""
     elevation: float = -10.0
@@ -34,10 +34,10 @@ class Camera:
 
 @dataclass(frozen=True)
 class Mark:
-    """A ball in the picture that is not in the model."""
+    """A ball that is drawn but not in the model."""
 
     place: Place
-    """In metres."""
+    """Its centre, in metres."""
     radius: float
     """In metres."""
     colour: tuple[float, float, float, float] = (0.85, 0.2, 0.15, 1.0)
@@ -48,20 +48,20 @@ class Painter:
     """Draws states of one model; `close` it, or use it in a `with` block.
 
     Raises:
-        UsageError: a size that cannot be drawn, or no OpenGL that works.
+        UsageError: the size cannot be drawn, or no OpenGL backend works.
     """
 
     def __init__(self, model: Any, width: int, height: int) -> None:
         if not (16 <= width <= LARGEST and 16 <= height <= LARGEST):
             raise UsageError(f"size {width}x{height}: each side of a picture must have 16 to {LARGEST} pixels")
         backend = find_backend()
-        # The buffer is the model's: one that is too small cuts the picture. Physics do not know of it.
+        # The model holds the size of the buffer, and a small buffer cuts the picture. Physics do not depend on it.
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
         model.vis.quality.offsamples = 4
         try:
             self._context = context(backend, width, height)
             self._mjr = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-        except Exception as error:  # what OpenGL raises is of many kinds
+        except Exception as error:  # OpenGL raises errors of many kinds
             raise UsageError(f"{backend} cannot draw {width}x{height} here ({error}); try a smaller size") from None
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._mjr)
         self.model, self.data = model, mujoco.MjData(model)
@@ -77,7 +77,7 @@ class Painter:
         marks: Sequence[Mark] = (),
         ghosts: Sequence[NDArray[np.float64]] = (),
     ) -> NDArray[np.uint8]:
-        """The picture [height, width, 3] of `state`, as `state_of` gives it, and of what moves in `ghosts`, pale."""
+        """The picture [height, width, 3] of `state` (see `state_of`), with the moving parts of `ghosts` drawn pale."""
         self._set(state)
         view = mujoco.MjvCamera()
         view.lookat = camera.lookat
@@ -124,7 +124,7 @@ class Painter:
             scene.ngeom += 1
 
     def close(self) -> None:
-        """Give the context back; nothing can be painted afterwards."""
+        """Free the OpenGL context; nothing can be painted afterwards."""
         self._context.make_current()
         self._mjr.free()
         self._context.free()
@@ -140,7 +140,7 @@ _STATE = mujoco.mjtState.mjSTATE_PHYSICS.value | mujoco.mjtState.mjSTATE_USER.va
 
 
 def state_of(model: Any, data: Any) -> NDArray[np.float64]:
-    """What a picture depends on: positions, velocities, activations, inputs of the user (mocap bodies)."""
+    """The state that a picture depends on: positions, velocities, activations and user inputs (mocap bodies)."""
     state = np.empty(mujoco.mj_stateSize(model, _STATE))
     mujoco.mj_getState(model, data, state, _STATE)
     return state

@@ -1,4 +1,4 @@
-"""The evaluation itself, with the states of some of its episodes kept for a film."""
+"""Runs an evaluation and records the states of some of its episodes for a film."""
 
 from __future__ import annotations
 
@@ -24,70 +24,70 @@ class Episode:
     """One episode of an evaluation, T steps long."""
 
     number: int
-    """Its place in the evaluation: it began with reset(seed = first seed + number)."""
+    """Its index in the evaluation: it started with reset(seed = first seed + number)."""
     model: Any
-    """The `mujoco.MjModel` as the reset left it: hands move bodies of the model itself."""
+    """The `mujoco.MjModel` after the reset, which moves bodies of a hand's model."""
     seconds: float
-    """Time of a step."""
+    """Simulated seconds per step."""
     states: list[NDArray[np.float64]] = field(default_factory=list)
     """T + 1 states, as `painter.state_of` gives them."""
     rewards: list[float] = field(default_factory=list)
     """T rewards."""
     marks: tuple[Mark, ...] = ()
-    """What a picture shows beside the model."""
+    """Marks that are drawn beside the model."""
     terminal: bool = False
-    """The task itself ended; else the time limit cut it."""
+    """Whether the task ended the episode; else the time limit cut it."""
 
     def return_at(self, step: int) -> float:
         """Undiscounted return of the first `step` steps, summed as evaluations do."""
         return math.fsum(self.rewards[:step])
 
 
-class _Kept(gymnasium.Wrapper):
-    """An environment that writes its one episode down."""
+class _Recorder(gymnasium.Wrapper):
+    """Wraps an environment and records its only episode."""
 
     def __init__(self, env: Any, number: int) -> None:
         super().__init__(env)
         bare = env.unwrapped
         self.episode = Episode(number, bare.model, bare.dt)
 
-    def _keep(self) -> None:
+    def _record_state(self) -> None:
         self.episode.states.append(state_of(self.env.unwrapped.model, self.env.unwrapped.data))  # type: ignore[attr-defined]
 
     def reset(self, **options: Any) -> Any:
-        answer = self.env.reset(**options)
-        self._keep()
+        result = self.env.reset(**options)
+        self._record_state()
         self.episode.marks = marks_of(self.env)
-        return answer
+        return result
 
     def step(self, action: Any) -> Any:
-        answer = self.env.step(action)
-        self._keep()
-        self.episode.rewards.append(float(answer[1]))
-        self.episode.terminal = bool(answer[2])
-        return answer
+        result = self.env.step(action)
+        self._record_state()
+        self.episode.rewards.append(float(result[1]))
+        self.episode.terminal = bool(result[2])
+        return result
 
 
 def record(
-    policy: Policy, task: Task, episodes: int, seed: int, keep: Collection[int], engine: Engine = "legacy"
+    policy: Policy, task: Task, episodes: int, seed: int, recorded: Collection[int], engine: Engine = "legacy"
 ) -> list[Episode]:
-    """The episodes `keep` of `evaluate(policy, task, episodes, seed)`, bit for bit: all of them are run.
+    """The episodes `recorded` of `evaluate(policy, task, episodes, seed)`, bit for bit.
 
-    A policy may round differently where it acts for another number of episodes at once, and falls some steps later;
-    that is why the others are run too.
+    All episodes are run: a policy may round differently when it acts in another number of episodes at once, and then
+    fall some steps later.
     """
     from tabb.environments.make_robot import make_robot
 
-    kept: list[Episode] = []
-    made = 0
+    records: list[Episode] = []
+    environments = 0
 
     def factory() -> gymnasium.Env[Any, Any]:
-        nonlocal made
+        nonlocal environments
         env: gymnasium.Env[Any, Any] = make_robot(task, engine)
-        if made in keep:
-            env = _Kept(env, made)
-            kept.append(env.episode)
-        made += 1
+        if environments in recorded:
+            env = _Recorder(env, environments)
+            records.append(env.episode)
+        environments += 1
         return env
 
     rollout(
@@ -98,5 +98,5 @@ def record(
         max_steps=task.max_episode_steps,
         env_factory=factory,
     )
-    order = list(keep)
-    return sorted(kept, key=lambda episode: order.index(episode.number))
+    order = list(recorded)
+    return sorted(records, key=lambda episode: order.index(episode.number))

@@ -1,4 +1,4 @@
-"""Where the camera stands for each robot, and what follows the robot."""
+"""The camera of each robot, and how it follows the robot."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VIEWS = {
     "hammer": Camera((0, -0.1, 0.2), 1.3, 45, -30),
     "relocate": Camera((0, -0.1, 0.2), 1.6, 90, -30),
 }
-_HOP = 0.4  # metres above the start that a picture has room for
+_HOP = 0.4  # metres above the start that the picture has room for
 _MAZE = Camera((0, 0, 0), 18, 90, -65)
 
 
@@ -32,32 +32,33 @@ def view_of(task: Task) -> Camera:
 
 
 def follow(task: Task, camera: Camera, state: NDArray[np.float64], model: Any) -> Camera:
-    """The camera moved with the torso: along x for the robots of a plane, along x and y for ants, not for hands.
+    """The camera moved with the torso: along x for planar robots, along x and y for ants, and not for hands.
 
-    `state` is that of `painter.state_of`, which begins with the positions. The height stays, so that a hop is seen as
-    one, until the robot would leave the picture, as at a tenth of gravity.
+    `state` is that of `painter.state_of`, which starts with the positions. The camera keeps its height, so that a hop
+    is visible, unless the robot would leave the picture (as with a tenth of gravity).
     """
     if task.namespace == "tabb-adroit":
         return camera
     x, y, z = camera.lookat
     if task.namespace == "tabb-antmaze" or task.robot == "ant":
         return dataclasses.replace(camera, lookat=(x + state[0], y + state[1], z))
-    # By name: the files list the joints of the root in different orders.
+    # By name, because the model files list the root joints in different orders.
     along, up = (int(model.joint(name).qposadr[0]) for name in ("rootx", "rootz"))
     rise = state[up] - model.qpos0[up]
     return dataclasses.replace(camera, lookat=(x + state[along], y, z + max(0.0, rise - _HOP)))
 
 
 def above(rows: tuple[str, ...], aspect: float) -> Camera:
-    """A camera straight above a maze, x to the right; a picture `aspect` times as wide as high holds all of it."""
+    """A camera straight above a maze, x to the right; it shows the whole maze in a picture of this width / height."""
     xs, ys = zip(*(place for kind in set("".join(rows)) for place in cells(rows, kind)), strict=True)
     middle = ((min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, WALL_HALF_HEIGHT)
     height = max(max(ys) - min(ys) + CELL, (max(xs) - min(xs) + CELL) / aspect)
-    # MuJoCo sees 45 degrees: a height h fills the picture from h / (2 tan 22.5) away. Walls are nearer than the floor.
+    # MuJoCo's field of view is 45 degrees: a height h fills the picture from a distance of h / (2 tan 22.5°). Walls are
+    # nearer than the floor.
     return Camera(middle, 1.21 * height + WALL_HALF_HEIGHT, 90, -89.9)
 
 
 def marks_of(env: Any) -> tuple[Mark, ...]:
-    """What an environment holds beside its model: the goal of a maze, a ball on the ground."""
+    """Marks for what an environment has beside its model: the goal of a maze, as a ball on the ground."""
     goal = getattr(env.unwrapped, "goal", None)
     return () if goal is None or len(goal) != 2 else (Mark((float(goal[0]), float(goal[1]), 0.5), 0.5),)

@@ -14,27 +14,27 @@ from tabb.evaluation.scores import EVALUATION_SEED
 from tabb.policy import Policy
 
 MOST = 8
-"""Policies in one film."""
+"""Most policies in one film."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Film:
-    """What was written, and what it shows."""
+    """The film that was written, and what it shows."""
 
     path: Path
     """The file."""
     task: str
     """The task's name."""
     labels: tuple[str, ...]
-    """What the film calls each policy."""
+    """The name of each policy in the film."""
     episodes: tuple[int, ...]
-    """Numbers of the episodes, in the order of the film."""
+    """Indices of the episodes in the evaluation, in the order of the film."""
     returns: tuple[tuple[float, ...], ...]
-    """Undiscounted return of each policy's episodes, [policy][episode]: those of `tabb.evaluate`."""
+    """Undiscounted return of each episode, [policy][episode], as in `tabb.evaluate`."""
     lengths: tuple[tuple[int, ...], ...]
-    """Steps, [policy][episode]."""
+    """Steps of each episode, [policy][episode]."""
     terminal: tuple[tuple[bool, ...], ...]
-    """The task itself ended, [policy][episode]; else the time limit cut the episode."""
+    """Whether the task ended the episode, [policy][episode]; else the time limit cut it."""
 
 
 def watch(
@@ -51,39 +51,38 @@ def watch(
     speed: float = 1.0,
     steps: int | None = None,
 ) -> Film:
-    """Film policies in a task, several side by side and in step, without a display.
+    """Film policies in a task without a display, several side by side and in step.
 
-    The physics are those of `tabb.evaluate(policy, task, episodes, seed, engine=engine)`, all of whose episodes are
-    run: the episodes that are filmed have its returns bit for bit.
+    All episodes of `tabb.evaluate(policy, task, episodes, seed, engine=engine)` are run, so that the filmed ones have
+    its returns bit for bit.
 
     Args:
         policies: a policy, its file or its run folder, or several of them.
-        task: a task of the catalogue; the one that the policies were trained for if None.
-        out: a .mp4 or .gif file. Without it watch.mp4 in the first policy's folder, or
-            watch.gif where PyAV is missing.
+        task: a task of the catalogue; the default is the task that the policies were trained for.
+        out: a .mp4 or .gif file. The default is watch.mp4 in the first policy's folder, or watch.gif without PyAV.
         episodes: episodes of the evaluation.
-        film: which of them the film shows, one after another, from 0.
-        seed: first reset seed; episode k begins with seed + k.
-        engine: `legacy` or `native`; if None, that of the policies' training.
+        film: indices of the episodes that are shown, one after another.
+        seed: first reset seed; episode k starts with seed + k.
+        engine: `legacy` or `native`; the default is the engine of the policies' training.
         size: width and height in pixels of one policy's panel.
-        fps: pictures per second of film. GIF files round the time of a picture to 1/100 s, which fits 25 and 50.
+        fps: pictures per second of film. GIF files round the time of a picture to 1/100 s, so 25 and 50 are exact.
         speed: simulated seconds per second of film.
-        steps: show no more than so many steps of an episode. The episode itself is not cut.
+        steps: most steps of an episode that are shown. The episode itself is not cut.
 
     Raises:
-        UsageError: unknown task, policies that do not fit it or are of different robots, numbers out of range, no
-            OpenGL that works, another suffix, or a missing extra.
-        RunError: a policy that cannot be read, or a film that cannot be written.
+        UsageError: the task is unknown, the policies do not fit it or are of different robots, a number is out of
+            range, no OpenGL backend works, the suffix is unknown, or an extra is missing.
+        RunError: a policy cannot be read, or the film cannot be written.
     """
     given = [policies] if isinstance(policies, (str, Path, Policy)) else list(policies)
     if not 1 <= len(given) <= MOST:
         raise UsageError(f"{len(given)} policies: a film shows 1 to {MOST}")
     loaded = [one if isinstance(one, Policy) else Policy.load(one) for one in given]
-    found = _task_of(loaded, task)
+    filmed = _task_of(loaded, task)
     film = tuple(film)
     engines = {policy.about.get("engine") or "legacy" for policy in loaded}
     if engine is None and len(engines) > 1:
-        raise UsageError("the policies were trained for different engines: say --engine legacy or --engine native")
+        raise UsageError("the policies were trained with different engines; choose --engine legacy or --engine native")
     trained_in: Engine = "native" if engines == {"native"} else "legacy"
     if episodes < 1:
         raise UsageError(f"episodes is {episodes}: it must be at least 1")
@@ -98,17 +97,17 @@ def watch(
     path = _out_of(given, out, encode.has_encoder())
     encode.check_out(path)
     find_backend()
-    # These import MuJoCo, and with it the environments: what was wrong above was said at once.
-    from tabb.rendering.film import Look, pictures
+    # These import MuJoCo and the environments; the errors above come without that delay.
+    from tabb.rendering.film import FilmFormat, pictures
     from tabb.rendering.recording import record
 
-    look = Look(*size, fps, speed, steps)
-    columns = [record(policy, found, episodes, seed, film, engine or trained_in) for policy in loaded]
+    format = FilmFormat(*size, fps, speed, steps)
+    columns = [record(policy, filmed, episodes, seed, film, engine or trained_in) for policy in loaded]
     labels = _labels(loaded, given)
-    encode.write_film(path, pictures(found, labels, columns, look), fps)
+    encode.write_film(path, pictures(filmed, labels, columns, format), fps)
     return Film(
         path,
-        found.name,
+        filmed.name,
         labels,
         film,
         tuple(tuple(one.return_at(len(one.rewards)) for one in column) for column in columns),
@@ -118,28 +117,30 @@ def watch(
 
 
 def _task_of(policies: Sequence[Policy], task: str | Task | None) -> Task:
-    """The task to film in; `UsageError` where there is none, or a policy is not of its robot."""
+    """The task to film in; `UsageError` if there is none, or if a policy belongs to another robot."""
     known = [ALL_TASKS[name] for policy in policies if (name := str(policy.about.get("task"))) in ALL_TASKS]
     robots = sorted({one.robot for one in known})
     if len(robots) > 1:
-        raise UsageError(f"the policies are of different robots ({', '.join(robots)}): film each by itself")
+        raise UsageError(f"the policies are of different robots ({', '.join(robots)}); film each robot on its own")
     if task is None:
         names = sorted({one.name for one in known})
         if len(names) != 1:
             why = f"were trained for {' and '.join(names)}" if names else "name no task"
-            raise UsageError(f"the policies {why}: say which task to film with --task (task=...)")
+            raise UsageError(f"the policies {why}; choose the task to film with --task (task=...)")
         task = names[0]
-    found = get_task(task)
-    if robots and robots[0] != found.robot:
-        raise UsageError(f"the policies are of the robot {robots[0]}, task {found.name} is not: film in a task of its")
+    filmed = get_task(task)
+    if robots and robots[0] != filmed.robot:
+        raise UsageError(
+            f"the policies are of the robot {robots[0]}, which is not that of task {filmed.name}; choose another task"
+        )
     for policy in policies:
         for what in ("observation_size", "action_size"):
-            if getattr(found, what) != getattr(policy, what):
+            if getattr(filmed, what) != getattr(policy, what):
                 raise UsageError(
-                    f"a policy and task {found.name} do not fit: {what} is {getattr(policy, what)} and "
-                    f"{getattr(found, what)}; film in a task of the same robot"
+                    f"a policy and task {filmed.name} do not fit: {what} is {getattr(policy, what)} and "
+                    f"{getattr(filmed, what)}; film in a task of the same robot"
                 )
-    return found
+    return filmed
 
 
 def _out_of(given: Sequence[str | Path | Policy], out: str | Path | None, encoder: bool) -> Path:
@@ -147,13 +148,13 @@ def _out_of(given: Sequence[str | Path | Policy], out: str | Path | None, encode
         return Path(out)
     first = given[0]
     if isinstance(first, Policy):
-        raise UsageError("a policy in memory has no folder: say where to write the film (out=...)")
+        raise UsageError("a policy in memory has no folder; name the film's file (out=...)")
     folder = Path(first) if Path(first).is_dir() else Path(first).parent
     return folder / ("watch.mp4" if encoder else "watch.gif")
 
 
 def _labels(policies: Sequence[Policy], given: Sequence[str | Path | Policy]) -> tuple[str, ...]:
-    """The learner of each policy; with its seed, then its place, where others are called the same."""
+    """The learner of each policy, with its seed if names are equal, or its position if that is not enough."""
     labels = []
     for policy, one in zip(policies, given, strict=True):
         rule, backbone = policy.about.get("rule"), policy.about.get("backbone")

@@ -1,4 +1,4 @@
-"""The metrics of a run on disk, sent to a tracker line by line."""
+"""Sends the metrics of a run on disk to a tracker."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from tabb.errors import RunError
 from tabb.tracking.sink import Opener, TrackedRun
-from tabb.tracking.tracker import prints_to_stderr, words_of
+from tabb.tracking.tracker import one_line, prints_to_stderr
 from tabb.training.folder import RunFolder
 
 
 def replay_run(folder: Path, opener: Opener) -> int:
-    """Send all metrics lines of the run in `folder`; returns their number.
+    """Send all lines of the metrics of the run in `folder`; returns their number.
 
-    Raises `RunError` (one line) where there is no run, or where the sink fails.
+    Raises `RunError` (one line) if there is no run, or if the sink fails.
     """
     run = RunFolder(folder)
     config, lines = run.config(), run.metrics()
@@ -24,5 +24,5 @@ def replay_run(folder: Path, opener: Opener) -> int:
             for line in lines:
                 sink.log(line)
     except Exception as error:
-        raise RunError(f"{folder}: its metrics could not be sent ({words_of(error)}); mend that and repeat") from error
+        raise RunError(f"{folder}: its metrics could not be sent ({one_line(error)}); fix this and repeat") from error
     return len(lines)

@@ -1,4 +1,4 @@
-"""Tracking: the lines of a run's metrics, sent on to TensorBoard files, trackio or wandb. Off unless asked for."""
+"""Tracking: sends the metrics of a run to TensorBoard files, trackio or wandb. It is off by default."""
 
 from tabb.tracking.sink import SINKS, Opener, Sink, TrackedRun, opener, scalars
 from tabb.tracking.tracker import Tracker, TrackingWarning

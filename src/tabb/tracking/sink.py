@@ -1,4 +1,4 @@
-"""What a tracker is to tabb: something that takes the lines of `metrics.jsonl`, of one run, one after the other."""
+"""Sinks: where a tracker receives the lines of one run's `metrics.jsonl`, one after another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from tabb.errors import UsageError
 
 PROJECT = "tabb"
-"""project that runs are put in, where the tracker has projects and its own environment variable names none"""
+"""project of the runs, if the tracker has projects and its own environment variable does not name one"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,15 +20,15 @@ class TrackedRun:
     """The run that a sink is opened for."""
 
     name: str
-    """What people call it: learner, task and seed."""
+    """Name to show: learner, task and seed."""
     group: str
-    """Runs to be seen together: those of one task."""
+    """Runs that are shown together: those of one task."""
     folder: Path | None
-    """The run folder; None where the run has none."""
+    """The run folder, or None if the run has none."""
     config: Mapping[str, Any]
-    """What `config.json` holds, as JSON types."""
+    """The contents of `config.json`."""
     resumed: bool = False
-    """Whether the run was stopped before and goes on now; its earlier lines are sent again."""
+    """Whether the run was stopped and is resumed now; its earlier lines are sent again."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any], folder: Path | None, resumed: bool = False) -> TrackedRun:
@@ -41,13 +41,13 @@ class TrackedRun:
 
 
 class Sink(Protocol):
-    """Takes the lines of one run. May raise anything: tabb warns once and goes on without it."""
+    """Takes the lines of one run. If it raises an exception, tabb warns once and continues without it."""
 
     def log(self, line: Mapping[str, Any]) -> None:
-        """One line as `metrics.jsonl` holds it: `kind`, `update` (updates done) and the values; see `scalars`."""
+        """Take one line of `metrics.jsonl`: `kind`, `update` (updates done) and the values; see `scalars`."""
 
     def close(self) -> None:
-        """No more lines come."""
+        """Close it; no more lines follow."""
 
 
 Opener = Callable[[TrackedRun], Sink]
@@ -55,10 +55,10 @@ Opener = Callable[[TrackedRun], Sink]
 
 
 class Known(NamedTuple):
-    """A sink with a name."""
+    """A sink that `--track` knows by name."""
 
     package: str
-    """what it imports"""
+    """the package that it needs"""
     module: str
     attribute: str
     install: str
@@ -73,10 +73,10 @@ SINKS = {
 
 
 def opener(track: str | Opener | None) -> Opener | None:
-    """What opens the sinks: `track` itself, or the one of that name; None for None.
+    """The function that opens sinks: `track` itself, or the sink of that name; None for None.
 
     Raises:
-        UsageError: there is no such name, or its package is not installed.
+        UsageError: the name is unknown, or its package is not installed.
     """
     if track is None or (callable(track) and not isinstance(track, str)):
         return track
@@ -86,19 +86,19 @@ def opener(track: str | Opener | None) -> Opener | None:
     if importlib.util.find_spec(known.package) is None:
         raise UsageError(f"tracking with {track} needs {known.package}: pip install {known.install}")
     module = importlib.import_module(f"tabb.tracking.{known.module}")
-    found: Opener = getattr(module, known.attribute)
-    return found
+    sink_class: Opener = getattr(module, known.attribute)
+    return sink_class
 
 
 def scalars(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line as `kind/name`; of a list of numbers its mean, as `kind/name_mean`; others are left out."""
+    """The numbers of a line as `kind/name`, and the means of its lists of numbers as `kind/name_mean`."""
     kind = line["kind"]
-    found = {}
+    numbers = {}
     for name, value in line.items():
         if name in ("kind", "update") or isinstance(value, bool):
             continue
         if isinstance(value, int | float):
-            found[f"{kind}/{name}"] = float(value)
+            numbers[f"{kind}/{name}"] = float(value)
         elif isinstance(value, list | tuple) and value and all(isinstance(one, int | float) for one in value):
-            found[f"{kind}/{name}_mean"] = sum(value) / len(value)
-    return found
+            numbers[f"{kind}/{name}_mean"] = sum(value) / len(value)
+    return numbers

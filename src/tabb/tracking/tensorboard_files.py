@@ -1,4 +1,4 @@
-"""TensorBoard event files, written by tensorboardX, beside the metrics of the run."""
+"""TensorBoard event files beside the metrics of a run, written by tensorboardX."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tensorboardX.record_writer import RecordWriter
 from tabb.tracking.sink import TrackedRun, scalars
 
 WITHOUT_FOLDER = Path("runs") / "tensorboard"
-"""where the event files of a run without a folder go"""
+"""folder of the event files of runs without a run folder"""
 
 
 class TensorBoard:
-    """An event file in the run folder, or in a folder of its own below `folder`; steps are updates.
+    """An event file in the run folder, or in a new folder below `folder`; steps are updates.
 
-    The file begins by taking back all steps of earlier event files in that folder (`purge_step` 0), as a resumed run
-    sends its earlier lines again. TensorBoard keeps scalars as float32.
+    A resumed run sends its earlier lines again, so the file first removes all steps of earlier event files in the
+    folder (`purge_step` 0). TensorBoard stores scalars as float32.
     """
 
     def __init__(self, run: TrackedRun, folder: str | Path | None = None) -> None:
@@ -34,10 +34,10 @@ class TensorBoard:
             own = "-".join([re.sub(r"[^\w.@-]+", "-", run.name), str(now)])
             place = (WITHOUT_FOLDER if folder is None else Path(folder)) / own
         place.mkdir(parents=True, exist_ok=True)
-        # The nanoseconds keep apart, and in order, two files of one second: TensorBoard reads them by name.
+        # Nanoseconds distinguish and order two files of the same second; TensorBoard reads files in the order of names.
         seconds, rest = divmod(now, 10**9)
         self.path = place / f"events.out.tfevents.{seconds:010d}.{rest:09d}.{socket.gethostname()}"
-        # Not tensorboardX's own writer: it writes from a thread, which a full disk ends, and then waits for it forever.
+        # Not tensorboardX's own writer: a full disk ends its thread, and then it waits for the thread forever.
         self._file = RecordWriter(str(self.path))
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         self._write(Event(wall_time=time.time(), step=0, session_log=SessionLog(status=SessionLog.START)))

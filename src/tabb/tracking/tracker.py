@@ -1,4 +1,4 @@
-"""The sinks of a process's runs. What goes wrong in them ends tracking, never the training."""
+"""The sinks of the runs of a process. An error in a sink ends tracking, never the training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tabb.tracking.sink import Opener, Sink, TrackedRun
 
 
 class TrackingWarning(UserWarning):
-    """A sink failed: the training goes on without it. One line."""
+    """A sink failed, and training continues without it. The message is one line."""
 
 
 class Tracker:
-    """One sink per run, None for a run that is not tracked; without an opener, none at all.
+    """One sink per run, or None for a run that is not tracked; without an opener, no sinks.
 
-    Raises `UsageError` (one line) where a sink cannot be opened: nothing has been trained by then.
+    Raises `UsageError` (one line) if a sink cannot be opened, before anything is trained.
     """
 
     def __init__(self, opener: Opener | None, runs: Sequence[TrackedRun | None]) -> None:
@@ -33,12 +33,12 @@ class Tracker:
                 if isinstance(error, TabbError):
                     raise
                 raise UsageError(
-                    f"tracking cannot start ({words_of(error)}); mend that or leave tracking out; a run that has its "
-                    "folder by now goes on with --resume"
+                    f"tracking cannot start ({one_line(error)}); fix this or leave tracking out; if the run folder "
+                    "exists already, continue it with --resume"
                 ) from error
 
     def log(self, i: int, line: Mapping[str, Any]) -> None:
-        """A line of the `i`-th run. The first failure of a sink is a `TrackingWarning` and ends all tracking."""
+        """Send a line of run `i`. The first failure of a sink is a `TrackingWarning` and ends all tracking."""
         sink = self._sinks[i]
         if sink is not None:
             try:
@@ -47,12 +47,12 @@ class Tracker:
                 self._give_up(error)
 
     def replay(self, i: int, lines: Iterable[Mapping[str, Any]]) -> None:
-        """The lines that a resumed run has already."""
+        """Send the lines that a resumed run already has."""
         for line in lines:
             self.log(i, line)
 
     def close(self) -> None:
-        """Close all sinks; a failure is a warning here too."""
+        """Close all sinks; a failure is a `TrackingWarning` too."""
         sinks, self._sinks = self._sinks, [None] * len(self._sinks)
         for sink in sinks:
             if sink is not None:
@@ -69,17 +69,18 @@ class Tracker:
                 with contextlib.suppress(Exception), prints_to_stderr():
                     sink.close()
         warnings.warn(
-            f"tracking failed and is off ({words_of(error)}); the run goes on, metrics.jsonl has every line: "
-            "send them again with `tabb track RUN`",
+            f"tracking failed and is off ({one_line(error)}); the run continues, and metrics.jsonl has every line: "
+            "send them with `tabb track RUN`",
             TrackingWarning,
             stacklevel=3,
         )
 
 
 def prints_to_stderr() -> contextlib.AbstractContextManager[Any]:
-    """Trackers greet on standard output, which is kept for what a command answers."""
+    """Redirect the messages that trackers print, because standard output is for a command's answer."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
-def words_of(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """The type and message of an error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

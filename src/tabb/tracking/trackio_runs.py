@@ -1,4 +1,4 @@
-"""trackio: runs in a local data base, or on a server that trackio's own environment variables name."""
+"""trackio: runs in a local database, or on the server that trackio's environment variables name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tabb.tracking.sink import PROJECT, TrackedRun, scalars
 
 
 class Trackio:
-    """A run of the project `tabb`, or of $TRACKIO_PROJECT; a resumed run is a new one there, in the same group."""
+    """A run of the project `tabb`, or of $TRACKIO_PROJECT. A resumed run is a new run in the same group."""
 
     def __init__(self, run: TrackedRun) -> None:
         self._run = trackio.init(

@@ -1,4 +1,4 @@
-"""wandb: runs on its server, or on disk with WANDB_MODE=offline; its own environment variables hold."""
+"""wandb: runs on its server, or on disk with WANDB_MODE=offline; wandb's environment variables apply."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tabb.tracking.sink import PROJECT, TrackedRun, scalars
 
 
 class Wandb:
-    """A run of the project `tabb`, or of $WANDB_PROJECT; a resumed run is a new one there, in the same group."""
+    """A run of the project `tabb`, or of $WANDB_PROJECT. A resumed run is a new run in the same group."""
 
     def __init__(self, run: TrackedRun) -> None:
         self._run = wandb.init(
