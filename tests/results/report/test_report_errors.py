@@ -40,7 +40,7 @@ def edit(file: Path, change: Callable[[dict], None]) -> None:
 
 def test_unfinished_run(runs, refused):
     (runs / "seed3" / "result.json").unlink()
-    assert f"seed3: is not finished; go on with `tabb train --resume {runs / 'seed3'}` first" in refused(4, str(runs))
+    assert f"seed3: is not finished; finish it with `tabb train --resume {runs / 'seed3'}`" in refused(4, str(runs))
     assert not (runs / "report.html").exists()
 
 
@@ -48,7 +48,7 @@ def test_no_run(runs, refused, tmp_path):
     assert "no such folder" in refused(4, str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
     assert "holds no run" in refused(4, str(tmp_path / "empty"))
-    assert f"report one of those in it, such as {runs}" in refused(4, str(runs.parent))
+    assert f"report one of the runs in it, such as {runs}" in refused(4, str(runs.parent))
     assert "tabb report --help" in refused(2)
 
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from tabb.data.report import Loaded
-from tabb.results.report.draw import Axis, Chart, log_edges, padded, shares
+from tabb.results.report.charts import Axis, Chart, log_edges, padded, shares
 from tabb.results.report.html import element, number, percent, table
 from tabb.results.report.rows import (
     by_episode,
@@ -181,7 +181,7 @@ def test_many_points_make_no_large_picture():
 
 
 def test_a_log_axis_within_one_power_has_ticks():
-    from tabb.results.report.draw import Axis
+    from tabb.results.report.charts import Axis
 
     for low, high in ((1.2, 1.9), (2.1, 9.0), (0.5, 2000.0)):
         ticks = Axis(low, high, "x", log=True).ticks()

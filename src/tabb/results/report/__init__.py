@@ -1,4 +1,4 @@
-"""The transfer report: which source data can be trusted, and how good the policy is, on one page."""
+"""The transfer report: one page that says which source data can be trusted and how good the policy is."""
 
 from tabb.results.report.page import write_report
 

@@ -1,4 +1,4 @@
-"""The headline of the page: how good the policy is, how much of the source transfers, and why or why not."""
+"""The headline of the page: how good the policy is, how much of the source transfers, and why."""
 
 from __future__ import annotations
 
@@ -15,73 +15,73 @@ from tabb.results.report.rows import effective_share, on_scale, rank_correlation
 from tabb.results.report.words import main_column, trust_meaning, trust_name
 
 SMALL = (0.05, 0.1)
-"""a TBM below this share of the spread of values is small"""
+"""shares of the spread of values below which a TBM counts as small"""
 
 
 def final_estimate(records: list[Record]) -> tuple[Estimate, str] | None:
-    """Score of the runs with its 95 % interval, and what the interval speaks of; None without evaluations."""
+    """Score of the runs with its 95 % interval, and what the interval covers; None without evaluations."""
     scores = [record.score for record in records if record.score is not None]
     if not scores:
         return None
     if len(scores) > 1:
         return mean_interval(scores), f"95 % t interval over {len(scores)} seeds"
     episodes = {"": records[0].last_episodes}
-    drawn = bootstrap(lambda found: float(np.mean(found[""])), episodes)
+    interval = bootstrap(lambda drawn: float(np.mean(drawn[""])), episodes)
     count = len(records[0].last_episodes)
-    told = f"95 % bootstrap interval over {count} episodes of one seed: other seeds may differ by far more"
-    return Estimate(scores[0], drawn.low, drawn.high), told
+    meaning = f"95 % bootstrap interval over {count} episodes of one seed; other seeds may differ far more"
+    return Estimate(scores[0], interval.low, interval.high), meaning
 
 
-def headline(found: Gathered) -> list[Any]:
-    """Facts in boxes, and the two answers in words."""
-    first = found.records[0]
+def headline(gathered: Gathered) -> list[Any]:
+    """Key numbers, and the two answers in words."""
+    first = gathered.records[0]
     boxes: list[tuple[str, str, str]] = []
-    estimate = final_estimate(found.records)
+    estimate = final_estimate(gathered.records)
     if estimate is None:
         boxes.append(("score", "–", "the run was not evaluated: it had no task or no evaluations"))
     else:
-        value, told = estimate
-        boxes.append((first.measure, f"{value.value:.1f}", f"{value.low:.1f} to {value.high:.1f}, {told}"))
-    reference = target_score(found)
+        value, meaning = estimate
+        boxes.append((first.measure, f"{value.value:.1f}", f"{value.low:.1f} to {value.high:.1f}, {meaning}"))
+    reference = target_score(gathered)
     if reference is not None:
-        boxes.append(("target data themselves", f"{reference:.1f}", f"{first.measure} of their finished episodes"))
-    scored = found.scored
+        boxes.append(("target data themselves", f"{reference:.1f}", f"{first.measure} of their complete episodes"))
+    scored = gathered.scored
     words = [say(_how_good(estimate, reference))]
-    if scored is not None and found.audit is not None:
-        harmful = [one for one in found.audit.findings if one.level != "note"]
+    if scored is not None and gathered.audit is not None:
+        harmful = [one for one in gathered.audit.findings if one.level != "note"]
         if harmful:
             codes = ", ".join(dict.fromkeys(one.code for one in harmful))
             words.append(say(
-                element("b", "First mend the data: "),
-                f"the audit (below) has {len(harmful)} errors or warnings ({codes}). What follows is about these data "
-                "as they are, and not to be believed before.",
+                element("b", "First fix the data: "),
+                f"the audit (below) has {len(harmful)} errors or warnings ({codes}). Do not rely on the rest of this "
+                "page, which describes the data as they are, until they are fixed.",
             ))  # fmt: skip
-        cover = [one.what for one in found.audit.findings if one.code == "coverage"]
-        words += [say(f"Mind that {what}: elsewhere the predictor guesses.") for what in cover]
+        cover = [one.what for one in gathered.audit.findings if one.code == "coverage"]
+        words += [say(f"Note that {what}; elsewhere the predictor extrapolates.") for what in cover]
     if scored is not None:
         boxes += _transfer_boxes(scored)
-        words += _how_much(found, scored)
+        words += _how_much(gathered, scored)
     else:
         words.append(say(no_weights(first)))
     cards = [
-        element("div", element("dt", name), element("dd", element("b", value), element("span", told)))
-        for name, value, told in boxes
+        element("div", element("dt", name), element("dd", element("b", value), element("span", meaning)))
+        for name, value, meaning in boxes
     ]
     facts = [
         ["learner", first.learner],
         ["task", first.task or "none of the catalogue"],
-        *([f"{domain} data", loaded.report.name] for domain, loaded in found.data.items()),
-        ["seeds", ", ".join(str(record.seed) for record in found.records)],
+        *([f"{domain} data", loaded.report.name] for domain, loaded in gathered.data.items()),
+        ["seeds", ", ".join(str(record.seed) for record in gathered.records)],
         ["updates", f"{first.settings.updates:,}"],
     ]
     return [element("dl", *cards, class_="cards"), *words, table(["", ""], facts, words=2, class_="facts")]
 
 
-def target_score(found: Gathered) -> float | None:
-    """What the target data themselves score, on the runs' measure."""
-    mean = found.data["target"].report.mean_return if "target" in found.data else None
-    task = found.records[0].task
-    if mean is None or found.records[0].score is None:
+def target_score(gathered: Gathered) -> float | None:
+    """The score (or return) of the target data themselves."""
+    mean = gathered.data["target"].report.mean_return if "target" in gathered.data else None
+    task = gathered.records[0].task
+    if mean is None or gathered.records[0].score is None:
         return None
     return float(get_task(task).normalised_score(mean)) if task else mean
 
@@ -89,23 +89,22 @@ def target_score(found: Gathered) -> float | None:
 def _how_good(estimate: tuple[Estimate, str] | None, reference: float | None) -> str:
     if estimate is None:
         return (
-            "How good the policy is cannot be told from this run, in which nothing was rolled out. Where target "
-            "episodes were held out, the section on them says what the log tells of it; with a simulator of the target "
-            "`tabb evaluate` does."
+            "How good is the policy? This run cannot say, because nothing was rolled out. If target episodes were held "
+            "out, their section has estimates from the log; with a simulator of the target domain, use `tabb evaluate`."
         )
     value, _ = estimate
-    told = f"How good is the policy? It scores {value.value:.1f}, the mean over the last three evaluations of a run"
+    answer = f"How good is the policy? It scores {value.value:.1f}, the mean over the last three evaluations of a run"
     if reference is None:
-        return told + "."
+        return answer + "."
     if value.low > reference:
-        return f"{told}: above the {reference:.1f} of the target data it learned from."
+        return f"{answer}. That is above the {reference:.1f} of the target data that it learned from."
     if value.high < reference:
-        return f"{told}: below the {reference:.1f} of the target data it learned from, whose own policy did better."
-    return f"{told}; the {reference:.1f} of the target data lie inside its interval, so that a gain is not shown."
+        return f"{answer}. That is below the {reference:.1f} of the target data, whose own policy was better."
+    return f"{answer}. The {reference:.1f} of the target data lie inside its interval, so a gain is not shown."
 
 
 def small_shares(scored: Scored) -> list[float]:
-    """Share of source rows whose TBM is below each of SMALL times the standard deviation of own backups."""
+    """Share of source rows with a TBM below each of SMALL times the standard deviation of own backups."""
     tbm, own = (np.asarray(scored.columns[name], np.float64) for name in ("tbm", "own_backup"))
     return [float(np.mean(tbm < share * own.std())) for share in SMALL]
 
@@ -128,57 +127,61 @@ def _transfer_boxes(scored: Scored) -> list[tuple[str, str, str]]:
     ]  # fmt: skip
 
 
-def _how_much(found: Gathered, scored: Scored) -> list[Html]:
-    first, agreement = found.records[0], ""
+def _how_much(gathered: Gathered, scored: Scored) -> list[Html]:
+    first, agreement = gathered.records[0], ""
     if scored.others:
         trust = np.asarray(scored.columns[scored.trust], np.float64)
         every = [rank_correlation(trust, other) for other in scored.others]
         values = [one.value for one in every if one is not None]
         if values:
             agreement = (
-                f" The order of the rows is that of seed {first.seed}; its rank correlation with that of the other "
-                f"seeds is {np.mean(values):.2f}, so that "
-                + ("it can be relied on." if np.mean(values) > 0.7 else "much of it is chance: trust groups, not rows.")
+                f" Rows are ranked by seed {first.seed}; the mean rank correlation of its ranking with the "
+                f"other seeds is {np.mean(values):.2f}, so "
+                + (
+                    "it is reliable."
+                    if np.mean(values) > 0.7
+                    else "much of it is chance: trust groups, not single rows."
+                )
             )
     if not scored.is_tabb:
         meaning = trust_meaning(scored, first.rule.name)
         return [
             say(
-                f"Which source rows transfer? {first.rule.name} has no Bellman mismatch; the page shows its "
-                f"{trust_name(scored)}, {meaning}. TBM, its units and weights belong to runs of tabb.{agreement}"
+                f"Which source rows transfer? {first.rule.name} has no Bellman mismatch; this page shows its "
+                f"{trust_name(scored)}, {meaning}. Only runs of tabb have TBM, its units and weights.{agreement}"
             )
         ]
     least, share = first.rule.least_weight, small_shares(scored)[1]  # type: ignore[attr-defined]
     relative = (
-        " Weights are relative to the mean TBM of this very source, so the effective sample size says how unequal "
-        "rows are, not how good the source is: that the share of small TBM says."
+        " Weights are relative to the mean TBM of this source. So the effective sample size says how unequal the rows "
+        "are, and the share of small TBM says how good the source is."
         if first.rule.scale == "source"  # type: ignore[attr-defined]
         else " Weights are relative to the predictor's error on target rows."
     )
     words = [
         say(
-            f"How much of the source can be trusted? For {percent(share)} of its rows, by the account of the fitted "
-            "predictor, what they teach the critic is off by less than a tenth of the spread (standard deviation) of "
-            "own backups, the differences in value that a policy is made from. No row weighs less than "
-            f"{least:g}.{relative}{agreement}"
+            f"How much of the source can be trusted? According to the fitted predictor, {percent(share)} of its rows "
+            "teach the critic values that are wrong by less than a tenth of the spread (standard deviation) of own "
+            f"backups; a policy depends on such differences in value. The least weight of a row is {least:g}."
+            f"{relative}{agreement}"
         )
     ]
-    mean, logged = float(np.mean(scored.columns["own_backup"])), found.logged_value
+    mean, logged = float(np.mean(scored.columns["own_backup"])), gathered.logged_value
     if logged is not None and not on_scale(mean, logged):
         words.append(
             say(
-                element("strong", "With caution: "),
-                f"the run holds a source row to be worth {number(mean)} on average, while the logged episodes went on "
-                f"to earn {number(logged)}, discounted. V is not on its final scale, so mismatches may still change.",
+                element("strong", "Caution: "),
+                f"the run's mean backup of a source row is {number(mean)}, but the logged episodes earned "
+                f"{number(logged)}, discounted. V is not on its final scale, so mismatches may still change.",
             )
         )
     return words
 
 
 def no_weights(record: Record) -> str:
-    """Why there is nothing to say of single source rows."""
+    """Why the report has no sections on single source rows."""
     if not record.uses_source:
         why = f"{record.rule.name} draws no source rows, so there are no weights and nothing transfers."
     else:
-        why = f"{record.rule.name} keeps no number for each source row: there are no weights to show."
+        why = f"{record.rule.name} has no number for each source row, so there are no weights to show."
     return why + " Train and report tabb on the same data to see which source rows can be trusted."

@@ -1,4 +1,4 @@
-"""Markup as values: what is not markup yet is escaped, so that no file name or message can become some."""
+"""Markup as values: text is escaped unless it is `Html`, so that no file name or message can become markup."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Html(str):
 
 
 def escaped(text: object) -> Html:
-    """`text` as markup that shows it; bytes of a file name that are no text, and control characters, become marks."""
+    """`text` as markup; control characters and bytes of a file name that are not text are replaced."""
     whole = str(text).encode("utf-8", "replace").decode("utf-8")
     return Html(html.escape(_CONTROL.sub("\ufffd", whole), quote=True))
 
 
 def joined(children: Iterable[Any]) -> Html:
-    """Markup one after the other; strings are escaped, None is left out, lists are opened."""
+    """The children as one piece of markup: strings are escaped, lists are flattened and None is left out."""
     parts = []
     for child in children:
         if isinstance(child, Html):
@@ -38,19 +38,19 @@ def joined(children: Iterable[Any]) -> Html:
 
 
 def element(name: str, /, *children: Any, **attributes: Any) -> Html:
-    """An element. `class_` is the attribute `class`, `aria_label` is `aria-label`; those that are None are left out.
+    """An element. `class_` is the attribute `class` and `aria_label` is `aria-label`; None leaves an attribute out.
 
-    Elements are closed as in XML too, so that any parser reads the page.
+    Elements are closed as in XML, so that any parser can read the page.
     """
-    told = "".join(
+    written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escaped(value)}"'
         for key, value in attributes.items()
         if value is not None
     )
     inner = joined(children)
     if name in VOID:
-        return Html(f"<{name}{told} />")
-    return Html(f"<{name}{told}>{inner}</{name}>")
+        return Html(f"<{name}{written} />")
+    return Html(f"<{name}{written}>{inner}</{name}>")
 
 
 def say(*text: Any) -> Html:
@@ -66,12 +66,12 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], words: int = 1, *
 
     head = element("thead", element("tr", *cells("th", heads)))
     body = element("tbody", *(element("tr", *cells("td", row)) for row in rows))
-    # A box that scrolls can be reached by keyboard.
+    # The tab index lets keyboards reach and scroll the box.
     return element("div", element("table", head, body, **attributes), class_="wide", tabindex="0")
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, thousands apart; a dash for what there is not."""
+    """A number with three significant digits and thousands separators; a dash for None and NaN."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -82,7 +82,7 @@ def number(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage; what is not none does not look like none."""
+    """A share as a percentage; a small share does not look like zero."""
     if 0 < share < 0.001:
         return "< 0.1 %"
     return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"

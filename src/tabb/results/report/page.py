@@ -1,4 +1,4 @@
-"""The page: its sections in order, written whole or not at all."""
+"""Lays out the page from its sections and writes it atomically."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from tabb.results.row_scores import Files
 def write_report(
     run: str | Path, out: str | Path | None = None, source: Files | None = None, target: Files | None = None
 ) -> Path:
-    """Write the transfer report of a finished run, one HTML page that needs nothing else; returns where it is.
+    """Write the transfer report of a finished run, one self-contained HTML page; returns its path.
 
     Args:
         run: folder of a run, or of the runs of several seeds (`seed0`, `seed1`, ...).
-        out: the page; `report.html` in the folder if not given.
-        source, target: the data where the run was trained from arrays or its files have moved.
+        out: the page's file; the default is `report.html` in the folder.
+        source, target: the data, if the run was trained from arrays or its files have moved.
 
     Raises:
-        RunError: no finished run, a damaged one, or a page that cannot be written.
-        UsageError: the data are not those that the run was trained on, or are not known; or `out` is a data file.
+        RunError: there is no finished run, it is damaged, or the page cannot be written.
+        UsageError: the data are unknown or not those that the run was trained on, or `out` is a data file.
         DataError: a data file is missing or damaged.
     """
     path = Path(run) / "report.html" if out is None else Path(out)
-    if path.is_dir() or (out is not None and not path.parent.is_dir()):  # said before the work, not after it
+    if path.is_dir() or (out is not None and not path.parent.is_dir()):  # before the work, not after it
         why = "is a folder" if path.is_dir() else "its folder is missing"
-        raise RunError(f"{path}: cannot be written ({why}); name a file in a folder that there is")
+        raise RunError(f"{path}: cannot be written ({why}); name a file in an existing folder")
     refuse_data(path)
     text = page(gather(run, source, target))
     with atomic(path) as part:
@@ -44,17 +44,17 @@ def write_report(
     return path
 
 
-def page(found: Gathered) -> Html:
-    """The page as markup, readable as HTML and as XML."""
-    first = found.records[0]
+def page(gathered: Gathered) -> Html:
+    """The page as markup that is valid HTML and XML."""
+    first = gathered.records[0]
     title = f"{first.learner} on {first.task or 'own data'}: transfer report"
-    sections: list[Section] = [("headline", "In short", headline(found)), *row_sections(found)]
-    sections.append(("learning", "Learning", learning(found)))
-    if judged := held_out(found):
-        sections.append(("held-out", "Held-out target rows", judged))
+    sections: list[Section] = [("headline", "In short", headline(gathered)), *row_sections(gathered)]
+    sections.append(("learning", "Learning", learning(gathered)))
+    if held_out_parts := held_out(gathered):
+        sections.append(("held-out", "Held-out target rows", held_out_parts))
     sections += [
-        ("audit", "Audit of the data", audit_section(found)),
-        ("provenance", "Provenance", provenance(found)),
+        ("audit", "Audit of the data", audit_section(gathered)),
+        ("provenance", "Provenance", provenance(gathered)),
     ]
     links = [element("li", element("a", heading, href=f"#{name}")) for name, heading, _ in sections]
     body = [

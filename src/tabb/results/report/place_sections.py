@@ -1,4 +1,4 @@
-"""The sections about where source rows are: along episodes, in state space, and one by one."""
+"""The sections on where source rows lie: along episodes, in state space, and row by row."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from tabb.results.report.draw import Axis, Chart, figure, legend, padded, shades
+from tabb.results.report.charts import Axis, Chart, figure, legend, padded, shades
 from tabb.results.report.gather import Gathered, Scored
 from tabb.results.report.html import number, percent, say, table
 from tabb.results.report.rows import FEWEST, extremes, over_time, region_map
 from tabb.results.report.words import main_column, trust_name
 
 LISTED = 10
-"""rows listed at either end"""
+"""rows listed, of the best and of the worst"""
 WORST_ENDS = 8
-"""ends of state dimensions listed"""
+"""ends of state dimensions that are listed"""
 
 
 def along(scored: Scored) -> list[Any]:
     label, values = main_column(scored)
     course = over_time(scored.step, values)
     if len(course.step) < 2:
-        return [say("The episodes are too short or too few to tell how transfer goes along them.")]
+        return [say("The episodes are too short or too few to show transfer along them.")]
     top, bottom = float(course.high.max()), float(course.low.min())
     x = Axis(0, float(scored.step.max()) + 1, "step of the episode")
     chart = Chart(f"{label} along an episode", x, padded(bottom, top, label, zero=scored.is_tabb))
@@ -33,45 +33,46 @@ def along(scored: Scored) -> list[Any]:
         say(
             f"Median and quartiles of {label} over all source episodes at each step: a "
             f"{'hump' if scored.is_tabb else 'dip'} "
-            "is a phase of the motion that transfers less; one at the start means that the domains part from the first "
-            "states on. Late steps are those of the long episodes only."
+            "is a phase of the motion that transfers less; one at the start means that the domains differ from the "
+            "first states on. Late steps come from long episodes only."
         ),
         figure(chart, legend(("k s", "median"), ("b s", "quartiles"))),
     ]
 
 
-def regions(found: Gathered, scored: Scored) -> list[Any]:
+def regions(gathered: Gathered, scored: Scored) -> list[Any]:
     trust, name = np.asarray(scored.columns[scored.trust], np.float64), trust_name(scored)
     domains = scored.domains
     if len(trust) < FEWEST:
-        return [say("There are too few source rows to tell one region from another.")]
-    found_map = region_map(domains.source.observation, domains.target.observation, trust)
-    means = found_map.mean[np.isfinite(found_map.mean)]
+        return [say("There are too few source rows to compare regions.")]
+    state_map = region_map(domains.source.observation, domains.target.observation, trust)
+    means = state_map.mean[np.isfinite(state_map.mean)]
     parts: list[Any] = []
     if means.size:
         low, high = float(means.min()), float(means.max())
-        axes = [
+        labels = [
             f"{which} component ({percent(share)} of the variance)"
-            for which, share in zip(("first", "second"), found_map.explained, strict=True)
+            for which, share in zip(("first", "second"), state_map.explained, strict=True)
         ]
-        x, y = (Axis(e[0], e[-1], told) for e, told in zip((found_map.x_edges, found_map.y_edges), axes, strict=True))
+        edges = (state_map.x_edges, state_map.y_edges)
+        x, y = (Axis(axis[0], axis[-1], label) for axis, label in zip(edges, labels, strict=True))
         chart = Chart(f"Mean {name} over state space", x, y, height=300)
-        chart.cells(found_map.x_edges, found_map.y_edges, found_map.mean, low, high)
-        chart.border(found_map.x_edges, found_map.y_edges, found_map.target, "o")
+        chart.cells(state_map.x_edges, state_map.y_edges, state_map.mean, low, high)
+        chart.border(state_map.x_edges, state_map.y_edges, state_map.target, "o")
         entries = "; ".join(
             f"the {which} is mostly entries {', '.join(map(str, loads))}"
-            for which, loads in zip(("first", "second"), found_map.loads, strict=True)
+            for which, loads in zip(("first", "second"), state_map.loads, strict=True)
         )
         keys = legend(("k o", "where 90 % of the target rows are"))
         parts = [
             say(
                 f"The source's states on their first two principal components ({entries}), coloured by the mean {name} "
-                "of their rows. Low cells inside the outline speak for a difference of the domains; outside it "
-                "there are hardly any target data to check the source against, so trust there is extrapolated."
+                "of their rows. Low values inside the outline suggest a difference between the domains. Outside it "
+                "there are hardly any target data to compare with, so trust there is extrapolated."
             ),
             figure(chart, shades(low, high, f"mean {name}"), keys),
         ]
-    source, target = (found.data[domain].transitions.observation for domain in ("source", "target"))
+    source, target = (gathered.data[domain].transitions.observation for domain in ("source", "target"))
     ends = extremes(source, target, trust)[:WORST_ENDS]
     heads = ["entry of the observation", f"mean {name} there", "elsewhere", "target rows there"]
     lines = [
@@ -82,21 +83,21 @@ def regions(found: Gathered, scored: Scored) -> list[Any]:
     return [
         *parts,
         say(
-            "The ends of state dimensions (lowest and highest tenth of the source rows, in the units of the file) that "
-            "transfer worst. With few target rows there, collect some or leave these rows out; with many, the "
-            "dynamics differ there."
+            "The ends of state dimensions (the lowest or highest tenth of the source rows, in the file's units) that "
+            "transfer worst. If few target rows are there, collect some or leave these source rows out; if many are "
+            "there, the dynamics differ."
         ),
         table(heads, lines),
     ]
 
 
-def listed(found: Gathered, scored: Scored) -> list[Any]:
+def listed(gathered: Gathered, scored: Scored) -> list[Any]:
     trust, name = np.asarray(scored.columns[scored.trust], np.float64), trust_name(scored)
     count = min(LISTED, len(trust) // 2)
-    # By TBM⁺, of which the weight is a function: far out weights are equal to the last bit.
+    # By TBM⁺, of which the weight is a function: for a large TBM⁺ all weights are equal to the last bit.
     order = np.argsort(scored.columns["tbm_plus"] if scored.is_tabb else -trust, kind="stable")
-    terminal = np.asarray(found.data["source"].transitions.terminal) > 0
-    agreed = scored.is_tabb and found.records[0].rule.predictor.form == "agreed"  # type: ignore[attr-defined]
+    terminal = np.asarray(gathered.data["source"].transitions.terminal) > 0
+    agreed = scored.is_tabb and gathered.records[0].rule.predictor.form == "agreed"  # type: ignore[attr-defined]
     groups: Sequence[tuple[str, Any]] = (("best", order[:count]), ("worst", order[::-1][:count]))
     heads = ["", "file row", "episode", "step", "terminal"]
     heads += ["TBM", "weight", "own backup", "predicted backup", "± over heads"] if scored.is_tabb else [name]
@@ -108,22 +109,24 @@ def listed(found: Gathered, scored: Scored) -> list[Any]:
         if not scored.is_tabb:
             return [*cells, number(trust[i])]
         predicted = np.asarray(columns["predicted_backup"][i], np.float64)
-        middle = predicted[0] if agreed else predicted.mean()  # form agreed: what all agree on comes first
-        told = (columns["tbm"][i], trust[i], columns["own_backup"][i], middle, predicted.std())
-        return [*cells, *(number(float(value)) for value in told)]
+        middle = (
+            predicted[0] if agreed else predicted.mean()
+        )  # form agreed: the shift that all hypotheses agree on is the first
+        numbers = (columns["tbm"][i], trust[i], columns["own_backup"][i], middle, predicted.std())
+        return [*cells, *(number(float(value)) for value in numbers)]
 
     lines = [line(i, f"{which}\u00a0{k + 1}") for which, rows in groups for k, i in enumerate(rows)]
     ended = int(terminal[order[::-1][:count]].sum())
     extra = (
-        f" Of the worst {count}, {ended} are terminal: the run predicts that the target robot would go on there."
+        f" Of the worst {count}, {ended} are terminal: the run predicts that the target robot would continue there."
         if ended
         else ""
     )
     if scored.is_tabb:
-        extra += " The order is that of the weight, in which the predictor's doubt counts too, not of TBM alone."
+        extra += " They are sorted by weight, which depends on the predictor's uncertainty as well as on TBM."
     return [
         say(
-            f"The {count} source rows of the highest and of the lowest {name}, by their row in the file: look at the "
+            f"The {count} source rows with the highest and the lowest {name}, by their row in the file. Replay the "
             f"worst ones in the simulator to see what the target robot would do differently.{extra}"
         ),
         table(heads, lines),

@@ -1,4 +1,4 @@
-"""What the folders of finished runs hold, read and checked before anything is made of it."""
+"""The records of finished runs, read from their folders and checked."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tabb.rules import Rule
 from tabb.training.config import Settings, backbone_of, settings_from
 from tabb.training.folder import RunFolder
 
-Line = tuple[tuple[int, ...], tuple[float, ...]]
-"""(updates done, values): one point for each stretch or evaluation."""
+Curve = tuple[tuple[int, ...], tuple[float, ...]]
+"""(updates done, values): a point for each stretch or evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One finished run: its files as plain values."""
+    """A finished run: the contents of its files."""
 
     folder: Path
     config: dict[str, Any]
@@ -31,23 +31,23 @@ class Record:
     settings: Settings
     backbone: Backbone
     score: float | None
-    """Mean over the last three evaluations; None without any."""
+    """Mean over the last three evaluations; None without evaluations."""
     measure: str
     """`normalised score` or `return`."""
-    evaluations: Line
+    evaluations: Curve
     """Mean of each evaluation."""
     last_episodes: tuple[float, ...]
-    """What each episode of the last three evaluations scored."""
-    metrics: dict[str, Line]
+    """Score (or return) of each episode of the last three evaluations."""
+    metrics: dict[str, Curve]
     """Each training metric along the run."""
     held_out: tuple[int, ...] | None
-    """Numbers of the target episodes that the run did not learn from; None where it learned from all."""
-    looks: dict[str, Line] = dataclasses.field(default_factory=dict)
-    """What the held-out episodes say along the run: value, low, high, td_error, predictor_error, action_error."""
+    """Indices of the target episodes that the run did not learn from; None if it learned from all."""
+    held_out_curves: dict[str, Curve] = dataclasses.field(default_factory=dict)
+    """Measures on the held-out episodes along the run: value, low, high, td_error, predictor_error, action_error."""
 
     @property
     def learner(self) -> str:
-        """`tabb`, or `tabb@cql` on another backbone than its own."""
+        """`tabb`, or `tabb@cql` on a backbone that is not the rule's own."""
         return learner_name(self.rule.name, self.backbone.name)
 
     @property
@@ -63,8 +63,8 @@ def read_records(folder: str | Path) -> list[Record]:
     """The run in `folder`, or the runs of its `seed*` folders, in order of the seeds.
 
     Raises:
-        UsageError: no run is there, or runs that differ in more than their seed.
-        RunError: a run is not finished, of another version, or damaged.
+        UsageError: the runs differ in more than their seed.
+        RunError: there is no run, or one is not finished, damaged or of another version.
     """
     root = Path(folder)
     records = [read_record(one) for one in _folders(root)]
@@ -88,7 +88,7 @@ def _folders(root: Path) -> list[Path]:
     if not root.exists():
         raise RunError(f"{root}: no such folder; check the path")
     deeper = sorted({file.parent.parent for file in root.glob("*/seed*/config.json")})[:3]
-    hint = f"report one of those in it, such as {' or '.join(map(str, deeper))}" if deeper else "check the path"
+    hint = f"report one of the runs in it, such as {' or '.join(map(str, deeper))}" if deeper else "check the path"
     raise RunError(f"{root}: holds no run (no config.json and no seed folders); {hint}")
 
 
@@ -97,7 +97,7 @@ def read_record(folder: Path) -> Record:
     run = RunFolder(folder)
     config = run.config()
     if not run.result_file.exists():
-        raise RunError(f"{folder}: is not finished; go on with `tabb train --resume {folder}` first")
+        raise RunError(f"{folder}: is not finished; finish it with `tabb train --resume {folder}`")
     result = read_json(run.result_file)
     try:
         rule, settings = rule_from_plain(config["rule"]), settings_from(config)
@@ -120,20 +120,20 @@ def read_record(folder: Path) -> Record:
             last_episodes=tuple(float(score) for _, _, scores in lines[-3:] for score in scores),
             metrics=dict(_metrics(run)),
             held_out=None if not held_out else tuple(int(number) for number in held_out["episodes"]),
-            looks=dict(_along(held_out["policies"])) if held_out else {},
+            held_out_curves=dict(_curves(held_out["policies"])) if held_out else {},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise RunError(f"{folder}: its records are damaged or of another version ({told}); train it again") from None
+        reason = f"{type(error).__name__}: {error}"
+        raise RunError(f"{folder}: its records are damaged or of another version ({reason}); train it again") from None
 
 
-def _metrics(run: RunFolder) -> Iterator[tuple[str, Line]]:
-    return _along([line for line in run.metrics() if line["kind"] == "training"])
+def _metrics(run: RunFolder) -> Iterator[tuple[str, Curve]]:
+    return _curves([line for line in run.metrics() if line["kind"] == "training"])
 
 
-def _along(lines: list[dict[str, Any]]) -> Iterator[tuple[str, Line]]:
-    """Each number of lines that hold the updates done."""
+def _curves(lines: list[dict[str, Any]]) -> Iterator[tuple[str, Curve]]:
+    """The curve of each number in lines of metrics."""
     for name in lines[0] if lines else ():
         if name not in ("kind", "update", "rate"):
-            there = [line for line in lines if name in line]
-            yield name, (tuple(int(line["update"]) for line in there), tuple(float(line[name]) for line in there))
+            points = [(int(line["update"]), float(line[name])) for line in lines if name in line]
+            yield name, (tuple(update for update, _ in points), tuple(value for _, value in points))

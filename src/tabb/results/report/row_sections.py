@@ -1,4 +1,4 @@
-"""The sections about how source rows are spread: units, distributions, episodes."""
+"""The sections on the distribution of source rows: units, distributions, episodes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tabb.results.report.draw import Axis, Chart, figure, legend, log_edges, padded, shares
+from tabb.results.report.charts import Axis, Chart, figure, legend, log_edges, padded, shares
 from tabb.results.report.gather import Gathered, Scored
 from tabb.results.report.html import Html, element, number, percent, say, table
 from tabb.results.report.place_sections import along, listed, regions
@@ -17,41 +17,41 @@ from tabb.results.report.rows import by_episode, on_scale, rank_correlation
 from tabb.results.report.words import main_column, trust_meaning, trust_name
 
 BEST = 5
-"""episodes listed at either end"""
+"""episodes listed, of the best and of the worst"""
 BINS = 48
 
 Section = tuple[str, str, list[Any]]
 """id, heading, contents"""
 
 
-def row_sections(found: Gathered) -> Iterator[Section]:
-    """All that can be said of the rows of the source; nothing for runs that keep no scores."""
-    scored = found.scored
+def row_sections(gathered: Gathered) -> Iterator[Section]:
+    """The sections on source rows; none for runs whose rule has no scores per row."""
+    scored = gathered.scored
     if scored is None:
         return
-    record = found.records[0]
+    record = gathered.records[0]
     if scored.is_tabb:
-        yield "units", "TBM in units of return", units(found, scored, record)
+        yield "units", "TBM in units of return", units(gathered, scored, record)
     yield "distributions", "Distributions over rows", distributions(scored, record)
-    yield "episodes", "By episode", episodes(found, scored)
+    yield "episodes", "By episode", episodes(gathered, scored)
     yield "time", "Along an episode", along(scored)
-    yield "regions", "By region of state space", regions(found, scored)
-    yield "rows", "Rows that transfer best and worst", listed(found, scored)
+    yield "regions", "By region of state space", regions(gathered, scored)
+    yield "rows", "Rows that transfer best and worst", listed(gathered, scored)
 
 
-def units(found: Gathered, scored: Scored, record: Record) -> list[Any]:
+def units(gathered: Gathered, scored: Scored, record: Record) -> list[Any]:
     tbm, own = (np.asarray(scored.columns[name], np.float64) for name in ("tbm", "own_backup"))
-    reward = np.asarray(found.data["source"].transitions.reward, np.float64)
+    reward = np.asarray(gathered.data["source"].transitions.reward, np.float64)
     mean, spread, step = abs(own.mean()), own.std(), np.abs(reward).mean()
     discount = float(record.backbone.discount)
-    logged = found.logged_value
+    logged = gathered.logged_value
     assert logged is not None
 
     def row(name: str, value: float) -> list[str]:
         parts = [percent(value / unit) if unit > 0 else "–" for unit in (mean, spread)]
         return [name, number(value), *parts, number(value / step if step > 0 else float("nan"))]
 
-    lines = [row(f"TBM, {told}", float(np.quantile(tbm, q))) for told, q in (("lowest tenth below", 0.1),
+    lines = [row(f"TBM, {name}", float(np.quantile(tbm, q))) for name, q in (("lowest tenth below", 0.1),
              ("median", 0.5), ("highest tenth above", 0.9))]  # fmt: skip
     lines.insert(2, row("TBM, mean", float(tbm.mean())))
     if scored.yardstick is not None:
@@ -64,24 +64,24 @@ def units(found: Gathered, scored: Scored, record: Record) -> list[Any]:
     ]
     middle = float(np.median(tbm))
     heads = ["", "in return", "of the mean value", "of the spread of values", "in steps of mean reward"]
-    judged = (
-        "The mean own backup is what the run holds a row to be worth. It is near what the logged episodes went on to "
-        "earn, so TBM is on a scale that can be believed."
+    scale = (
+        "The mean own backup is the value that the run gives a row. It is near what the logged episodes earned, so the "
+        "scale of TBM is right."
         if on_scale(mean, logged)
-        else "The mean own backup is far from what the logged episodes went on to earn: the run was short, episodes "
-        "are cut early, or V has drifted. Read TBM relative to the spread of values then, not in rewards."
+        else "The mean own backup is far from what the logged episodes earned: the run was short, episodes are cut "
+        "early, or V has diverged. Compare TBM with the spread of values, not with rewards."
     )
     return [
         say(
-            "TBM is |predicted target-domain backup − own backup| of a source row: by how much discounted return the "
-            "row would mislead the critic about the target domain. ",
+            "TBM is |predicted target-domain backup − own backup| of a source row: the error, in discounted return, "
+            "that the row would teach the critic about the target domain. ",
             element("strong", f"Median TBM {number(middle)}"),
             f" = {percent(middle / mean) if mean > 0 else '–'} of the mean value {number(own.mean())} = "
             f"{percent(middle / spread) if spread > 0 else '–'} of the spread of values {number(spread)} = "
             f"{number(middle / step if step > 0 else float('nan'))} steps of mean reward (discount {discount:g}).",
         ),
         table(heads, lines),
-        say(judged),
+        say(scale),
     ]
 
 
@@ -89,9 +89,9 @@ def distributions(scored: Scored, record: Record) -> list[Any]:
     label, values = main_column(scored)
     if not scored.is_tabb:
         meaning = trust_meaning(scored, record.rule.name)
-        return [say(f"How the {label} of source rows is spread: {meaning}."), _histogram(values, label)]
+        return [say(f"The distribution of the {label} of source rows: {meaning}."), _histogram(values, label)]
     parts = [say(
-        "First, TBM of source rows on a logarithmic axis; then the weights made of it. Rows far to the left teach the "
+        "TBM of source rows on a logarithmic axis, and the weights that follow from it. Rows far to the left teach the "
         "critic what the predictor expects of the target domain; a second hump on the right is a part of the source "
         "that does not transfer."
     )]  # fmt: skip
@@ -115,7 +115,7 @@ def distributions(scored: Scored, record: Record) -> list[Any]:
 
 
 def weight_formula(rule: Any) -> str:
-    """How the rule makes weights, with its constants."""
+    """The formula of the weights with the rule's constants, as a sentence."""
     unit = "mean TBM⁺ of the source" if rule.scale == "source" else "mean error on target rows"
     return (
         f"Weight = {rule.least_weight:g} + {1 - rule.least_weight:g} exp(−TBM⁺ / ({rule.temperature:g} × {unit})), "
@@ -126,28 +126,28 @@ def weight_formula(rule: Any) -> str:
 def yardstick_words(scored: Scored, record: Record) -> list[Html]:
     yardstick = scored.yardstick
     if yardstick is None:
-        return [say("This form of the predictor moves a row's own outcome and cannot predict a target row without it: "
-                    "there is no error on target rows to compare with.")]  # fmt: skip
-    seen = (
-        f"The {len(yardstick.error):,} target rows are of episodes that were held out, so the error is honest."
+        return [say("This form of the predictor shifts a row's own outcome and cannot predict a target row without it, "
+                    "so there is no error on target rows to compare with.")]  # fmt: skip
+    rows_used = (
+        f"The {len(yardstick.error):,} target rows are of episodes that were held out, so the error is unbiased."
         if yardstick.held_out
         else f"The predictor was trained on these {len(yardstick.error):,} target rows, so the error is optimistic: "
         "on rows it has not seen it is larger."
     )
     form = record.rule.predictor.form  # type: ignore[attr-defined]
-    less = (
-        " TBM of this run adds a learned difference of the domains to the row's own outcome (form residual), by which "
-        "errors that both domains share cancel; in the yardstick they do not. TBM may therefore lie below it, and a "
-        "TBM above it is a mismatch larger than all that the predictor gets wrong."
+    comparison = (
+        " TBM of this run adds a learned difference of the domains to the row's own outcome (form residual), so errors "
+        "that both domains share cancel; in the yardstick they do not. So TBM may lie below the yardstick, and a TBM "
+        "above it is a mismatch larger than the predictor's whole error."
         if form == "residual"
-        else " It is what TBM would be if there were no shift: only what lies to the right of it is evidence of one."
+        else " TBM would have this size without any shift; only a larger TBM is evidence of one."
     )
     middle = float(np.median(yardstick.error))
     above = float(np.mean(np.asarray(scored.columns["tbm"]) > middle))
     return [
         say(
-            f"The yardstick is |predicted − own backup| of target rows, predicted from (s, a) alone: median "
-            f"{number(middle)}; {percent(above)} of the source rows have a larger TBM. {seen}{less}"
+            f"The yardstick is |predicted − own backup| of target rows, predicted from (s, a) alone. Its median is "
+            f"{number(middle)}; {percent(above)} of the source rows have a larger TBM. {rows_used}{comparison}"
         )
     ]
 
@@ -164,10 +164,10 @@ def _histogram(values: NDArray[np.float64], label: str) -> Html:
     return figure(chart, legend(("f s", "source rows")))
 
 
-def episodes(found: Gathered, scored: Scored) -> list[Any]:
+def episodes(gathered: Gathered, scored: Scored) -> list[Any]:
     label, values = main_column(scored)
     trust = np.asarray(scored.columns[scored.trust], np.float64)
-    reward = found.data["source"].transitions.reward
+    reward = gathered.data["source"].transitions.reward
     whole = by_episode(scored.columns["episode"], scored.columns["file_row"], reward, {"main": values, "trust": trust})
     order = np.argsort(-whole.means["trust"], kind="stable")
     name = trust_name(scored)
@@ -184,7 +184,7 @@ def episodes(found: Gathered, scored: Scored) -> list[Any]:
     lines = [line(i, f"best\u00a0{k + 1}") for k, i in enumerate(order[:count])]
     lines += [line(i, f"worst\u00a0{k + 1}") for k, i in enumerate(order[::-1][:count])]
     correlation = rank_correlation(whole.returns, whole.means["main"])
-    told = "There are too few episodes for a correlation." if correlation is None else (
+    relation = "There are too few episodes for a correlation." if correlation is None else (
         f"Spearman's rank correlation of return and mean {label} over {correlation.entries:,} episodes is "
         f"{two(correlation.value)} (95 % interval about {two(correlation.low)} to {two(correlation.high)}): "
         + _direction(correlation.low, correlation.high, scored.is_tabb)
@@ -196,15 +196,15 @@ def episodes(found: Gathered, scored: Scored) -> list[Any]:
     best = "highest mean weight" if scored.is_tabb else f"highest mean {label}"
     return [
         say(
-            f"Each point is one of {len(order):,} source episodes; where the cloud falls or rises, transfer depends on "
-            f"how well the episode went. {told} The return is that of the rows that are used."
+            f"Each point is one of {len(order):,} source episodes; if the points rise or fall, transfer depends on the "
+            f"return of the episode. {relation} The return is the sum over the rows that are used."
         ),
         figure(chart, legend(("f s", "source episode"))),
         say(
-            f"The {count} episodes of the {best} and the {count} of the lowest: the first to keep, and the first to "
-            "look at or leave out. File rows count from 0."
+            f"The {count} episodes with the {best} and the {count} with the lowest: the first to keep, and the first "
+            "to inspect or leave out. File rows count from 0."
             if count
-            else "There is one episode only: nothing to rank."
+            else "There is only one episode, so there is nothing to rank."
         ),
         table(heads, lines) if count else None,
     ]
@@ -217,6 +217,6 @@ def two(value: float) -> str:
 
 def _direction(low: float, high: float, mismatch: bool) -> str:
     if low <= 0 <= high:
-        return "no clear relation of return and transfer."
+        return "no clear relation between return and transfer."
     less = (low > 0) == mismatch
     return f"better episodes transfer {'less' if less else 'more'}."

@@ -1,4 +1,4 @@
-"""Numbers about source rows: how much of them counts, where in episodes and in state space it is."""
+"""Statistics of source rows: effective sample size, courses along episodes, maps of state space."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tabb.data.report import Loaded
 
 Column = NDArray[np.float64]
 FEWEST = 20
-"""rows that a quantile is drawn from at least"""
+"""least number of rows for a quantile"""
 CELL_ROWS = 3
-"""rows that a cell of the map holds at least"""
+"""least number of rows in a cell of the map"""
 EXTREME = 0.1
-"""share of the rows at either end of a state dimension"""
+"""share of the rows that counts as one end of a state dimension"""
 
 
 def effective_share(weights: ArrayLike) -> float:
-    """(Σw)² / (N Σw²): the share of rows, all weighing alike, whose mean would be as certain as the weighted one."""
+    """(Σw)² / (N Σw²): effective sample size as a share of the rows."""
     w = np.asarray(weights, np.float64)
     return float(w.sum() ** 2 / (len(w) * np.square(w).sum()))
 
 
 def steps_of(loaded: Loaded) -> NDArray[np.intp]:
-    """How many steps into its episode each of the transitions is, from 0 [N]; rows that were dropped count."""
+    """Step of each transition in its episode, from 0 [N]; rows that were dropped count."""
     ends, rows = np.asarray(loaded.report.episode_ends, np.intp), loaded.report.kept_rows
     starts = np.r_[0, ends[:-1] + 1]
     result: NDArray[np.intp] = rows - starts[np.minimum(np.searchsorted(ends, rows), len(starts) - 1)]
@@ -38,7 +38,7 @@ def steps_of(loaded: Loaded) -> NDArray[np.intp]:
 
 
 def return_to_go(reward: ArrayLike, episode: ArrayLike, discount: float) -> Column:
-    """Σ γ^t r over the rest of the row's episode as it was logged [N]."""
+    """Σ γ^t r over the rest of the row's logged episode [N]."""
     r, e = np.asarray(reward, np.float64), np.asarray(episode)
     result, rest = np.empty(len(r)), 0.0
     for i in range(len(r) - 1, -1, -1):
@@ -48,7 +48,7 @@ def return_to_go(reward: ArrayLike, episode: ArrayLike, discount: float) -> Colu
 
 
 def on_scale(value: float, logged: float) -> bool:
-    """Whether a mean value is between half and twice what the logged episodes went on to earn."""
+    """Whether a mean value lies between half and twice the mean logged return-to-go."""
     return 0.5 * abs(logged) <= abs(value) <= 2 * abs(logged)
 
 
@@ -62,7 +62,7 @@ class Correlation(NamedTuple):
 
 
 def rank_correlation(first: ArrayLike, second: ArrayLike) -> Correlation | None:
-    """Of two columns; None where there are fewer than five entries or one column is constant."""
+    """Rank correlation of two columns; None for fewer than five entries or a constant column."""
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if len(a) < 5 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
@@ -79,7 +79,7 @@ class Episodes:
 
     number: NDArray[np.int64]
     first_row: NDArray[np.int64]
-    """Row of the file where its used rows begin; `last_row` is where they end."""
+    """First of its used rows in the file; `last_row` is the last."""
     last_row: NDArray[np.int64]
     rows: NDArray[np.int64]
     returns: Column
@@ -113,16 +113,18 @@ class Course(NamedTuple):
 
 
 def over_time(step: ArrayLike, column: ArrayLike, bins: int = 40) -> Course:
-    """How a column goes along an episode, in `bins` bins of equal width (fewer if episodes are shorter)."""
+    """Quartiles of a column along an episode, in `bins` bins of equal width (fewer if episodes are shorter)."""
     at, values = np.asarray(step), np.asarray(column, np.float64)
     edges = np.linspace(0, at.max() + 1, min(bins, int(at.max()) + 1) + 1)
     which = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, len(edges) - 2)
-    found = []
+    quartiles = []
     for i in range(len(edges) - 1):
         inside = values[which == i]
         if len(inside) >= FEWEST:
-            found.append(((edges[i] + edges[i + 1]) / 2, *np.quantile(inside, (0.25, 0.5, 0.75))))
-    return Course(*(np.array(part) for part in zip(*found, strict=True))) if found else Course(*[np.empty(0)] * 4)
+            quartiles.append(((edges[i] + edges[i + 1]) / 2, *np.quantile(inside, (0.25, 0.5, 0.75))))
+    return (
+        Course(*(np.array(part) for part in zip(*quartiles, strict=True))) if quartiles else Course(*[np.empty(0)] * 4)
+    )
 
 
 class Map(NamedTuple):
@@ -131,21 +133,21 @@ class Map(NamedTuple):
     x_edges: Column
     y_edges: Column
     mean: Column
-    """Mean of the column in each cell [X, Y]; NaN where there are too few source rows."""
+    """Mean of the column in each cell [X, Y]; NaN in cells with too few source rows."""
     target: NDArray[np.bool_]
-    """The fewest cells that hold 90 % of the target's rows, their counts smoothed a little [X, Y]."""
+    """The smallest set of cells with 90 % of the target's rows, after light smoothing of the counts [X, Y]."""
     explained: tuple[float, float]
     """Share of the variance along each component."""
     loads: tuple[tuple[int, ...], tuple[int, ...]]
-    """The entries of the observation that weigh most in each."""
+    """Entries of the observation with the largest weight in each component."""
 
 
 def region_map(source: ArrayLike, target: ArrayLike, column: ArrayLike, cells: tuple[int, int] = (32, 22)) -> Map:
-    """Where in state space a column is high and low. `source` [N, S] and `target` [M, S] are normalised."""
+    """A map of a column over state space. `source` [N, S] and `target` [M, S] are normalised."""
     s, t = np.asarray(source, np.float64), np.asarray(target, np.float64)
     middle = s.mean(axis=0)
     spread, axes = np.linalg.eigh(np.cov(s - middle, rowvar=False).reshape(s.shape[1], s.shape[1]))
-    if s.shape[1] == 1:  # a plane needs two axes: the second says nothing
+    if s.shape[1] == 1:  # a plane needs two axes; the second is empty
         spread, axes = np.r_[0.0, spread], np.array([[0.0, 1.0]])
     axes = axes[:, [-1, -2]]
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), [0, 1]] < 0, -1.0, 1.0)
@@ -158,16 +160,21 @@ def region_map(source: ArrayLike, target: ArrayLike, column: ArrayLike, cells: t
     total, _, _ = np.histogram2d(p[:, 0], p[:, 1], edges, weights=np.asarray(column, np.float64))
     rows, _, _ = np.histogram2d(p[:, 0], p[:, 1], edges)
     mean = np.where(rows >= CELL_ROWS, total / np.maximum(rows, 1), np.nan)
-    there, _, _ = np.histogram2d(q[:, 0], q[:, 1], edges)
-    there = scipy.ndimage.gaussian_filter(there, 0.7)
-    order = np.argsort(-there, axis=None, kind="stable")
-    held = np.cumsum(there.ravel()[order])
-    inside = np.zeros(there.size, bool)
+    target_rows, _, _ = np.histogram2d(q[:, 0], q[:, 1], edges)
+    target_rows = scipy.ndimage.gaussian_filter(target_rows, 0.7)
+    order = np.argsort(-target_rows, axis=None, kind="stable")
+    held = np.cumsum(target_rows.ravel()[order])
+    inside = np.zeros(target_rows.size, bool)
     inside[order[: int(np.searchsorted(held, 0.9 * held[-1])) + 1]] = True
     shares = np.maximum(spread[[-1, -2]], 0) / max(float(np.maximum(spread, 0).sum()), 1e-12)
     most = [tuple(int(k) for k in np.argsort(-np.abs(axes[:, i]), kind="stable")[:3]) for i in (0, 1)]
     return Map(
-        edges[0], edges[1], mean, inside.reshape(there.shape), (float(shares[0]), float(shares[1])), (most[0], most[1])
+        edges[0],
+        edges[1],
+        mean,
+        inside.reshape(target_rows.shape),
+        (float(shares[0]), float(shares[1])),
+        (most[0], most[1]),
     )
 
 
@@ -178,9 +185,9 @@ class Extreme(NamedTuple):
     low: bool
     """Whether it is the low end."""
     bound: float
-    """Rows at or beyond it, in the units of the file."""
+    """The end is at or beyond it, in the file's units."""
     mean: float
-    """Mean of the column there, and `elsewhere` of all other rows."""
+    """Mean of the column at this end; `elsewhere` is that of all other rows."""
     elsewhere: float
     target: float
     """Share of the target's rows there."""
@@ -189,11 +196,11 @@ class Extreme(NamedTuple):
 def extremes(source: ArrayLike, target: ArrayLike, column: ArrayLike) -> list[Extreme]:
     """The lowest and highest tenth of each entry of the observation, the smallest mean of the column first.
 
-    `source` [N, S] and `target` [M, S] are in the units of the file. Entries that take one value on a tenth of the
-    rows or more at that end, such as flags, are measured there all the same; constant ones are left out.
+    `source` [N, S] and `target` [M, S] are in the file's units. An end may have more than a tenth of the rows if these
+    share one value, as flags do. Constant entries are left out.
     """
     s, t, c = np.asarray(source), np.asarray(target), np.asarray(column, np.float64)
-    found = []
+    ends = []
     for entry in range(s.shape[1]):
         for low in (True, False):
             bound = np.quantile(s[:, entry], EXTREME if low else 1 - EXTREME)
@@ -202,5 +209,5 @@ def extremes(source: ArrayLike, target: ArrayLike, column: ArrayLike) -> list[Ex
                 continue
             beyond = t[:, entry] <= bound if low else t[:, entry] >= bound
             means = float(c[inside].mean()), float(c[~inside].mean())
-            found.append(Extreme(entry, low, float(bound), *means, float(beyond.mean())))
-    return sorted(found, key=lambda extreme: extreme.mean)
+            ends.append(Extreme(entry, low, float(bound), *means, float(beyond.mean())))
+    return sorted(ends, key=lambda extreme: extreme.mean)

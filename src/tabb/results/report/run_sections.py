@@ -1,4 +1,4 @@
-"""The sections about the run as a whole: learning, audit, provenance."""
+"""The sections on the run as a whole: learning, held-out rows, audit, provenance."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ import numpy as np
 
 from tabb.data.audit.finding import LEVELS
 from tabb.results.report.again import command
-from tabb.results.report.draw import Chart, figure, legend, padded
+from tabb.results.report.charts import Chart, figure, legend, padded
 from tabb.results.report.gather import Gathered
 from tabb.results.report.headline import target_score
 from tabb.results.report.html import Html, element, number, say, table
-from tabb.results.report.records import Line
+from tabb.results.report.records import Curve
 
 SHOWN_ROWS = 8
-"""row numbers listed with a finding"""
+"""row numbers that are listed with a finding"""
 SHOWN_METRICS = ("mean_value", "critic_loss", "tbm", "source_weight")
-"""training metrics that are drawn, where the run has them"""
+"""training metrics that are drawn if the run has them"""
 
 
-def learning(found: Gathered) -> list[Any]:
+def learning(gathered: Gathered) -> list[Any]:
     """Scores and training metrics against updates."""
-    records = found.records
+    records = gathered.records
     parts: list[Any] = []
-    lines = [record.evaluations for record in records if record.evaluations[0]]
-    if lines:
+    curves = [record.evaluations for record in records if record.evaluations[0]]
+    if curves:
         parts.append(say(
-            "The score at each evaluation: a curve that still climbs asks for more updates, one that falls for fewer "
-            "or another learner. A single evaluation is no result; the score is the mean over the last three."
+            "The score at each evaluation. If the curve still rises, train longer; if it falls, train shorter or with "
+            "another learner. A single evaluation is not a result; the score is the mean over the last three."
         ))  # fmt: skip
-        reference = target_score(found)
-        parts.append(_curves(records[0].measure, lines, ("target data themselves", reference)))
+        reference = target_score(gathered)
+        parts.append(_curves(records[0].measure, curves, ("target data themselves", reference)))
     else:
-        parts.append(say("The run was not evaluated along the way, so there are no scores to draw."))
+        parts.append(say("The run had no evaluations, so there are no scores to draw."))
     shown = [name for name in SHOWN_METRICS if name in records[0].metrics]
     if shown:
         parts.append(say(
-            "Training metrics, one line per seed: mean value (V over batches) should level off; where it climbs past "
-            "what episodes earn, the critic has lost hold. The critic's loss may grow with the values."
+            "Training metrics, one curve per seed. The mean value (V over batches) should level off; if it rises above "
+            "the returns of the episodes, the critic diverges. The critic's loss may grow with the values."
         ))  # fmt: skip
         pictures = []
         for name in shown:
-            level = ("rest of the logged episodes", found.logged_value) if name == "mean_value" else None
-            lines = [record.metrics[name] for record in records if name in record.metrics]
-            pictures.append(_curves("TBM" if name == "tbm" else name.replace("_", " "), lines, level))
+            level = ("rest of the logged episodes", gathered.logged_value) if name == "mean_value" else None
+            curves = [record.metrics[name] for record in records if name in record.metrics]
+            pictures.append(_curves("TBM" if name == "tbm" else name.replace("_", " "), curves, level))
         parts.append(element("div", *pictures, class_="pair"))
     return parts
 
@@ -57,29 +57,29 @@ HELD_OUT = {
     "td_error": ("TD error", "of the critic on the held-out rows, in units of return"),
     "predictor_error": ("predictor error", "of predicted backups on the held-out rows, in units of return"),
 }
-"""what is drawn of the held-out rows: its name, and what it is"""
+"""measures on the held-out rows that are drawn: name and meaning"""
 
 
-def held_out(found: Gathered) -> list[Any]:
-    """What target episodes that training did not see say of the policies; nothing where none were held out."""
-    records = [record for record in found.records if record.looks]
+def held_out(gathered: Gathered) -> list[Any]:
+    """Measures on target episodes that the run did not train on; empty if none were held out."""
+    records = [record for record in gathered.records if record.held_out_curves]
     if not records:
         return []
-    shown = [name for name in HELD_OUT if name in records[0].looks]
+    shown = [name for name in HELD_OUT if name in records[0].held_out_curves]
     rows = []
     for record in records:
-        last = {name: values[-1] for name, (_, values) in record.looks.items()}
+        last = {name: values[-1] for name, (_, values) in record.held_out_curves.items()}
         interval = f"{number(last['low'])} to {number(last['high'])}"
         rows.append([f"seed {record.seed}", interval, *(number(last[name]) for name in shown)])
     pictures = []
     for name in shown:
-        pictures.append(_curves(HELD_OUT[name][0], [record.looks[name] for record in records]))
+        pictures.append(_curves(HELD_OUT[name][0], [record.held_out_curves[name] for record in records]))
     return [
         say(
-            "What target episodes that training did not see say of the policy at the end, and along the run. The value "
-            "is estimated from logged target rows alone; its 95 % interval covers the fit, not what the log does not "
-            "show. Where it was compared with true scores, nearness to the logged actions ranked policies better than "
-            "the value did, and neither well enough to be trusted alone: try the policy with care."
+            "Measures on target episodes that the run did not train on, for the final policy and along the run. The "
+            "value is estimated from logged target rows alone; its 95 % interval covers the fit, not what the log "
+            "lacks. In comparisons with true scores, the distance from the logged actions ranked policies better than "
+            "the value, and neither was good enough to be trusted alone: test the policy with care."
         ),
         table(["run", "interval of the value", *(HELD_OUT[name][0] for name in shown)], rows, words=2),
         element("ul", *(element("li", f"{HELD_OUT[name][0]}: {HELD_OUT[name][1]}") for name in shown)),
@@ -87,38 +87,38 @@ def held_out(found: Gathered) -> list[Any]:
     ]
 
 
-def _curves(name: str, lines: list[Line], reference: tuple[str, float | None] | None = None) -> Html:
-    """One thin line per seed and, of several, their mean where all have a point."""
+def _curves(name: str, curves: list[Curve], reference: tuple[str, float | None] | None = None) -> Html:
+    """A curve per seed and, if all seeds have the same points, their mean."""
     words, level = reference or ("", None)
-    every = [value for _, values in lines for value in values] + ([] if level is None else [level])
-    x = padded(0, max(at for points, _ in lines for at in points), "updates", zero=True)
+    every = [value for _, values in curves for value in values] + ([] if level is None else [level])
+    x = padded(0, max(at for points, _ in curves for at in points), "updates", zero=True)
     chart = Chart(f"{name} against updates", x, padded(min(every), max(every), name))
-    same = len(lines) > 1 and all(points == lines[0][0] for points, _ in lines)
-    for points, values in lines:
+    same = len(curves) > 1 and all(points == curves[0][0] for points, _ in curves)
+    for points, values in curves:
         chart.line(points, values, "s thin" if same else "s")
     keys = (
-        [("k s thin", "each seed"), ("k s", "mean")] if same else [("k s", "run" if len(lines) == 1 else "each seed")]
+        [("k s thin", "each seed"), ("k s", "mean")] if same else [("k s", "run" if len(curves) == 1 else "each seed")]
     )
     if same:
-        chart.line(lines[0][0], np.mean([values for _, values in lines], axis=0), "s")
+        chart.line(curves[0][0], np.mean([values for _, values in curves], axis=0), "s")
     if level is not None:
         chart.level(level, "t")
         keys.append(("k t", words))
     return figure(chart, legend(*keys))
 
 
-def audit_section(found: Gathered) -> list[Any]:
+def audit_section(gathered: Gathered) -> list[Any]:
     """The findings, the most harmful first."""
-    if found.audit is None:
-        return [say("The data were not audited: the run keeps no file names (name them with --source and --target), or "
-                    "they are folders.")]  # fmt: skip
-    findings = found.audit.findings
+    if gathered.audit is None:
+        return [say("The data were not audited: the run has no file names (name the files with --source and --target), "
+                    "or the data are folders.")]  # fmt: skip
+    findings = gathered.audit.findings
     if not findings:
-        return [say("The audit found nothing wrong in the data files, each for itself and as a pair.")]
-    counts = ", ".join(f"{len(found.audit.of_level(level))} {level}s" for level in LEVELS)
+        return [say("The audit found no problem in the data files or in them as a pair.")]
+    counts = ", ".join(f"{len(gathered.audit.of_level(level))} {level}s" for level in LEVELS)
     rows = []
-    # Where a finding is, by the file's name: folders are told under provenance.
-    names = {str(path): Path(path).name for named in found.audit.files for path in named.split("+")}
+    # Files by name only; their folders are listed under provenance.
+    names = {str(path): Path(path).name for named in gathered.audit.files for path in named.split("+")}
     for one in findings:
         where = one.where
         for path, name in names.items():
@@ -129,18 +129,18 @@ def audit_section(found: Gathered) -> list[Any]:
         rows.append([level, one.code, where, one.what + listed, one.fix])
     return [
         say(
-            f"What the audit found in the data files, the most harmful first: {counts}. Mend errors and warnings "
-            "before trusting anything above; notes are good to know."
+            f"The findings of the audit of the data files, the most harmful first: {counts}. Fix errors and warnings "
+            "before you trust anything above; notes are for information."
         ),
         table(["level", "finding", "where", "what", "remedy"], rows, words=5, class_="text"),
     ]
 
 
-def provenance(found: Gathered) -> list[Any]:
-    """All that made the run, and the command that makes it again."""
-    first = found.records[0]
+def provenance(gathered: Gathered) -> list[Any]:
+    """The provenance of the run, and the command that repeats it."""
+    first = gathered.records[0]
     environment = first.config["environment"]
-    facts = [["run", str(record.folder.resolve())] for record in found.records]
+    facts = [["run", str(record.folder.resolve())] for record in gathered.records]
     for domain in ("source", "target"):
         digest = first.config["data"][domain]
         if domain == "target" or first.uses_source:
@@ -152,10 +152,10 @@ def provenance(found: Gathered) -> list[Any]:
     facts += [["device", str(environment["device"])], ["python", str(environment["python"])]]
     facts += [[name, str(version)] for name, version in environment["versions"].items()]
     parts = {"rule": first.config["rule"], "settings": first.config["settings"]}
-    again = command(first, [record.seed for record in found.records])
+    again = command(first, [record.seed for record in gathered.records])
     return [
-        say("The same data, command and versions on the same kind of processor make the same run, bit for bit, if as "
-            "many threads run it: a seed of several had one core to itself."),
+        say("The same data, command and versions give the same run, bit for bit, on the same kind of processor with "
+            "the same number of threads; each of several seeds ran on one core."),
         element("pre", again, class_="command", tabindex="0"),
         table(["", ""], facts, words=2, class_="facts"),
         element("details", element("summary", "Configuration"),

@@ -1,9 +1,9 @@
-"""The style of the page: light and dark, wide and narrow, on paper. Nothing is fetched: the fonts are the reader's."""
+"""The page's style for light and dark mode, wide and narrow screens and print. It loads nothing, not even fonts."""
 
 from __future__ import annotations
 
 _SHADES = ("#b34700", "#cc6a1f", "#dd9257", "#e3b893", "#c4c4c4", "#9cb9d0", "#6a9cc4", "#3c80b3", "#0a639f")
-"""From no trust to full trust; told apart by colour-blind readers, and on black as on white."""
+"""From no trust to full trust; distinct for colour-blind readers, and on black and white."""
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1c1f23; --faint: #5a6169; --rule: #d9dde1;

@@ -1,7 +1,7 @@
-"""Small charts as inline SVG: colours are classes of the page's style, so that they follow light and dark.
+"""Small charts as inline SVG. Their colours are classes of the page's style, so that they follow light and dark mode.
 
-Not matplotlib's SVG: it fixes colours and fonts, and is ten times as large. Coordinates are those of a view box 420
-wide, in which text of size 11 is readable on a telephone.
+matplotlib's SVG would fix colours and fonts and be ten times as large. The view box is 420 wide, so that text of size
+11 is readable on a telephone.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ LEFT, RIGHT, TOP, BOTTOM = 46.0, 16.0, 24.0, 40.0
 SHADES = 9
 """steps of the colour scale of maps"""
 GRAIN = 2.5
-"""points nearer than this are drawn as one, more opaque: the page's size does not grow with the data"""
+"""points nearer than this are drawn as one that is more opaque, so that the page's size does not grow with the data"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """From data to coordinates."""
+    """An axis, which maps data to coordinates."""
 
     low: float
     high: float
@@ -36,7 +36,7 @@ class Axis:
     """whether ticks are percentages"""
 
     def place(self, values: ArrayLike, start: float, end: float) -> NDArray[np.float64]:
-        """Coordinates between `start` and `end`; what lies outside is put at the border."""
+        """Coordinates between `start` and `end`; values outside the axis are clipped to its ends."""
         x = np.clip(np.asarray(values, np.float64), self.low, self.high)
         low, high = self.low, self.high
         if self.log:
@@ -44,12 +44,12 @@ class Axis:
         return start + (end - start) * (x - low) / (high - low)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Positions in data units, and what is written there."""
+        """Position in data units and text of each tick."""
         if self.log:
             first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
             powers = range(first, last + 1, 1 + max(0, last - first) // 5)
             values = [10.0**power for power in powers]
-            if len(values) < 3:  # hardly a decade: 2 and 5 as well
+            if len(values) < 3:  # less than two decades: ticks at 2 and 5 as well
                 values = [d * 10.0**p for p in range(first - 1, last + 1) for d in (1, 2, 5)]
                 values = [value for value in values if self.low <= value <= self.high]
             return [(value, short(value)) for value in values]
@@ -60,10 +60,10 @@ class Axis:
         return [(v, f"{100 * v:.{digits}f} %" if self.share else short(v, digits)) for v in values]
 
 
-def nice_step(wanted: float) -> float:
-    """The least of 1, 2, 5, 10, ... times a power of ten that is not below `wanted`."""
-    power = 10.0 ** math.floor(math.log10(wanted))
-    return next(power * digit for digit in (1, 2, 5, 10) if power * digit >= wanted * (1 - 1e-9))
+def nice_step(least: float) -> float:
+    """The smallest of 1, 2, 5, 10 times a power of ten that is at least `least`."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(power * digit for digit in (1, 2, 5, 10) if power * digit >= least * (1 - 1e-9))
 
 
 def short(value: float, digits: int | None = None) -> str:
@@ -75,14 +75,14 @@ def short(value: float, digits: int | None = None) -> str:
 
 
 def padded(low: float, high: float, label: str, *, zero: bool = False, share: bool = False) -> Axis:
-    """A linear axis a little wider than its data; from zero on if so wanted. A single value gets room around it."""
+    """A linear axis a little wider than its data, or than a single value; `zero` includes zero."""
     low, high = (min(low, 0.0), max(high, 0.0)) if zero else (low, high)
     room = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
     return Axis(low if zero and low == 0 else low - room, high + room, label, share=share)
 
 
 class Chart:
-    """A picture that grows mark by mark; `svg` is what it looks like."""
+    """A chart to which marks are added; `svg` draws it."""
 
     def __init__(self, title: str, x: Axis, y: Axis, height: float = HEIGHT) -> None:
         self.title, self.x, self.y, self.height = title, x, y, height
@@ -95,19 +95,19 @@ class Chart:
         return self.y.place(values, self.height - BOTTOM, TOP)
 
     def bars(self, edges: ArrayLike, heights: ArrayLike, kind: str, what: str) -> None:
-        """A histogram; each bar tells its range and `what` share it holds to whoever points at it."""
+        """A histogram; the tooltip of each bar says its range and its share of rows; `what` names the rows."""
         borders = np.asarray(edges, float)
         places, floor = self._x(borders), float(self._y(0.0))
         for i, (share, top) in enumerate(zip(np.asarray(heights), self._y(heights), strict=True)):
             if share > 0:
-                told = f"{number(borders[i])} to {number(borders[i + 1])}: {percent(float(share))} {what}"
+                tooltip = f"{number(borders[i])} to {number(borders[i + 1])}: {percent(float(share))} {what}"
                 size = {"width": _c(places[i + 1] - places[i]), "height": _c(floor - top)}
                 self.marks.append(
-                    element("rect", element("title", told), x=_c(places[i]), y=_c(top), **size, class_=f"f {kind}")
+                    element("rect", element("title", tooltip), x=_c(places[i]), y=_c(top), **size, class_=f"f {kind}")
                 )
 
     def outline(self, edges: ArrayLike, heights: ArrayLike, kind: str) -> None:
-        """A histogram as a line along its tops."""
+        """A histogram as a line along the tops of its bars."""
         places, tops = self._x(edges), self._y(heights)
         self._path(np.repeat(places, 2)[1:-1], np.repeat(tops, 2), f"l {kind}")
 
@@ -115,7 +115,7 @@ class Chart:
         self._path(self._x(x), self._y(y), f"l {kind}")
 
     def level(self, y: float, kind: str) -> None:
-        """A line from side to side."""
+        """A horizontal line across the chart."""
         self.line([self.x.low, self.x.high], [y, y], kind)
 
     def band(self, x: ArrayLike, low: ArrayLike, high: ArrayLike, kind: str) -> None:
@@ -129,14 +129,14 @@ class Chart:
             self.marks.append(element("circle", cx=_c(a), cy=_c(b), r="2.6", fill_opacity=opacity, class_=f"f {kind}"))
 
     def cells(self, x: ArrayLike, y: ArrayLike, values: NDArray[np.float64], low: float, high: float) -> None:
-        """A map: `values` [X, Y] between the borders x [X + 1] and y [Y + 1], in SHADES colours; NaN is left free."""
+        """A map of `values` [X, Y] between the edges x [X + 1] and y [Y + 1] in SHADES colours; NaN stays empty."""
         across, up = self._x(x), self._y(y)
         shade = np.clip((values - low) / max(high - low, 1e-12) * SHADES, 0, SHADES - 1)
         for i, j in np.argwhere(np.isfinite(values)):
             size = {"width": _c(across[i + 1] - across[i]), "height": _c(up[j] - up[j + 1])}
-            told = element("title", number(values[i, j]))
+            tooltip = element("title", number(values[i, j]))
             kind = f"f c{int(shade[i, j])}"
-            self.marks.append(element("rect", told, x=_c(across[i]), y=_c(up[j + 1]), **size, class_=kind))
+            self.marks.append(element("rect", tooltip, x=_c(across[i]), y=_c(up[j + 1]), **size, class_=kind))
 
     def border(self, x: ArrayLike, y: ArrayLike, inside: NDArray[np.bool_], kind: str) -> None:
         """The outline of the cells of a map that are `inside` [X, Y]."""
@@ -147,15 +147,15 @@ class Chart:
             parts.append(f"M{_c(across[i])} {_c(up[j])}V{_c(up[j + 1])}")
         for i, j in np.argwhere(wide[1:-1][:, :-1] != wide[1:-1][:, 1:]):
             parts.append(f"M{_c(across[i])} {_c(up[j])}H{_c(across[i + 1])}")
-        # A seam of the paper's colour below: the line shows on every shade.
+        # A wider line of the paper's colour below makes the border visible on every shade.
         self.marks += [element("path", d="".join(parts), class_=name) for name in ("seam", f"l {kind}")]
 
     def _path(self, x: NDArray[np.float64], y: NDArray[np.float64], kind: str) -> None:
-        told = "L".join(f"{_c(a)} {_c(b)}" for a, b in zip(x, y, strict=True))
-        self.marks.append(element("path", d=f"M{told}", class_=kind))
+        points = "L".join(f"{_c(a)} {_c(b)}" for a, b in zip(x, y, strict=True))
+        self.marks.append(element("path", d=f"M{points}", class_=kind))
 
     def svg(self) -> Html:
-        """The picture with its axes. Its title is what a reader who cannot see it is told."""
+        """The chart with its axes as SVG; its title is the text for screen readers."""
         floor, middle = self.height - BOTTOM, (LEFT + WIDTH - RIGHT) / 2
         frame: list[Html] = [element("path", d=f"M{LEFT} {floor}H{WIDTH - RIGHT}", class_="axis")]
         for value, text in self.x.ticks():
@@ -173,7 +173,7 @@ class Chart:
 
 
 def legend(*entries: tuple[str, str]) -> Html:
-    """What the kinds of marks mean: (kind, words)."""
+    """The legend: (kind of mark, its meaning)."""
     signs = [element("span", element("span", class_=f"key {kind}"), words) for kind, words in entries]
     return element("p", *signs, class_="legend")
 
@@ -191,7 +191,7 @@ def figure(chart: Chart, *below: Any) -> Html:
 
 
 def log_edges(columns: Sequence[NDArray[Any]], bins: int) -> NDArray[np.float64] | None:
-    """Borders of bins of equal ratio over all positive values but the least thousandth; None if there are none."""
+    """Edges of logarithmic bins over the positive values (the least thousandth left out); None without any."""
     positive = np.concatenate([np.asarray(c, np.float64)[np.asarray(c) > 0] for c in columns])
     if not positive.size:
         return None
@@ -202,11 +202,11 @@ def log_edges(columns: Sequence[NDArray[Any]], bins: int) -> NDArray[np.float64]
 
 
 def shares(values: NDArray[Any], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of the values in each bin; what lies outside counts to the outermost."""
+    """Share of the values in each bin; values outside count in the first or last bin."""
     counts, _ = np.histogram(np.clip(np.asarray(values, np.float64), edges[0], edges[-1]), edges)
     return counts / max(len(values), 1)
 
 
 def _c(value: Any) -> str:
-    """A coordinate, to a tenth."""
+    """A coordinate, rounded to a tenth."""
     return f"{round(float(value), 1):g}"
