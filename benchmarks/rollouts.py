@@ -52,14 +52,14 @@ def forced_episodes(lanes: Lanes, policy: Policy, episodes: int, steps: int, bou
 
 def contenders(robot: str, episodes: int, steps: int) -> dict[str, Callable[[], Any]]:
     """Whole evaluations, from building the robots to closing them; and the policy's calls alone."""
-    from tabb.environments.together import Together  # needs MuJoCo 4; `evaluation.py` does not
+    from tabb.environments.batched_lanes import BatchedLanes  # needs MuJoCo 4; `evaluation.py` does not
 
     task = get_task(robot)
     policy = random_policy("policy", task.observation_size, task.action_size)
     seen = np.random.default_rng(0).normal(size=(episodes, task.observation_size)).astype(np.float32)
 
     def together(count: int) -> Callable[[], float]:
-        return lambda: forced_episodes(Together(make_robot(task), episodes, count), policy, episodes, steps)
+        return lambda: forced_episodes(BatchedLanes(make_robot(task), episodes, count), policy, episodes, steps)
 
     def alone(bound: bool) -> Callable[[], float]:
         return lambda: forced_episodes(OneByOne(lambda: make_robot(task)), policy, episodes, steps, bound)

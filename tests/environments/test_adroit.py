@@ -172,5 +172,5 @@ def test_wrong_names():
             hand_edits(*wrong)
     with pytest.raises(UsageError, match="unknown engine 'old'"):
         adroit.build_hand("pen", engine="old")
-    with pytest.raises(UsageError, match="does not hold its whole state"):
+    with pytest.raises(UsageError, match="do not hold the whole state"):
         one_step("pen", np.zeros((1, 45)), np.zeros((1, 24)))

@@ -1,7 +1,6 @@
 """Robots under dynamics shifts: tasks with reference returns, environments on two engines, rollouts.
 
-Importing this registers every task with Gymnasium as `tabb/<task>-v0`. MuJoCo is imported only when the
-first environment is made.
+The import registers every task with Gymnasium as `tabb/<task>-v0`. MuJoCo is imported with the first environment.
 """
 
 from tabb.environments.engine import ENGINES, Engine

@@ -47,7 +47,7 @@ def build_hand(hand: str, shift: str | None = None, level: str | None = None, en
         UsageError: unknown robot, shift, level or engine.
         TabbError: gymnasium-robotics' file does not hold the values that the edits start from.
     """
-    # Compiling takes as long as an episode, for the meshes; the copy is the caller's, since a reset moves bodies.
+    # Compiling the meshes takes as long as an episode, so models are cached. Callers get copies: resets move bodies.
     return copy.copy(_compiled(hand, shift, level, engine))
 
 
@@ -56,9 +56,9 @@ def _compiled(hand: str, shift: str | None, level: str | None, engine: str) -> A
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
     edits = [*base_edits(hand), *hand_edits(hand, shift, level)]
-    found = importlib.util.find_spec("gymnasium_robotics")
-    assert found is not None
-    folder = Path(str(found.origin)).parent / "envs" / "assets" / "adroit_hand"
+    package = importlib.util.find_spec("gymnasium_robotics")
+    assert package is not None
+    folder = Path(str(package.origin)).parent / "envs" / "assets" / "adroit_hand"
     spec = mujoco.MjSpec.from_file(str(folder / f"adroit_{hand}.xml"))
     compiled = spec.compile()
     for edit in edits:
@@ -95,7 +95,7 @@ def _apply(spec: Any, compiled: Any, edit: HandEdit, hand: str) -> None:
 
 
 class _Hand(_Base, metaclass=abc.ABCMeta):
-    """What the four share; stands before gymnasium-robotics' class among the bases."""
+    """What the four hands share; it comes before gymnasium-robotics' class among the bases."""
 
     act_mean: NDArray[np.float64]
     act_rng: NDArray[np.float64]
@@ -124,7 +124,7 @@ class _Hand(_Base, metaclass=abc.ABCMeta):
 
     @abc.abstractmethod
     def _reward(self) -> tuple[float, bool]:
-        """The step's reward, and whether the task is done there."""
+        """The reward of the step, and whether the task is done."""
 
     def _ended(self) -> bool:
         return False

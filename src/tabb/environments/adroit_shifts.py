@@ -46,7 +46,7 @@ class HandEdit:
 
 
 def base_edits(hand: str) -> list[HandEdit]:
-    """What makes gymnasium-robotics' unshifted model ODRL's: hammer's centre of mass, softness of relocate's ball."""
+    """The edits that make gymnasium-robotics' unshifted model ODRL's: hammer's centre of mass, relocate's soft ball."""
     if hand == "hammer":
         return [HandEdit("body", "Object", "ipos", None, (-0.11025, 0.0, 0.0), (0.0, 0.0, 0.0))]
     if hand == "relocate":
@@ -55,7 +55,7 @@ def base_edits(hand: str) -> list[HandEdit]:
 
 
 def hand_edits(hand: str, shift: str | None, level: str | None = None) -> list[HandEdit]:
-    """The edits of a shift, without `base_edits`. Raises `UsageError` for names that there are not."""
+    """The edits of a shift, without `base_edits`. Raises `UsageError` for unknown names."""
     if hand not in HANDS:
         raise UsageError(f"unknown robot {hand!r}: choose one of {', '.join(HANDS)}")
     if shift is None and level is None:

@@ -37,7 +37,7 @@ def build_maze(size: str, place: str | None = None, engine: str = "legacy") -> A
     """The compiled `mujoco.MjModel` of the ant in a maze; `place` None is the source map.
 
     Raises:
-        UsageError: unknown size, map or engine.
+        UsageError: the size, map or engine is unknown.
     """
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
@@ -45,7 +45,7 @@ def build_maze(size: str, place: str | None = None, engine: str = "legacy") -> A
 
 
 def build_ant_among(rows: tuple[str, ...], engine: str = "legacy") -> Any:
-    """The same with a map of any other rows, as those of `tabb.environments.mazes`: `("r",)` is an open field."""
+    """The model of the ant in any map, with rows as in `tabb.environments.mazes`; `("r",)` is an open field."""
     spec, _ = _load("ant")
     spec.option.timestep = 0.02
     for actuator in spec.actuators:
@@ -75,7 +75,7 @@ def build_ant_among(rows: tuple[str, ...], engine: str = "legacy") -> Any:
 
 
 def maze_rows(size: str, place: str | None) -> tuple[str, ...]:
-    """The map's rows; `UsageError` for names that there are not."""
+    """The rows of a map. Raises `UsageError` for unknown names."""
     if size not in MAZES:
         raise UsageError(f"unknown maze size {size!r}: choose one of {', '.join(MAZES)}")
     if (place or "source") not in MAZES[size]:
@@ -116,7 +116,7 @@ class AntMaze(_Robot, AntEnv):
         return np.concatenate([self.data.qpos, self.data.qvel])
 
     def step(self, action: Any) -> Any:
-        """One step of 0.1 s; `info` tells whether the goal was reached."""
+        """One step of 0.1 s; `info` says whether the goal was reached."""
         self.do_simulation(action, self.frame_skip)
         if self.render_mode == "human":
             self.render()

@@ -27,12 +27,12 @@ class Edit:
     """"gravity", "friction" (sliding, torsional, rolling), "fromto" (both ends of a capsule), "radius",
     "half_length", "pos" or "range"."""
     base: Vector
-    """What the unshifted file holds; anything else there is an error."""
+    """The value in the unshifted file; another value there is an error."""
     value: Vector
-    """What the shifted model holds."""
+    """The value in the shifted model."""
 
     def partly(self, share: float) -> Edit:
-        """The edit that goes only `share` of the way (1: all of it, to the last bit)."""
+        """The edit with only `share` of the change (1 is the whole change, to the last bit)."""
         if share == 1.0:
             return self
         value = tuple(base + share * (value - base) for base, value in zip(self.base, self.value, strict=True))

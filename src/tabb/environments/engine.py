@@ -46,8 +46,8 @@ def build_model(
     """The compiled `mujoco.MjModel` of a robot under a shift, or `share` (0 to 1) of it; takes 5 to 30 ms.
 
     Raises:
-        UsageError: unknown robot, shift, level or engine.
-        TabbError: the installed Gymnasium's file does not hold the values that the shift starts from.
+        UsageError: the robot, shift, level or engine is unknown.
+        TabbError: the installed Gymnasium's file does not have the values from which the shift starts.
     """
     edits = edits_of(robot, shift, level)
     if engine not in ENGINES:
@@ -66,7 +66,7 @@ def build_model(
 
 
 def _load(robot: str) -> tuple[Any, float | None]:
-    """The robot's `MjSpec` and the total mass that its file asks for (None where it does not).
+    """The robot's `MjSpec` and the total mass that its file sets (None if it does not).
 
     The file's `settotalmass` is cleared: since MuJoCo 3.16 each compilation with it prints a warning and
     appends to a log file in the working directory.
@@ -103,17 +103,17 @@ def _check(robot: str, edit: Edit) -> None:
     """Raise unless the base value of `edit` is what the shipped file compiles to."""
     base = _base_model(robot)
     try:
-        found = _value_in(base, edit)
-    except KeyError:  # MuJoCo's answer to an unknown name
-        found = []
+        value = _value_in(base, edit)
+    except KeyError:  # MuJoCo raises it for an unknown name
+        value = []
     ways = [edit.base]
-    if edit.attribute == "fromto":  # a capsule has no first end
+    if edit.attribute == "fromto":  # the ends of a capsule may be swapped
         ways.append(edit.base[3:] + edit.base[:3])
-    if not any(len(found) == len(way) and np.allclose(found, way, rtol=0, atol=_TOLERANCE) for way in ways):
+    if not any(len(value) == len(way) and np.allclose(value, way, rtol=0, atol=_TOLERANCE) for way in ways):
         what = " ".join(part for part in (edit.element, edit.name, edit.attribute) if part)
         raise TabbError(
             f"{ASSETS[robot]} of Gymnasium {version('gymnasium')} is not the file that tabb's shifts are made"
-            f" for: {what} is {list(np.round(found, 10).tolist())}, not {list(edit.base)};"
+            f" for: {what} is {list(np.round(value, 10).tolist())}, not {list(edit.base)};"
             " use Gymnasium 1.2 to 1.4"
         )
 
@@ -154,7 +154,7 @@ def _apply(spec: Any, edit: Edit) -> None:
         case "half_length":
             element.size = [element.size[0], edit.value[0], element.size[2]]
         case "fromto":
-            # MuJoCo refuses ends beside a centre, and a leftover orientation would win over their direction.
+            # MuJoCo refuses ends together with a centre, and a remaining orientation would override their direction.
             element.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
             element.pos, element.quat = [0, 0, 0], [1, 0, 0, 0]
             element.fromto = edit.value

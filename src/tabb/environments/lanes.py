@@ -1,4 +1,4 @@
-"""Several episodes in lockstep, a lane each: how a rollout's environments are stepped."""
+"""Lanes: several environments that a rollout steps in lockstep, an episode in each."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 
 class LaneSteps(NamedTuple):
-    """What one step of B lanes led to, a row each."""
+    """The result of one step of B lanes, a row for each lane."""
 
     observation: NDArray[np.float32]
     """Shape [B, S]; a new array."""
     reward: NDArray[np.float64]
     """Shape [B]."""
     terminal: NDArray[np.bool_]
-    """Shape [B]: the task itself ended."""
+    """Shape [B]: the task ended the episode."""
     truncated: NDArray[np.bool_]
     """Shape [B]: the environment cut the episode."""
 
@@ -27,25 +27,25 @@ class Lanes(Protocol):
     """One episode in each of several lanes."""
 
     action_space: Any
-    """Of one lane: a flat Box."""
+    """The action space of one lane, a flat Box."""
 
     def reset(self, seed: int, count: int) -> NDArray[np.float32]:
-        """Begin an episode in lanes 0 to `count` - 1, lane k with `seed` + k. First observations [count, S]."""
+        """Start an episode in lanes 0 to `count` - 1, lane k with `seed` + k; returns first observations [count, S]."""
         ...
 
     def restart(self, lane: int, seed: int) -> NDArray[np.float32]:
-        """Begin an episode in one lane, one of those that `reset` has begun before. Its first observation [S]."""
+        """Start a new episode in a lane that `reset` has started before; returns its first observation [S]."""
         ...
 
     def step(self, lanes: list[int], actions: NDArray[np.float32]) -> LaneSteps:
-        """Step the B lanes named, in ascending order, with actions [B, A]; the others stand still."""
+        """Step the B lanes `lanes`, in ascending order, with actions [B, A]; the other lanes do not change."""
         ...
 
     def close(self) -> None: ...
 
 
 class OneByOne:
-    """Lanes that are Gymnasium environments, stepped in turn: for any environment."""
+    """Lanes that are Gymnasium environments and are stepped in turn; works for any environment."""
 
     def __init__(self, make: Callable[[], gymnasium.Env[Any, Any]]) -> None:
         self._make = make

@@ -15,23 +15,23 @@ from tabb.errors import UsageError
 def make(
     task: str | Task, engine: Engine = "legacy", render_mode: str | None = None, **options: Any
 ) -> gymnasium.Env[Any, Any]:
-    """The environment of a task, cut after `task.max_episode_steps` steps (a truncation).
+    """The environment of a task; episodes are truncated after `task.max_episode_steps` steps.
 
-    `engine` is `legacy`, the physics of the D4RL, ODRL and OTDF data, or `native`, that of the installed
-    MuJoCo. Further `options` concern rendering: width, height, camera_name, ...
+    `engine` is `legacy`, the physics of the D4RL, ODRL and OTDF data, or `native`, the physics of the installed
+    MuJoCo. `options` are for rendering: width, height, camera_name, ...
 
     Raises:
-        UsageError: unknown task, engine or option.
-        TabbError: the installed Gymnasium has other model files than the benchmarks.
+        UsageError: the task, engine or option is unknown.
+        TabbError: the model files of the installed Gymnasium are not those of the benchmarks.
     """
     register()
     name = get_task(task).env_id
-    # The checker that Gymnasium adds by default costs more than a step; tests run it on every task.
+    # Gymnasium's default checker costs more than a step; tests run it on every task.
     return gymnasium.make(name, engine=engine, render_mode=render_mode, disable_env_checker=True, **options)
 
 
 def register() -> None:
-    """Register every task with Gymnasium under its `env_id`; doing so again changes nothing."""
+    """Register every task with Gymnasium under its `env_id`, unless it is registered already."""
     for task in ALL_TASKS.values():
         name = task.env_id
         if name not in gymnasium.registry:
@@ -47,7 +47,7 @@ def env_factory_of(env_id: str) -> Callable[[], gymnasium.Env[Any, Any]]:
     """A factory of the Gymnasium environment `env_id`, for rollouts outside the task catalogue.
 
     Raises:
-        UsageError: Gymnasium knows no such id, or cannot make it.
+        UsageError: Gymnasium does not know the id, or cannot make its environment.
     """
     try:
         gymnasium.make(env_id).close()

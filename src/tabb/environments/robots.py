@@ -2,8 +2,8 @@
 
 Observations, rewards and ends are those of the `-v2` environments behind D4RL, ODRL and OTDF:
 
-- The +1 for being alive is paid on every step, the terminal one included (v5 withholds it there).
-- Ant has 111 observations of which the last 84, contact forces, are zero, and pays no contact cost. Its root
+- The reward of +1 for being alive counts in every step, also in a terminal one (unlike v5).
+- Ant has 111 observations, of which the last 84 (contact forces) are zero, and no contact cost. Its root
   quaternion is normalised at reset. Its velocity comes from the torso's body position, which trails the
   state by one Runge-Kutta stage, as it did in the data.
 
@@ -37,14 +37,14 @@ else:
 
 
 class _Robot(_Base):
-    """What the four share; stands before Gymnasium's class among the bases."""
+    """What the four robots share; it comes before Gymnasium's class among the bases."""
 
     _healthy_reward: float
     _ctrl_cost_weight: float
     _hidden_positions = 1
     """Root positions left out of the observation: x, for the ant also y."""
     _velocity_clip = float(mujoco.mjMAXVAL)
-    """Bound that the observation puts on velocities."""
+    """Bound to which the observation clips velocities."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class _Robot(_Base):
         share: float = 1.0,
         **options: Any,
     ) -> None:
-        """`share` of the task's shift: between 0 and 1 a robot that is no task, but on the way to one."""
+        """`share` (0 to 1) is how much of the task's shift the robot has."""
         self.task = get_task(task)
         self.engine = engine
         self.share = share
@@ -78,7 +78,7 @@ class _Robot(_Base):
 
     @property
     def healthy_reward(self) -> float:
-        """Paid on every step, as v2 and v3 did."""
+        """The reward for being alive, in every step as in v2 and v3."""
         return self._healthy_reward
 
     def control_cost(self, action: Any) -> float:
@@ -87,13 +87,15 @@ class _Robot(_Base):
         return float(self._ctrl_cost_weight * action.dot(action))
 
     def _step_mujoco_simulation(self, ctrl: Any, n_frames: int) -> None:
-        # The base class goes on to compute contact forces, which nothing here reads.
+        # The base class would also compute contact forces, which are not used.
         self.data.ctrl[:] = ctrl
         mujoco.mj_step(self.model, self.data, nstep=n_frames)
 
     def restore(self, observation: NDArray[np.floating]) -> None:
-        """Put the simulator in the state that `observation` [S] encodes, at x = 0 (and y = 0), cold: nothing
-        of earlier steps remains. A clipped velocity stays clipped."""
+        """Set the simulator to the state that `observation` [S] encodes, at x = 0 (and y = 0).
+
+        Nothing of earlier steps remains; a clipped velocity stays clipped.
+        """
         state = np.zeros(self.model.nq + self.model.nv)
         state[self._hidden_positions :] = observation[: len(state) - self._hidden_positions]
         mujoco.mj_resetData(self.model, self.data)

@@ -1,4 +1,4 @@
-"""Run a policy for some episodes at once: evaluation, and collection of data."""
+"""Rollouts: run a policy for several episodes at once, for evaluation or to collect data."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tabb.environments.tasks import Task, get_task
 from tabb.errors import RunError, UsageError
 
 Act = Callable[[NDArray[np.float32], np.random.Generator], Any]
-"""(observations [B, S], generator) -> actions [B, A], for the B episodes still running, in episode order."""
+"""(observations [B, S], generator) -> actions [B, A], for the B episodes that still run, in the order of episodes."""
 
 
 @dataclass(frozen=True)
 class Rows:
     """Transitions of a rollout, float32, one row per step, episode after episode.
 
-    In every last row of an episode exactly one of `terminal` and `timeout` is 1. Where `timeout` is 1 the
-    next observation is known nevertheless, and the value after it is not zero.
+    In the last row of an episode exactly one of `terminal` and `timeout` is 1. A row with `timeout` 1 has a known next
+    observation, whose value is not zero.
     """
 
     observation: NDArray[np.float32]
@@ -39,27 +39,27 @@ class Rows:
     next_observation: NDArray[np.float32]
     """Shape [N, S]."""
     terminal: NDArray[np.float32]
-    """Shape [N]: 1 where the task itself ended."""
+    """Shape [N]: 1 where the task ended the episode."""
     timeout: NDArray[np.float32]
-    """Shape [N]: 1 where the episode was cut: by the time limit, or because enough rows were there."""
+    """Shape [N]: 1 where the episode was cut, by the time limit or after the last row that was asked for."""
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """What a rollout saw, one entry per episode."""
+    """The episodes of a rollout, one entry per episode."""
 
     task: Task | None
-    """None where the environment came from a factory."""
+    """None if the environment came from a factory."""
     returns: NDArray[np.float64]
     """Undiscounted sum of rewards, shape [E]."""
     lengths: NDArray[np.int64]
     """Steps, shape [E]."""
     terminal: NDArray[np.bool_]
-    """The task ended, shape [E]."""
+    """Whether the task ended the episode, shape [E]."""
     truncated: NDArray[np.bool_]
-    """The episode was cut, shape [E]; never together with `terminal`."""
+    """Whether the episode was cut, shape [E]; never together with `terminal`."""
     rows: Rows | None = None
-    """All transitions, where they were asked for."""
+    """All transitions, if they were asked for."""
 
     @property
     def scores(self) -> NDArray[np.float64]:
@@ -87,36 +87,35 @@ def rollout(
 ) -> Episodes:
     """Run `episodes` episodes of `task`, all at once, with actions from `act`.
 
-    Episode k begins with `reset(seed=seed + k)` whatever the number of episodes, so a policy that treats
-    rows alike and draws nothing gets the same episode k in every rollout. `act` is called once per step;
-    its generator is seeded with `seed`. Actions outside the action space ([-1, 1] for tasks) are clipped.
-    Two and more robots are stepped together, on the cores that the process may use; every number is the same to the
-    last bit as one by one (see `lanes_of`).
+    Episode k starts with `reset(seed=seed + k)` for any number of episodes, so a deterministic policy that treats rows
+    alike has the same episode k in every rollout. `act` is called once per step; its generator is seeded with `seed`.
+    Actions outside the action space ([-1, 1] for tasks) are clipped. Two or more robots are stepped together on the
+    process's cores, with the same numbers to the last bit as one by one (see `lanes_of`).
 
     Args:
         act: the policy, see `Act`.
         task: a task or its name; None with `env_factory`.
-        max_steps: cut episodes after so many steps; the task's own limit (1000) if None.
+        max_steps: cut episodes after so many steps; the default is the task's limit (1000).
         record: keep every transition in `rows`.
-        rows: collect exactly so many transitions instead, from as many episodes as that takes, of which at
-            most `episodes` run at once; the last row is marked a timeout if it does not end its episode.
-        env_factory: makes the environment instead: flat Box observations and bounded Box actions. Its own
+        rows: collect exactly so many transitions from as many episodes as needed, at most `episodes` at once; the last
+            row is a timeout if it does not end its episode.
+        env_factory: makes the environment in place of a task: flat Box observations and bounded Box actions. Its own
             terminations and truncations count.
 
     Raises:
-        UsageError: unknown task or engine, spaces that do not fit, numbers below 1.
+        UsageError: the task or engine is unknown, the spaces do not fit, or a number is below 1.
         RunError: `act` returned a wrong shape or a value that is not finite.
     """
     if (task is None) == (env_factory is None):
-        raise UsageError("give a task or an env_factory: one of the two, and not both")
+        raise UsageError("give either a task or an env_factory")
     for name, number in (("episodes", episodes), ("max_steps", max_steps), ("rows", rows)):
         if number is not None and number < 1:
             raise UsageError(f"{name} is {number}: it must be at least 1")
-    found = None if task is None else get_task(task)
-    limit = min(max_steps or math.inf, found.max_episode_steps if found else math.inf)
+    known_task = None if task is None else get_task(task)
+    limit = min(max_steps or math.inf, known_task.max_episode_steps if known_task else math.inf)
     generator = np.random.default_rng(seed)
     at_once = episodes if rows is None else _episodes_for(rows, limit, episodes)
-    lanes = lanes_of(found, engine, at_once) if found else OneByOne(lambda: flat_spaces(env_factory()))  # type: ignore[misc]
+    lanes = lanes_of(known_task, engine, at_once) if known_task else OneByOne(lambda: flat_spaces(env_factory()))  # type: ignore[misc]
 
     def run(first: int, count: int) -> _Batch:
         return _run_batch(act, lanes, seed + first, count, generator, limit, record or rows is not None)
@@ -130,26 +129,26 @@ def rollout(
         lanes.close()
     if rows is not None:
         batch = batch.cut(rows)
-    return Episodes(found, batch.returns(), batch.lengths, batch.terminal, ~batch.terminal, batch.rows())
+    return Episodes(known_task, batch.returns(), batch.lengths, batch.terminal, ~batch.terminal, batch.rows())
 
 
 def one_blas_thread() -> threadpool_limits:
-    """While entered, NumPy's matrix products run on one thread of this process.
+    """A context in which NumPy's matrix products use one thread.
 
-    A policy's products are too small to gain from more, whose waiting takes the cores from the physics: on a machine
-    that is busy otherwise a call then lasts milliseconds instead of microseconds. Nor do scores depend on the
-    number of cores then: products of twelve rows and more round differently on several threads.
+    A policy's products are too small to gain from more threads, and waiting threads take cores from the physics: on a
+    busy machine a call then takes milliseconds instead of microseconds. One thread also keeps scores independent of the
+    number of cores, because products of twelve rows or more round differently on several threads.
     """
     return threadpool_limits(1, user_api="blas")
 
 
 def _episodes_for(rows: int, limit: float | int, most: int) -> int:
-    """The fewest episodes that can hold so many rows, so that few steps are run in vain."""
+    """The fewest episodes that can have so many rows, so that few steps are wasted."""
     return min(most, max(1, math.ceil(rows / limit)))
 
 
 def flat_spaces(env: Any) -> Any:
-    """`env`, if its observations and actions are flat boxes; else `UsageError`."""
+    """`env` itself; raises `UsageError` unless its observations and actions are flat boxes."""
     spaces = gymnasium.spaces
     flat = isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1
     box = isinstance(env.action_space, spaces.Box) and len(env.action_space.shape) == 1
@@ -162,13 +161,13 @@ def flat_spaces(env: Any) -> Any:
 
 
 def unit_actions(env: Any) -> Any:
-    """`env`, if it is of flat boxes and its actions lie in [-1, 1], as a `Policy`'s do; else `UsageError`."""
+    """`env` itself; raises `UsageError` unless its spaces are flat boxes and its actions lie in [-1, 1]."""
     env = flat_spaces(env)
     low, high = float(env.action_space.low.min()), float(env.action_space.high.max())
     if not (np.allclose(env.action_space.low, -1) and np.allclose(env.action_space.high, 1)):
         raise UsageError(
-            f"the environment's actions lie in [{low:g}, {high:g}], policies act in [-1, 1]: wrap it in "
-            "gymnasium.wrappers.RescaleAction(env, -1, 1), and scale logged actions alike"
+            f"the environment's actions lie in [{low:g}, {high:g}], but policies act in [-1, 1]; wrap it in "
+            "gymnasium.wrappers.RescaleAction(env, -1, 1), and scale logged actions likewise"
         )
     return env
 
@@ -183,7 +182,7 @@ class _Batch:
     rewards: list[list[float]]
     terminal: NDArray[np.bool_]
     steps: list[tuple[list[Any], list[Any]]] | None
-    """Per episode its T + 1 observations and T actions; None where they were not recorded."""
+    """T + 1 observations and T actions of each episode; None if they were not recorded."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -200,7 +199,7 @@ class _Batch:
         """The first `rows` rows; the last episode is not terminal if any of it was cut off."""
         assert self.steps is not None
         ends = np.cumsum(self.lengths)
-        last = int(np.searchsorted(ends, rows))  # the episode that holds the last row
+        last = int(np.searchsorted(ends, rows))  # the episode of the last row
         excess = int(ends[last]) - rows
         rewards, terminal = self.rewards[: last + 1], self.terminal[: last + 1].copy()
         steps = self.steps[: last + 1]

@@ -137,8 +137,8 @@ def edits_of(robot: str, shift: str | None, level: str | None = None) -> list[Ed
         return []
     if shift not in SHIFTS[robot]:
         raise UsageError(f"unknown shift {shift!r} of {robot}: choose one of {', '.join(SHIFTS[robot])}")
-    found = SHIFTS[robot][shift]
-    if level not in found.levels:
-        levels = ", ".join(str(known) for known in found.levels)
+    definition = SHIFTS[robot][shift]
+    if level not in definition.levels:
+        levels = ", ".join(str(known) for known in definition.levels)
         raise UsageError(f"unknown level {level!r} of {robot} {shift}: choose one of {levels}")
-    return found.edits(found.levels[level])
+    return definition.edits(definition.levels[level])

@@ -1,4 +1,4 @@
-"""Single steps of a task from given states: parity with data, and the oracle's true next states."""
+"""Single steps of a task from given states, for comparisons with data and for the oracle's true next states."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ from tabb.errors import DataError, UsageError
 
 
 class Steps(NamedTuple):
-    """What one step led to, a row each, in float64."""
+    """The results of single steps, in float64."""
 
     next_observation: NDArray[np.float64]
     """Shape [N, S]."""
     reward: NDArray[np.float64]
     """Shape [N]."""
     terminal: NDArray[np.bool_]
-    """Shape [N]: the task ended (no time limit counts here)."""
+    """Shape [N]: whether the task ended (time limits do not count)."""
 
 
 def one_step(task: str | Task, observations: ArrayLike, actions: ArrayLike, engine: Engine = "legacy") -> Steps:
     """One environment step of `task` from each of `observations` [N, S] with `actions` [N, A].
 
-    Each row starts cold: the simulator is reset, put in the state that the observation encodes (at x = 0)
-    and run forward once, so that rows do not influence each other. Three things cannot be seen in an
-    observation and make a row differ from the step that was logged:
+    Rows are independent: for each, the simulator is reset and set to the state that the observation encodes (at x = 0).
+    Three things that an observation lacks make a row differ from the logged step:
 
-    - a velocity at the bound of hopper and walker2d (+-10) is taken as it stands;
-    - the solver's warm start, which matters at 1e-6 only;
-    - for the ant, how far the torso's body position trailed the state: the reward is off by about 1e-3.
+    - a velocity that hopper and walker2d clipped (at +-10) is taken as it is;
+    - the solver's warm start is lost, which matters at 1e-6;
+    - the ant's torso position trails its state by an unknown amount, which changes the reward by about 1e-3.
 
     About 10,000 rows per second.
 
     Raises:
-        UsageError: unknown task or engine, or shapes that do not fit the task.
+        UsageError: the task or engine is unknown, or the shapes do not fit the task.
         DataError: an entry is not finite; the message names the first such row.
     """
     from tabb.environments.make_robot import make_robot
@@ -45,7 +44,7 @@ def one_step(task: str | Task, observations: ArrayLike, actions: ArrayLike, engi
     task = get_task(task)
     if task.namespace != "tabb":
         raise UsageError(
-            f"task {task.name}: an observation does not hold its whole state, so no single step starts there"
+            f"task {task.name}: its observations do not hold the whole state, so no step can start from one"
         )
     observations = _rows("observations", observations, task.observation_size)
     actions = _rows("actions", actions, task.action_size)

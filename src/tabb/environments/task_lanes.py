@@ -1,4 +1,4 @@
-"""The lanes of a task: stepped together where that can be done, else one by one."""
+"""The lanes of a task: stepped together if possible, else one by one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from tabb.environments.lanes import Lanes, OneByOne
 from tabb.environments.tasks import Task
 
 LANES_PER_THREAD = 2
-"""A thread that wakes for less than this costs more than it steps."""
+"""Least number of lanes for a thread; with fewer its overhead exceeds the work."""
 
 
 def lanes_of(task: Task, engine: Engine, count: int, share: float = 1.0) -> Lanes:
-    """Lanes of `task` for up to `count` episodes: together where that can be done, else one by one.
+    """Lanes of `task` for up to `count` episodes: stepped together if possible, else one by one.
 
-    `share` of the shift, of the four robots alone: see `robots`.
-
-    Both give the same numbers to the last bit. Two and more of the four robots are stepped together if MuJoCo has
-    `mujoco.batch` (4.0 has); the hand and the mazes, whose rules are more than a formula of the state, never are.
+    Both give the same numbers to the last bit. Two or more of the four robots are stepped together if MuJoCo has
+    `mujoco.batch` (from 4.0); hands and mazes never are, as their rewards and ends are not formulas of the state.
+    `share` of the shift is for the four robots only (see `robots`).
     """
     from tabb.environments.make_robot import make_robot
     from tabb.environments.robots import ROBOTS
@@ -29,18 +28,18 @@ def lanes_of(task: Task, engine: Engine, count: int, share: float = 1.0) -> Lane
 
     if task.namespace == "tabb" and count > 1:
         try:
-            from tabb.environments.together import Together
+            from tabb.environments.batched_lanes import BatchedLanes
         except ImportError:  # an older MuJoCo
             pass
         else:
-            return Together(make(), count, threads_for(count))
-    return OneByOne(make)  # bare: a wrapper's checks cost as much as a step
+            return BatchedLanes(make(), count, threads_for(count))
+    return OneByOne(make)  # without wrappers, whose checks cost as much as a step
 
 
 def threads_for(lanes: int) -> int:
-    """Threads that step `lanes` lanes: of the cores that this process may use as many as are worth waking.
+    """Threads that step `lanes` lanes: as many of this process's cores as have enough lanes.
 
-    `OMP_NUM_THREADS` bounds them, as it bounds those of other numeric libraries; for the runs of a plan it is 1.
+    `OMP_NUM_THREADS` is an upper bound, as in other numeric libraries; it is 1 for the runs of a plan.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     bound = os.environ.get("OMP_NUM_THREADS", "")

@@ -7,7 +7,7 @@ one task belongs to both suites. Nothing here imports MuJoCo.
 
 Sources of the reference returns: D4RL (Fu et al., 2020) for the unshifted robots, ODRL (Lyu et al., 2024)
 and OTDF (Lyu et al., 2025) for the others, as published. Expert returns are shared between the levels of
-most shifts and copied between some: they scale scores, they bound nothing.
+most shifts and copied between some: they scale scores but are not upper bounds.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Task:
     max_episode_steps: int = 1000
     """Steps after which an episode is cut: a truncation, never a terminal."""
     namespace: str = "tabb"
-    """Before the slash of the Gymnasium id: `tabb`, `tabb-adroit` or `tabb-antmaze`."""
+    """The part of the Gymnasium id before the slash: `tabb`, `tabb-adroit` or `tabb-antmaze`."""
     reward_offset: float = 0.0
-    """Added to both domains' rewards for training, as IQL does for AntMaze (-1); returns and scores never see it."""
+    """Added to both domains' rewards for training, as IQL does for AntMaze (-1); not part of returns and scores."""
 
     @property
     def env_id(self) -> str:
@@ -76,7 +76,7 @@ SAME_PHYSICS = (
         "MuJoCo takes the larger friction of two geoms that touch, and the floor keeps 1.0",
     ),
 )
-"""Names of tasks that are the same physics under several names of ODRL, and why; both are kept, as published."""
+"""ODRL's tasks that are the same physics under two names, and why; both names are kept as published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +154,10 @@ def _all_tasks() -> dict[str, Task]:
     for robot, facts in _ROBOTS.items():
         sizes = (facts.observation_size, facts.action_size)
         tasks.append(Task(robot, robot, None, None, ("d4rl",), *facts.d4rl, *sizes))
-        for shift, found in SHIFTS[robot].items():
-            for level in found.levels:
+        for shift, definition in SHIFTS[robot].items():
+            for level in definition.levels:
                 name = "-".join(part for part in (robot, shift, level) if part)
-                suites = ("odrl", "otdf") if (shift, level) == ("gravity", "0.5") else found.suites
+                suites = ("odrl", "otdf") if (shift, level) == ("gravity", "0.5") else definition.suites
                 returns = (facts.random, facts.expert_return(shift, level))
                 tasks.append(Task(name, robot, shift, level, suites, *returns, *sizes))
     return {task.name: task for task in tasks}
@@ -211,7 +211,7 @@ _ALIASES = {f"{robot}-gravity": f"{robot}-gravity-0.5" for robot in _ROBOTS}  # 
 
 
 def get_task(name: str | Task) -> Task:
-    """The task of that name; `hopper-gravity`, as OTDF says, is `hopper-gravity-0.5`.
+    """The task of that name; OTDF's name `hopper-gravity` is `hopper-gravity-0.5`.
 
     Raises:
         UsageError: there is no such task; the message offers the closest names.

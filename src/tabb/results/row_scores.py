@@ -73,7 +73,7 @@ def open_run(folder: str | Path, source: Files | None = None, target: Files | No
     run = RunFolder(folder)
     config = run.config()
     if not run.result_file.exists():
-        raise RunError(f"{folder}: is not finished; go on with `tabb train --resume {folder}` first")
+        raise RunError(f"{folder}: is not finished; finish it with `tabb train --resume {folder}`")
     settings, rule = settings_from(config), rule_from_plain(config["rule"])
     backbone = backbone_of(settings, rule)
     shares = rule.shares(backbone.batch_size)

@@ -105,7 +105,7 @@ def _runs(folders: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
     finished = [run for run in configs if (run / "result.json").exists()]
     unfinished = [run for run in configs if run not in finished]
     if not finished:
-        raise RunError(f"{unfinished[0]}: is not finished; go on with `tabb train --resume {unfinished[0]}` first")
+        raise RunError(f"{unfinished[0]}: is not finished; finish it with `tabb train --resume {unfinished[0]}`")
     return finished, unfinished
 
 

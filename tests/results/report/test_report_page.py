@@ -226,7 +226,7 @@ def test_rivals_show_their_own_score(train_small, open_page, tmp_path):
 
 @pytest.mark.parametrize(
     ("rule", "why"),
-    [("pooled", "pooled keeps no number for each source row"), ("target-only", "target-only draws no source rows")],
+    [("pooled", "pooled has no number for each source row"), ("target-only", "target-only draws no source rows")],
 )
 def test_baselines_say_why_there_are_no_weights(rule, why, train_small, open_page, tmp_path):
     page = open_page(tabb.write_report(train_small(tmp_path / rule, rule)))

@@ -1,4 +1,4 @@
-"""Copies of one robot stepped together: physics by MuJoCo's own batch on several threads, the rest in NumPy.
+"""Lanes of one robot that are stepped together: physics in MuJoCo's batch on several threads, the rest in NumPy.
 
 Every number equals that of Gymnasium's environment to the last bit: `mujoco.batch` runs `mj_step` on each copy's
 whole state, the solver's warm start included (which `mujoco.rollout` does not return), and the formulas below do
@@ -20,11 +20,11 @@ from tabb.environments.lanes import LaneSteps
 Floats = NDArray[np.float64]
 
 
-class Together:
+class BatchedLanes:
     """Lanes (see `lanes.Lanes`) that are rows of one batch."""
 
     def __init__(self, robot: Any, count: int, threads: int) -> None:
-        """`robot` is one of `robots.ROBOTS`, of which `count` copies are made; it itself draws their first states."""
+        """`robot`, one of `robots.ROBOTS`, draws the first states of `count` copies."""
         self.action_space = robot.action_space
         self._robot = robot
         self._healthy = _HEALTHY[robot.task.robot]
@@ -39,7 +39,7 @@ class Together:
         else:
             self._x_after_step = self._positions[:, 0]
         self._x = np.zeros(count)
-        """Of each lane, in metres, where the next step's velocity counts from."""
+        """Position of each lane in metres from which the next step's velocity is computed."""
 
     def reset(self, seed: int, count: int) -> NDArray[np.float32]:
         return np.stack([self.restart(k, seed + k) for k in range(count)])
@@ -48,7 +48,7 @@ class Together:
         observation = self._robot.reset(seed=seed)[0]
         model, data = self._robot.model, self._robot.data
         mujoco.mj_getState(model, data, self._batch.state[lane], mujoco.mjtState.mjSTATE_INTEGRATION)
-        self._x[lane] = data.qpos[0]  # the torso's body stands there too, until a step is made
+        self._x[lane] = data.qpos[0]  # also the position of the torso's body before the first step
         return observation.astype(np.float32)
 
     def step(self, lanes: list[int], actions: NDArray[np.float32]) -> LaneSteps:
@@ -65,7 +65,7 @@ class Together:
         )
 
     def _observe(self, positions: Floats, velocities: Floats) -> NDArray[np.float32]:
-        """Shape [B, S]; what the state does not fill (the ant's contact forces) is zero."""
+        """Observations [B, S]; entries beyond the state (the ant's contact forces) are zero."""
         seen, bound = positions[:, self._robot._hidden_positions :], self._robot._velocity_clip
         observation = np.zeros((len(seen), self._robot.task.observation_size), np.float32)
         width = seen.shape[1]

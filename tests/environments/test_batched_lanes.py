@@ -12,7 +12,7 @@ from tabb.environments.make_robot import make_robot
 from tabb.environments.task_lanes import lanes_of, threads_for
 from tabb.environments.tasks import ALL_TASKS, get_task
 
-together = pytest.importorskip("tabb.environments.together", reason="mujoco.batch came with MuJoCo 4.0")
+together = pytest.importorskip("tabb.environments.batched_lanes", reason="mujoco.batch came with MuJoCo 4.0")
 
 LANES = 5
 NAMES = [
@@ -25,7 +25,7 @@ NAMES = [
 
 def _compare(task, engine, steps, seed, lanes, threads=2):
     """Step both ways with the same actions until all episodes ended; each episode's length, 0 where it did not end."""
-    both = together.Together(make_robot(task, engine), lanes, threads)
+    both = together.BatchedLanes(make_robot(task, engine), lanes, threads)
     alone = OneByOne(lambda: make(task, engine))
     assert both.action_space == alone.action_space
     seen = both.reset(seed, lanes)
@@ -71,7 +71,7 @@ def test_every_number_of_whole_episodes_of_every_task(robot, engine):
 
 def test_a_second_round_begins_anew():
     """Lanes are used again when rows are collected: nothing of their earlier episodes may remain."""
-    lanes = together.Together(make_robot("ant"), 2, 1)
+    lanes = together.BatchedLanes(make_robot("ant"), 2, 1)
     action = np.full((2, 8), 0.5, np.float32)
     lanes.reset(0, 2)
     for _ in range(5):
@@ -108,9 +108,9 @@ def test_an_older_mujoco_steps_one_by_one_with_the_same_result(monkeypatch):
     def still(observation, rng):
         return np.zeros((len(observation), 6))
 
-    assert isinstance(lanes_of(get_task("walker2d"), "legacy", 3), together.Together)
+    assert isinstance(lanes_of(get_task("walker2d"), "legacy", 3), together.BatchedLanes)
     fast = rollout(still, "walker2d", 3, record=True)
-    monkeypatch.delitem(sys.modules, "tabb.environments.together")
+    monkeypatch.delitem(sys.modules, "tabb.environments.batched_lanes")
     monkeypatch.setitem(sys.modules, "mujoco.batch", None)  # as where it is missing
     assert isinstance(lanes_of(get_task("walker2d"), "legacy", 3), OneByOne)
     plain = rollout(still, "walker2d", 3, record=True)
@@ -154,7 +154,7 @@ def test_a_pinned_process_starts_no_thread(no_bound):
 @needs_linux
 def test_threads_are_started_and_ended():
     before = len(os.listdir("/proc/self/task"))
-    lanes = together.Together(make_robot("hopper"), 8, 3)
+    lanes = together.BatchedLanes(make_robot("hopper"), 8, 3)
     assert len(os.listdir("/proc/self/task")) == before + 2  # the caller steps too
     lanes.close()
     del lanes
