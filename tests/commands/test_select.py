@@ -86,7 +86,7 @@ def test_values_of_other_discounts_are_not_ranked_together(runs: Path, tmp_path:
     config["settings"]["backbone"]["discount"] = 0.95
     (copy / "seed1" / "config.json").write_text(json.dumps(config))
     assert main(["select", str(copy), "--by", "value"]) == 2
-    assert "discounts differ; rank them apart" in capsys.readouterr().err
+    assert "discounts differ; rank them separately" in capsys.readouterr().err
     assert main(["select", str(copy), "--by", "actions"]) == 0
 
 

@@ -291,7 +291,7 @@ def test_select_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
         select([tmp_path])
     train(folder=tmp_path / "a")
     train(target=walk(1000, 2, 0.05), folder=tmp_path / "b")
-    with pytest.raises(UsageError, match="rank them apart"):
+    with pytest.raises(UsageError, match="rank them separately"):
         select([tmp_path])
     train(settings=dataclasses.replace(SETTINGS, held_out=0.0), folder=tmp_path / "c")
     with pytest.raises(UsageError, match="no target episodes were held out"):

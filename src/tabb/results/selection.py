@@ -1,6 +1,6 @@
-"""Choosing among policies without rolling them out: those along finished runs, ranked by their off-policy value.
+"""Ranks the policies of finished runs without rollouts, by their actions or off-policy values on held-out rows.
 
-What the ranking is worth was measured where the truth is known: docs/selection.md.
+docs/selection.md compares the rankings with true scores.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ By = Literal["value", "low", "actions"]
 
 
 class Candidate(NamedTuple):
-    """One policy along a run."""
+    """A policy that was saved during a run, or at its end."""
 
     run: Path
     learner: str
@@ -36,57 +36,59 @@ class Candidate(NamedTuple):
     predictor_error: float | None
     action_error: float
     truth: float | None
-    """Score (or return) of this very policy, where the run rolled it out."""
+    """Score (or return) of the policy, if the run rolled it out."""
 
 
 class Selection(NamedTuple):
-    """Candidates, the best first."""
+    """A ranking of policies."""
 
     ranked: list[Candidate]
+    """The best first."""
     unfinished: list[Path]
-    """Run folders that were left out."""
+    """Folders of unfinished runs, which were left out."""
     rank_correlation: float | None
-    """Spearman's, between the estimates and the truth; None where the truth is not known of three policies."""
+    """Spearman's rank correlation of ranking and truth; None if the truth of fewer than three policies is known."""
 
 
 def select(folders: str | Path | Sequence[str | Path], by: By = "actions", last: bool = False) -> Selection:
-    """Rank the policies of finished runs by what held-out target episodes say of them.
+    """Rank the policies of finished runs by measures on held-out target episodes.
 
     Args:
-        folders: run folders, or folders that hold runs; or one of them.
-        by: the estimated value, the lower end of its interval, or how near the policy is to the logged actions.
-        last: only the policy that each run ended with.
+        folders: one or more folders of runs, or folders that contain them.
+        by: "value", the estimated value; "low", the lower end of its interval; or "actions", the distance from the
+            logged actions.
+        last: rank only the final policy of each run.
 
     Raises:
-        RunError: no finished run, or a damaged one.
-        UsageError: a run held no target episodes out, or two runs have different data, which cannot be compared.
+        RunError: there is no finished run, or one is damaged.
+        UsageError: a run has no held-out target episodes, or two runs differ in their data and cannot be compared.
     """
     if by not in ("value", "low", "actions"):
         raise UsageError(f"by={by!r} is unknown: use value, low or actions")
     runs, unfinished = _runs([folders] if isinstance(folders, str | Path) else folders)
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     first: tuple[Path, dict[str, Any]] | None = None
     for run in runs:
         config, result = RunFolder(run).config(), read_json(run / "result.json")
         if not result.get("held_out"):
             raise UsageError(
-                f"{run}: no target episodes were held out, so nothing can judge its policies; train it with "
+                f"{run}: no target episodes were held out, so its policies cannot be compared; train with "
                 "--held-out 0.2 and one or more --evaluations, on target data of two episodes or more"
             )
         key = {name: config["data"].get(name) for name in ("target", "held_out")}
-        if by != "actions":  # values of other discounts are on other scales
+        if by != "actions":  # another discount gives values another scale
             key["discount"] = (config["settings"].get("backbone") or {}).get("discount")
         if first is not None and key != first[1]:
             same_data = key | {"discount": 0} == first[1] | {"discount": 0}
             differ = "discounts" if same_data else "target data or held-out episodes"
-            raise UsageError(f"{run} and {first[0]}: {differ} differ; rank them apart")
+            raise UsageError(f"{run} and {first[0]}: {differ} differ; rank them separately")
         first = first or (run, key)
-        found += _candidates(run, result)[-1:] if last else _candidates(run, result)
+        candidates += _candidates(run, result)[-1:] if last else _candidates(run, result)
 
     def worth(one: Candidate) -> float:
         return -one.action_error if by == "actions" else float(getattr(one.estimate, by))
 
-    ranked = sorted(found, key=worth, reverse=True)
+    ranked = sorted(candidates, key=worth, reverse=True)
     known = [(worth(one), one.truth) for one in ranked if one.truth is not None]
     correlation = None
     if len(known) >= 3 and all(len(set(column)) > 1 for column in zip(*known, strict=True)):
@@ -95,12 +97,12 @@ def select(folders: str | Path | Sequence[str | Path], by: By = "actions", last:
 
 
 def _runs(folders: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
-    """Finished and unfinished run folders in or below these, each once."""
+    """The finished and the unfinished run folders in or below these folders, without repetition."""
     configs: dict[Path, None] = {}
     for folder in map(Path, folders):
         below = [file.parent for file in sorted(folder.rglob("config.json"))]
         if not below:
-            raise RunError(f"{folder}: holds no run (no config.json); give run folders, or a folder of them")
+            raise RunError(f"{folder}: holds no run (no config.json); name run folders or a folder of runs")
         configs |= dict.fromkeys(below)
     finished = [run for run in configs if (run / "result.json").exists()]
     unfinished = [run for run in configs if run not in finished]
@@ -138,9 +140,9 @@ def as_json(selection: Selection) -> str:
         values = one._asdict() | {"run": str(one.run), "policy": str(one.policy)} | one.estimate._asdict()
         del values["estimate"]
         lines.append(values)
-    told = {
+    document = {
         "ranked": lines,
         "unfinished": list(map(str, selection.unfinished)),
         "rank_correlation": selection.rank_correlation,
     }
-    return json.dumps(told, indent=2)
+    return json.dumps(document, indent=2)

@@ -1,4 +1,4 @@
-"""The table and picture of a folder of runs."""
+"""The summary of a folder of runs: a table and a picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tabb.evaluation.scores import Evaluation
 
 
 def results_in(root: str | Path) -> list[dict[str, Any]]:
-    """Every `result.json` below `root`, in order of rule and seed; unreadable ones are left out."""
+    """Every `result.json` below `root`, sorted by learner and seed; unreadable files are left out."""
     results = []
     for file in sorted(Path(root).rglob("result.json")):
         try:
@@ -27,14 +27,14 @@ def results_in(root: str | Path) -> list[dict[str, Any]]:
 
 
 def learner_of(result: dict[str, Any]) -> str:
-    """What tables call the learner of a result: `tabb`, `tabb@cql`."""
+    """The name of a result's learner in tables: `tabb`, `tabb@cql`."""
     from tabb.registry import learner_name
 
     return learner_name(result["rule"]["name"], result.get("backbone", {}).get("name"))
 
 
 def by_rule(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Results grouped by rule, the best mean score first; rules without scores last."""
+    """Results grouped by learner: the best mean score first, learners without scores last."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for result in results:
         groups.setdefault(learner_of(result), []).append(result)
@@ -47,7 +47,7 @@ def by_rule(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def table(groups: Mapping[str, list[dict[str, Any]]]) -> str:
-    """Score (mean ± standard deviation over seeds), last evaluation, updates, speed and time of each rule."""
+    """A row per learner: score (mean ± standard deviation over seeds), seeds, updates, speed and time."""
     rows = [("rule", "score", "seeds", "each seed", "updates", "updates/s", "minutes")]
     for rule, results in groups.items():
         scores = [result["score"] for result in results if result["score"] is not None]
@@ -70,16 +70,19 @@ def table(groups: Mapping[str, list[dict[str, Any]]]) -> str:
 
 
 def summarise(root: Path) -> str:
-    """The table of all finished runs below `root`; draws `comparison.png` there if there is more than one run."""
+    """The table of all finished runs below `root`; draws `comparison.png` there for more than one run."""
     results = results_in(root)
     if not results:
         return f"{root}: no finished runs"
-    # A comparison's runs lie in <task>/<data>/<method>/seed<k>: a mean over tasks, data or variants would mean nothing.
+    # A benchmark's runs are in <task>/<data>/<method>/seed<k>; a mean over tasks, data or variants has no meaning.
     tasks = Counter(result["task"] or "own environment" for result in results)
     if len(tasks) > 1 or any(root.glob("*/*/*/*/result.json")):
         lines = [f"{task}: {count} finished runs" for task, count in sorted(tasks.items())]
         return "\n".join(
-            [*lines, f"{root}: `tabb benchmark` or `tabb ablate`, as it was started, with --report has the table"]
+            [
+                *lines,
+                f"{root}: for the table, add --report to the command (`tabb benchmark` or `tabb ablate`) that made it",
+            ]
         )
     groups = by_rule(results)
     first = results[0]
@@ -103,20 +106,20 @@ def summarise(root: Path) -> str:
 
 
 def _held_out(groups: Mapping[str, list[dict[str, Any]]], root: Path) -> list[str]:
-    """What held-out target episodes say of the policies that the runs ended with, where some were held out."""
+    """Measures of the final policies on held-out target episodes, if any were held out."""
     lines = []
     for rule, runs in groups.items():
         for result in runs:
             last = (result.get("held_out") or {}).get("policies", [])[-1:]
-            for look in last:
-                errors = f"TD error {look['td_error']:.3g}"
-                if "predictor_error" in look:
-                    errors += f", predictor error {look['predictor_error']:.3g}"
-                value = f"value {look['value']:.1f} ({look['low']:.1f} to {look['high']:.1f})"
+            for measures in last:
+                errors = f"TD error {measures['td_error']:.3g}"
+                if "predictor_error" in measures:
+                    errors += f", predictor error {measures['predictor_error']:.3g}"
+                value = f"value {measures['value']:.1f} ({measures['low']:.1f} to {measures['high']:.1f})"
                 rows = f"{result['held_out']['rows']:,} held-out target rows"
                 lines.append(f"{rule} seed {result['seed']}: {value}, {errors} on {rows}")
     if lines:
-        lines.append(f"values are off-policy estimates; rank all policies along the runs with `tabb select {root}`")
+        lines.append(f"values are off-policy estimates; `tabb select {root}` ranks all policies of the runs")
     return lines
 
 
