@@ -35,13 +35,13 @@ ACROSS = 5
 
 def strips() -> dict[str, list[Task]]:
     """Tasks of each picture file, by its name without `.png`; the unshifted task is first."""
-    found: dict[str, list[Task]] = {}
+    tasks_of: dict[str, list[Task]] = {}
     for task in ALL_TASKS.values():
         if task.shift is not None:
             maze = task.namespace == "tabb-antmaze"
             name = task.robot if maze else f"{task.robot}-{task.shift}"
-            found.setdefault(name, [ALL_TASKS[task.robot]]).append(task)
-    return found
+            tasks_of.setdefault(name, [ALL_TASKS[task.robot]]).append(task)
+    return tasks_of
 
 
 def strip(tasks: list[Task]) -> NDArray[np.uint8]:
@@ -60,7 +60,7 @@ def _label(task: Task) -> str:
 
 
 def save(name: str, picture: NDArray[np.uint8]) -> None:
-    """As docs/gallery/NAME.png, of few colours: less than half of the bytes."""
+    """Write docs/gallery/NAME.png with 256 colours, which takes less than half of the bytes."""
     with atomic(PICTURES / f"{name}.png") as part:
         Image.fromarray(picture).quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
             part, format="PNG", optimize=True
@@ -93,16 +93,16 @@ def _caption(name: str, tasks: list[Task]) -> str:
     kind = family(tasks[1])
     if kind == "motion":
         swing = SWINGS[tasks[0].robot]
-        told = (
+        caption = (
             f"After {swing.steps} steps of the same actions (sines of size {swing.size:g} and {swing.period} steps, "
             "each joint a quarter behind the one before); pale: the start."
         )
     else:
-        told = SHOWN[kind]
+        caption = SHOWN[kind]
     note = NOTES.get(name, "")
     if name.endswith("shrink-finger"):
         note = f"{note} {SHRUNK}".strip()
-    return f"{told} {note}".strip()
+    return f"{caption} {note}".strip()
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""What the pictures of the gallery show: states in which a shift can be seen, and cameras for them."""
+"""The scenes of the gallery: states in which a shift is visible, and cameras for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDTH, HEIGHT = 320, 260
 
 @dataclass(frozen=True)
 class Swing:
-    """Actions that every joint gets, each a quarter of a swing behind the one before it."""
+    """Sinusoidal actions of all joints, each a quarter of a period behind the one before it."""
 
     size: float
     """Largest action."""
@@ -45,7 +45,7 @@ SWINGS = {
     "halfcheetah": Swing(0.6, 10, 16),
     "ant": Swing(0.3, 20, 20),
 }
-"""What the robots do to show gravity and friction: mild, so that the first steps are not all that counts."""
+"""Actions that show gravity and friction; they are mild, so that the first steps do not decide everything."""
 
 # Legs apart and joints bent, so that no part hides another.
 _BENT = {
@@ -66,12 +66,12 @@ _MOVING = {
     "halfcheetah": Camera((-0.1, 0, 0.55), 2.9),
     "ant": Camera((0, 0, 0.5), 4.5, 100, -25),
 }
-_PEN = (0.2, 0.45, 0.9, 0.25)  # it would hide the fingers
-_FLOOR = (0.5, 0.56, 0.58, 1.0)  # of one colour: a pattern hides small robots, and does not compress
+_PEN = (0.2, 0.45, 0.9, 0.25)  # transparent, or it would hide the fingers
+_FLOOR = (0.5, 0.56, 0.58, 1.0)  # one colour, because a pattern hides small robots and does not compress
 
 
 def family(task: Task) -> str:
-    """How a shift is shown: `motion`, what the same actions come to; `limits` of joints; `shape`; `maze`."""
+    """The kind of a shift's picture: `motion` (after the same actions), `limits` of joints, `shape` or `maze`."""
     if task.namespace == "tabb-antmaze":
         return "maze"
     shift = task.shift or ""
@@ -81,7 +81,7 @@ def family(task: Task) -> str:
 
 
 def tile(task: Task, shift: Task) -> NDArray[np.uint8]:
-    """The picture [HEIGHT, WIDTH, 3] of a task, posed as `shift` is shown; the unshifted task stands beside it."""
+    """The picture [HEIGHT, WIDTH, 3] of a task in the scene of `shift`, beside which the unshifted task is shown."""
     env = make_robot(task)
     try:
         env.reset(seed=SEED)
@@ -89,7 +89,7 @@ def tile(task: Task, shift: Task) -> NDArray[np.uint8]:
         if floor is not None:
             floor.matid, floor.rgba = -1, _FLOOR
         if task.robot == "halfcheetah":
-            env.model.light_castshadow[:] = 0  # its light stands so low that the shadow map ends in bars on the floor
+            env.model.light_castshadow[:] = 0  # its low light would draw bars of shadow on the floor
         state, ghosts, camera, marks = _SCENES[family(shift), task.namespace](env, shift)
         with Painter(env.model, WIDTH, HEIGHT) as painter:
             return painter.paint(state, camera, marks, ghosts)
@@ -115,7 +115,7 @@ def _limits(env: Any, shift: Task) -> Scene:
     robot = env.task.robot
     names = [str(edit.name) for edit in edits_of(robot, shift.shift, shift.level)]
     ranges = {name: env.model.joint(name).range for name in names}
-    # The ankles of an ant are mirrored: what bends one outwards is the lower limit of the next.
+    # The ankles of an ant are mirrored: outwards is the upper limit of one and the lower limit of the next.
     inner = {name: min(ends, key=abs) if name.startswith("ankle") else ends[1] for name, ends in ranges.items()}
     outer = {name: max(ends, key=abs) if name.startswith("ankle") else ends[0] for name, ends in ranges.items()}
     pose = _APART.get(robot, {})
@@ -124,7 +124,7 @@ def _limits(env: Any, shift: Task) -> Scene:
 
 
 def _posed(env: Any, poses: list[dict[str, float]]) -> list[NDArray[np.float64]]:
-    """States of these joint angles (rad), the torso at one height, at which the lowest pose touches the floor."""
+    """States with these joint angles (rad); the torso is so high that the lowest pose touches the floor."""
     model, data = env.model, env.data
     root = 2 if env.task.robot == "ant" else int(model.joint("rootz").qposadr[0])
     places = []
@@ -157,7 +157,7 @@ def _lowest(model: Any, data: Any) -> float:
 
 
 def _motion(env: Any, shift: Task) -> Scene:
-    """After the same actions from the same start, which is the ghost."""
+    """The state after the same actions, with the start as ghost."""
     robot = env.task.robot
     start = state_of(env.model, env.data)
     for step in range(SWINGS[robot].steps):

@@ -1,4 +1,4 @@
-"""What the gallery says of each task: which part of the model its shift changes, from what to what."""
+"""The text of the gallery: its introduction, and what each task's shift changes in the model."""
 
 from __future__ import annotations
 
@@ -15,36 +15,35 @@ from tabb.environments.tasks import Task
 
 INTRODUCTION = """# Gallery of shifts
 
-Every task of the catalogue, drawn by MuJoCo: the unshifted robot on the left, its shifts beside it, and below what is
-changed in the model, from what to what. Made by [`docs/tools/gallery.py`](tools/gallery.py) from the tasks'
-own models. `kinematic` and `morph`, without a level, and gravity 0.5 are OTDF's twelve shifts; all but those without a
-level are ODRL's.
+The pictures show every task of the catalogue, drawn by MuJoCo: the unshifted robot on the left, its shifts beside it.
+The tables say what each shift changes in the model. `docs/tools/gallery.py` makes this page from the models of the
+tasks. `kinematic` and `morph` without a level, and gravity 0.5, are OTDF's twelve shifts; all shifts with a level are
+ODRL's.
 
 - **Shape** (`morph`, `shrink-finger`): the robot in one pose.
-- **Limits** (`kinematic`, `broken-joint`): the joints that the shift limits, at one end of their range, and pale at the
-  other end; the other joints rest.
-- **Gravity and friction** cannot be seen in a still. What is drawn instead is what the same actions come to, after the
-  same number of steps from the same start, which is pale: a slow swing of all joints, without any policy. Part of the
-  differences is chance, as contacts magnify small ones.
-- **Mazes** from straight above: the ant at its start, the goal red in the middle of its cell (each reset draws it anew
-  around there).
+- **Limits** (`kinematic`, `broken-joint`): the joints that the shift limits, solid at one end of their range and pale at
+  the other; the other joints rest.
+- **Gravity and friction** are not visible in a still picture. The pictures show the state after the same actions and
+  number of steps from the same start, which is pale. The actions are a slow swing of all joints, without a policy.
+  Some of the differences are chance, because contacts magnify small ones.
+- **Mazes** from above: the ant at its start, and the goal red in the middle of its cell (each reset draws it nearby).
 
-Lengths are those of a capsule's axis, without its round ends. Masses are not drawn: in the shape shifts they follow the
-sizes, and halfcheetah's parts share a total of 14 kg whatever their sizes. A film of your own policies in these tasks:
-[`tabb watch`](commands/index.md).
+Lengths are those of a capsule's axis, without its round ends. Masses are not visible: in the shape shifts they follow
+the sizes, and halfcheetah's parts always have a total of 14 kg. [`tabb watch`](commands/index.md) makes films of your
+own policies in these tasks.
 """
 SHOWN = {
     "shape": "One pose.",
     "limits": "Limited joints at their upper limits; pale: at their lower limits.",
     "maze": "From above; x to the right, y upwards.",
 }
-_PEN = "The pen is drawn transparent, as it would hide the fingers."
-_BROKEN = "FF: index finger, TH: thumb. Actuators keep their ranges, so that part of each action range has no effect."
+_PEN = "The pen is drawn transparent, because it would hide the fingers."
+_BROKEN = "FF: index finger, TH: thumb. Actuators keep their ranges, so part of each action range has no effect."
 NOTES = {
-    "hopper-friction": "Levels 0.1 and 0.5 are the same physics: a contact takes the larger friction of its two geoms, "
+    "hopper-friction": "Levels 0.1 and 0.5 are the same physics: a contact uses the larger friction of its two geoms, "
     "and the floor keeps 1.0.",
-    "ant-kinematic-anklejnt": "Here solid are the limits at 30°, which stay, and pale the outer ones.",
-    "halfcheetah-morph-thigh": "The shins are shortened alike at all levels.",
+    "ant-kinematic-anklejnt": "Solid are the limits at 30°, which stay; pale are the outer limits.",
+    "halfcheetah-morph-thigh": "The shins are shortened by the same amount at all levels.",
     "halfcheetah-morph-torso": "Hips and head follow the ends of the torso.",
     "walker2d-morph-leg": "The knees move down; a leg as a whole keeps its length.",
     "pen-broken-joint": f"{_BROKEN} {_PEN}",
@@ -53,16 +52,16 @@ NOTES = {
     "relocate-broken-joint": _BROKEN,
     "pen-shrink-finger": _PEN,
 }
-"""What some pictures need said beside what their kind does."""
+"""Captions of some pictures, in addition to that of their kind."""
 SHRUNK = (
-    "The little finger's knuckle is lowered too; at level hard its tip sits 0.03125 m out, ten times too far: a slip "
-    "of the published model, kept."
+    "The little finger's knuckle is lowered too. At level hard its tip is 0.03125 m out, ten times too far: an error "
+    "of the published model, which is kept."
 )
 FINGERS = {"ff": "index", "mf": "middle", "rf": "ring", "lf": "little"}
 
 
 def changes(task: Task) -> str:
-    """One line: what differs from the unshifted robot, with numbers and units."""
+    """One line with the differences to the unshifted robot, in numbers and units."""
     if task.namespace == "tabb-antmaze":
         return _maze(task)
     if task.shift is None:
@@ -73,13 +72,13 @@ def changes(task: Task) -> str:
 
 
 def _robot(edits: Sequence[Edit], unit: str) -> str:
-    told: dict[str, list[str]] = {}
+    by_change: dict[str, list[str]] = {}
     for edit in edits:
-        told.setdefault(_change(edit, unit), []).append(str(edit.name or ""))
+        by_change.setdefault(_change(edit, unit), []).append(str(edit.name or ""))
     if all(edit.attribute == "friction" for edit in edits):
-        # One factor on many geoms: the numbers of each say nothing more.
+        # One factor on many geoms: the numbers of each would add nothing.
         return _friction(edits)
-    return "; ".join(f"{_names(names)} {change}".strip() for change, names in told.items() if change)
+    return "; ".join(f"{_names(names)} {change}".strip() for change, names in by_change.items() if change)
 
 
 def _change(edit: Edit, unit: str) -> str:
@@ -96,7 +95,7 @@ def _change(edit: Edit, unit: str) -> str:
         case "fromto":
             before, after = (np.linalg.norm(np.subtract(ends[3:], ends[:3])) for ends in (old, new))
             return f"length {_n(before)} → {_n(after)} m"
-    return ""  # places of joints and bodies follow from the lengths
+    return ""  # the positions of joints and bodies follow from the lengths
 
 
 def _friction(edits: Sequence[Edit]) -> str:
@@ -107,17 +106,17 @@ def _friction(edits: Sequence[Edit]) -> str:
 
 
 def _hand(edits: Sequence[HandEdit]) -> str:
-    told: dict[str, list[str]] = {}
+    by_change: dict[str, list[str]] = {}
     for edit in edits:
         if edit.attribute == "range":
             (low, high), (new_low, new_high) = edit.base, edit.value
-            told.setdefault(f"{_n(low)} to {_n(high)} → {_n(new_low)} to {_n(new_high)} rad", []).append(edit.name)
+            by_change.setdefault(f"{_n(low)} to {_n(high)} → {_n(new_low)} to {_n(new_high)} rad", []).append(edit.name)
         elif edit.attribute == "size":
             segment = edit.name[4:]  # C_ffproximal
-            told.setdefault(f"{segment} length {_n(2 * edit.base[0])} → {_n(2 * edit.value[0])} m", [])
+            by_change.setdefault(f"{segment} length {_n(2 * edit.base[0])} → {_n(2 * edit.value[0])} m", [])
     if any(edit.attribute == "size" for edit in edits):
-        return f"{_names(list(FINGERS.values()))} finger: {', '.join(told)}"
-    return "; ".join(f"{_names(names)} {change}" for change, names in told.items())
+        return f"{_names(list(FINGERS.values()))} finger: {', '.join(by_change)}"
+    return "; ".join(f"{_names(names)} {change}" for change, names in by_change.items())
 
 
 def _maze(task: Task) -> str:
@@ -125,11 +124,11 @@ def _maze(task: Task) -> str:
     free = sum(row.count(cell) for row in rows for cell in "0rg")
     size = f"{_n(CELL * len(rows[0]))} m × {_n(CELL * len(rows))} m"
     steps = _shortest(rows)
-    return f"{size}, {free} free cells, {_n(CELL * steps)} m from start to goal by the shortest way from cell to cell"
+    return f"{size}, {free} free cells, {_n(CELL * steps)} m from start to goal by the shortest route from cell to cell"
 
 
 def _shortest(rows: Sequence[str]) -> int:
-    """Steps between neighbouring free cells from r to g."""
+    """Number of steps between neighbouring free cells from r to g."""
     free = {(i, j): cell for i, row in enumerate(rows) for j, cell in enumerate(row) if cell != "1"}
     reached = {place for place, cell in free.items() if cell == "r"}
     steps = 0
@@ -147,5 +146,5 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _n(number: float) -> str:
-    """A number as a reader writes it: four digits, no zeros at the end."""
+    """A number with up to four digits and without trailing zeros."""
     return f"{float(number):.4g}".replace("-", "−")

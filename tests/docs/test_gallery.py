@@ -50,8 +50,8 @@ def test_every_task_is_on_the_page_and_every_picture_is_there(gallery):
 
 
 def test_the_page_is_what_the_catalogue_says(gallery):
-    told = "docs/gallery.md is not current: python docs/tools/gallery.py --page"
-    assert (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8") == gallery.page(), told
+    advice = "docs/gallery.md is not current: python docs/tools/gallery.py --page"
+    assert (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8") == gallery.page(), advice
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_the_page_is_what_the_catalogue_says(gallery):
         ("hopper-morph", "torso_geom radius 0.05 → 0.125 m; thigh_geom radius 0.05 → 0.04 m"),
         (
             "antmaze-small-empty",
-            "20 m × 20 m, 9 free cells, 16 m from start to goal by the shortest way from cell to cell",
+            "20 m × 20 m, 9 free cells, 16 m from start to goal by the shortest route from cell to cell",
         ),
     ],
 )
