@@ -21,8 +21,8 @@ tasks. `kinematic` and `morph` without a level, and gravity 0.5, are OTDF's twel
 ODRL's.
 
 - **Shape** (`morph`, `shrink-finger`): the robot in one pose.
-- **Limits** (`kinematic`, `broken-joint`): the joints that the shift limits, solid at one end of their range and pale at
-  the other; the other joints rest.
+- **Limits** (`kinematic`, `broken-joint`): the joints that the shift limits, solid at one end of their range and pale
+  at the other; the other joints rest.
 - **Gravity and friction** are not visible in a still picture. The pictures show the state after the same actions and
   number of steps from the same start, which is pale. The actions are a slow swing of all joints, without a policy.
   Some of the differences are chance, because contacts magnify small ones.

@@ -104,7 +104,7 @@ def collected() -> str:
 def collected_robots(suite: str) -> str:
     """The target sets of the robots: a row for each shift, and in it of each quality what rows and policy score."""
     found = {(one["task"], one["quality"]): one for one in _sets(suite)}
-    heads = ("task", "`medium`", "its policy", "who that is", "`expert`", "its policy", "after steps")
+    heads = ("task", "`medium`", "its policy", "where from", "`expert`", "its policy", "after steps")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for task in dict.fromkeys(task for task, _ in found):
         medium, expert = (found.get((task, quality)) for quality in ("medium", "expert"))
@@ -119,13 +119,13 @@ def _rows_and_policy(one: dict[str, Any] | None) -> str:
 
 
 def _who(one: dict[str, Any] | None) -> str:
-    """In a word or two, where the policy of a data set comes from."""
+    """Where the policy of a data set comes from, in a word or two."""
     if one is None:
         return "-"
     behaviour = one["behaviour"]
     if behaviour["policy"].endswith("/medium.npz"):
-        return "the expert, worsened"
-    return "on the way" if behaviour["kept_after_steps"] else "there before"
+        return "the expert, with noise"
+    return "the search" if behaviour["kept_after_steps"] else "before it"
 
 
 def _sets(suite: str) -> list[dict[str, Any]]:

@@ -178,9 +178,9 @@ def test_any_environment_can_be_used():
 def test_unfit_environments_and_numbers_are_refused():
     with pytest.raises(UsageError, match=r"^env_factory must make an environment of flat Box"):
         rollout(gait, None, env_factory=lambda: gymnasium.make("CartPole-v1"))
-    with pytest.raises(UsageError, match=r"^give a task or an env_factory"):
+    with pytest.raises(UsageError, match=r"^give either a task or an env_factory"):
         rollout(gait, None)
-    with pytest.raises(UsageError, match=r"^give a task or an env_factory"):
+    with pytest.raises(UsageError, match=r"^give either a task or an env_factory"):
         rollout(gait, "hopper", env_factory=Corridor)
     with pytest.raises(UsageError, match=r"^episodes is 0: it must be at least 1$"):
         rollout(gait, "hopper", 0)
