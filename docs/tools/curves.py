@@ -1,4 +1,4 @@
-"""How runs went: scores and mean values along them, from their run folders, as a table and a JSON file.
+"""Curves of runs: scores and mean values during training, from run folders, as a table and a JSON file.
 
     python docs/tools/curves.py runs/a/seed0 runs/b/seed0 --json FILE
     python docs/tools/curves.py FILE                                        prints the table again
@@ -6,7 +6,7 @@
 
 Committed curves are in benchmarks/results/ablations.
 
-A mean value far above the best return over 1 - γ is a critic that drifts.
+If the mean value is far above the best return over 1 - γ, the critic diverges.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ METRICS = ("mean_value", "critic_loss", "source_weight")
 
 
 def curve(folder: Path) -> dict[str, Any]:
-    """Settings of a run, and at each evaluation its score and the metrics just before."""
+    """The settings of a run; at each evaluation its score and the last metrics before."""
     config = read_json(folder / "config.json")
     points: list[dict[str, float]] = []
     metrics: dict[str, Any] = {}
     for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
         if entry["kind"] == "evaluation":
-            known = {name: round(metrics[name], 3) for name in METRICS if name in metrics}
-            points.append({"update": entry["update"], "score": round(entry["mean"], 2), **known})
+            values = {name: round(metrics[name], 3) for name in METRICS if name in metrics}
+            points.append({"update": entry["update"], "score": round(entry["mean"], 2), **values})
         else:
             metrics = entry
-    kept = ("rule", "task", "seed", "settings")
+    copied = ("rule", "task", "seed", "settings")
     about = {"data": files_of(config), "device": config["environment"]["device"]}
-    return {name: config[name] for name in kept} | about | {"points": points}
+    return {name: config[name] for name in copied} | about | {"points": points}
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """A line per run: rule, task, seed; score and mean value at each fifth of the run."""
+    """For each run its rule, task and seed, and the score and metrics at each fifth of it."""
     lines = []
     for run in runs:
         rule = {name: value for name, value in run["rule"].items() if name in ("least_weight", "imitate_source")}
-        told = ", ".join(f"{name}={value}" for name, value in rule.items())
+        shown_options = ", ".join(f"{name}={value}" for name, value in rule.items())
         files = " and ".join(name for names in run.get("data", {}).values() for name in names)
         where = run["task"] + (f", {files}" if files else "")
-        lines.append(f"{run['rule']['name']} ({told or 'no options'}), {where}, seed {run['seed']}")
+        lines.append(f"{run['rule']['name']} ({shown_options or 'no options'}), {where}, seed {run['seed']}")
         every = max(1, len(run["points"]) // 5)
         for point in run["points"][every - 1 :: every]:
             numbers = "  ".join(f"{name} {point[name]:g}" for name in ("score", *METRICS) if name in point)
@@ -60,7 +60,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders, and JSON files written before")
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders, or JSON files that --json wrote")
     parser.add_argument("--json", type=Path, help="where to write the curves")
     options = parser.parse_args()
     runs, about = [], {}

@@ -111,9 +111,9 @@ def main() -> int:
     parser.add_argument("--page", action="store_true", help="write the page and draw nothing")
     parser.add_argument("--check", action="store_true", help="change nothing; fail if something is missing")
     options = parser.parse_args()
-    known = {tasks[0].robot for tasks in strips().values()}
-    if unknown := set(options.robots) - known:
-        parser.error(f"unknown robot {', '.join(sorted(unknown))}: choose of {', '.join(sorted(known))}")
+    robots = {tasks[0].robot for tasks in strips().values()}
+    if unknown := set(options.robots) - robots:
+        parser.error(f"unknown robot {', '.join(sorted(unknown))}: choose among {', '.join(sorted(robots))}")
     if options.check:
         missing = [name for name in strips() if not (PICTURES / f"{name}.png").is_file()]
         stale = PAGE.read_text(encoding="utf-8") != page()

@@ -51,7 +51,7 @@ BESIDE = ("target-only", "pooled")
 
 
 def measured(learners: list[str], scores: dict[str, dict[str, list[Any]]], costs: dict[str, Any]) -> str:
-    """Scores, and costs of an update, of these learners: one row each, as Markdown."""
+    """Scores and costs of these learners: a row for each, as Markdown."""
     tasks = [task for task, row in scores.items() if set(learners) & set(row)]
     shown = [*learners, *(name for name in BESIDE if name not in learners)]
     shown = [name for name in shown if name in costs or any(name in scores[task] for task in tasks)]
@@ -60,13 +60,13 @@ def measured(learners: list[str], scores: dict[str, dict[str, list[Any]]], costs
     lines = [f"| | {' | '.join((*tasks, 'update / pooled', 'preparation', 'memory'))} |"]
     lines.append("|---" * (len(tasks) + 4) + "|")
     for name in shown:
-        told = [cell([result["score"] for result in scores[task].get(name, [])]) for task in tasks]
-        lines.append(f"| `{name}` | {' | '.join([*told, *_cost(costs.get(name))])} |")
+        cells = [cell([result["score"] for result in scores[task].get(name, [])]) for task in tasks]
+        lines.append(f"| `{name}` | {' | '.join([*cells, *_cost(costs.get(name))])} |")
     return "\n".join(lines)
 
 
 def selection(results: dict[str, Any]) -> str:
-    """How rankings of policies agree with their true scores: a row for each task and ranking, and the means."""
+    """Agreement of rankings of policies with true scores: a row for each task and ranking, and the means."""
     heads = (
         "ranking",
         "rank correlation",
@@ -78,21 +78,21 @@ def selection(results: dict[str, Any]) -> str:
     )
     lines = [f"| task | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     rows = [
-        (task, name, [*(found[key] for key in RANKING_NUMBERS), told["mean"], told["best"]])
-        for task, told in results["tasks"].items()
-        for name, found in told["rankings"].items()
+        (task, name, [*(ranking[key] for key in RANKING_NUMBERS), judgement["mean"], judgement["best"]])
+        for task, judgement in results["tasks"].items()
+        for name, ranking in judgement["rankings"].items()
     ]
     for name in dict.fromkeys(name for _, name, _ in rows):
         every = [numbers for _, one, numbers in rows if one == name]
         rows.append(("*mean*", name, [sum(column) / len(column) for column in zip(*every, strict=True)]))
     for task, name, numbers in rows:
-        told = [f"{number:.2f}" for number in numbers[:2]] + [f"{number:.1f}" for number in numbers[2:]]
-        lines.append(f"| {task} | {RANKINGS[name]} | {' | '.join(told)} |")
+        cells = [f"{number:.2f}" for number in numbers[:2]] + [f"{number:.1f}" for number in numbers[2:]]
+        lines.append(f"| {task} | {RANKINGS[name]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def collected() -> str:
-    """The data sets of hands and mazes: a row each."""
+    """The data sets of hands and mazes: a row for each."""
     lines = ["| data set | rows | episodes | score | MB |", "|---" * 5 + "|"]
     for suite in COLLECTED_QUALITIES:
         for one in _sets(suite):
@@ -102,19 +102,19 @@ def collected() -> str:
 
 
 def collected_robots(suite: str) -> str:
-    """The target sets of the robots: a row for each shift, and in it of each quality what rows and policy score."""
-    found = {(one["task"], one["quality"]): one for one in _sets(suite)}
+    """The target data sets of the robots: a row for each shift with the scores of rows and policy of each quality."""
+    sets = {(one["task"], one["quality"]): one for one in _sets(suite)}
     heads = ("task", "`medium`", "its policy", "where from", "`expert`", "its policy", "after steps")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for task in dict.fromkeys(task for task, _ in found):
-        medium, expert = (found.get((task, quality)) for quality in ("medium", "expert"))
+    for task in dict.fromkeys(task for task, _ in sets):
+        medium, expert = (sets.get((task, quality)) for quality in ("medium", "expert"))
         after = "-" if expert is None else f"{expert['behaviour']['kept_after_steps']:,}"
         lines.append(f"| {task} | {_rows_and_policy(medium)} | {_who(medium)} | {_rows_and_policy(expert)} | {after} |")
-    return "\n".join(lines) if found else "Not made yet."
+    return "\n".join(lines) if sets else "Not made yet."
 
 
 def _rows_and_policy(one: dict[str, Any] | None) -> str:
-    """Two cells: score of the rows with the number of episodes; that of the policy in twenty episodes."""
+    """Two cells: the score of the rows (number of episodes), and that of the policy over twenty episodes."""
     return "- | -" if one is None else f"{_score(one)} ({one['episodes']}) | {one['behaviour']['kept_score']:.1f}"
 
 
@@ -129,7 +129,7 @@ def _who(one: dict[str, Any] | None) -> str:
 
 
 def _sets(suite: str) -> list[dict[str, Any]]:
-    """What the manifest of a suite says of each data set; of robots in the order of the tasks."""
+    """The records in the manifest of a suite; those of robots in the order of the tasks."""
     file = RESULTS / "collected" / f"{suite}.json"
     sets: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["sets"] if file.exists() else []
     order = list(ALL_TASKS)
@@ -143,20 +143,20 @@ def _score(one: dict[str, Any]) -> str:
 def suite_rows(suite: str, updates: int) -> str:
     """Scores of runs of so many updates on collected data of a suite: a row for each task."""
     quality = COLLECTED_QUALITIES[suite]
-    found = gathered(SCORES, source=quality, target=quality, updates=updates)
-    rows = {task: row for task, row in found.items() if suite in ALL_TASKS[task].suites}
+    scores = gathered(SCORES, source=quality, target=quality, updates=updates)
+    rows = {task: row for task, row in scores.items() if suite in ALL_TASKS[task].suites}
     shown = sorted({name for row in rows.values() for name in row}, key=lambda name: (name in BESIDE, name))
     lines = [f"| task | {' | '.join(f'`{name}`' for name in shown)} |", "|---" * (len(shown) + 1) + "|"]
     for task, row in rows.items():
-        told = [cell([result["score"] for result in row.get(name, [])]) for name in shown]
-        lines.append(f"| {task} | {' | '.join(told)} |")
+        cells = [cell([result["score"] for result in row.get(name, [])]) for name in shown]
+        lines.append(f"| {task} | {' | '.join(cells)} |")
     return "\n".join(lines) if rows else "Not measured yet."
 
 
 def temperatures(runs: list[dict[str, Any]], scores: dict[str, dict[str, list[Any]]]) -> str:
-    """Scores of runs by task, source data and the temperature of IQL's policy: a column for each way to learn.
+    """Scores of runs by task, source data and temperature of IQL's policy, with a column for each method.
 
-    `scores` are of runs of 100,000 updates with the default temperature: a row for each task that has others so long.
+    `scores` are those of runs of 100,000 updates with the default temperature; a task among `runs` gets a row of them.
     """
     rows: dict[tuple[Any, ...], dict[str, list[float]]] = {}
     for run in runs:
@@ -177,27 +177,27 @@ def temperatures(runs: list[dict[str, Any]], scores: dict[str, dict[str, list[An
     for (task, beta, updates, quality), row in sorted(rows.items(), key=lambda item: (item[0][2], *item[0][:2])):
         if quality is not None:
             row = rows.get((task, beta, updates, None), {}) | row  # target-only has no source
-            told = " | ".join(cell(row.get(name, [])) for name in shown)
-            lines.append(f"| {task} | {quality} | {beta:g} | {updates:,} | {told} |")
+            cells = " | ".join(cell(row.get(name, [])) for name in shown)
+            lines.append(f"| {task} | {quality} | {beta:g} | {updates:,} | {cells} |")
     return "\n".join(lines)
 
 
 def by_task(learners: list[str], scores: dict[str, dict[str, list[Any]]]) -> str:
-    """Scores of these learners: a row for each task in which all of them have three seeds at least."""
+    """Scores of these learners: a row for each task in which all of them have at least three seeds."""
     lines = [f"| task | {' | '.join(learners)} |", "|---" * (len(learners) + 1) + "|"]
     for task, row in scores.items():
-        found = [[result["score"] for result in row.get(name, [])] for name in learners]
-        if min(map(len, found)) >= 3:
-            lines.append(f"| {task} | {' | '.join(map(cell, found))} |")
+        scores_of_learners = [[result["score"] for result in row.get(name, [])] for name in learners]
+        if min(map(len, scores_of_learners)) >= 3:
+            lines.append(f"| {task} | {' | '.join(map(cell, scores_of_learners))} |")
     return "\n".join(lines)
 
 
-def _cost(found: dict[str, Any] | None) -> list[str]:
-    if found is None:
+def _cost(cost: dict[str, Any] | None) -> list[str]:
+    if cost is None:
         return ["-", "-", "-"]
-    seconds = sum(found["prepare_seconds"].values())
+    seconds = sum(cost["prepare_seconds"].values())
     preparation = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    return [f"{found['time_relative_to_pooled']['median']:.2f}", preparation, f"{found['peak_memory_mib']:,.0f} MiB"]
+    return [f"{cost['time_relative_to_pooled']['median']:.2f}", preparation, f"{cost['peak_memory_mib']:,.0f} MiB"]
 
 
 def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[str, Any]) -> str:

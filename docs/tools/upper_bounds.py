@@ -1,9 +1,9 @@
-"""Keeps the results of `python -m tabb.experiments.upper_bounds` and prints them beside target-only and TABB.
+"""Copies the results of `python -m tabb.experiments.upper_bounds` and prints them beside target-only and TABB.
 
     python docs/tools/upper_bounds.py --gather runs/upper       copy the results below runs/upper, print the table
-    python docs/tools/upper_bounds.py                           print the table of the results that are kept
+    python docs/tools/upper_bounds.py                           print the table of the committed results
 
-They are kept in benchmarks/results/ablations/upper-bounds.json; target-only and TABB are those of `scores.py`.
+The committed file is benchmarks/results/ablations/upper-bounds.json; target-only and TABB are those of `scores.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RESULTS = scores.RESULTS / "ablations" / "upper-bounds.json"
 
 
 def gather(runs: Path) -> None:
-    """Add the results below `runs` to those that are kept; a run that is there already is replaced."""
+    """Add the results below `runs` to the committed ones; a run that they have already is replaced."""
     new = []
     for file in sorted(runs.rglob("result.json")):
         result = read_json(file)
@@ -77,7 +77,7 @@ def table() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gather", type=Path, metavar="RUNS", help="keep the results below this folder")
+    parser.add_argument("--gather", type=Path, metavar="RUNS", help="copy the results below this folder")
     options = parser.parse_args()
     if options.gather is not None:
         gather(options.gather)

@@ -1,4 +1,4 @@
-"""How well policies can be told apart without rolling them out: rankings of `tabb select` against true scores.
+"""How well do the rankings of `tabb select`, which need no rollouts, agree with the true scores of policies?
 
     for task in hopper-gravity-0.5 hopper-kinematic walker2d-gravity-0.5 walker2d-kinematic; do
         tabb train tabb target-only pooled --task $task --source medium --target medium --seeds 0 1 \
@@ -6,8 +6,8 @@
     done
     python -m tabb.experiments.policy_rankings runs/select/* --json benchmarks/results/selection.json
 
-Every policy along the runs was rolled out for 10 episodes, so the truth is known. Estimates are made anew here, from
-the policies and the target data alone.
+The runs rolled every policy out for 10 episodes, so its true score is known. The estimates are computed here from the
+policies and the target data alone.
 """
 
 from __future__ import annotations
@@ -42,66 +42,66 @@ RANKINGS = {
 
 
 def policies_in(folder: Path) -> list[dict[str, Any]]:
-    """Every kept policy of the runs below `folder`: its score, and what held-out and logged rows say of it."""
-    found = []
+    """Every saved policy of the runs below `folder`, with its score and its measures on target rows."""
+    policies = []
     for file in sorted(folder.rglob("result.json")):
         run, result = RunFolder(file.parent), read_json(file)
         config = run.config()
         target = run_data(config, "target", None, str(folder)).transitions
         held_out = split(target, config["settings"]["held_out"]).held_out
         truth = {line["update"]: line["mean"] for line in result["evaluations"]}
-        looks = result["held_out"]["policies"]
-        kept = [Policy.load(run.policy_at(look["update"])) for look in looks]
+        measures = result["held_out"]["policies"]
+        loaded = [Policy.load(run.policy_at(measured["update"])) for measured in measures]
         started = time.monotonic()
-        values = estimate(kept, target)
-        seconds = (time.monotonic() - started) / len(kept)
-        print(f"{file.parent}: {len(kept)} policies, {seconds:.1f} s each", file=sys.stderr)
-        for look, policy, value in zip(looks, kept, values, strict=True):
-            found.append(
+        values = estimate(loaded, target)
+        seconds = (time.monotonic() - started) / len(loaded)
+        print(f"{file.parent}: {len(loaded)} policies, {seconds:.1f} s each", file=sys.stderr)
+        for measured, policy, value in zip(measures, loaded, values, strict=True):
+            policies.append(
                 {
                     "learner": learner_of(result),
                     "seed": result["seed"],
-                    "update": look["update"],
-                    "score": truth[look["update"]],
+                    "update": measured["update"],
+                    "score": truth[measured["update"]],
                     "value": value.value,
                     "low": value.low,
                     "actions": -action_error(policy, held_out),
-                    "td": -look["td_error"],
+                    "td": -measured["td_error"],
                 }
             )
-    return found
+    return policies
 
 
 def judge(policies: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of each ranking: its rank correlation with the scores, over all and within learners, and what it would choose."""
+    """For each ranking its rank correlation with the scores, over all and within learners, and its choices."""
     scores = np.array([policy["score"] for policy in policies])
     learners = np.array([policy["learner"] for policy in policies])
-    told: dict[str, Any] = {"policies": len(policies), "best": scores.max(), "mean": scores.mean(), "rankings": {}}
+    judgement: dict[str, Any] = {"policies": len(policies), "best": scores.max(), "mean": scores.mean(), "rankings": {}}
     for name in RANKINGS:
-        worth = np.array([policy[name] for policy in policies])
-        within = [spearmanr(worth[learners == one], scores[learners == one]).statistic for one in np.unique(learners)]
-        told["rankings"][name] = {
-            "rank_correlation": float(spearmanr(worth, scores).statistic),
+        ranking = np.array([policy[name] for policy in policies])
+        within = [spearmanr(ranking[learners == one], scores[learners == one]).statistic for one in np.unique(learners)]
+        judgement["rankings"][name] = {
+            "rank_correlation": float(spearmanr(ranking, scores).statistic),
             "within_learners": float(np.mean(within)),
-            "chosen": float(scores[np.argmax(worth)]),
-            "best_five": float(scores[np.argsort(-worth)[:5]].mean()),
+            "chosen": float(scores[np.argmax(ranking)]),
+            "best_five": float(scores[np.argsort(-ranking)[:5]].mean()),
         }
-    return told
+    return judgement
 
 
 def table(tasks: dict[str, dict[str, Any]]) -> Table:
     """One row per task and ranking."""
-    shown = Table(title="policies told apart without rollouts, against their scores")
+    shown = Table(title="rankings of policies without rollouts, against their scores")
     for name in ("task", "ranking", "rank correlation", "within a method"):
         shown.add_column(name)
     for name in ("its choice", "its best five", "mean", "best"):
         shown.add_column(name)
-    for task, told in tasks.items():
-        for name, values in told["rankings"].items():
+    for task, judgement in tasks.items():
+        for name, values in judgement["rankings"].items():
             numbers = [values["rank_correlation"], values["within_learners"]]
-            scores = [values["chosen"], values["best_five"], told["mean"], told["best"]]
+            scores = [values["chosen"], values["best_five"], judgement["mean"], judgement["best"]]
             cells = [f"{number:+.2f}" for number in numbers] + [f"{score:.1f}" for score in scores]
-            shown.add_row(f"{task} ({told['policies']})", RANKINGS[name], *cells)
+            shown.add_row(f"{task} ({judgement['policies']})", RANKINGS[name], *cells)
         shown.add_section()
     return shown
 
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all numbers to this file")
     options = parser.parse_args()
     policies = {folder.name: policies_in(folder) for folder in options.folders}
-    tasks = {task: judge(found) for task, found in policies.items()}
+    tasks = {task: judge(of_task) for task, of_task in policies.items()}
     Console(width=140).print(table(tasks))
     if options.json:
         results = {"environment": environment(), "tasks": tasks, "policies": policies}
