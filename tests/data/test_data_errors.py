@@ -55,7 +55,7 @@ WRONG_COLUMNS = {
     "NaN next": (
         change("next_observations", np.full((12, 3), np.nan)),
         "next_observations",
-        "row 0, column 0",
+        "is NaN in every row; leave it out",
     ),
     "action above 1": (put("actions", (4, 1), 1.5), "actions", r"row 4, column 1 is 1.5.*\[-1, 1\].*rescale"),
     "action just above 1": (put("actions", (4, 1), 1.00001), "actions", "outside"),
@@ -183,10 +183,6 @@ def test_link_to_nothing(steps, tmp_path):
 def test_empty_dataspace_and_text(steps, tmp_path):
     expect(hdf5(tmp_path / "a.hdf5", steps, rewards=h5py.Empty("f4")), "rewards", "not numbers")
     expect(hdf5(tmp_path / "b.hdf5", steps, rewards=["a"] * 12), "rewards", "holds object")
-
-
-def test_terminals_are_needed_in_hdf5(steps, tmp_path):
-    expect(hdf5(tmp_path / "a.hdf5", steps, terminals=None), "terminals", "missing")
 
 
 def test_claimed_size_is_not_believed(steps, tmp_path):

@@ -133,13 +133,6 @@ def many_keys(file):
     del file["rewards"]
 
 
-def nan_after_the_end(file):
-    following = np.roll(file["observations"][()], -1, axis=0)
-    following[-1] = np.nan
-    file["next_observations"] = following
-    file["terminals"][-1] = True
-
-
 compound = np.zeros(12, [("value", "f4"), ("time", "f8")])
 
 # what is done to a good file of 12 rows -> words of the refusal
@@ -187,8 +180,7 @@ REFUSED_HDF5 = {
     "one row": (each(lambda array: array[:1]), "no row of 1 has a next observation"),
     "zero columns": (put("observations", np.zeros((12, 0))), "no columns"),
     "double beyond float32": (put("rewards", np.full(12, 1e39)), r"rewards: row 0 is 1e\+39, not a finite float32"),
-    "not a number at a terminal": (nan_after_the_end, "next_observations: row 11, column 0 is nan"),
-    "terminals missing": (drop("terminals"), "terminals: missing; the keys there are: actions, obs"),
+    "actions missing": (drop("actions"), "actions: missing; the keys there are: observations, rew"),
     "five hundred keys": (many_keys, r"rewards: missing; the keys there are: .*, \.\.\. \(504 in all\)$"),
     "nothing in it": (drop("observations", "actions", "rewards", "terminals", "timeouts"), "are: none"),
     "another content's digest": (attributes(content_sha256="0" * 64), "content differs from its content_sha256"),

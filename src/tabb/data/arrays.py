@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from tabb.data import checks
-from tabb.data.boundaries import boundaries
-from tabb.data.inspection import clipped, last_unfinished, notes_of, returns_of
+from tabb.data import checks, precision
+from tabb.data.audit.inspection import clipped, flag_doubts, last_unfinished, notes_of, returns_of
+from tabb.data.audit.structure import structure_doubts
+from tabb.data.boundaries import Boundaries, boundaries
+from tabb.data.column_names import OPTIONAL, REQUIRED, Names, names_of, resolve
 from tabb.data.report import FIRST_ROWS, Loaded, Report
 from tabb.transitions import Transitions
 
-REQUIRED = ("observations", "actions", "rewards")
-OPTIONAL = ("next_observations", "terminals", "timeouts", "episodes")
-
 NOT_STORED = "end of an episode without a next observation"
 LEAKED = "the next observation is another episode's first"
+PADDED = "the next observation only fills the place (the row repeated, zeros or one value)"
+ABSENT = "the next observation is unknown (NaN)"
+OUTSIDE = "the row belongs to no episode"
+
+MAZE_SIZE = 29
+"""Entries of an observation of AntMaze."""
+LARGEST_STEP = 2.0
+"""Metres that an ant can cover in a step of AntMaze, with room to spare."""
 
 
 def from_arrays(
@@ -29,14 +37,17 @@ def from_arrays(
     *,
     episodes: Any = None,
     name: str = "arrays",
+    **others: Any,
 ) -> Transitions:
     """Transitions from logged steps, one row per step, in the order they were taken.
 
     - `observations` [N, S], `actions` [N, A] inside [-1, 1], `rewards` [N] or [N, 1]: any numeric type.
-    - `next_observations` [N, S]: leave it out if it is just the next row.
+    - `next_observations` [N, S]: leave it out if it is just the next row. NaN where it is not known.
     - `terminals`, `timeouts` [N] or [N, 1]: booleans or 0 and 1; the task itself ended after this row, or the
       episode was cut after it. A row marked as both is terminal.
-    - `episodes` [N]: the number of each row's episode, where no flag marks truncations.
+    - `episodes` [N]: the number of each row's episode, where no flag marks truncations; NaN or -1 for rows of none.
+    - `others`: these columns under names of other libraries (`terminated`, `truncations`, `next_obs`, ...). Names that
+      mean ends but not which (`dones`, `masks`) are held against `terminals` and `timeouts`, and refused without.
 
     One rule (`tabb.data.boundaries`) finds the ends of episodes and drops the rows whose next observation is
     unknown; terminal rows stay. A truncated row stays, with d = 0, where its next observation is stored.
@@ -45,7 +56,7 @@ def from_arrays(
     no row is left.
     """
     return inspect_arrays(
-        observations, actions, rewards, next_observations, terminals, timeouts, episodes=episodes, name=name
+        observations, actions, rewards, next_observations, terminals, timeouts, episodes=episodes, name=name, **others
     ).warned()
 
 
@@ -59,6 +70,7 @@ def inspect_arrays(
     *,
     episodes: Any = None,
     name: str = "arrays",
+    **others: Any,
 ) -> Loaded:
     """As `from_arrays`, with the report of what was found, kept and dropped."""
     columns = {
@@ -69,66 +81,155 @@ def inspect_arrays(
         "terminals": terminals,
         "timeouts": timeouts,
         "episodes": episodes,
+        **others,
     }
     given = {key: value for key, value in columns.items() if value is not None or key in REQUIRED}
-    return build(given, name=name, layout="arrays")
+    names = names_of(given, name)
+    if names.unread:
+        checks.fail(name, names.unread[0], f"is not a column of a log; use {', '.join((*REQUIRED, *OPTIONAL))}")
+    return build({key: given[key] for key in names.keys}, name=name, layout="arrays", names=names)
 
 
 def build(
-    raw: dict[str, Any], *, name: str, layout: str, provenance: dict[str, Any] | None = None, owned: bool = False
+    raw: dict[str, Any],
+    *,
+    name: str,
+    layout: str,
+    provenance: dict[str, Any] | None = None,
+    owned: bool = False,
+    names: Names | None = None,
+    wide: Mapping[str, list[np.ndarray]] | None = None,
 ) -> Loaded:
-    """Check the columns `raw` (keys as in `from_arrays`), find the episodes, drop rows with nowhere to go.
+    """Check the columns `raw`, find the episodes, drop rows with nowhere to go.
 
-    `owned`: nobody else needs the arrays. `raw` is emptied and rows move within them, so that a large file takes
-    little more memory than its transitions.
+    Args:
+        raw: the columns by their keys in the file.
+        owned: nobody else needs the arrays. `raw` is emptied and rows move within them, so that a large file takes
+            little more memory than its transitions.
+        names: what the keys of the file are; those of `raw` if not given.
+        wide: stretches of rows as the file holds them, by column, where `raw` has them in float32 already.
     """
-    columns = _checked(raw, name)
+    names = names or names_of(raw, name)
+    for key in REQUIRED:
+        if raw.get(names.read.get(key, key)) is None:
+            checks.fail(name, key, f"is missing; a data set needs {', '.join(REQUIRED)}")
+    notes = resolve(raw, names, name)
+    blocks = {key: _blocks(raw[key], key, name, wide) for key in ("observations", "rewards")}
+    columns = _checked(raw, name, names)
     if owned:
         raw.clear()
+    provenance = dict(provenance or {})
+    if names.maze and columns["observations"].shape[1] == MAZE_SIZE:
+        provenance |= _mark_maze_jumps(columns)
+    rows = len(columns["observations"])
+    inside = _rows_of_episodes(columns, name)
+    if len(inside) < rows:
+        columns = {key: column[inside] for key, column in columns.items()}
+        owned = True
     observations, terminals = columns["observations"], columns["terminals"]
-    timeouts, stored = columns.get("timeouts"), columns.get("next_observations")
-    found = boundaries(observations, terminals, stored, timeouts, columns.get("episodes"), owned)
-    drop = found.unknown & ~terminals
+    timeouts, episodes = columns.get("timeouts"), columns.get("episodes")
+    stores_next = "next_observations" in columns
+    outcome = boundaries(observations, terminals, columns.get("next_observations"), timeouts, episodes, owned)
+    drop = outcome.unknown & ~terminals
     keep = ~drop
     if not keep.any():
+        if outcome.absent.all():
+            checks.fail(name, "next_observations", "is NaN in every row; leave it out, and the next row is taken")
         checks.fail(
             name,
             "observations",
             f"no row of {len(keep)} has a next observation; give episodes of two steps or more",
         )
-    crossing = drop & (found.reset if stored is None else found.leaked)
-    reasons = {LEAKED: np.flatnonzero(crossing), NOT_STORED: np.flatnonzero(drop & ~crossing)}
-    reasons = {reason: rows for reason, rows in reasons.items() if rows.size}
-    ends = np.flatnonzero(found.end)
-    notes, doubts = notes_of(columns, ends, int(found.reset.sum()))
+    ends = np.flatnonzero(outcome.end)
+    doubts = [
+        *(doubt for key in blocks for doubt in precision.precision_doubts(key, blocks[key])),
+        *flag_doubts(columns, ends),
+        *structure_doubts(columns, outcome, drop, inside),
+    ]
+    reasons = _reasons(drop, outcome, stores_next)
+    dropped = {reason: inside[rows] for reason, rows in reasons.items()}
+    if len(inside) < rows:
+        dropped[OUTSIDE] = np.setdiff1d(np.arange(rows), inside)
     report = Report(
         name=name,
         layout=layout,
-        rows=len(observations),
+        rows=rows,
         kept=int(keep.sum()),
-        dropped={reason: int(rows.size) for reason, rows in reasons.items()},
-        dropped_rows={reason: tuple(rows[:FIRST_ROWS].tolist()) for reason, rows in reasons.items()},
-        wrong_next=() if stored is None else tuple(np.flatnonzero(found.leaked).tolist()),
-        episode_ends=tuple(ends.tolist()),
+        dropped={reason: int(rows.size) for reason, rows in dropped.items()},
+        dropped_rows={reason: tuple(rows[:FIRST_ROWS].tolist()) for reason, rows in dropped.items()},
+        wrong_next=tuple(inside[outcome.leaked].tolist()) if stores_next else (),
+        episode_ends=tuple(inside[ends].tolist()),
+        episode_lengths=tuple(np.diff(ends, prepend=-1).tolist()) if len(inside) < rows else (),
         returns=returns_of(columns["rewards"], ends),
         unfinished=(len(ends) - 1,) if last_unfinished(ends, terminals, timeouts) else (),
         terminals=int(terminals.sum()),
         truncations=int((~terminals[ends]).sum()),
         clipped=clipped(observations),
-        provenance=dict(provenance or {}),
-        notes=tuple(notes),
+        provenance=provenance,
+        notes=(*notes, *notes_of(columns, int(outcome.reset.sum())), *_unread_note(names)),
         doubts=tuple(doubts),
-        kept_rows=np.flatnonzero(keep),
+        unread=names.unread,
+        kept_rows=inside[keep],
     )
     transitions = Transitions(
         observation=_kept(observations, keep, owned),
         action=_kept(columns["actions"], keep, owned),
         reward=_kept(columns["rewards"], keep, owned),
-        next_observation=_kept(found.next_observations, keep, owned or stored is None),
+        next_observation=_kept(outcome.next_observations, keep, owned or not stores_next),
         terminal=terminals[keep].astype(np.float32),
-        episode=_numbers(found.end, keep),
+        episode=_numbers(outcome.end, keep),
     )
     return Loaded(transitions, report)
+
+
+def _reasons(drop: np.ndarray, outcome: Boundaries, stores_next: bool) -> dict[str, np.ndarray]:
+    """Rows that are dropped, by the reason."""
+    crossing = drop & (outcome.leaked if stores_next else outcome.reset)
+    masks = {LEAKED: crossing, PADDED: drop & outcome.padded, ABSENT: drop & outcome.absent}
+    masks[NOT_STORED] = drop & ~(crossing | outcome.padded | outcome.absent)
+    return {reason: np.flatnonzero(mask) for reason, mask in masks.items() if mask.any()}
+
+
+def _unread_note(names: Names) -> list[str]:
+    """Keys that were not read: a column may be there under a name that nobody expects."""
+    if not names.unread:
+        return []
+    return [f"keys that were not read: {checks.listed(names.unread)}"]
+
+
+def _blocks(value: Any, key: str, name: str, wide: Mapping[str, list[np.ndarray]] | None) -> list[np.ndarray]:
+    """Stretches of rows of a column as the file or the user has them, before they become float32."""
+    if wide is not None and key in wide:
+        return wide[key]
+    array = checks.number(value, name, key)
+    return [block.copy() for block in precision.blocks_of(array)] if array.ndim in (1, 2) else []
+
+
+def _rows_of_episodes(columns: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """Numbers of the rows that belong to an episode, as far as `episodes` says otherwise."""
+    episodes = columns.get("episodes")
+    if episodes is None or episodes.dtype.kind not in "if":
+        return np.arange(len(columns["observations"]))
+    rows = np.flatnonzero(episodes != checks.NO_EPISODE)
+    if not rows.size:
+        checks.fail(name, "episodes", "no row belongs to an episode; give the number of each row's episode")
+    return rows
+
+
+def _mark_maze_jumps(columns: dict[str, np.ndarray]) -> dict[str, int]:
+    """Mark rows of an AntMaze log after which the ant is elsewhere: ends that its flags miss or state a row off.
+
+    In some D4RL files the ant is put back without a flag, or beside it. It runs far below 20 m/s, and a step is 0.1 s.
+    """
+    place = columns["observations"][:, :2].astype(np.float64)
+    jumps = np.flatnonzero(np.linalg.norm(np.diff(place, axis=0), axis=1) > LARGEST_STEP)
+    if not jumps.size:
+        return {}
+    timeouts = columns.get("timeouts")
+    timeouts = np.zeros(len(place), bool) if timeouts is None else timeouts.copy()
+    timeouts[jumps] = True
+    columns["timeouts"] = timeouts
+    return {"unstated_ends": int(jumps.size)}
 
 
 def _numbers(end: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -155,23 +256,22 @@ def _kept(column: np.ndarray, keep: np.ndarray, owned: bool) -> np.ndarray:
     return column[:filled]
 
 
-def _checked(raw: dict[str, Any], name: str) -> dict[str, np.ndarray]:
+def _checked(raw: dict[str, Any], name: str, names: Names) -> dict[str, np.ndarray]:
     """The columns of `raw` with their final types, of one length; no terminals given means none happened."""
-    for key in REQUIRED:
-        if raw[key] is None:
-            checks.fail(name, key, f"is missing; a data set needs {', '.join(REQUIRED)}")
+    label = names.read
     columns = {
         "observations": checks.matrix(raw["observations"], name, "observations"),
         "actions": checks.matrix(raw["actions"], name, "actions"),
         "rewards": checks.real(raw["rewards"], name, "rewards"),
     }
     if "next_observations" in raw:
-        columns["next_observations"] = checks.matrix(raw["next_observations"], name, "next_observations")
-    for key in ("terminals", "timeouts"):
-        if key in raw:
-            columns[key] = checks.flag(raw[key], name, key)
+        key = label["next_observations"]
+        columns["next_observations"] = checks.matrix(raw["next_observations"], name, key, unknown=True)
+    for column in ("terminals", "timeouts"):
+        if column in raw:
+            columns[column] = checks.flag(raw[column], name, label.get(column, column))
     if "episodes" in raw:
-        columns["episodes"] = checks.episode_numbers(raw["episodes"], name, "episodes")
+        columns["episodes"] = checks.episode_numbers(raw["episodes"], name, label["episodes"])
     columns.setdefault("terminals", np.zeros(len(columns["observations"]), bool))
     checks.same_length(columns, name)
     sizes = (
@@ -181,7 +281,7 @@ def _checked(raw: dict[str, Any], name: str) -> dict[str, np.ndarray]:
     if sizes[0] != sizes[1]:
         checks.fail(
             name,
-            "next_observations",
+            label["next_observations"],
             f"has {sizes[1]} columns but observations has {sizes[0]}; make them equal",
         )
     columns["actions"] = checks.actions_in_range(columns["actions"], name)

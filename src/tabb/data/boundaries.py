@@ -1,9 +1,12 @@
 """Where episodes end, and which next observations can be trusted: one rule for every file, source or target.
 
-A row ends an episode if it is terminal, if the data say so (`timeouts`, `episodes`), if it is the last, if
-its stored next observation is not the next row's observation, or, in data that do not state their ends, if
-its step to the next row is a reset: see `resets`. Its next observation is unknown if none is stored, or if
-the stored one is the first observation of another episode (made by shifting `observations` by one row).
+A row ends an episode if it is terminal, if the data say so (`timeouts`, `episodes`), if it is the last, if its stored
+next observation is unknown (NaN) or far from the next row (`tabb.data.steps`; not where `episodes` states the ends),
+or, in data that do not state their ends, if its step to the next row is a reset: see `resets`.
+
+Its next observation is unknown if none is stored, if the stored one is NaN, if it is the first observation of another
+episode (made by shifting `observations` by one row), or if it is padding: at the end of an episode the row itself,
+zeros, or one value that stands at most ends, where other rows hardly ever hold such a thing.
 """
 
 from __future__ import annotations
@@ -13,12 +16,16 @@ from typing import NamedTuple
 import numpy as np
 
 from tabb.data.checks import pieces
+from tabb.data.steps import NextRows, compare_next_rows, in_order
 
 FALL = 3.0
 """A reset brings the state at least this many times closer to a known first state of an episode."""
 
 SURPRISE = 30.0
 """A reset's pair (s, s') is at least this many times as far from the usual pairs as the median pair."""
+
+RARE = 0.01
+"""Share of rows inside episodes up to which a next observation that looks like padding is padding at an end."""
 
 _NEAR = 0.05  # in column scales: closer than this to a first state counts as this close
 _STARTS = 64  # known first states compared with; more make a wide reset distribution no clearer
@@ -33,6 +40,10 @@ class Boundaries(NamedTuple):
     unknown: np.ndarray  # bool [N]: the next observation is not known
     leaked: np.ndarray  # bool [N]: unknown, and what the file has there is (or may be) another episode's
     reset: np.ndarray  # bool [N]: the end is stated nowhere; `resets` found it
+    padded: np.ndarray  # bool [N]: unknown, and what the file has there is padding
+    absent: np.ndarray  # bool [N]: unknown, and the file has NaN there
+    apart: np.ndarray  # bool [N]: no end is stated, but the next row is not the stored next observation
+    next_rows: NextRows | None  # how stored next observations stand to the rows; None if none are stored
 
 
 def boundaries(
@@ -45,36 +56,45 @@ def boundaries(
 ) -> Boundaries:
     """Apply the rule of this module. Observations [N, S] float32, flags [N] bool, episode numbers [N].
 
-    `owned`: what must be mended in `next_observations` may be mended in place.
+    `next_observations` may hold NaN. `owned`: what must be mended in them may be mended in place.
     """
     rows = len(observations)
-    continues = np.ones(rows, bool)
-    if next_observations is not None:
-        for piece in pieces(rows - 1):
-            after = slice(piece.start + 1, piece.stop + 1)
-            continues[piece] = (next_observations[piece] == observations[after]).all(axis=1)
-    continues[-1] = False
-
-    end = terminals.copy()
-    end[-1] = True
+    none = np.zeros(rows, bool)
+    stated = terminals.copy()
+    stated[-1] = True
     if timeouts is not None:
-        end |= timeouts
+        stated |= timeouts
     if episodes is not None:
-        end[:-1] |= episodes[1:] != episodes[:-1]
-    else:
-        end |= ~continues
-    stated = episodes is not None or (timeouts is not None and bool(timeouts.any()))
-    reset = np.zeros(rows, bool) if stated else resets(observations, end)
-    end |= reset
-
-    leaked = continues & end
+        stated[:-1] |= episodes[1:] != episodes[:-1]
+    states_cuts = episodes is not None or (timeouts is not None and bool(timeouts.any()))
     if next_observations is None:
+        reset = none if states_cuts else resets(observations, stated)
+        end = stated | reset
         following = np.empty_like(observations)
         following[:-1] = observations[1:]
         following[end] = observations[end]
-        return Boundaries(end, following, end, leaked, reset)
+        return Boundaries(end, following, end, none, reset, none, none, none, None)
 
-    unknown = leaked & ~terminals
+    absent = np.zeros(rows, bool)
+    for piece in pieces(rows):
+        absent[piece] = np.isnan(next_observations[piece]).any(axis=1)
+    compared = compare_next_rows(observations, next_observations, ~stated)
+    apart = ~compared.near & ~stated & ~absent
+    end = stated.copy()
+    if episodes is None:
+        end |= absent
+        # Rows whose next observations have nothing to do with the next row say nothing of ends: the flags do, or the
+        # order of the rows. Rows in no order are each an episode of their own.
+        if compared.follow or not (states_cuts or (compared.relation != "unknown" and in_order(observations))):
+            end |= apart
+    reset = none if states_cuts else resets(observations, end)
+    end |= reset
+
+    leaked = (compared.equal if compared.exact or not compared.follow else compared.near) & end
+    if not compared.exact and leaked.sum() < 0.1 * end.sum():
+        leaked = none  # a true last observation that lies near the next episode's first by chance
+    padded = _padding(observations, next_observations, terminals, end, absent) & ~leaked
+    unknown = (leaked & ~terminals) | padded | absent
     # Whoever shifts `observations` to make `next_observations` has nothing for the last row but itself or row
     # 0.
     last = next_observations[-1]
@@ -84,11 +104,45 @@ def boundaries(
     # also where a row is missing after them and no comparison can tell.
     if leaked.any():
         unknown |= terminals
-        leaked = leaked | terminals
+        leaked = leaked | (terminals & ~padded & ~absent)
     if unknown.any():
         next_observations = next_observations if owned else next_observations.copy()
         next_observations[unknown] = observations[unknown]
-    return Boundaries(end, next_observations, unknown, leaked, reset)
+    return Boundaries(end, next_observations, unknown, leaked, reset, padded, absent, apart, compared)
+
+
+def _padding(
+    observations: np.ndarray, stored: np.ndarray, terminals: np.ndarray, end: np.ndarray, absent: np.ndarray
+) -> np.ndarray:
+    """Ends (bool [N]) whose stored next observation only fills the place: the row itself, zeros, or one value.
+
+    The same must hardly ever stand at rows inside episodes: a robot at rest repeats its rows, too.
+    """
+    ends, inside = np.flatnonzero(end & ~absent), np.flatnonzero(~end & ~absent)
+    result = np.zeros(len(end), bool)
+    if not (ends.size and inside.size):
+        return result
+
+    def repeats(rows: np.ndarray) -> np.ndarray:
+        return (stored[rows] == observations[rows]).all(axis=1)
+
+    def zeros(rows: np.ndarray) -> np.ndarray:
+        return ~stored[rows].any(axis=1) & observations[rows].any(axis=1)
+
+    for looks_padded in (repeats, zeros):
+        at_ends = looks_padded(ends)
+        if (
+            at_ends.any()
+            and np.concatenate([looks_padded(inside[piece]) for piece in pieces(len(inside))]).mean() < RARE
+        ):
+            result[ends[at_ends]] = True
+    cuts = ends[~terminals[ends]]
+    values, counts = np.unique(stored[cuts], axis=0, return_counts=True) if len(cuts) >= 3 else (stored[:0], [0])
+    if max(counts) >= 3 and max(counts) > len(cuts) / 2:
+        filler = values[np.argmax(counts)]
+        if np.concatenate([(stored[inside[p]] == filler).all(axis=1) for p in pieces(len(inside))]).mean() < RARE:
+            result[ends[(stored[ends] == filler).all(axis=1)]] = True
+    return result
 
 
 def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -108,13 +162,13 @@ def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
     Files with fewer than ten rows per column of the pair are too short to tell and give none. First states
     drawn from all over the state space cannot be found either: state the ends with `timeouts` or `episodes`.
     """
-    found = np.zeros(len(observations), bool)
+    reset = np.zeros(len(observations), bool)
     deviation = _deviation(observations)
-    varies = deviation > 1e-6 * np.maximum(1, np.maximum(observations.max(axis=0), -observations.min(axis=0)))
+    varies = deviation > 1e-6 * np.maximum(observations.max(axis=0), -observations.min(axis=0))
     columns = int(varies.sum())
     inner = np.flatnonzero(~end)
     if columns == 0 or len(inner) < 20 * columns or len(inner) * 2 < len(end):  # too short, or rows are shuffled
-        return found
+        return reset
     scale = np.maximum(deviation[varies], 0.3 * np.median(deviation[varies]))
     centre = observations[0, varies].astype(np.float64)
 
@@ -130,12 +184,12 @@ def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
         distance[piece] = np.sqrt(np.maximum(square.min(axis=1), 0) / columns)
     falls = inner[distance[inner] >= FALL * (distance[inner + 1] + _NEAR)]
     if falls.size == 0:
-        return found
+        return reset
 
     usual = inner[:: len(inner) // _PAIRS + 1]
     surprise = _surprise(np.hstack([scaled(usual), scaled(usual + 1)]), np.hstack([scaled(falls), scaled(falls + 1)]))
-    found[falls[surprise >= SURPRISE]] = True
-    return found
+    reset[falls[surprise >= SURPRISE]] = True
+    return reset
 
 
 def _deviation(observations: np.ndarray) -> np.ndarray:
@@ -149,11 +203,11 @@ def _deviation(observations: np.ndarray) -> np.ndarray:
 def _surprise(usual: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """Squared Mahalanobis distance of rows `asked` [m, k] from rows `usual` [n, k], in units of its
     median."""
-    kept = usual
+    fitted = usual
     for _ in range(3):  # the odd pairs that are sought must not widen the measure of the usual ones
-        mean = kept.mean(axis=0)
-        values, vectors = np.linalg.eigh(np.cov(kept.T))
+        mean = fitted.mean(axis=0)
+        values, vectors = np.linalg.eigh(np.cov(fitted.T))
         whiten = vectors / np.sqrt(np.maximum(values, 1e-7))
         square = (((usual - mean) @ whiten) ** 2).sum(axis=1)
-        kept = usual[square <= np.quantile(square, 0.99)]
+        fitted = usual[square <= np.quantile(square, 0.99)]
     return (((asked - mean) @ whiten) ** 2).sum(axis=1) / np.median(square)

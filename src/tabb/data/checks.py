@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, NoReturn
 
 import numpy as np
@@ -10,15 +10,20 @@ import numpy as np
 from tabb.errors import DataError
 
 ACTION_TOLERANCE = 1e-6
-WHOLE = ("episodes", "episode")
-"""columns of whole numbers, which float32 would round"""
+NO_EPISODE = -1
+"""number of the episode of a row that belongs to none"""
 PIECE = 65_536
 """rows that are worked on at once where a whole file would take memory for nothing"""
 
 
 def fail(name: str, key: str, problem: str) -> NoReturn:
-    """Raise the one-line `DataError` "name: key: problem"."""
-    raise DataError(one_line(f"{name}: {key}: {problem}"))
+    """Raise `refusal`."""
+    raise refusal(name, key, problem)
+
+
+def refusal(name: str, key: str, problem: str) -> DataError:
+    """The one-line `DataError` "name: key: problem"."""
+    return DataError(one_line(f"{name}: {key}: {problem}"))
 
 
 def one_line(text: str) -> str:
@@ -32,7 +37,12 @@ def pieces(rows: int) -> Iterator[slice]:
 
 
 def number(value: Any, name: str, key: str) -> np.ndarray:
-    """`value` as an array of booleans, integers or floats; objects, text and complex numbers are errors."""
+    """`value` as an array of booleans, integers or floats; objects, text and complex numbers are errors.
+
+    So are masked entries, except in floats whose reader knows NaN (`_masked`): NumPy would hand out what is under them.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        value = _masked(value, name, key)
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:  # a ragged list
@@ -40,6 +50,17 @@ def number(value: Any, name: str, key: str) -> np.ndarray:
     if array.dtype.kind not in "biuf":
         fail(name, key, f"holds {array.dtype} values, not numbers; store it as float32")
     return array
+
+
+def _masked(value: Any, name: str, key: str) -> np.ndarray:
+    """A masked array as a plain one; masked next observations and episodes become NaN, others are errors."""
+    masked = np.ma.getmaskarray(value)
+    if not masked.any():
+        return np.asarray(value.data)
+    if key in ("next_observations", "episodes"):
+        return np.asarray(value.astype(np.float64).filled(np.nan))
+    row = int(np.argwhere(masked)[0][0])
+    fail(name, key, f"row {row} is masked; leave the row's episode out, or fill in what it was")
 
 
 def narrow(array: np.ndarray) -> np.ndarray:
@@ -52,11 +73,11 @@ def narrow(array: np.ndarray) -> np.ndarray:
     return array if lost else result
 
 
-def matrix(value: Any, name: str, key: str) -> np.ndarray:
-    """A float32 matrix [N, K] without NaN or infinity."""
+def matrix(value: Any, name: str, key: str, unknown: bool = False) -> np.ndarray:
+    """A float32 matrix [N, K] without infinity; without NaN unless it may be `unknown`, which NaN says."""
     array = number(value, name, key)
     matrix_shape(array.shape, name, key)
-    return _finite(array, name, key)
+    return _finite(array, name, key, unknown)
 
 
 def matrix_shape(shape: tuple[int, ...], name: str, key: str) -> None:
@@ -80,12 +101,11 @@ def column_shape(shape: tuple[int, ...], name: str, key: str) -> None:
         fail(name, key, f"has shape {shape}; give (rows,) or (rows, 1)")
 
 
-def shapes(found: Mapping[str, tuple[int, ...]], name: str) -> None:
+def shapes(shape_of: Mapping[str, tuple[int, ...]], name: str, is_matrix: Callable[[str], bool]) -> None:
     """The shapes of a file's columns fit together: checked before any of them is read into memory."""
-    for key, shape in found.items():
-        one_row = key in ("observations", "next_observations", "actions", "observation", "next_observation", "action")
-        (matrix_shape if one_row else column_shape)(shape, name, key)
-    same_length({key: range(shape[0]) for key, shape in found.items()}, name)
+    for key, shape in shape_of.items():
+        (matrix_shape if is_matrix(key) else column_shape)(shape, name, key)
+    same_length({key: range(shape[0]) for key, shape in shape_of.items()}, name)
 
 
 def listed(keys: Iterable[str]) -> str:
@@ -116,9 +136,10 @@ def flag(value: Any, name: str, key: str) -> np.ndarray:
 
 
 def episode_numbers(value: Any, name: str, key: str) -> np.ndarray:
-    """An integer vector [N] whose equal values are adjacent."""
+    """An integer vector [N] whose equal values are adjacent; `NO_EPISODE`, which NaN means too, may stand anywhere."""
     array = column(value, name, key)
     if array.dtype.kind == "f":
+        array = np.where(np.isnan(array), NO_EPISODE, array)
         bad = np.flatnonzero(array != np.floor(array))
         if bad.size:
             fail(
@@ -126,12 +147,14 @@ def episode_numbers(value: Any, name: str, key: str) -> np.ndarray:
                 key,
                 f"row {int(bad[0])} is {array[bad[0]]}; give the integer number of the row's episode",
             )
-    if array.size:
-        starts = np.flatnonzero(np.concatenate([[True], array[1:] != array[:-1]]))
-        _, first = np.unique(array[starts], return_index=True)
+    rows = np.flatnonzero(array != NO_EPISODE) if array.dtype.kind in "if" else np.arange(array.size)
+    if rows.size:
+        inside = array[rows]
+        starts = np.flatnonzero(np.concatenate([[True], inside[1:] != inside[:-1]]))
+        _, first = np.unique(inside[starts], return_index=True)
         again = np.setdiff1d(np.arange(starts.size), first)
         if again.size:
-            row = int(starts[again[0]])
+            row = int(rows[starts[again[0]]])
             fail(
                 name,
                 key,
@@ -172,12 +195,13 @@ def actions_in_range(actions: np.ndarray, name: str, key: str = "actions") -> np
     return np.clip(actions, -1, 1)
 
 
-def _finite(array: np.ndarray, name: str, key: str) -> np.ndarray:
-    """`array` as contiguous float32; the first value that is not finite there is an error."""
+def _finite(array: np.ndarray, name: str, key: str, unknown: bool = False) -> np.ndarray:
+    """`array` as contiguous float32; the first value that is not finite there (NaN may be `unknown`) is an error."""
     with np.errstate(over="ignore"):
         result = np.ascontiguousarray(array, dtype=np.float32)
-    if not all(np.isfinite(result[piece]).all() for piece in pieces(len(result))):
-        at = np.argwhere(~np.isfinite(result))[0]
+    refused = np.isinf if unknown else (lambda values: ~np.isfinite(values))
+    if any(refused(result[piece]).any() for piece in pieces(len(result))):
+        at = np.argwhere(refused(result))[0]
         where = f"row {at[0]}" if result.ndim == 1 else f"row {at[0]}, column {at[1]}"
         fail(
             name,

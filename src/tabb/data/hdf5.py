@@ -8,13 +8,14 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
-from tabb.data import checks, storage
-from tabb.data.arrays import OPTIONAL, REQUIRED, build
+from tabb.data import checks, precision, storage
+from tabb.data.arrays import build
+from tabb.data.column_names import OPTIONAL, REQUIRED, SAME, Names, names_of
 from tabb.data.report import Loaded
 from tabb.errors import DataError, TabbError
 from tabb.files import atomic
@@ -28,41 +29,52 @@ _ALWAYS_FINE = 1 << 24
 _LARGEST_CHUNK = 1 << 22
 _LARGEST_ATTRIBUTE = 1 << 20
 
-_ANTMAZE = 29
-_LARGEST_STEP = 2.0
-"""Metres that an ant can cover in a step of AntMaze, with room to spare."""
+
+class _Content(NamedTuple):
+    """What is read of a file."""
+
+    columns: dict[str, np.ndarray]  # by key of the file, numbers unchecked
+    provenance: dict[str, Any]
+    names: Names
+    wide: dict[str, list[np.ndarray]]  # stretches of doubles that became float32, by column
 
 
 def load_hdf5(path: str | Path) -> Loaded:
     """Transitions and report of one file; the rule for ends and dropped rows is that of `from_arrays`.
 
-    Read are `observations`, `actions`, `rewards`, `terminals` (all four needed), `next_observations`,
-    `timeouts`, `episodes` and the file's attributes; in AntMaze files (29 observation entries and `infos/goal`) rows
-    after which the ant is elsewhere count as timeouts, their number as `unstated_ends`; `infos`, `metadata` and others
-    are otherwise ignored. Nothing is unpickled. Raises `DataError` (one line) naming file, key and row.
+    Read are `observations`, `actions`, `rewards` (needed), `terminals`, `next_observations`, `timeouts`, `episodes`,
+    these under their names in other libraries (`tabb.data.column_names`), and the file's attributes; in AntMaze files
+    (29 observation entries and `infos/goal`) rows after which the ant is elsewhere count as timeouts, their number as
+    `unstated_ends`; `infos` and `metadata` are otherwise ignored, further keys listed in the report. Nothing is
+    unpickled. Raises `DataError` (one line) naming file, key and row.
     """
     path = Path(path)
-    columns, provenance, maze = _raw(path)
+    content = _content(path)
+    columns, provenance = content.columns, content.provenance
     stated = provenance.pop(DIGEST, None)
     if stated is not None and stated != storage.digest(columns):
         raise DataError(checks.one_line(f"{path}: content differs from its {DIGEST}; fetch or write it again"))
-    layout = "odrl" if "next_observations" in columns and "timeouts" not in columns else "d4rl"
-    jumps = _maze_jumps(columns) if maze else np.zeros(0, int)
-    if jumps.size:
-        timeouts = columns.get("timeouts", np.zeros(len(columns["observations"]), bool))
-        columns["timeouts"] = checks.flag(timeouts, str(path), "timeouts")
-        columns["timeouts"][jumps] = True
-        provenance["unstated_ends"] = int(jumps.size)
-    return build(columns, name=str(path), layout=layout, provenance=provenance, owned=True)
+    layout = "odrl" if "next_observations" in content.names.read and "timeouts" not in content.names.read else "d4rl"
+    return build(
+        columns,
+        name=str(path),
+        layout=layout,
+        provenance=provenance,
+        owned=True,
+        names=content.names,
+        wide=content.wide,
+    )
 
 
 def raw_columns(path: Path) -> dict[str, np.ndarray]:
     """The columns of a file as it stores them, numbers unchecked. Raises `DataError` where it cannot be read."""
-    return _raw(path)[0]
+    content = _content(path)
+    column_of = {key: column for column, key in content.names.read.items()}
+    return {column_of.get(key, key): column for key, column in content.columns.items()}
 
 
-def _raw(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], bool]:
-    """Columns and attributes of a file, and whether it is an AntMaze file."""
+def _content(path: Path) -> _Content:
+    """What is read of a file, or one line that says why it cannot be."""
     if storage.kind(path) != "hdf5":
         raise DataError(checks.one_line(f"{path}: is not HDF5; use tabb.data.load, which reads npz too"))
     try:
@@ -121,7 +133,7 @@ def _columns_to_write(arrays: Mapping[str, Any], name: str) -> dict[str, np.ndar
     unknown = sorted(set(arrays) - {*REQUIRED, *OPTIONAL})
     if unknown:
         checks.fail(name, unknown[0], f"is not a column of this layout; use {', '.join((*REQUIRED, *OPTIONAL))}")
-    _need(list(arrays), name)
+    _need(arrays, arrays, name, (*REQUIRED, "terminals"))
     build(dict(arrays), name=name, layout="d4rl")
     columns = {}
     for key in arrays:
@@ -136,51 +148,48 @@ def _columns_to_write(arrays: Mapping[str, Any], name: str) -> dict[str, np.ndar
     return columns
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], bool]:
+def _read(path: Path) -> _Content:
     name, size = str(path), os.path.getsize(path)
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
+    wide: dict[str, list[np.ndarray]] = {}
     with h5py.File(path, "r", locking=False) as file:  # files are replaced whole, and many shares cannot lock
-        keys = set(file)
-        _need(keys, name)
-        items = {key: direct(file, key, name) for key in (*REQUIRED, *OPTIONAL) if key in keys}
+        names = names_of(file, name)
+        _need(names.read, file, name, REQUIRED)
+        items = {key: direct(file, key, name) for key in names.keys}
         for key, item in items.items():
             check_dataset(item, name, key, size)
-        checks.shapes({key: item.shape for key, item in items.items()}, name)
+        checks.shapes({key: item.shape for key, item in items.items()}, name, names.is_matrix)
         for key, item in items.items():
             try:
-                columns[key] = item[()] if key in checks.WHOLE or DIGEST in file.attrs else _values(item)
+                if SAME.get(key, key) == "episodes" or DIGEST in file.attrs:
+                    columns[key] = item[()]
+                else:
+                    columns[key], wide[key] = _values(item)
             except Exception as error:  # as above; here the key is known
                 reason = checks.one_line(str(error)) or type(error).__name__
                 checks.fail(name, key, f"cannot be read, damaged or cut ({reason[:200]}); fetch the file again")
         provenance = {key: _plain(file.attrs[key]) for key in file.attrs if _readable(file, key)}
         inside = isinstance(file.get("infos", getlink=True), h5py.HardLink) and isinstance(file["infos"], h5py.Group)
-        maze = inside and "goal" in file["infos"] and columns["observations"].shape[1:] == (_ANTMAZE,)
-    return columns, provenance, maze
+        names = names._replace(maze=inside and "goal" in file["infos"])
+    return _Content(columns, provenance, names, {key: blocks for key, blocks in wide.items() if blocks})
 
 
-def _values(item: h5py.Dataset) -> np.ndarray:
-    """What a dataset holds; doubles as float32, piece by piece, where that is all their range needs."""
+def _values(item: h5py.Dataset) -> tuple[np.ndarray, list[np.ndarray]]:
+    """What a dataset holds; doubles as float32, piece by piece, where that is all their range needs.
+
+    With stretches of the doubles that became float32.
+    """
     if item.dtype.kind != "f" or item.dtype.itemsize <= 4 or item.ndim == 0:
-        return item[()]
+        return item[()], []
     at_once = item.chunks[0] if item.chunks else 1  # whole chunks: each is decompressed once
     step = max(1, checks.PIECE // at_once) * at_once
     result = np.empty(item.shape, np.float32)
     for begin in range(0, len(item), step):
         part = checks.narrow(item[begin : begin + step])
         if part.dtype != np.float32:
-            return item[()]
+            return item[()], []
         result[begin : begin + step] = part
-    return result
-
-
-def _maze_jumps(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Rows of an AntMaze file after which the ant is elsewhere: ends that its flags miss or state a row off.
-
-    In some D4RL files the ant is put back without a flag, or beside it. It runs far below 20 m/s, and a step is 0.1 s.
-    """
-    place = np.asarray(columns["observations"], np.float64)[:, :2]
-    with np.errstate(invalid="ignore"):  # what is not finite is refused later, with its row
-        return np.flatnonzero(np.linalg.norm(np.diff(place, axis=0), axis=1) > _LARGEST_STEP)
+    return result, precision.blocks_of(item)
 
 
 def direct(group: h5py.Group, path: str, name: str, key: str | None = None, links: int = 8) -> Any:
@@ -232,10 +241,10 @@ def check_storage(item: h5py.Dataset, name: str, key: str, size: int) -> None:
         checks.fail(name, key, f"needs {chunk:,} bytes at once for {item.nbytes:,} of data; store it in smaller chunks")
 
 
-def _need(there: Iterable[str], name: str) -> None:
-    missing = [key for key in (*REQUIRED, "terminals") if key not in there]
+def _need(has: Iterable[str], keys: Iterable[str], name: str, needed: Iterable[str]) -> None:
+    missing = [key for key in needed if key not in has]
     if missing:
-        checks.fail(name, ", ".join(missing), f"missing; the keys there are: {checks.listed(there)}")
+        checks.fail(name, ", ".join(missing), f"missing; the keys there are: {checks.listed(keys)}")
 
 
 def _readable(file: h5py.File, key: str) -> bool:

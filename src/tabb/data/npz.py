@@ -7,12 +7,13 @@ import math
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tabb.data import checks, storage
-from tabb.data.arrays import OPTIONAL, REQUIRED, build
+from tabb.data import checks, precision, storage
+from tabb.data.arrays import build
+from tabb.data.column_names import MATRICES, REQUIRED, SAME, Names, names_of
 from tabb.data.report import Loaded, Report
 from tabb.errors import DataError, TabbError
 from tabb.files import atomic
@@ -21,32 +22,43 @@ from tabb.transitions import Transitions
 FIELDS = tuple(field.name for field in dataclasses.fields(Transitions))
 
 
+class _Content(NamedTuple):
+    """What is read of a file."""
+
+    columns: dict[str, np.ndarray]  # by key of the file, numbers unchecked
+    names: Names | None  # None where the file is one of `save_npz`
+    wide: dict[str, list[np.ndarray]]  # stretches of doubles that became float32, by column
+
+
 def load_npz(path: str | Path) -> Loaded:
     """Transitions and report of one file, of either kind:
 
     - columns: `observations`, `actions`, `rewards` and, where known, `next_observations`, `terminals`,
-      `timeouts`, `episodes`: treated as `from_arrays` does;
+      `timeouts`, `episodes`, or their names in other libraries: treated as `from_arrays` does, further keys listed in
+      the report;
     - a file of `save_npz` (`observation`, `action`, ...): its rows are checked and taken as they are.
 
     Nothing is unpickled. Raises `DataError` (one line) naming file, key and row.
     """
     path = Path(path)
-    columns = _raw(path)
-    if "observation" in columns:
-        return _saved(columns, str(path))
-    return build(columns, name=str(path), layout="npz", owned=True)
+    content = _content(path)
+    if content.names is None:
+        return _saved(content.columns, str(path))
+    return build(content.columns, name=str(path), layout="npz", owned=True, names=content.names, wide=content.wide)
 
 
 def raw_columns(path: Path) -> dict[str, np.ndarray]:
     """The columns of a file (keys as in `from_arrays`), numbers unchecked. Raises `DataError` as `load_npz`."""
-    columns = _raw(path)
-    singular = {"observations": "observation", "actions": "action", "rewards": "reward"}
-    if "observation" in columns:
-        return {key: columns[own] for key, own in singular.items()}
-    return columns
+    content = _content(path)
+    if content.names is None:
+        singular = {"observations": "observation", "actions": "action", "rewards": "reward"}
+        return {key: content.columns[own] for key, own in singular.items()}
+    column_of = {key: column for column, key in content.names.read.items()}
+    return {column_of.get(key, key): column for key, column in content.columns.items()}
 
 
-def _raw(path: Path) -> dict[str, np.ndarray]:
+def _content(path: Path) -> _Content:
+    """What is read of a file, or one line that says why it cannot be."""
     if storage.kind(path) != "zip":
         raise DataError(checks.one_line(f"{path}: is not npz; use tabb.data.load, which reads HDF5 too"))
     try:
@@ -71,36 +83,45 @@ def save_npz(path: str | Path, transitions: Transitions) -> None:
         np.savez_compressed(file, **columns)
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path) -> _Content:
     with zipfile.ZipFile(path) as archive:
-        names = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        wanted = FIELDS if "observation" in names else (*REQUIRED, *OPTIONAL)
-        needed = FIELDS if "observation" in names else REQUIRED
-        missing = [key for key in needed if key not in names]
+        entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        names = None if "observation" in entries else names_of(entries, str(path))
+        wanted = FIELDS if names is None else names.keys
+        missing = [key for key in (FIELDS if names is None else REQUIRED) if key not in entries]
         if missing:
-            has = checks.listed(names)
-            checks.fail(str(path), ", ".join(missing), f"missing; the keys there are: {has}")
-        for info in names.values():
+            checks.fail(str(path), ", ".join(missing), f"missing; the keys there are: {checks.listed(entries)}")
+        for info in entries.values():
             archive.open(info).close()  # a key renamed by damage must not pass for one that was never there
         size = os.path.getsize(path)
         for key in wanted:
-            if key in names and names[key].file_size > max(1 << 24, 2_000 * size):
-                checks.fail(str(path), key, f"claims {names[key].file_size:,} bytes, more than the file can hold")
-        shapes = {key: _shape(archive, names[key], str(path), key) for key in wanted if key in names}
-        checks.shapes(shapes, str(path))
-    columns = {}
+            if entries[key].file_size > max(1 << 24, 2_000 * size):
+                checks.fail(str(path), key, f"claims {entries[key].file_size:,} bytes, more than the file can hold")
+        shapes = {key: _shape(archive, entries[key], str(path), key) for key in wanted}
+        checks.shapes(shapes, str(path), _is_saved_matrix if names is None else names.is_matrix)
+    columns: dict[str, np.ndarray] = {}
+    wide: dict[str, list[np.ndarray]] = {}
     with np.load(path, allow_pickle=False) as file:
         for key in wanted:
-            if key not in names:
-                continue
             try:
-                columns[key] = file[key] if key in checks.WHOLE else checks.narrow(file[key])
+                array = file[key]
             except Exception as error:  # as above; here the key is known
                 reason = checks.one_line(str(error)) or type(error).__name__
                 pickled = "object" in reason.lower()
                 advice = "store it as float32" if pickled else "fetch or write the file again"
                 checks.fail(str(path), key, f"cannot be read ({reason[:200]}); {advice}")
-    return columns
+            if SAME.get(key, key) == "episodes":  # float32 would round whole numbers
+                columns[key] = array
+                continue
+            columns[key] = checks.narrow(array)
+            if columns[key] is not array:
+                wide[key] = [block.copy() for block in precision.blocks_of(array)]
+    return _Content(columns, names, wide)
+
+
+def _is_saved_matrix(field: str) -> bool:
+    """Whether a field of `Transitions` has several entries a row."""
+    return f"{field}s" in MATRICES
 
 
 def _shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, key: str) -> tuple[int, ...]:

@@ -53,6 +53,10 @@ class Report:
     """What a reader should know, one line each."""
     doubts: tuple[str, ...] = ()
     """What looks wrong though it can be used, one line each: `load` and `from_arrays` warn of it."""
+    unread: tuple[str, ...] = ()
+    """Keys of the file that were not read."""
+    episode_lengths: tuple[int, ...] = ()
+    """Rows of each episode, where rows between episodes belong to none; else empty."""
     parts: tuple[tuple[str, int], ...] = ()
     """Name and rows of each of several files that were read as one, in their order."""
     kept_rows: NDArray[np.intp] = dataclasses.field(
@@ -68,7 +72,7 @@ class Report:
     @property
     def lengths(self) -> tuple[int, ...]:
         """Rows of each episode."""
-        return tuple(np.diff(self.episode_ends, prepend=-1).tolist())
+        return self.episode_lengths or tuple(np.diff(self.episode_ends, prepend=-1).tolist())
 
     @property
     def mean_return(self) -> float | None:
@@ -85,7 +89,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON types."""
         plain = dataclasses.asdict(dataclasses.replace(self, kept_rows=np.empty(0, np.intp)))
-        del plain["kept_rows"]
+        del plain["kept_rows"], plain["episode_lengths"]
         plain |= {"episodes": self.episodes, "lengths": list(self.lengths), "mean_return": self.mean_return}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
 
@@ -173,6 +177,10 @@ def join(reports: list[Report]) -> Report:
         },
         notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
         doubts=tuple(dict.fromkeys(doubt for report in reports for doubt in report.doubts)),
+        unread=tuple(dict.fromkeys(key for report in reports for key in report.unread)),
+        episode_lengths=tuple(length for report in reports for length in report.lengths)
+        if any(report.episode_lengths for report in reports)
+        else (),
         parts=tuple((report.name, report.rows) for report in reports),
         kept_rows=np.concatenate([report.kept_rows + start for report, start in zip(reports, starts, strict=True)]),
     )

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import scipy.spatial
 
+from tabb.data.audit.domains import check_domains
 from tabb.data.audit.finding import Finding
-from tabb.data.domains import check_domains
 from tabb.data.report import Loaded
 from tabb.errors import DataError
 from tabb.transitions import Transitions

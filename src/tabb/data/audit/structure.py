@@ -1,0 +1,137 @@
+"""Doubts about the structure of a log: flags that mean something else, sit a row off or are missing; next observations
+that are none. What is stated is believed; where the steps of the file disagree, the rows are counted and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tabb.data.boundaries import Boundaries, resets
+from tabb.data.steps import SAMPLE, Surprise, spread_rows
+
+MOST = 0.5
+"""Share of rows that are flagged or dropped above which the flags mean something else."""
+FEW_ENDS = 5
+"""Fewer ends of a kind than this say nothing of where they sit."""
+JUMP = 30.0
+"""Surprise (`tabb.data.steps`) from which a step is a jump into another episode; between episodes of public data it is
+38 at least, and mostly hundreds."""
+OFF = 8.0
+"""A flag sits a row off if the step beside it is a jump and this many times as surprising as its own."""
+FAR_JUMP = 1e6
+"""Surprise from which a step is a jump wherever it leads; inside episodes of public data it stays below 2e4."""
+
+RELATIONS = {
+    "own row": "equal the row's own observation: if the buffer was written in place, leave next_observations out and "
+    "the next row is taken",
+    "row after next": "are the observation two rows on: store what was seen right after the action",
+    "row before": "are the observation of the row before: store what was seen after the action",
+    "no order": "follow from their own rows, but are not the next rows: if the rows are shuffled, store them in the "
+    "order of the log, or state episodes; each row counts as an episode now",
+    "nothing": "have nothing to do with their rows or with the next ones: check that all columns are in the same order",
+}
+"""what stored next observations are that are not the next rows, and the remedy"""
+
+
+def structure_doubts(
+    columns: dict[str, np.ndarray], outcome: Boundaries, dropped: np.ndarray, file_rows: np.ndarray
+) -> Iterator[str]:
+    """Doubts, each "what: remedy", about checked columns of N rows and what the rule made of them.
+
+    `dropped` [N] are rows that are not kept, `file_rows` [N] the numbers that messages give the rows.
+    """
+    rows = len(columns["observations"])
+    timeouts, episodes = columns.get("timeouts"), columns.get("episodes")
+    flags: dict[str, np.ndarray] = {key: columns[key] for key in ("terminals", "timeouts") if key in columns}
+    inverted = [key for key, flag in flags.items() if rows > 2 and flag.mean() > MOST]
+    for key in inverted:
+        marked = int(np.sum(flags[key]))
+        yield (
+            f"{marked:,} of {rows:,} rows are marked in `{key}`: mark only the rows that end an episode; if the column "
+            f"says that an episode goes on (`masks`), give 1 - {key}"
+        )
+    if not inverted and rows > 2 and dropped.mean() > MOST:
+        yield f"{int(dropped.sum()):,} of {rows:,} rows are dropped: store the next observation of each step"
+    compared = outcome.next_rows
+    if not inverted and compared is not None and compared.relation in RELATIONS:
+        what = RELATIONS[compared.relation]
+        if compared.relation == "no order" and not outcome.end.mean() > MOST:
+            what = what.removesuffix("; each row counts as an episode now")
+        yield f"next_observations {what}"
+    states_cuts = episodes is not None or (timeouts is not None and bool(timeouts.any()))
+    if inverted or (not outcome.end[:-1].any() and not states_cuts):
+        return
+    yield from _disagreeing(columns, flags, outcome, states_cuts, file_rows)
+
+
+def _disagreeing(
+    columns: dict[str, np.ndarray],
+    flags: dict[str, np.ndarray],
+    outcome: Boundaries,
+    states_cuts: bool,
+    file_rows: np.ndarray,
+) -> Iterator[str]:
+    """Doubts about stated ends that the steps of the file do not bear out, and about jumps where none is stated."""
+    observations, episodes = columns["observations"], columns.get("episodes")
+    apart = np.flatnonzero(outcome.apart)
+    following = outcome.next_rows is not None and outcome.next_rows.follow
+    if states_cuts and following and apart.size:
+        stated = "`episodes` does not change there" if episodes is not None else "no flag marks them"
+        taken = "taken as one episode" if episodes is not None else "taken as ends of episodes"
+        yield (
+            f"after {counted(file_rows[apart])} the next row is not the stored next observation, yet {stated} "
+            f"({taken}): mark where the log was cut, in timeouts or episodes"
+        )
+    surprise = Surprise(observations, columns["actions"], outcome.end)
+    if not surprise.enough:
+        return
+    off = False
+    marks = dict(flags)
+    if episodes is not None:
+        marks["episodes"] = np.append(episodes[1:] != episodes[:-1], False)
+    for key, flag in marks.items():
+        direction = rows_off(surprise, np.flatnonzero(flag), len(observations))
+        if direction:
+            off = True
+            where = "a row late (on first rows of episodes)" if direction == -1 else "a row early"
+            yield f"`{key}` sits {where}, by where the steps jump: mark the last row of each episode"
+    if off or not states_cuts:
+        return
+    unstated = missed_jumps(observations, outcome.end, surprise)
+    unstated = unstated[~outcome.apart[unstated]]
+    if unstated.size:
+        yield (
+            f"after {counted(file_rows[unstated])} the step jumps as if an episode ended, yet nothing marks it (taken "
+            "as one episode): mark all ends in timeouts or episodes, or give neither and they are looked for"
+        )
+
+
+def rows_off(surprise: Surprise, ends: np.ndarray, rows: int) -> int:
+    """-1 or 1 where the step a row before or after the marked `ends` jumps while that at the ends does not; else 0."""
+    ends = ends[(ends > 0) & (ends < rows - 2)]
+    if len(ends) < FEW_ENDS:
+        return 0
+    ends = spread_rows(ends, SAMPLE)
+    own, before, after = (float(np.median(surprise(ends + offset))) for offset in (0, -1, 1))
+    beside = max(before, after)
+    if beside < JUMP or beside < OFF * own:
+        return 0
+    return -1 if before >= after else 1
+
+
+def missed_jumps(observations: np.ndarray, end: np.ndarray, surprise: Surprise) -> np.ndarray:
+    """Rows after which the file jumps although no end is stated: onto a first state, or farther than any step does."""
+    jumps = resets(observations, end)
+    inner = np.flatnonzero(~end[:-1])
+    for begin in range(0, len(inner), SAMPLE):
+        rows = inner[begin : begin + SAMPLE]
+        jumps[rows[(surprise(rows) > FAR_JUMP) & (surprise.in_steps(rows) > 1)]] = True
+    return np.flatnonzero(jumps)
+
+
+def counted(rows: np.ndarray) -> str:
+    """`3 rows (row 4, 9, 12)`, at most five of them listed."""
+    listed = ", ".join(map(str, rows[:5].tolist())) + (", ..." if len(rows) > 5 else "")
+    return f"{len(rows):,} row{'' if len(rows) == 1 else 's'} (row {listed})"

@@ -1,0 +1,181 @@
+"""Names of columns: those that tabb reads, their names in other libraries, and names whose meaning is not certain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from tabb.data import checks
+
+REQUIRED = ("observations", "actions", "rewards")
+OPTIONAL = ("next_observations", "terminals", "timeouts", "episodes")
+GOAL = "infos/goal"
+"""D4RL's AntMaze files have it; what it holds is not needed."""
+MATRICES = ("observations", "actions", "next_observations")
+"""columns with several entries a row"""
+
+SAME = {
+    **dict.fromkeys(("terminal", "terminated", "terminateds", "terminations", "termination"), "terminals"),
+    **dict.fromkeys(("timeout", "truncated", "truncateds", "truncations", "truncation"), "timeouts"),
+    **dict.fromkeys(("next_observation", "next_obs", "next_states", "next_state", "new_obs"), "next_observations"),
+    **dict.fromkeys(("observations_next", "obs_next", "new_observations"), "next_observations"),
+    **dict.fromkeys(("episode", "episode_id", "episode_ids", "episode_index", "traj_id", "trajectory_id"), "episodes"),
+    "is_first": "episodes",
+}
+"""column by a name that means the same in another library; `is_first` marks first rows"""
+
+ENDS = ("dones", "done", "dones_float", "ends")
+"""1 where an episode is over, whatever the reason"""
+GOES_ON = ("masks", "mask", "not_dones", "not_done", "continues")
+"""1 where an episode goes on"""
+UNCERTAIN = {
+    **dict.fromkeys(
+        ENDS,
+        "does not say why an episode ended: name it terminals if the task itself ended there, timeouts if only time "
+        "ran out, or give both",
+    ),
+    **dict.fromkeys(
+        GOES_ON,
+        "is 1 where an episode goes on: give terminals = 1 - {key} if it is 0 only where the task itself ended, else "
+        "terminals and timeouts",
+    ),
+    **dict.fromkeys(
+        ("discount", "discounts"),
+        "may say where the task ended: give terminals = ({key} == 0) if it is 0 only there, and leave {key} out",
+    ),
+    **dict.fromkeys(
+        ("is_last", "is_terminal"),
+        "marks a row that holds the last observation and no step (RLDS): drop these rows, mark the rows before them in "
+        "terminals where the task ended, else in timeouts, and leave {key} out",
+    ),
+    **dict.fromkeys(
+        ("episode_ends", "trajectory_ends"),
+        "lists rows rather than marking them: give episodes, the number of each row's episode, and leave {key} out",
+    ),
+}
+"""why a name cannot be read as it is, and what to do"""
+COMPARED = (*ENDS, *GOES_ON)
+"""uncertain names that can be held against terminals and timeouts"""
+QUIET = ("infos", "metadata")
+"""groups of D4RL's files that hold nothing of the log itself"""
+
+
+class Names(NamedTuple):
+    """What the keys of a file are."""
+
+    read: dict[str, str]
+    """Key by the name of the column that it is read as: one of `REQUIRED` and `OPTIONAL`."""
+    compared: tuple[str, ...]
+    """Keys that say again what other columns say: read, and held against them."""
+    unread: tuple[str, ...]
+    """Keys that mean nothing to tabb."""
+    maze: bool
+    """A key says that the log is of AntMaze."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys to read."""
+        return (*self.read.values(), *self.compared)
+
+    def is_matrix(self, key: str) -> bool:
+        """Whether `key` is read as a column with several entries a row."""
+        return SAME.get(key, key) in MATRICES
+
+
+def names_of(keys: Iterable[str], name: str) -> Names:
+    """Decide which of the keys of a file (called `name` in messages) are read, and as what.
+
+    Raises `DataError` (one line) for a key that means ends of episodes but not which.
+    """
+    keys = sorted(set(keys))
+    read = {key: key for key in (*REQUIRED, *OPTIONAL) if key in keys}
+    compared, unread = [], []
+    for key in keys:
+        column = SAME.get(key)
+        if column is not None and column not in read:
+            read[column] = key
+        elif column is not None or (key in COMPARED and "terminals" in {*keys, *map(SAME.get, keys)}):
+            compared.append(key)
+        elif key in UNCERTAIN and not _ends_are_stated(key, keys):
+            checks.fail(name, key, UNCERTAIN[key].format(key=key))
+        elif key not in read.values() and key.partition("/")[0] not in QUIET:
+            unread.append(key)
+    return Names(read, tuple(compared), tuple(unread), GOAL in keys)
+
+
+def _ends_are_stated(key: str, keys: list[str]) -> bool:
+    """Whether other keys say all that `key` can say of ends."""
+    columns = {SAME.get(other, other) for other in keys}
+    if key in ("discount", "discounts"):
+        return "terminals" in columns
+    return bool(columns & {"timeouts", "episodes"}) and (key.startswith("episode_") or "terminals" in columns)
+
+
+def resolve(columns: dict[str, np.ndarray], names: Names, name: str) -> list[str]:
+    """Hold columns that say the same against each other, keep one of each; `columns` has the keys of `names`.
+
+    `columns` is changed to hold the columns under tabb's names; what was read under another name, or from what columns
+    say together, is returned as notes. Raises `DataError` where columns contradict each other.
+    """
+    notes = []
+    said_again = {key: columns.pop(key) for key in names.compared}
+    for column, key in names.read.items():
+        if key != column:
+            value = columns.pop(key)
+            columns[column] = starts_as_numbers(value, name, key) if key == "is_first" else value
+            notes.append(f"`{key}` is read as {column}")
+    for key, value in said_again.items():
+        if key in COMPARED:
+            notes += _compare_ends(columns, key, checks.flag(value, name, key), name)
+            continue
+        column = SAME[key]
+        if key == "is_first":
+            value = starts_as_numbers(value, name, key)
+        if not _agree(columns[column], value, column):
+            checks.fail(
+                name, key, f"says otherwise than {names.read[column]}, which means the same; keep one of the two"
+            )
+    return notes
+
+
+def starts_as_numbers(starts: np.ndarray, name: str, key: str) -> np.ndarray:
+    """Number of each row's episode from marks of first rows."""
+    return np.cumsum(checks.flag(starts, name, key)).astype(np.int64)
+
+
+def _agree(first: np.ndarray, second: np.ndarray, column: str) -> bool:
+    first, second = np.asarray(first), np.asarray(second)
+    if column == "next_observations":
+        return first.shape == second.shape and np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
+    first, second = first.reshape(-1), second.reshape(-1)
+    if len(first) != len(second):
+        return False
+    if column == "episodes":
+        return bool(np.array_equal(first[1:] != first[:-1], second[1:] != second[:-1]))
+    return bool((first == second).all())
+
+
+def _compare_ends(columns: dict[str, np.ndarray], key: str, flag: np.ndarray, name: str) -> list[str]:
+    """Hold a column of ends, or of going on, against terminals and timeouts; without timeouts it states them."""
+    over = ~flag if key in GOES_ON else flag
+    terminals = checks.flag(columns["terminals"], name, "terminals")
+    checks.same_length({"terminals": terminals, key: over}, name)
+    timeouts = columns.get("timeouts")
+    if (over == terminals).all():
+        return []
+    if timeouts is not None:
+        timeouts = checks.flag(timeouts, name, "timeouts")
+        checks.same_length({key: over, "timeouts": timeouts}, name)
+        if (over == (terminals | timeouts)).all():
+            return []
+    elif not (terminals & ~over).any():
+        if "episodes" in columns:
+            return []
+        columns["timeouts"] = over & ~terminals
+        return [f"rows that `{key}` ends and terminals do not are read as timeouts"]
+    row = int(np.flatnonzero(over != (terminals if timeouts is None else terminals | timeouts))[0])
+    raise checks.refusal(
+        name, key, f"says otherwise than terminals and timeouts (row {row}); keep the columns that are right"
+    )
