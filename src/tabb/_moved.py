@@ -27,7 +27,7 @@ MOVED = {
     "tabb.rules.predictor": "tabb.models.predictor",
     "tabb.rules.shift_hypotheses": "tabb.models.shift_hypotheses",
     "tabb.rules.transport": "tabb.models.transport",
-    "tabb.training.pool": "tabb.running.plan",
+    "tabb.training.pool": "tabb.running.processes",
 }
 """new name by old name"""
 

@@ -175,7 +175,7 @@ def _forms(rule: Any, backbone: Any) -> dict[str, dict[str, Any]]:
     return {} if rule.backbone_constants and rule.backbone == backbone.name else backbone.presets
 
 
-def presets_told() -> str:
+def presets_help() -> str:
     """The presets of every rule and backbone, one line each, for the help."""
     return "\n".join(
         f"  {name} of {', '.join(f'{kind} ({_constants(values)})' for kind, values in owners.items())}"
@@ -195,11 +195,11 @@ def all_presets() -> dict[str, dict[str, dict[str, Any]]]:
 
 def _constants(values: dict[str, Any]) -> str:
     """Settings as options name them; of settings within one, those that are not their default."""
-    told = []
+    options = []
     for name, value in values.items():
         inner = {"": value}
         if dataclasses.is_dataclass(value):
             fields = ((field.name, getattr(value, field.name), field.default) for field in dataclasses.fields(value))
-            inner = {f".{within}": held for within, held, default in fields if held != default}
-        told += [f"{re.sub('_', '-', name + within)} {held}" for within, held in inner.items()]
-    return ", ".join(told)
+            inner = {f".{within}": setting for within, setting, default in fields if setting != default}
+        options += [f"{re.sub('_', '-', name + within)} {setting}" for within, setting in inner.items()]
+    return ", ".join(options)

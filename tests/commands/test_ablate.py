@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from tabb.cli import main
-from tabb.commands.benchmark import made_of
+from tabb.commands.train_options import changed_learner
+from tabb.environments.tasks import get_task
 from tabb.experiments.ablations import VARIANTS, as_markdown, chosen, difference, summary
 from tabb.experiments.benchmark import Comparison, Place
 from tabb.plain import plain
-from tabb.results.report.again import differences
+from tabb.results.train_command import changed_options, setting_options
+from tabb.training.config import Settings
 from tabb.training.folder import RunFolder
 
 HOPPER, ANT = Place("hopper-morph", "medium", "medium"), Place("ant-morph", "medium", "medium")
@@ -24,23 +26,22 @@ SMALL = [
 
 
 def parsed(name: str):
-    """The rule and the settings that a variant trains with, through the parser of `tabb train`."""
-    rule, settings = made_of(VARIANTS[name].options.replace("{seed}", "7").split())
-    assert settings.backbone is not None
-    settings.backbone.check_rule(rule)
-    return rule, settings
+    """What a variant trains with, which is what `tabb train` makes of its words."""
+    made = VARIANTS[name].method().make(get_task(HOPPER.task), 7, False)
+    made = made._replace(rule=made.rule.on(made.backbone))
+    learner, *options = VARIANTS[name].words.replace("{seed}", "7").split()
+    rule, backbone, settings = changed_learner(learner, options)
+    assert made == (rule, backbone, dataclasses.replace(settings, backbone=None))
+    made.backbone.check_rule(made.rule)
+    return made
 
 
 def changes(name: str, other: str) -> list[str]:
     """Options in which two variants differ."""
-    (rule, settings), (its_rule, its_settings) = parsed(name), parsed(other)
-    told = [*differences("rule", rule, its_rule), *differences("backbone", settings.backbone, its_settings.backbone)]
-    settings, its_settings = (dataclasses.replace(each, backbone=None) for each in (settings, its_settings))
-    return [
-        word
-        for word in (*told, *differences("settings", settings, its_settings))
-        if word.startswith("--") and not word.startswith("--settings.rows-seed")
-    ]
+    one, two = parsed(name), parsed(other)
+    words = [*changed_options("rule", one.rule, two.rule), *changed_options("backbone", one.backbone, two.backbone)]
+    words += setting_options(one.settings, two.settings)
+    return [word for word in words if word.startswith("--") and not word.startswith("--rows-seed")]
 
 
 @pytest.mark.parametrize(
@@ -51,36 +52,35 @@ def test_a_variant_changes_one_thing(name: str) -> None:
 
 
 def test_variants_are_what_they_are_called() -> None:
-    assert parsed("similarity")[0].weigh_by == "similarity"
-    assert [parsed(f"noise-{noise}")[0].value_noise for noise in ("0.1", "0.3", "1")] == [0.1, 0.3, 1.0]
-    assert not parsed("no-source-head")[0].predictor.source_head
-    assert (parsed("one-head")[0].predictor.heads, parsed("default")[0].predictor.heads) == (1, 5)
-    assert [parsed(f"c-{c}")[0].temperature for c in ("0.3", "3", "inf")] == [0.3, 3.0, float("inf")]
+    assert parsed("similarity").rule.weigh_by == "similarity"
+    assert [parsed(f"noise-{noise}").rule.value_noise for noise in ("0.1", "0.3", "1")] == [0.1, 0.3, 1.0]
+    assert not parsed("no-source-head").rule.predictor.source_head
+    assert (parsed("one-head").rule.predictor.heads, parsed("default").rule.predictor.heads) == (1, 5)
+    assert [parsed(f"c-{c}").rule.temperature for c in ("0.3", "3", "inf")] == [0.3, 3.0, float("inf")]
     for name, rows in (("target-1000", 1000), ("target-only-2500", 2500)):
-        assert (parsed(name)[1].target_rows, parsed(name)[1].rows_seed) == (rows, 7)
-    assert parsed("source-10000")[1].source_rows == 10_000
-    assert [parsed(name)[1].backbone.extraction for name in ("climb", "target-only-climb", "default")] == [
+        assert (parsed(name).settings.target_rows, parsed(name).settings.rows_seed) == (rows, 7)
+    assert parsed("source-10000").settings.source_rows == 10_000
+    assert [parsed(name).backbone.extraction for name in ("climb", "target-only-climb", "default")] == [
         *("improvement", "improvement", "imitation")
     ]
-    assert parsed("climb-c-inf")[0].temperature == float("inf")
-    assert parsed("climb-similarity")[0].weigh_by == "similarity"
-    softer = [name for name in VARIANTS if parsed(name)[1].backbone.temperature == 0.5]
+    assert parsed("climb-c-inf").rule.temperature == float("inf")
+    assert parsed("climb-similarity").rule.weigh_by == "similarity"
+    softer = [name for name in VARIANTS if parsed(name).backbone.temperature == 0.5]
     assert softer == ["soft", *(f"soft-{name}" for name in ("imitate", "pooled", "source-only", "target-only"))]
     assert all(VARIANTS[name].against == name.removeprefix("soft-") for name in softer[1:])
     assert all(VARIANTS[variant.against] for variant in VARIANTS.values())
 
 
-def test_cells_are_those_of_a_comparison() -> None:
-    variants = {variant.name: tuple(variant.options.split()) for variant in chosen(["source-10000", "target-only"])}
-    assert list(variants) == ["default", "target-only", "source-10000"]
-    cells = {cell.folder: cell for cell in Comparison((HOPPER,), tuple(variants), (3,), 9, variants=variants).plan()}
-    limited = cells["hopper-morph/medium-medium/source-10000/seed3"]
-    assert limited.arguments[:2] == ["tabb", "--task"]
-    assert limited.arguments[-4:] == ["--source-rows", "10000", "--rows-seed", "3"]
-    assert set(cells) - {limited.folder} == {
-        "hopper-morph/medium-medium/default/seed3",
-        "hopper-morph/none-medium/target-only/seed3",
-    }
+def test_runs_are_those_of_a_comparison() -> None:
+    variants = chosen(["source-10000", "target-only"])
+    comparison = Comparison((HOPPER,), tuple(variant.method() for variant in variants), (3,), 9)
+    assert comparison.names == ["default", "target-only", "source-10000"]
+    assert "- `source-10000`: `tabb --source-rows 10000 --rows-seed {seed}`" in comparison.changed_methods()
+    runs = {str(folder): comparison.learner(place, method, seed) for place, method, seed, folder in comparison.runs()}
+    limited = runs["hopper-morph/medium-medium/source-10000/seed3"].settings
+    assert (limited.source_rows, limited.rows_seed, limited.updates) == (10_000, 3, 9)
+    assert runs["hopper-morph/medium-medium/default/seed3"].settings == Settings(updates=9)
+    assert "hopper-morph/none-medium/target-only/seed3" in runs
 
 
 TABLE = {
@@ -128,7 +128,9 @@ def test_a_run_with_other_options_is_refused(tmp_path: Path, capsys: pytest.Capt
         ("tabb --rule.temperature 2", 4, "other options than c-3 has now (rule temperature)"),
         ("", 0, "12.0 (1)"),
     ):
-        rule, settings = made_of([*(options or VARIANTS["c-3"].options).split(), "--updates", "9"])
+        learner, *words = [*(options or VARIANTS["c-3"].words).split(), "--updates", "9"]
+        rule, backbone, settings = changed_learner(learner, words)
+        settings = dataclasses.replace(settings, backbone=backbone)
         RunFolder(place).config_file.unlink(missing_ok=True)
         RunFolder(place).start({"rule": plain(rule), "settings": plain(settings)})
         RunFolder(place).result_file.write_text(json.dumps({"updates": 9, "score": 12.0}))

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tabb.cli import main
-from tabb.commands.benchmark import made_of
 from tabb.commands.methods import methods_of
-from tabb.environments.tasks import TASKS
+from tabb.commands.train_options import changed_learner
+from tabb.environments.tasks import ALL_TASKS, TASKS, get_task
 from tabb.errors import RunError, UsageError
 from tabb.experiments.benchmark import (
     Comparison,
@@ -20,11 +20,13 @@ from tabb.experiments.benchmark import (
     as_markdown,
     gather,
     places_of,
+    plain_method,
     preset_for,
     verdicts,
     verdicts_as_markdown,
 )
 from tabb.plain import plain
+from tabb.registry import learners_of
 from tabb.training.folder import RunFolder
 
 SMALL = [
@@ -34,16 +36,38 @@ SMALL = [
 HOPPER = Place("hopper-morph", "medium", "medium")
 
 
+def config_of(learner: str, *options: str, preset: str | None = None) -> dict:
+    """The rule and the settings of a run with these options, as `config.json` has them."""
+    rule, _, settings = changed_learner(learner, options, preset=preset)
+    return {"rule": plain(rule), "settings": plain(settings)}
+
+
 def test_places_and_cells():
     places = places_of("otdf", ["hopper"], [], ["medium", "expert"], ["medium"])
     assert len(places) == 6  # three shifts, two sources
     assert places_of("otdf", [], ["ant-morph"], ["medium"], ["expert"]) == (Place("ant-morph", "medium", "expert"),)
-    comparison = Comparison(places, ("tabb", "target-only"), (0, 1), 100)
-    plan = comparison.plan()
+    comparison = Comparison(places, methods_of(["tabb", "target-only"]), (0, 1), 100)
     # target-only draws no source rows: one run for both source qualities.
-    assert len(plan) == 6 * 2 + 3 * 2
-    assert len(list(comparison.cells())) == 6 * 2 * 2
-    assert {"seed0"} == {Path(cell.folder).name for cell in plan[:9]}, "one seed of everything first"
+    assert len({folder for *_, folder in comparison.runs()}) == 6 * 2 + 3 * 2
+    assert len(list(comparison.runs())) == 6 * 2 * 2
+
+
+def test_a_plan_names_files_and_begins_with_one_seed_of_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TABB_DATA", raising=False)
+    bundled = Place("hopper-gravity-0.5", "bundled", "bundled")
+    cells = Comparison((bundled,), methods_of(["pooled", "target-only"]), (0, 1), 7).plan()
+    assert [cell.folder for cell in cells[:2]] == [
+        "hopper-gravity-0.5/bundled-bundled/pooled/seed0",
+        "hopper-gravity-0.5/none-bundled/target-only/seed0",
+    ]
+    assert [cell.spec.seed for cell in cells] == [0, 0, 1, 1]
+    pooled, alone = cells[0].spec, cells[1].spec
+    assert alone.source is None
+    assert pooled.target == alone.target
+    assert all(Path(file).is_absolute() and Path(file).exists() for file in (*pooled.source, *pooled.target))
+    assert (pooled.task, pooled.env, pooled.settings.updates) == ("hopper-gravity-0.5", None, 7)
 
 
 def test_authors_constants():
@@ -51,32 +75,43 @@ def test_authors_constants():
     assert preset_for("igdf", TASKS["hopper-kinematic"]) == "hopper"
     assert preset_for("igdf", TASKS["ant-kinematic"]) is None
     assert preset_for("tabb", TASKS["ant-kinematic"]) is None
-    (cell,) = Comparison((HOPPER,), ("igdf",), (0,), 5).plan()
-    assert cell.arguments[-2:] == ["--preset", "hopper"]
-    (cell,) = Comparison((HOPPER,), ("igdf",), (0,), 5, presets=False).plan()
-    assert "--preset" not in cell.arguments
+    for presets, keep in ((True, 0.25), (False, 0.75)):
+        comparison = Comparison((HOPPER,), methods_of(["igdf"]), (0,), 5, presets=presets)
+        assert comparison.learner(HOPPER, comparison.methods[0], 0).rule.keep == keep
 
 
 def test_methods_with_options() -> None:
     words = ("tabb", "sharp=tabb --rule.temperature 0.3", "target-only=target-only --backbone.temperature=0.5")
-    methods, variants = methods_of((*words, "igdf2=igdf --preset hopper"))
-    assert methods == ("tabb", "sharp", "target-only", "igdf2")
-    assert variants["target-only"] == ("target-only", "--backbone.temperature=0.5")
+    methods = methods_of((*words, "igdf2=igdf --preset walker2d", "own=igdf --rule.keep 0.75"))
+    assert [method.name for method in methods] == ["tabb", "sharp", "target-only", "igdf2", "own"]
+    assert methods[2].words == "target-only --backbone.temperature=0.5"
     places = (HOPPER, HOPPER._replace(source="expert"))
-    comparison = Comparison(places, methods, (0,), 9, variants=variants)
-    cells = {cell.folder: cell.arguments for cell in comparison.plan()}
+    comparison = Comparison(places, methods, (0,), 9)
+    runs = {str(folder): comparison.learner(place, method, seed) for place, method, seed, folder in comparison.runs()}
     # target-only draws no source rows, whatever its options: one run for both source qualities.
-    assert len(cells) == 2 + 2 + 1 + 2
-    assert cells["hopper-morph/medium-medium/sharp/seed0"][-2:] == ["--rule.temperature", "0.3"]
-    assert cells["hopper-morph/medium-medium/igdf2/seed0"].count("--preset") == 1
-    rule, settings = made_of(["tabb", *cells["hopper-morph/none-medium/target-only/seed0"][-1:]])
-    assert (rule.name, settings.backbone.temperature) == ("tabb", 0.5)
+    assert len(runs) == 2 + 2 + 1 + 2 + 2
+    assert runs["hopper-morph/medium-medium/sharp/seed0"].rule.temperature == 0.3
+    assert runs["hopper-morph/none-medium/target-only/seed0"].backbone.temperature == 0.5
+    # A preset that is named stands in for the robot's, and an option is heard also where it names the default.
+    walker = learners_of(["igdf"], "walker2d")[0].rule
+    assert runs["hopper-morph/medium-medium/igdf2/seed0"].rule == walker
+    assert runs["hopper-morph/medium-medium/own/seed0"].rule.keep == 0.75
     assert comparison.learners()["sharp"] == "tabb"
-    few, options = methods_of(["few=tabb --target-rows 50 --rows-seed {seed}"])
-    (cell,) = Comparison((HOPPER,), few, (7,), 9, variants=options).plan()
-    assert cell.arguments[-2:] == ["--rows-seed", "7"]
-    assert "- `sharp`: `tabb --rule.temperature 0.3`" in comparison.told_variants()
-    assert Comparison(places, ("tabb",), (0,), 9).told_variants() == []
+    assert "- `sharp`: `tabb --rule.temperature 0.3`" in comparison.changed_methods()
+    assert Comparison(places, methods[:1], (0,), 9).changed_methods() == []
+
+
+def test_a_method_may_follow_the_seed_and_the_suite() -> None:
+    (few,) = methods_of(["few=tabb --target-rows 50 --rows-seed {seed}"])
+    made = few.make(get_task("hopper-morph"), 7, True)
+    assert (made.settings.target_rows, made.settings.rows_seed) == (50, 7)
+    assert few.make(get_task("hopper-morph"), 8, True).settings.rows_seed == 8
+    (sharp,) = methods_of(["sharp=tabb --rule.temperature 0.3"])
+    maze = next(task for task in ALL_TASKS.values() if "antmaze" in task.suites)
+    for task in (get_task("hopper-morph"), maze):
+        usual = plain_method("tabb").make(task, 0, True)
+        assert sharp.make(task, 0, True).backbone == usual.backbone
+    assert usual.backbone.expectile == 0.9
 
 
 def test_runs_of_a_method_with_options_count_once() -> None:
@@ -143,10 +178,11 @@ def test_rows_are_limited_in_every_cell_and_part_of_what_is_compared(tmp_path: P
     command = ["benchmark", "otdf", "--tasks", "hopper-morph", "--methods", "pooled", "--seeds", "0", "--updates", "9"]
     folder = RunFolder(tmp_path / "hopper-morph" / "medium-medium" / "pooled" / "seed0")
     limits = ["--source-rows", "200", "--target-rows", "50"]
-    rule, settings = made_of(["pooled", "--updates", "9", *limits])
+    comparison = Comparison((HOPPER,), methods_of(["pooled"]), (0,), 9, 200, 50)
+    settings = comparison.learner(HOPPER, comparison.methods[0], 0).settings
     assert (settings.source_rows, settings.target_rows) == (200, 50)
-    assert Comparison((HOPPER,), ("pooled",), (0,), 9, tuple(limits)).length() == "9 updates, " + " ".join(limits)
-    folder.start({"rule": plain(rule), "settings": plain(settings), "data": {}})
+    assert comparison.length() == "9 updates, " + " ".join(limits)
+    folder.start(config_of("pooled", "--updates", "9", *limits) | {"data": {}})
     for given, says in (
         (limits, "no run is finished"),
         ([], "(settings source_rows)"),
@@ -174,9 +210,8 @@ def test_runs_of_exchanged_data_are_not_compared(tmp_path: Path, capsys) -> None
     command = ["benchmark", "otdf", "--tasks", "hopper-morph", "--methods", "pooled", "target-only", "--seeds", "0"]
     for method, source in (("pooled", "medium"), ("target-only", "none")):
         folder = RunFolder(tmp_path / "hopper-morph" / f"{source}-medium" / method / "seed0")
-        rule, settings = made_of([method, "--updates", "9"])
         data = {"target": "abc" if method == "pooled" else "xyz"} | ({"source": "s"} if method == "pooled" else {})
-        folder.start({"rule": plain(rule), "settings": plain(settings), "data": data})
+        folder.start(config_of(method, "--updates", "9") | {"data": data})
     assert main([*command, "--updates", "9", "--report", "--out", str(tmp_path)]) == 4
     said = capsys.readouterr().err
     assert "none-medium/target-only/seed0: learned from other target data than " in said
@@ -187,8 +222,7 @@ def test_cells_of_other_options_are_refused(tmp_path: Path, capsys) -> None:
     """A preset's score must not stand for that without, and an unfinished run is not gone on with for longer."""
     command = ["benchmark", "otdf", "--tasks", "hopper-morph", "--methods", "otdf", "--seeds", "0", "--report"]
     folder = RunFolder(tmp_path / "hopper-morph" / "medium-medium" / "otdf" / "seed0")
-    rule, settings = made_of(["otdf", "--preset", "morph", "--updates", "9", "--rule.keep", "0.5"])
-    folder.start({"rule": plain(rule), "settings": plain(settings), "data": {}})
+    folder.start(config_of("otdf", "--updates", "9", "--rule.keep", "0.5", preset="morph") | {"data": {}})
     for updates, says in (("9", "(rule keep)"), ("8", "is a run of 9 updates, not 8")):
         assert main([*command, "--updates", updates, "--out", str(tmp_path)]) == 4
         assert says in capsys.readouterr().err
@@ -221,9 +255,9 @@ def test_a_small_benchmark_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_results_of_another_length_are_refused(tmp_path: Path) -> None:
-    comparison = Comparison((HOPPER,), ("tabb",), (0,), 5)
-    (cell,) = comparison.plan()
-    folder = tmp_path / cell.folder
+    comparison = Comparison((HOPPER,), methods_of(["tabb"]), (0,), 5)
+    ((*_, path),) = comparison.runs()
+    folder = tmp_path / path
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps({"updates": 6, "score": 1.0}))
     with pytest.raises(RunError, match="is a run of 6 updates, not 5"):

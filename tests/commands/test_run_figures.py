@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tabb.cli import main
+from tabb.commands.methods import methods_of
 from tabb.data.catalogue import find
 from tabb.errors import RunError
 from tabb.evaluation.statistics import mean_interval
@@ -22,11 +23,10 @@ from tabb.training.folder import RunFolder
 
 def write(root: Path, place: Place, method: str, scores: list[float], updates: int = 5) -> None:
     """Results where the cells of a comparison have theirs."""
-    comparison = Comparison((place,), (method,), tuple(range(len(scores))), updates)
-    for *_, seed, cell in comparison.cells():
-        folder = root / cell.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(RunFolder(folder).result_file, {"updates": updates, "score": scores[seed]})
+    comparison = Comparison((place,), methods_of([method]), tuple(range(len(scores))), updates)
+    for *_, seed, folder in comparison.runs():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        write_json(RunFolder(root / folder).result_file, {"updates": updates, "score": scores[seed]})
 
 
 @pytest.fixture
@@ -43,14 +43,14 @@ def qualities(tmp_path: Path) -> Path:
 
 def test_cells_are_read_back_as_the_benchmark_gathers_them(qualities: Path) -> None:
     table = read_benchmark(qualities)
-    comparison = Comparison(tuple(table), ("tabb", "pooled", "target-only"), (0, 1), 5)
+    comparison = Comparison(tuple(table), methods_of(["tabb", "pooled", "target-only"]), (0, 1), 5)
     assert len(table) == 4
     assert gather(comparison, qualities) == table
     assert methods_in(table) == ["pooled", "tabb", "target-only"]
     assert methods_in(table, ["target-only", "tabb"]) == ["tabb", "target-only"]
 
 
-def test_a_method_without_target_rows_counts_for_every_target(qualities: Path) -> None:
+def test_a_method_without_target_rows_counts_for_every_target(qualities: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for target in ("medium", "expert"):
         write(qualities, Place("hopper-morph", "medium", target), "tabb", [1.0, 2.0])
     write(qualities, Place("hopper-morph", "medium", "medium"), "source-only", [7.0, 9.0])
@@ -58,9 +58,11 @@ def test_a_method_without_target_rows_counts_for_every_target(qualities: Path) -
     table = read_benchmark(qualities)
     have = [place for place, row in table.items() if row.get("source-only") == {0: 7.0, 1: 9.0}]
     assert set(have) == {Place("hopper-morph", "medium", "medium"), Place("hopper-morph", "medium", "expert")}
-    comparison = Comparison((*have, Place("hopper-morph", "medium", "medium_expert")), ("source-only",), (0, 1), 5)
+    places = (*have, Place("hopper-morph", "medium", "medium_expert"))
+    comparison = Comparison(places, methods_of(["source-only"]), (0, 1), 5)
+    monkeypatch.setattr("tabb.experiments.benchmark.resolve", lambda quality, *_: [Path("/data", quality)])
     assert len(comparison.plan()) == 2
-    assert comparison.plan()[0].arguments[5:7] == ["--target", have[0].target]
+    assert comparison.plan()[0].spec.target == (f"/data/{have[0].target}",)
     assert len(gather(comparison, qualities)) == 3
 
 

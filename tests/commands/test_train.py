@@ -13,7 +13,7 @@ from command_line import refused, told
 from tabb.cli import main
 from tabb.data import read, save_npz
 from tabb.policy import Policy
-from tabb.running.plan import last_words
+from tabb.running.processes import last_words
 
 
 @pytest.fixture(autouse=True)

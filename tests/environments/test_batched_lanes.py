@@ -162,7 +162,7 @@ def test_threads_are_started_and_ended():
 
 
 def test_few_episodes_and_runs_of_a_plan_take_one_thread(no_bound, monkeypatch):
-    from tabb.running.plan import one_core_environment
+    from tabb.running.processes import one_core_environment
 
     assert [threads_for(lanes) for lanes in (1, 2, 3)] == [1, 1, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", one_core_environment()["OMP_NUM_THREADS"])

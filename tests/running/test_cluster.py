@@ -5,6 +5,8 @@ Nodes and the driver are processes of their own; nothing of Ray runs in the proc
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib.util
 import json
 import os
@@ -14,7 +16,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +28,13 @@ from tabb.cli import main
 from tabb.data import save_npz
 from tabb.errors import DataError, UsageError
 from tabb.running.cluster import Cluster
-from tabb.running.cluster.node import run_cell
-from tabb.running.cluster.shipping import files_of, last_value
+from tabb.running.cluster.node import run_cell, sha256
+from tabb.running.cluster.plan import run_plan_on
+from tabb.running.cluster.shipping import check_files
 from tabb.running.cluster.versions import difference, versions
+from tabb.running.plan import Cell, failures, unfinished, write_plan
 from tabb.training.folder import RunFolder
+from tabb.training.spec import RunSpec
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason='needs pip install "tabb-rl[ray]"')
 SMALL = ["--task", "none", "--backbone.hidden", "16", "16", "--backbone.batch-size", "16", "--progress", "lines"]
@@ -215,24 +221,28 @@ def test_a_node_with_another_tabb(nodes: Nodes, data: list[str], tmp_path: Path)
 # --- One cell on a node, without a cluster ---
 
 
-def job(data: list[str], *options: str, files: dict[str, bytes] | None = None) -> dict:
-    arguments = ["pooled", *data, *options]
-    return {"name": "seed0", "arguments": arguments, "files": files or {}, "data": {}, "environment": {}, "gpus": 0,
-            "parent": "TABB_PARENT"}  # fmt: skip
+def spec_of(data: list[str], updates: int = 2_000) -> RunSpec:
+    settings = tabb.Settings(updates=updates, evaluations=30, held_out=0.0)
+    backbone = tabb.IQL(hidden=(16, 16), batch_size=16)
+    return RunSpec(tabb.Pooled(), backbone, (data[1],), (data[3],), None, None, 0, settings)
+
+
+def job(spec: RunSpec, files: dict[str, bytes] | None = None) -> dict:
+    return {"name": "seed0", "spec": spec.to_json(), "files": files or {}, "data": {}, "environment": {}, "gpus": 0}
 
 
 def test_a_cell_goes_on_elsewhere(
     data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    options = ["--updates", "6000", *LONG[2:-2]]
-    first = run_cell(job(data, *options), "one")
+    spec = spec_of(data, updates=6_000)
+    first = run_cell(job(spec), "one")
     files = dict(next(message for message in first if "checkpoint.npz" in message["files"])["files"])
     first.close()  # as a cancelled task
     assert "result.json" not in files
     assert not list(tmp_path.glob("tabb-*/cells/*"))
     last = {}
-    for message in run_cell(job(data, *options, files=files), "two"):
+    for message in run_cell(job(spec, files), "two"):
         last |= message["files"]
         log = message["log"]
     assert message["done"], log
@@ -249,13 +259,68 @@ def test_a_cell_goes_on_elsewhere(
 
 def test_errors_of_a_cell_and_of_a_node(data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    (message,) = run_cell(job(data, "--updates", "0"), "one")
+    bad = job(spec_of(data))
+    bad["spec"]["target"] = [str(tmp_path / "no.npz")]
+    (message,) = run_cell(bad, "one")
     assert message["failed"] == ""
     assert message["log"].decode().startswith("tabb: error: ")
+    assert "no.npz" in message["log"].decode()
     (tmp_path / f"tabb-{os.getuid()}").rename(tmp_path / "gone")
     (tmp_path / f"tabb-{os.getuid()}").write_text("no folder")
-    (message,) = run_cell(job(data), "one")
+    (message,) = run_cell(job(spec_of(data)), "one")
     assert message["failed"].startswith("on node one: ")
+
+
+# --- The driver, with a stand-in for Ray that runs each task in this process ---
+
+
+class FakeRay(types.ModuleType):
+    """As much of Ray as the driver and a node use."""
+
+    class exceptions:
+        RayError = type("RayError", (Exception,), {})
+        RayTaskError = type("RayTaskError", (RayError,), {})
+        LocalRayletDiedError = type("LocalRayletDiedError", (RayError,), {})
+
+    put = get = staticmethod(lambda value: value)
+
+    @staticmethod
+    def remote(**resources: object) -> Callable[..., object]:
+        return lambda task: types.SimpleNamespace(remote=task)
+
+    @staticmethod
+    def wait(generators: list, num_returns: int, timeout: float) -> tuple[list, list]:
+        return generators[:1], generators[1:]
+
+    @staticmethod
+    def cancel(generator: Iterator[dict]) -> None:
+        generator.close()  # type: ignore[attr-defined]
+
+
+def test_a_failed_cell_leaves_the_others_alone(
+    data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    ray = FakeRay("ray")
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tabb.running.cluster.plan.connected", lambda *_: contextlib.nullcontext(ray))
+    monkeypatch.setattr("tabb.running.cluster.plan.look_at_nodes", lambda *_: (1, 1.0, 0.0))
+    good = spec_of(data, updates=5)
+    bad = dataclasses.replace(good, seed=1, backbone=dataclasses.replace(good.backbone, learning_rate=1e30))
+    write_plan(tmp_path / "runs", [Cell("bad", "bad/seed1", bad), Cell("good", "good/seed0", good)])
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        error = run_plan_on(Cluster("auto"), tmp_path / "runs", 1, 1, "lines")
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
+            signal.signal(number, handler)
+    assert str(error).startswith("bad: seed 1 diverged")
+    assert "tabb: warning: bad failed: seed 1 diverged" in capsys.readouterr().err
+    assert list(failures(tmp_path / "runs")) == ["bad/seed1"]
+    finished = RunFolder(tmp_path / "runs" / "good" / "seed0")
+    assert finished.result_file.exists()
+    assert finished.config()["origin"]["source"]["files"] == [data[1]]
+    assert [cell.label for cell in unfinished(tmp_path / "runs")] == ["bad"]
 
 
 # --- What the driver refuses ---
@@ -311,16 +376,37 @@ def test_versions_must_agree() -> None:
     )
 
 
-def test_data_of_a_cell(data: list[str], tmp_path: Path) -> None:
-    assert last_value(["pooled", "--source", "a", "--source=b"], "--source") == "b"
-    assert last_value(["pooled", "--sources", "a"], "--source") is None
-    task, found = files_of(["pooled", *data])
-    assert (task, found["source"]) == ("none", [Path(data[1])])
-    task, found = files_of(["target-only"])
-    assert task == "hopper-gravity-0.5"
-    assert list(found) == ["target"]
-    with pytest.raises(DataError, match="no such file"):
-        files_of(["pooled", "--source", str(tmp_path / "no.npz"), "--target", data[3]])
+def test_data_of_a_node_stand_in_for_the_drivers(
+    data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node's copies are read; what comes back names the driver's files."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    there = spec_of(data, updates=5)
+    here = job(dataclasses.replace(there, source=("/driver/s.npz",), target=("/driver/t.npz",)))
+    for domain, file in (("source", data[1]), ("target", data[3])):
+        copy = tmp_path / f"tabb-{os.getuid()}" / "data" / domain / Path(file).name
+        copy.parent.mkdir(parents=True, mode=0o700)
+        (tmp_path / f"tabb-{os.getuid()}").chmod(0o700)
+        shutil.copy(file, copy)
+        item = {
+            "name": copy.name,
+            "key": domain,
+            "path": f"/driver/{domain[0]}.npz",
+            "parts": [("", sha256(copy), None)],
+        }
+        here["data"][domain] = [item]
+    files: dict[str, bytes] = {}
+    for message in run_cell(here, "one"):
+        files |= message["files"]
+    assert message.get("done"), message["log"]
+    origin = json.loads(files["config.json"])["origin"]
+    assert [origin[domain]["files"] for domain in ("source", "target")] == [["/driver/s.npz"], ["/driver/t.npz"]]
+
+
+def test_data_that_are_not_here(data: list[str], tmp_path: Path) -> None:
+    check_files([spec_of(data)])
+    with pytest.raises(DataError, match=r"no\.npz: no such file"):
+        check_files([spec_of(data), dataclasses.replace(spec_of(data), source=(str(tmp_path / "no.npz"),))])
 
 
 def test_addresses() -> None:

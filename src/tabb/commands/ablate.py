@@ -10,7 +10,7 @@ from typing import Any
 from tabb.commands.benchmark import Grid, comparison_of, finished
 from tabb.commands.options import parse
 from tabb.errors import UsageError
-from tabb.experiments.ablations import as_markdown, chosen, summary, variants_told
+from tabb.experiments.ablations import as_markdown, chosen, summary, variants_help
 from tabb.experiments.benchmark import SCORES, Comparison, Table, as_csv
 
 
@@ -23,23 +23,24 @@ class Options(Grid):
 
 
 def run(arguments: Sequence[str]) -> int:
-    about = f"Change one thing of TABB at a time.\n\nVariants:\n{variants_told()}"
+    about = f"Change one thing of TABB at a time.\n\nVariants:\n{variants_help()}"
     options = parse(Options, arguments, "tabb ablate", about)
     variants = chosen(options.variants)
     for domain in ("source", "target"):
-        own = [variant.name for variant in variants if f"--{domain}-rows" in variant.options]
+        own = [variant.name for variant in variants if f"{domain}_rows" in variant.settings]
         if own and getattr(options, f"{domain}_rows") is not None:
             raise UsageError(f"--{domain}-rows: {' '.join(own)} set their rows themselves; name others with --variants")
-    learners = {variant.name: tuple(variant.options.split()) for variant in variants}
-    comparison = comparison_of(options, tuple(learners), variants=learners)
+    comparison = comparison_of(options, tuple(variant.method() for variant in variants))
     root = options.out or Path("runs") / "ablate" / f"{options.suite}-{options.budget}"
-    table = finished(comparison, root, options)
+    table, failed = finished(comparison, root, options)
     _report(comparison, table, summary(table, variants), root, options)
+    if failed is not None:
+        raise failed
     return 0
 
 
 def _report(
-    comparison: Comparison, table: Table, found: Mapping[str, Mapping[str, Any]], root: Path, options: Options
+    comparison: Comparison, table: Table, compared: Mapping[str, Mapping[str, Any]], root: Path, options: Options
 ) -> None:
     """Print the table, and write it with the figure."""
     from tabb.evaluation.figures import difference_bars
@@ -53,17 +54,17 @@ def _report(
             "standard deviation (seeds). Differences are means over the same tasks and seeds, with Student's 95 %",
             "intervals over these pairs (their number in brackets).",
             "",
-            as_markdown(found, [str(place) for place in table]),
+            as_markdown(compared, [str(place) for place in table]),
             "",
         ]
     )
     for name, content in (("report.md", text), (SCORES, as_csv(table))):
         with atomic(root / name) as part:
             part.write_text(content, encoding="utf-8")
-    write_json(root / "ablations.json", found)
-    less = {name: told["less"]["default"] for name, told in found.items() if "default" in told.get("less", {})}
+    write_json(root / "ablations.json", compared)
+    less = {name: of["less"]["default"] for name, of in compared.items() if "default" in of.get("less", {})}
     if less:
         difference_bars(less, root / "ablations.png")
     print(text)
     done = sum(len(scores) for row in table.values() for scores in row.values())
-    print(f"{done} of {len(list(comparison.cells()))} cells; report, scores.csv, ablations.json and figure: {root}")
+    print(f"{done} of {len(list(comparison.runs()))} cells; report, scores.csv, ablations.json and figure: {root}")

@@ -9,11 +9,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tabb.commands.options import parse, without
-from tabb.environments.tasks import ALL_TASKS
+from tabb.commands.options import parse
 from tabb.errors import RunError, UsageError
-from tabb.experiments.benchmark import BUDGETS, Comparison, Place, Table, draws_source, draws_target
-from tabb.running.plan import Cell
+from tabb.experiments.benchmark import BUDGETS, Comparison, Method, Place, Table, draws_source, draws_target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,17 +70,19 @@ def run(arguments: Sequence[str]) -> int:
 
     options = parse(Options, arguments, "tabb benchmark", "Compare methods over the tasks of a suite.")
     given = [f"--{domain}-rows" for domain in ("source", "target") if getattr(options, f"{domain}_rows") is not None]
-    methods, variants = methods_of(options.methods, given)
-    comparison = comparison_of(options, methods, variants=variants, presets=options.presets)
+    comparison = comparison_of(options, methods_of(options.methods, given), options.presets)
     root = options.out or Path("runs") / "benchmark" / f"{options.suite}-{options.budget}"
-    _report(comparison, finished(comparison, root, options), root, options)
+    table, failed = finished(comparison, root, options)
+    _report(comparison, table, root, options)
+    if failed is not None:
+        raise failed
     return 0
 
 
-def comparison_of(grid: Grid, methods: tuple[str, ...], **more: Any) -> Comparison:
-    """The methods on all of the grid; `more` are fields of `Comparison`. Raises `UsageError` for what there is not."""
+def comparison_of(grid: Grid, methods: tuple[Method, ...], presets: bool = True) -> Comparison:
+    """The methods on all of the grid. Raises `UsageError` for what there is not."""
     from tabb.experiments.benchmark import places_of
-    from tabb.training.run import check_seeds
+    from tabb.training.checks import check_seeds
 
     if not (grid.sources and grid.targets):
         raise UsageError("name at least one source quality and one target quality")
@@ -92,52 +92,40 @@ def comparison_of(grid: Grid, methods: tuple[str, ...], **more: Any) -> Comparis
     if updates < 1:
         raise UsageError(f"--updates {updates}: must be at least 1")
     places = places_of(grid.suite, grid.robots, grid.tasks, grid.sources, grid.targets)
-    limits: list[str] = []
     for domain, rows in (("source", grid.source_rows), ("target", grid.target_rows)):
-        if rows is not None:
-            if rows < 1:
-                raise UsageError(f"--{domain}-rows {rows}: must be at least 1")
-            limits += [f"--{domain}-rows", str(rows)]
-    return Comparison(places, methods, tuple(seeds), updates, tuple(limits), **more)
+        if rows is not None and rows < 1:
+            raise UsageError(f"--{domain}-rows {rows}: must be at least 1")
+    return Comparison(places, methods, tuple(seeds), updates, grid.source_rows, grid.target_rows, presets)
 
 
-def _begun(comparison: Comparison, root: Path) -> Iterator[tuple[Place, str, Cell, Path, dict[str, Any]]]:
-    """The runs that there are in `root`, finished or not: row, method, cell, folder and what `config.json` says."""
+def _begun(comparison: Comparison, root: Path) -> Iterator[tuple[Place, Method, int, Path, dict[str, Any]]]:
+    """The runs that there are in `root`, finished or not: row, method, seed, folder and what `config.json` says."""
     from tabb.training.folder import RunFolder
 
-    for place, method, _, cell in comparison.cells():
-        folder = RunFolder(root / cell.folder)
+    for place, method, seed, path in comparison.runs():
+        folder = RunFolder(root / path)
         if folder.config_file.exists():
-            yield place, method, cell, folder.path, folder.config()
+            yield place, method, seed, folder.path, folder.config()
 
 
-def check_cells(comparison: Comparison, root: Path) -> None:
-    """Raise `RunError` for a run in `root`, finished or not, that was begun with other options than its cell has."""
-    from tabb.plain import plain, rule_from_plain
+def check_runs(comparison: Comparison, root: Path) -> None:
+    """Raise `RunError` for a run in `root`, finished or not, that was begun as something else than it has to be."""
     from tabb.training.config import settings_from
+    from tabb.training.spec import RunSpec, differences
 
-    known: dict[tuple[str, ...], tuple[Any, Any]] = {}
-    for place, method, cell, path, config in _begun(comparison, root):
-        suites = ALL_TASKS[place.task].suites
-        words = without(cell.arguments, ("--task", "--source", "--target", "--seeds"))
-        key = (*words, *suites)
-        if key not in known:
-            known[key] = made_of(words, suites)
-        rule, settings = known[key]
+    for place, method, seed, path, config in _begun(comparison, root):
+        learner = comparison.learner(place, method, seed)
         before = settings_from(config)
-        if before.updates != settings.updates:
+        if before.updates != learner.settings.updates:
             raise RunError(
-                f"{path}: is a run of {before.updates:,} updates, not {settings.updates:,}; choose another "
+                f"{path}: is a run of {before.updates:,} updates, not {learner.settings.updates:,}; choose another "
                 "folder with --out"
             )
-        # What is held out is decided by the data, and nothing is where there are rollouts.
-        settings = dataclasses.replace(settings, held_out=before.held_out)
-        then = {"rule": plain(rule_from_plain(config["rule"])), "settings": plain(before)}
-        now = {"rule": plain(rule), "settings": plain(settings)}
-        differs = [f"{part} {name}" for part in now for name in now[part] if then[part].get(name) != now[part][name]]
-        if differs:
+        # Of the data the contents are compared, by `check_data_alike`: files may lie elsewhere now.
+        spec = RunSpec(learner.rule, learner.backbone, None, (), config.get("task"), None, seed, learner.settings)
+        if names := differences(config | {"origin": {}}, spec):
             raise RunError(
-                f"{path}: was trained with other options than {method} has now ({differs[0]}); choose another "
+                f"{path}: was trained with other options than {method.name} has now ({names[0]}); choose another "
                 "folder with --out"
             )
 
@@ -145,9 +133,9 @@ def check_cells(comparison: Comparison, root: Path) -> None:
 def check_data_alike(comparison: Comparison, root: Path) -> None:
     """Raise `RunError` for runs of one row of the table, finished or not, that learned from different data."""
     seen: dict[tuple[Any, ...], tuple[str, Path]] = {}
-    for place, _, cell, path, config in _begun(comparison, root):
+    for place, method, _, path, config in _begun(comparison, root):
         for domain, fingerprint in config.get("data", {}).items():
-            if not (draws_source if domain == "source" else draws_target)(cell.arguments[0]):
+            if not (draws_source if domain == "source" else draws_target)(method.learner):
                 continue
             rows = (config["settings"].get(f"{domain}_rows"), config["settings"].get("rows_seed"))
             quality = place.source if domain == "source" else place.target
@@ -159,39 +147,27 @@ def check_data_alike(comparison: Comparison, root: Path) -> None:
                 )
 
 
-def made_of(words: Sequence[str], suites: Sequence[str] = ()) -> tuple[Any, Any]:
-    """The rule and the settings that `tabb train` makes of a cell's options."""
-    from tabb.commands.presets import preset_of
-    from tabb.commands.train import options_for, settings_of
-    from tabb.registry import learners_of
+def finished(comparison: Comparison, root: Path, grid: Grid) -> tuple[Table, RunError | None]:
+    """Run the cells that are missing in `root`, unless only a report is asked for.
 
-    preset, others = preset_of(words)
-    learners = learners_of(others[:1], preset, suites)
-    found: Any = parse(options_for(learners), others[1:], "tabb train", "")
-    return found.rule.on(found.backbone), settings_of(found)
-
-
-def finished(comparison: Comparison, root: Path, grid: Grid) -> Table:
-    """Run the cells that are missing in `root`, unless only a report is asked for; the scores of all that are there."""
+    Returns the scores of all that are there, and the error that names the runs that failed now, None if none did.
+    """
     from tabb.commands.carry_out import carry_out, check_ray
-    from tabb.data.catalogue import resolve
     from tabb.experiments.benchmark import gather
     from tabb.running.plan import write_plan
 
-    check_cells(comparison, root)  # a folder of other runs is refused before anything is trained
+    check_runs(comparison, root)  # a folder of other runs is refused before anything is trained
     check_data_alike(comparison, root)
+    failed = None
     if not grid.report:
         check_ray(grid)
-        for place in comparison.places:  # data that are not there are named before anything is trained
-            resolve(place.source, place.task, "source")
-            resolve(place.target, place.task, "target")
-        write_plan(root, comparison.plan(), replace=True)
-        carry_out(root, grid)
+        write_plan(root, comparison.plan(), replace=True)  # data that are not there are named before
+        failed = carry_out(root, grid)
         check_data_alike(comparison, root)
     table = gather(comparison, root)
     if not table:
-        raise UsageError(f"{root}: no run is finished")
-    return table
+        raise failed or UsageError(f"{root}: no run is finished")
+    return table, failed
 
 
 def _report(comparison: Comparison, table: Table, root: Path, options: Options) -> None:
@@ -200,33 +176,34 @@ def _report(comparison: Comparison, table: Table, root: Path, options: Options) 
     from tabb.experiments.benchmark import SCORES, as_csv, as_markdown, scores_of, verdicts, verdicts_as_markdown
     from tabb.files import atomic, write_json
 
-    ours = comparison.methods[0]
-    found = verdicts(table, comparison.methods, ours, comparison.learners())
+    names = comparison.names
+    ours = names[0]
+    verdict = verdicts(table, names, ours, comparison.learners())
     done = sum(len(scores) for row in table.values() for scores in row.values())
     text = "\n".join(
         [
-            f"# {options.suite}: {', '.join(comparison.methods)}",
+            f"# {options.suite}: {', '.join(names)}",
             "",
             f"{comparison.length()}; normalised score, mean of a run's last three evaluations; mean ±",
             "standard deviation (seeds). Bold: the best mean of a row, and what Welch's t-test does not find worse",
             "at 5 %.",
             "",
-            *comparison.told_variants(),
-            as_markdown(table, comparison.methods),
+            *comparison.changed_methods(),
+            as_markdown(table, names),
             "",
             "Over all rows, with stratified bootstrap 95 % intervals (other seeds on the same rows) where each row has",
             "two runs at least:",
             "",
-            verdicts_as_markdown(found, ours),
+            verdicts_as_markdown(verdict, ours),
             "",
         ]
     )
     for name, content in (("report.md", text), (SCORES, as_csv(table))):
         with atomic(root / name) as part:
             part.write_text(content, encoding="utf-8")
-    write_json(root / "verdicts.json", found)
-    scores = {method: scores_of(table, method) for method in comparison.methods if scores_of(table, method)}
+    write_json(root / "verdicts.json", verdict)
+    scores = {method: scores_of(table, method) for method in names if scores_of(table, method)}
     profiles(scores, root / "profiles.png")
-    interval_bars({method: told["interquartile_mean"] for method, told in found.items()}, root / "intervals.png")
+    interval_bars({method: of["interquartile_mean"] for method, of in verdict.items()}, root / "intervals.png")
     print(text)
-    print(f"{done} of {len(list(comparison.cells()))} cells; report, scores.csv and figures: {root}")
+    print(f"{done} of {len(list(comparison.runs()))} cells; report, scores.csv and figures: {root}")

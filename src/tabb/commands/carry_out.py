@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tabb.commands.options import cores, jobs_of
-from tabb.errors import UsageError
+from tabb.errors import RunError, UsageError
 from tabb.running.cluster import Cluster
-from tabb.running.plan import run_plan
-
-NO_PART = ("--jobs", "--track", "--ray", "--ray-gpus", "--ray-retries")
-"""options that are no part of a run: how it is carried out and who is told"""
+from tabb.running.processes import run_plan
 
 
 def check_ray(options: Any) -> None:
@@ -34,13 +31,15 @@ def check_ray(options: Any) -> None:
     reach(cluster)
 
 
-def carry_out(root: Path, options: Any, only: Path | None = None) -> None:
-    """Run the plan in `root` (`only` the cells in a folder of it) here or on the cluster that the options name."""
+def carry_out(root: Path, options: Any, only: Path | None = None) -> RunError | None:
+    """Run the plan in `root` (`only` the cells in a folder of it) here or on the cluster that the options name.
+
+    Returns the error that names the runs that failed, for after the results of the others are shown; None if none did.
+    """
     if options.ray is None:
-        run_plan(root, jobs_of(options.jobs), options.progress, getattr(options, "track", None), only)
-        return
+        return run_plan(root, jobs_of(options.jobs), options.progress, getattr(options, "track", None), only)
     from tabb.running.cluster.plan import run_plan_on
 
     cluster = Cluster(options.ray, options.ray_gpus, options.ray_retries)
     # No backend of JAX is started in the driver: it would take an accelerator's memory from the cells.
-    run_plan_on(cluster, root, options.jobs, options.jobs or cores(), options.progress, only)
+    return run_plan_on(cluster, root, options.jobs, options.jobs or cores(), options.progress, only)

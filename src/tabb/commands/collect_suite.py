@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tabb.behaviours.suite import (
     DataSet,
@@ -19,9 +19,10 @@ from tabb.behaviours.suite import (
     sets_of,
     write_manifest,
 )
-from tabb.commands.options import jobs_of, parse, without
+from tabb.commands.options import jobs_of, parse
 from tabb.errors import RunError, Stopped, UsageError
-from tabb.running.plan import PARENT, follow_parent, run_commands
+from tabb.plain import from_plain, plain
+from tabb.running.processes import Call, run_calls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +48,9 @@ class Options(Recipe):
 
 def run_suite(arguments: Sequence[str]) -> int:
     """`arguments` begin with the suite's name."""
-    follow_parent()
     suite, rest = arguments[0], list(arguments[1:])
-    told = f"Make the data sets of suite {suite}: behaviour policies are found in the simulator of each task."
-    options = parse(Options, rest, f"tabb collect {suite}", told)
+    about = f"Make the data sets of suite {suite}: behaviour policies are found in the simulator of each task."
+    options = parse(Options, rest, f"tabb collect {suite}", about)
     recipe = _recipe_of(options)
     for name in ("rows", "source_rows", "first_steps", "shifted_steps"):
         if getattr(options, name) < 1:
@@ -71,7 +71,7 @@ def run_suite(arguments: Sequence[str]) -> int:
 
 
 def _make(arguments: Sequence[str], options: Options, recipe: Recipe, sets: Sequence[DataSet]) -> int:
-    suite, rest = arguments[0], list(arguments[1:])
+    suite = arguments[0]
     if options.first_in:
         for name in options.first_in:
             practise_first(options.out, name, recipe, _say)
@@ -80,18 +80,33 @@ def _make(arguments: Sequence[str], options: Options, recipe: Recipe, sets: Sequ
     tasks = list(dict.fromkeys(data.task.name for data in missing))
     jobs = jobs_of(options.jobs)
     if jobs > 1 and len(tasks) > 1:
-        others = without(rest, ("--tasks", "--jobs"))
+        here = "tabb.commands.collect_suite"
+        same = {"out": str(options.out), "recipe": plain(recipe)}
+        of_sets = {name: getattr(options, name) for name in ("qualities", "rows", "source_rows")} | {"suite": suite}
         first = dict.fromkeys(filter(None, (first_practice(data.task) for data in missing)))
-        run_commands([["collect", suite, *others, "--first-in", name, "--jobs", "1"] for name in first], jobs)
-        run_commands([["collect", suite, *others, "--tasks", name, "--jobs", "1"] for name in tasks], jobs)
+        run_calls([Call(f"practice in {name}", f"{here}:practise", same | {"name": name}) for name in first], jobs)
+        run_calls([Call(name, f"{here}:make_task", same | of_sets | {"task": name}) for name in tasks], jobs)
     else:
         for data in missing:
             make_set(options.out, data, recipe, _say)
-    if os.environ.get(PARENT):
-        return 0  # one of several processes: the manifest is the parent's
     manifest = write_manifest(options.out, shlex.join(["tabb", "collect", *arguments]))
     print(f"{len(sets)} data sets of {suite}: {len(missing)} new, {len(sets) - len(missing)} were there; {manifest}")
     return 0
+
+
+def practise(out: str, recipe: dict[str, Any], name: str) -> None:
+    """The search or practice that several tasks begin with, in a process of its own: plain values only."""
+    practise_first(Path(out), name, from_plain(Recipe, recipe), _say)
+
+
+def make_task(
+    out: str, recipe: dict[str, Any], suite: str, task: str, qualities: Sequence[str], rows: int, source_rows: int
+) -> None:
+    """Make the data sets of one task that are missing, in a process of its own: plain values only."""
+    made_by = from_plain(Recipe, recipe)
+    for data in sets_of(suite, [task], qualities, rows, source_rows):
+        if not is_made(Path(out), data, made_by):
+            make_set(Path(out), data, made_by, _say)
 
 
 def _recipe_of(options: Options) -> Recipe:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from tabb.commands.options import jobs_of
-from tabb.commands.train import DEMO_TASK
+from tabb.commands.train_options import DEMO_TASK, Options, place_of, specs_of
+from tabb.environments.tasks import get_task
+from tabb.registry import learners_of
 from tabb.results.summary import summarise
-from tabb.running.plan import Cell, run_plan, write_plan
+from tabb.running.plan import Cell, write_plan
+from tabb.running.processes import run_plan
 
 RULES = ("tabb", "pooled", "target-only")
-UPDATES = 15_000
-EVALUATIONS = 10
-SEED = 0
+OPTIONS = Options(updates=15_000, evaluations=10, seeds=(0,))
 
 
 def demo() -> int:
@@ -20,12 +21,16 @@ def demo() -> int:
     root = _new_folder(Path("runs") / "demo")
     print(
         f"Demo: learn to hop at half gravity ({DEMO_TASK}) from 50,000 logged transitions of the ordinary robot and\n"
-        f"5,000 of the target robot, without touching either. Three methods, {UPDATES:,} updates each.\n"
+        f"5,000 of the target robot, without touching either. Three methods, {OPTIONS.updates:,} updates each.\n"
     )
-    options = ["--updates", str(UPDATES), "--evaluations", str(EVALUATIONS), "--seeds", str(SEED)]
-    write_plan(root, [Cell(rule, f"{rule}/seed{SEED}", [rule, *options], UPDATES) for rule in RULES])
-    run_plan(root, jobs_of(None), "auto")
+    learners = learners_of(RULES, None, get_task(DEMO_TASK).suites)
+    place = place_of(OPTIONS, learners)
+    specs = [spec for learner in learners for spec in specs_of(learner, OPTIONS, place)]
+    write_plan(root, [Cell(spec.learner, f"{spec.learner}/seed{spec.seed}", spec) for spec in specs])
+    failed = run_plan(root, jobs_of(None), "auto")
     print(summarise(root))
+    if failed is not None:
+        raise failed
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from tabb.commands.cells import CellFigure, Cells, print_results, run_figure
+from tabb.commands.cell_figures import CellFigure, Cells, compute_plain, print_results, run_figure
 from tabb.commands.options import parse
 from tabb.errors import RunError, UsageError, meant
 from tabb.experiments.oracle import RANKINGS, Oracle
@@ -28,14 +28,19 @@ def run(arguments: Sequence[str]) -> int:
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         raise UsageError(f"name the figure: {', '.join(names)}")
     if arguments[0] in ("-h", "--help"):
-        told = "\n".join(f"  {name}: {what}" for name, what in FIGURES.items())
-        print(f"usage: tabb figure NAME [options]      tabb figure NAME --help tells its options\n\n{told}")
+        lines = "\n".join(f"  {name}: {what}" for name, what in FIGURES.items())
+        print(f"usage: tabb figure NAME [options]      tabb figure NAME --help tells its options\n\n{lines}")
         return 0
     if arguments[0] not in FIGURES:
         raise UsageError(f"unknown figure {arguments[0]!r}: {meant(arguments[0], names)}")
     if arguments[0] in ("quality", "intensity"):
         return _of_runs(arguments[0], list(arguments[1:]))
-    return run_figure({"oracle": _ORACLE, "transfer": _TRANSFER}[arguments[0]], list(arguments[1:]))
+    return run_figure(_OF_CELLS[arguments[0]], list(arguments[1:]))
+
+
+def compute_cell(figure: str, settings: dict[str, Any], folders: dict[str, str], task: str, seed: int) -> None:
+    """Compute one cell of a figure by name, in a process of its own: plain values only."""
+    compute_plain(_OF_CELLS[figure], settings, folders, task, seed)
 
 
 # --- oracle ---
@@ -56,11 +61,11 @@ def _check_oracle(settings: Oracle) -> None:
 
 
 def _oracle_cell(
-    options: OracleOptions, settings: Oracle, task: str, seed: int, source: Any, target: Any, tell: Any
+    folders: Mapping[str, Path], settings: Oracle, task: str, seed: int, source: Any, target: Any, report: Any
 ) -> None:
     from tabb.experiments.oracle import compute_result
 
-    compute_result(settings, task, seed, source, target, options.out, tell)
+    compute_result(settings, task, seed, source, target, folders["out"], report)
 
 
 def _finish_oracle(results: Sequence[Mapping[str, Any]], options: OracleOptions, seeds: int) -> None:
@@ -97,11 +102,12 @@ def _check_transfer(settings: Transfer) -> None:
 
 
 def _transfer_cell(
-    options: TransferOptions, settings: Transfer, task: str, seed: int, source: Any, target: Any, tell: Any
+    folders: Mapping[str, Path], settings: Transfer, task: str, seed: int, source: Any, target: Any, report: Any
 ) -> None:
     from tabb.experiments.transfer import compute_result
 
-    compute_result(settings, task, seed, source, target, options.out, options.values or options.out / "values", tell)
+    values = folders.get("values", folders["out"] / "values")
+    compute_result(settings, task, seed, source, target, folders["out"], values, report)
 
 
 def _finish_transfer(results: Sequence[Mapping[str, Any]], options: TransferOptions, seeds: int) -> None:
@@ -115,6 +121,8 @@ def _finish_transfer(results: Sequence[Mapping[str, Any]], options: TransferOpti
 _TRANSFER = CellFigure(
     "transfer", FIGURES["transfer"], TransferOptions, Transfer, _check_transfer, _transfer_cell, _finish_transfer
 )
+
+_OF_CELLS = {figure.name: figure for figure in (_ORACLE, _TRANSFER)}
 
 
 # --- of finished runs ---

@@ -2,52 +2,51 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Sequence
 
+from tabb.commands.presets import preset_of
+from tabb.commands.train_options import changed_learner
+from tabb.environments.tasks import Task
 from tabb.errors import UsageError
+from tabb.experiments.benchmark import Learner, Method, plain_method, preset_for
+from tabb.registry import backbone_names, learners_of, rule_names
 
 ALLOWED = ("--rule.", "--backbone.", "--preset", "--normalise", "--source-rows", "--target-rows", "--rows-seed")
 """beginnings of the options that make a method; the others are the same for all that is compared"""
+SEED = "{seed}"
+"""in an option's value: the run's seed"""
 
 
-def methods_of(words: Sequence[str], limits: Sequence[str] = ()) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """Names of the methods, and of those with options the learner and its options.
+def methods_of(words: Sequence[str], limits: Sequence[str] = ()) -> tuple[Method, ...]:
+    """The methods that are named.
 
     `words` are learners (RULE or RULE@BACKBONE) or `NAME=LEARNER OPTIONS`, where {seed} is the run's seed; `limits` are
-    the options of every cell. Raises `UsageError` for learners, names and options that cannot be.
+    the options that every run has. Raises `UsageError` for learners, names and options that cannot be.
     """
-    from tabb.registry import learners_of
-
-    names: list[str] = []
-    variants: dict[str, tuple[str, ...]] = {}
+    methods = []
     for word in words:
         name, sign, rest = word.partition("=")
         if re.search(r"\s", name):
             raise UsageError(f"method {word!r}: a learner with options has a name: sharp='tabb --rule.temperature 0.3'")
         if sign:
-            names.append(name)
-            variants[name] = _options(name, rest, limits)
-            learners = learners_of(variants[name][:1])
+            methods.append(_with_options(name, rest, limits))
         else:
-            learners = learners_of([word])
-            names.append(learners[0].name)
-        learners[0].backbone.check_rule(learners[0].rule)
-    if not names:
+            (learner,) = learners_of([word])
+            learner.backbone.check_rule(learner.rule)
+            methods.append(plain_method(learner.name))
+    if not methods:
         raise UsageError("name at least one method")
+    names = [method.name for method in methods]
     if len(set(names)) < len(names):
         raise UsageError(f"{' '.join(names)}: a method is named twice")
-    return tuple(names), variants
+    return tuple(methods)
 
 
-def _options(name: str, text: str, limits: Sequence[str]) -> tuple[str, ...]:
-    """The learner and the options of method `name`, checked as `tabb train` would."""
-    from tabb.backbones import BACKBONES
-    from tabb.commands.benchmark import made_of
-    from tabb.registry import learners_of
-    from tabb.rules import RULES
-
+def _with_options(name: str, text: str, limits: Sequence[str]) -> Method:
+    """The method `name` from its learner and options, checked as `tabb train` would."""
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9._-]*", name):
         raise UsageError(f"method {name!r}: a name is of letters, digits, '-', '_' and '.', since a folder bears it")
     try:
@@ -56,7 +55,8 @@ def _options(name: str, text: str, limits: Sequence[str]) -> tuple[str, ...]:
         raise UsageError(f"method {name}: {text!r} cannot be read ({error})") from None
     if not words or words[0].startswith("-"):
         raise UsageError(f"method {name}: give a learner, then its options: {name}='tabb --rule.temperature 0.3'")
-    if name in (*RULES, *BACKBONES) and name != learners_of(words[:1])[0].name:
+    learner = learners_of(words[:1])[0].name
+    if name in (*rule_names(), *backbone_names()) and name != learner:
         raise UsageError(f"method {name}: is the name of something else than {words[0]}; choose another one")
     for word in words[1:]:
         if word.startswith("--") and not word.startswith(ALLOWED):
@@ -66,8 +66,20 @@ def _options(name: str, text: str, limits: Sequence[str]) -> tuple[str, ...]:
             )
         if word.partition("=")[0] in limits:
             raise UsageError(f"method {name}: {word.partition('=')[0]} is given for all methods already")
+    own_preset, options = preset_of(words[1:])
+
+    @functools.cache
+    def parsed(preset: str | None, suites: tuple[str, ...], seed: int) -> Learner:
+        """Parsed once for each seed, preset and suite that makes a difference."""
+        given = [option.replace(SEED, str(seed)) for option in options]
+        return Learner(*changed_learner(learner, given, preset=preset, suites=suites))
+
+    def make(task: Task, seed: int, presets: bool) -> Learner:
+        preset = own_preset or (preset_for(learner, task) if presets else None)
+        return parsed(preset, task.suites, seed if any(SEED in option for option in options) else 0)
+
     try:
-        made_of([word.replace("{seed}", "0") for word in words])
+        parsed(own_preset, (), 0)
     except UsageError as error:
         raise UsageError(f"method {name}: {error}") from None
-    return tuple(words)
+    return Method(name, learner, make, shlex.join(words))

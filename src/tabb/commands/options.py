@@ -1,4 +1,8 @@
-"""Options from dataclasses (tyro), with errors in one line."""
+"""Options from dataclasses (tyro), with errors in one line.
+
+tyro prints its errors as a box and offers them in no other form, as wide as the environment variable COLUMNS says. What
+depends on its wording is in this file alone; `tests/commands/test_options.py` says when a new version changes it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from tabb.errors import UsageError
 T = TypeVar("T")
 
 UNKNOWN = "Unrecognized options:"
-"""how tyro begins to tell them"""
+"""how tyro's list of them begins"""
 
 
 def parse(kind: type[T], arguments: Sequence[str], program: str, description: str) -> T:
@@ -27,17 +31,17 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, description: st
         UsageError: unknown or malformed options, in one line.
         SystemExit: after `--help` was printed.
     """
-    told = io.StringIO()
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told), _wide(not {"-h", "--help"} & set(arguments)):
+        with contextlib.redirect_stderr(printed), _wide(not {"-h", "--help"} & set(arguments)):
             return tyro.cli(kind, args=list(arguments), prog=program, description=description)
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UsageError(_one_line(told.getvalue(), program)) from None
+        raise UsageError(_one_line(printed.getvalue(), program)) from None
     finally:
         if sys.exc_info()[0] is None:
-            sys.stderr.write(told.getvalue())
+            sys.stderr.write(printed.getvalue())
 
 
 @contextlib.contextmanager
@@ -65,12 +69,12 @@ def _one_line(text: str, program: str) -> str:
         elif not re.match("[╭╰]", line):
             sections[-1].append(line)
     # Where the output is not UTF-8 the box has no frame, and its title stands above the first rule.
-    told, *others = [section for section in sections[0 if "╭" in text else 1 :] if section] or [[text]]
+    problem, *others = [section for section in sections[0 if "╭" in text else 1 :] if section] or [[text]]
     hint = _close(others)
-    line = " ".join(line.strip() for line in told)
-    unknown = next((part for part in (told, *others) if part[0].strip().startswith(UNKNOWN)), None)
+    line = " ".join(line.strip() for line in problem)
+    unknown = next((part for part in (problem, *others) if part[0].strip().startswith(UNKNOWN)), None)
     if line.startswith("Missing from "):
-        line = f"give {_missing(told[1:])}" + (f"; {_unknown(unknown)}" if unknown else "")
+        line = f"give {_missing(problem[1:])}" + (f"; {_unknown(unknown)}" if unknown else "")
     elif unknown:
         line = _unknown(unknown)
     line = re.sub(r"no type matching (\S.*) could be instantiated from \[('.*')\]\.?", _no_type, line)
@@ -92,24 +96,24 @@ def _unknown(lines: list[str]) -> str:
     return f"unknown option {' and '.join(options)}" if options else f"{' '.join(given)}: belongs to no option"
 
 
-def _no_type(found: re.Match[str]) -> str:
+def _no_type(match: re.Match[str]) -> str:
     """'many' is not a whole number: of an option that may be left out"""
-    kind, value = found.groups()
+    kind, value = match.groups()
     words = {"INT": "is not a whole number", "FLOAT": "is not a number"}
     return f"{value} {words.get(kind.rpartition('|')[2], 'is no value for it')}"
 
 
 def _missing(lines: list[str]) -> str:
     """`PATH (a finished run folder) and --format {onnx,npz}`: what is indented less is a name, the rest its help."""
-    found: list[tuple[str, list[str]]] = []
+    names: list[tuple[str, list[str]]] = []
     depth = min(len(line) - len(line.lstrip()) for line in lines)
     for line in lines:
         if len(line) - len(line.lstrip()) == depth:
-            found.append((line.strip(), []))
+            names.append((line.strip(), []))
         else:
-            found[-1][1].append(line.strip())
-    helps = [(name, " ".join(told).replace("(required)", "").strip()) for name, told in found]
-    return " and ".join(name if name.startswith("-") or not told else f"{name} ({told})" for name, told in helps)
+            names[-1][1].append(line.strip())
+    helps = [(name, " ".join(lines).replace("(required)", "").strip()) for name, lines in names]
+    return " and ".join(name if name.startswith("-") or not text else f"{name} ({text})" for name, text in helps)
 
 
 def _close(sections: list[list[str]]) -> str:
@@ -122,10 +126,30 @@ def _close(sections: list[list[str]]) -> str:
     return f"; perhaps you meant {' or '.join(sorted(close))}" if close else ""  # tyro's order is that of a set
 
 
-def _choices(found: re.Match[str]) -> str:
+def _choices(match: re.Match[str]) -> str:
     """--progress: 'loud' is none of auto, bar, lines, none"""
-    value, option, choices = found.groups()
+    value, option, choices = match.groups()
     return f"{option}: {value} is none of {choices.strip('(,)').replace(chr(39), '')}"
+
+
+def take(arguments: Sequence[str], option: str) -> tuple[str | None, list[str]]:
+    """The value of `option` (the last one counts; None if it is not given) and the other arguments.
+
+    For options that decide which others there are. Raises `UsageError` for one without a value.
+    """
+    value, others, waiting = None, [], False
+    for argument in arguments:
+        if waiting:
+            value, waiting = argument, False
+        elif argument == option:
+            waiting = True
+        elif argument.startswith(f"{option}="):
+            value = argument.partition("=")[2]
+        else:
+            others.append(argument)
+    if waiting:
+        raise UsageError(f"{option}: needs 1 value")
+    return value, others
 
 
 def jobs_of(asked: int | None) -> int:
@@ -144,14 +168,3 @@ def jobs_of(asked: int | None) -> int:
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Arguments less the given options (written with dashes) and their values."""
-    kept, skipping = [], False
-    for argument in arguments:
-        if argument.startswith("--"):
-            skipping = argument.split("=")[0].replace("_", "-") in options
-        if not skipping:
-            kept.append(argument)
-    return kept

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tabb.commands.carry_out import NO_PART, carry_out, check_ray
-from tabb.commands.training_data import check_data, quietly
+from tabb.commands.carry_out import carry_out, check_ray
+from tabb.commands.old_plans import upgrade_plan
+from tabb.commands.training_data import check_data
 from tabb.errors import RunError, UsageError
-from tabb.plain import rule_from_plain
 from tabb.results.summary import summarise
-from tabb.running.plan import PARENT, PLAN, read_plan
-from tabb.training.config import settings_from
+from tabb.running.plan import PLAN, read_plan
 from tabb.training.folder import RunFolder
+from tabb.training.spec import RunSpec
+
+TAKEN = ("--resume", "--progress", "--jobs", "--track", "--ray", "--ray-gpus", "--ray-retries")
+"""options that are no part of a run: how it is carried out and who is told"""
 
 
 def only_resume(arguments: Sequence[str]) -> None:
@@ -22,7 +24,7 @@ def only_resume(arguments: Sequence[str]) -> None:
     if arguments and not arguments[0].startswith("-"):
         raise UsageError(f"{arguments[0]} with --resume: the folder says what is trained; leave the rule out")
     given = [one.split("=")[0].replace("_", "-") for one in arguments if one.startswith("--")]
-    other = [one for one in given if one not in ("--resume", "--progress", *NO_PART)]
+    other = [one for one in given if one not in TAKEN]
     if other:
         raise UsageError(
             f"{other[0]} with --resume: a run goes on as it was started; start another one, or leave it out"
@@ -35,21 +37,23 @@ def resume(options: Any) -> int:
     # Of a comparison: <task>/<data>/<method>/seed<k>. A run of a plan had a process and a core of its own; with other
     # threads it would round otherwise.
     above = next((folder for folder in root.resolve().parents[:4] if (folder / PLAN).exists()), None)
-    if options.ray is not None and above is None and not (root / PLAN).exists():
+    plan = root if (root / PLAN).exists() else above
+    if options.ray is not None and plan is None:
         raise UsageError(f"{root}: was not started as a plan (of several runs, or with --ray); leave --ray out")
     check_ray(options)
-    if (root / PLAN).exists():
-        cells = read_plan(root)
-        carry_out(root, options)
-        print(summarise(root))
-        return 0 if cells else 1
-    if above is not None and PARENT not in os.environ:
-        carry_out(above, options, only=root)
-    else:
+    if plan is None:
         _go_on(root, options)
-    if options.progress != "none":
+        if options.progress != "none":
+            print(summarise(root))
+        return 0
+    upgrade_plan(plan)
+    cells = read_plan(plan)
+    failed = carry_out(plan, options, only=None if plan is root else root)
+    if plan is root or options.progress != "none":
         print(summarise(root))
-    return 0
+    if failed is not None:
+        raise failed
+    return 0 if cells else 1
 
 
 def _go_on(root: Path, options: Any) -> None:
@@ -61,36 +65,21 @@ def _go_on(root: Path, options: Any) -> None:
     first = configs[0]
     if all(RunFolder(folder).result_file.exists() for folder in folders) and len(folders) >= len(first["seeds"]):
         return
-    origin = first["origin"]
-    if "target" not in origin:
-        raise UsageError(
-            f"{root}: was trained from arrays, which tabb does not keep; go on in Python with "
-            "tabb.train(..., folder=..., resume=True) and the same data"
-        )
-    from tabb.data import read
-    from tabb.environments.registration import env_factory_of
-    from tabb.training.run import train
+    try:
+        spec = RunSpec.from_config(first)
+    except UsageError as error:
+        raise UsageError(f"{root}: {error}") from None
+    from tabb.training.from_files import read_data, train_spec
 
-    loaded = {
-        domain: read([Path(file) for file in origin[domain]["files"]])
-        for domain in ("source", "target")
-        if domain in origin
-    }
-    check_data(loaded, first["settings"]["engine"], options.progress != "none")
-    env = origin.get("env")
+    loaded = read_data(spec)
+    check_data(loaded, spec.settings.engine, options.progress != "none")
     alone = root == folders[0]
-    quietly(
-        train,
-        rule_from_plain(first["rule"]),
-        loaded["source"].transitions if "source" in loaded else None,
-        loaded["target"].transitions,
-        task=first["task"],
-        seeds=[first["seed"]] if alone else first["seeds"],
-        settings=settings_from(first),
-        folder=root.parent if alone else root,
-        resume=True,
-        env_factory=env_factory_of(env) if env else None,
+    train_spec(
+        spec,
+        root.parent if alone else root,
+        loaded=loaded,
+        seeds=None if alone else first["seeds"],
         progress=options.progress,
-        origin=origin,
         track=options.track,
+        resume=True,
     )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-import warnings
-from typing import Any
 
 from tabb.data.report import Loaded, Report
-from tabb.errors import DataWarning, HeldOutWarning, UsageError
-from tabb.tracking import TrackingWarning
+from tabb.training.config import Settings
+from tabb.training.from_files import check_engine
 
 
 def check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
@@ -17,23 +15,23 @@ def check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
     from tabb.data.audit import pair_form, short_form
 
     if len(loaded) == 1:
-        found = check_side("target", loaded["target"].transitions)
+        warnings = check_side("target", loaded["target"].transitions)
     else:
         source, target = loaded["source"], loaded["target"]
-        found = check_domains(source.transitions, target.transitions, source.report, target.report)
-    _check_engine(loaded, engine)
+        warnings = check_domains(source.transitions, target.transitions, source.report, target.report)
+    check_engine(loaded, engine)
     if not show:
         return
     for domain, data in loaded.items():
-        _tell(domain, data.report)
-        found += [f"{domain}: {line}" for line in short_form(data)]
+        _describe(domain, data.report)
+        warnings += [f"{domain}: {line}" for line in short_form(data)]
     if len(loaded) == 2:
-        found += pair_form(source.transitions, target.transitions)
-    for warning in found:
+        warnings += pair_form(source.transitions, target.transitions)
+    for warning in warnings:
         print(f"tabb: warning: {warning}", file=sys.stderr)
 
 
-def _tell(domain: str, report: Report) -> None:
+def _describe(domain: str, report: Report) -> None:
     """A data set in one line, and what a user should know of it."""
     dropped = "".join(f", {count:,} dropped ({reason})" for reason, count in report.dropped.items())
     print(
@@ -45,46 +43,9 @@ def _tell(domain: str, report: Report) -> None:
         print(f"tabb: warning: {domain}: {note}", file=sys.stderr)
 
 
-def tell_limits(loaded: dict[str, Loaded], options: Any) -> None:
+def tell_limits(loaded: dict[str, Loaded], settings: Settings) -> None:
     """Say where a run learns from fewer rows than there are."""
     for domain, data in loaded.items():
-        rows = getattr(options, f"{domain}_rows")
+        rows = getattr(settings, f"{domain}_rows")
         if rows is not None and rows < len(data.transitions):
             print(f"{domain}: {rows:,} of these rows are used (--{domain}-rows)", file=sys.stderr)
-
-
-def _check_engine(loaded: dict[str, Any], engine: str) -> None:
-    """Data of one engine evaluated on the other would hide a shift as large as gravity's."""
-    for domain, data in loaded.items():
-        stated = data.report.engine
-        if stated is not None and stated != engine:
-            raise UsageError(
-                f"{data.report.name}: the {domain} data come from engine {stated} but --engine is {engine}; "
-                f"say --engine {stated}"
-            )
-
-
-def short_of(report: Any) -> dict[str, Any]:
-    """What of a data report goes into a run's record: not the return of each of a thousand episodes."""
-    return {
-        "layout": report.layout,
-        "rows": report.rows,
-        "kept": report.kept,
-        "dropped": report.dropped,
-        "episodes": report.episodes,
-        "mean_return": report.mean_return,
-        "engine": report.engine,
-    }
-
-
-def quietly(train: Any, *arguments: Any, **options: Any) -> None:
-    """`train` without warnings of data: `check_data` gives them, with the names of files, or is asked not to.
-
-    Of tracking and of held-out episodes, one line of ours.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)
-        warnings.simplefilter("always", HeldOutWarning)  # `train` alone knows
-        warnings.simplefilter("always", TrackingWarning)
-        warnings.showwarning = lambda message, *_, **__: print(f"tabb: warning: {message}", file=sys.stderr)
-        train(*arguments, **options)

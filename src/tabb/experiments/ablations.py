@@ -1,20 +1,24 @@
 """Ablations: TABB with one thing changed at a time, and what each change costs or gives.
 
-A variant is a learner with options of `tabb train`; its runs are cells of a comparison like any other
+A variant is a learner with some constants changed; its runs are those of a method of a comparison like any other
 (`tabb.experiments.benchmark`). The files at hand have 100,000 source and up to 5,000 target rows: that is what
 `default` learns from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tabb.environments.tasks import Task
 from tabb.errors import UsageError, meant
 from tabb.evaluation.statistics import Estimate, mean_interval
-from tabb.experiments.benchmark import Table, shared
+from tabb.experiments.benchmark import Learner, Method, Table, plain_method, shared
+from tabb.results.train_command import option
 
 DEFAULT = "default"
 
@@ -23,11 +27,54 @@ class Variant(NamedTuple):
     """A learner with one thing changed."""
 
     name: str
-    options: str
-    """Of `tabb train`, the learner first; {seed} is the run's seed."""
+    learner: str
     what: str
+    rule: Mapping[str, Any] = {}
+    """Constants of the rule that are changed; of settings within it, a mapping of its own."""
+    backbone: Mapping[str, Any] = {}
+    settings: Mapping[str, Any] = {}
+    """Settings that are changed; where rows are limited, the run's seed draws them."""
     against: str = DEFAULT
     """The variant from which it differs in that one thing."""
+
+    @property
+    def words(self) -> str:
+        """The learner and its options as `tabb train` takes them."""
+        parts = {"rule.": self.rule, "backbone.": self.backbone, "": self.settings}
+        options = [word for prefix, changes in parts.items() for word in _options(prefix, changes)]
+        return " ".join([self.learner, *options, *(["--rows-seed", "{seed}"] if self.settings else [])])
+
+    def method(self) -> Method:
+        """The variant as a method of a comparison."""
+        plain = plain_method(self.learner)
+
+        def make(task: Task, seed: int, presets: bool) -> Learner:
+            rule, backbone, settings = plain.make(task, seed, presets)
+            drawn = {"rows_seed": seed} if self.settings else {}
+            return Learner(
+                _changed(rule, self.rule),
+                _changed(backbone, self.backbone),
+                _changed(settings, {**self.settings, **drawn}),
+            )
+
+        return Method(self.name, self.learner, make, self.words)
+
+
+def _changed(value: Any, changes: Mapping[str, Any]) -> Any:
+    """The dataclass with some of its fields changed, and fields of those that are dataclasses."""
+    inner = {
+        name: _changed(getattr(value, name), change) if isinstance(change, Mapping) else change
+        for name, change in changes.items()
+    }
+    return dataclasses.replace(value, **inner)
+
+
+def _options(prefix: str, changes: Mapping[str, Any]) -> Iterator[str]:
+    for name, change in changes.items():
+        if isinstance(change, Mapping):
+            yield from _options(f"{prefix}{name}.", change)
+        else:
+            yield from option(prefix + name, change, None)
 
 
 VARIANTS = {
@@ -38,105 +85,131 @@ VARIANTS = {
         Variant("source-only", "source-only", "no target data: the source's policy as it is"),
         Variant("pooled", "pooled", "all source rows alike"),
         # What the weight falls with.
-        Variant("similarity", "tabb --rule.weigh-by similarity", "weights by distance to the target rows, not by TBM"),
-        Variant("noise-0.1", "tabb --rule.value-noise 0.1", "values in TBM off by a tenth of V's spread"),
-        Variant("noise-0.3", "tabb --rule.value-noise 0.3", "values in TBM off by 0.3 of V's spread"),
-        Variant("noise-1", "tabb --rule.value-noise 1", "values in TBM off by V's spread"),
-        # The predictor.
-        Variant("latent", "tabb --rule.predictor.space latent", "V and predictor in the latent space"),
         Variant(
-            "direct", "tabb --rule.predictor.form direct", "target heads predict alone, not on top of the source's"
+            "similarity", "tabb", "weights by distance to the target rows, not by TBM", rule={"weigh_by": "similarity"}
+        ),
+        Variant("noise-0.1", "tabb", "values in TBM off by a tenth of V's spread", rule={"value_noise": 0.1}),
+        Variant("noise-0.3", "tabb", "values in TBM off by 0.3 of V's spread", rule={"value_noise": 0.3}),
+        Variant("noise-1", "tabb", "values in TBM off by V's spread", rule={"value_noise": 1.0}),
+        # The predictor.
+        Variant("latent", "tabb", "V and predictor in the latent space", rule={"predictor": {"space": "latent"}}),
+        Variant(
+            "direct",
+            "tabb",
+            "target heads predict alone, not on top of the source's",
+            rule={"predictor": {"form": "direct"}},
         ),
         Variant(
             "latent-direct",
-            "tabb --rule.predictor.space latent --rule.predictor.form direct",
+            "tabb",
             "latent, and target heads predict alone",
-            "latent",
+            rule={"predictor": {"space": "latent", "form": "direct"}},
+            against="latent",
         ),
         Variant(
             "no-source-head",
-            "tabb --rule.predictor.space latent --rule.predictor.form direct --rule.predictor.no-source-head",
+            "tabb",
             "latent-direct, encoders learned from target rows alone",
-            "latent-direct",
+            rule={"predictor": {"space": "latent", "form": "direct", "source_head": False}},
+            against="latent-direct",
         ),
-        Variant("beta-0", "tabb --rule.uncertainty 0", "the spread of the predictions is ignored"),
-        Variant("beta-3", "tabb --rule.uncertainty 3", "the spread of the predictions counts threefold"),
+        Variant("beta-0", "tabb", "the spread of the predictions is ignored", rule={"uncertainty": 0.0}),
+        Variant("beta-3", "tabb", "the spread of the predictions counts threefold", rule={"uncertainty": 3.0}),
         Variant(
             "one-head",
-            "tabb --rule.uncertainty 0 --rule.predictor.heads 1",
+            "tabb",
             "beta-0, one target head instead of five",
-            "beta-0",
+            rule={"uncertainty": 0.0, "predictor": {"heads": 1}},
+            against="beta-0",
         ),
         # How sharply, and in which losses.
-        Variant("c-0.3", "tabb --rule.temperature 0.3", "sharper weights"),
-        Variant("c-3", "tabb --rule.temperature 3", "softer weights"),
-        Variant("c-inf", "tabb --rule.temperature inf", "all source rows weigh 1 in critic and value"),
-        Variant("least-0", "tabb --rule.least-weight 0", "the least trusted rows weigh nothing"),
-        Variant("value-unweighted", "tabb --rule.no-weigh-value", "weights in the critic's loss alone"),
-        Variant("imitate", "tabb --rule.imitate-source 1", "the policy learns from source rows, weighted"),
+        Variant("c-0.3", "tabb", "sharper weights", rule={"temperature": 0.3}),
+        Variant("c-3", "tabb", "softer weights", rule={"temperature": 3.0}),
+        Variant("c-inf", "tabb", "all source rows weigh 1 in critic and value", rule={"temperature": math.inf}),
+        Variant("least-0", "tabb", "the least trusted rows weigh nothing", rule={"least_weight": 0.0}),
+        Variant("value-unweighted", "tabb", "weights in the critic's loss alone", rule={"weigh_value": False}),
+        Variant("imitate", "tabb", "the policy learns from source rows, weighted", rule={"imitate_source": 1.0}),
         Variant(
             "imitate-unweighted",
-            "tabb --rule.imitate-source 1 --rule.no-weigh-policy",
+            "tabb",
             "the policy learns from all source rows alike",
-            "imitate",
+            rule={"imitate_source": 1.0, "weigh_policy": False},
+            against="imitate",
         ),
         # How the policy comes from the values.
-        Variant("climb", "tabb --backbone.extraction improvement", "the policy climbs Q, held to target actions"),
+        Variant("climb", "tabb", "the policy climbs Q, held to target actions", backbone={"extraction": "improvement"}),
         Variant(
             "target-only-climb",
-            "target-only --backbone.extraction improvement",
+            "target-only",
             "the same without source data",
-            "climb",
+            backbone={"extraction": "improvement"},
+            against="climb",
         ),
         Variant(
             "climb-c-inf",
-            "tabb --rule.temperature inf --backbone.extraction improvement",
+            "tabb",
             "climb, all source rows weigh 1 in critic and value",
-            "climb",
+            rule={"temperature": math.inf},
+            backbone={"extraction": "improvement"},
+            against="climb",
         ),
         Variant(
             "climb-similarity",
-            "tabb --rule.weigh-by similarity --backbone.extraction improvement",
+            "tabb",
             "climb, weights by distance to the target rows",
-            "climb",
+            rule={"weigh_by": "similarity"},
+            backbone={"extraction": "improvement"},
+            against="climb",
         ),
         # How sharply the policy prefers the better actions: with β = 3 it picks up the noise of noisy experts.
-        Variant("soft", "tabb --backbone.temperature 0.5", "the policy's β is 0.5"),
+        Variant("soft", "tabb", "the policy's β is 0.5", backbone={"temperature": 0.5}),
         Variant(
             "soft-imitate",
-            "tabb --rule.imitate-source 1 --backbone.temperature 0.5",
+            "tabb",
             "imitate, and the policy's β is 0.5",
-            "imitate",
+            rule={"imitate_source": 1.0},
+            backbone={"temperature": 0.5},
+            against="imitate",
         ),
-        Variant("soft-pooled", "pooled --backbone.temperature 0.5", "pooled, and the policy's β is 0.5", "pooled"),
+        Variant(
+            "soft-pooled",
+            "pooled",
+            "pooled, and the policy's β is 0.5",
+            backbone={"temperature": 0.5},
+            against="pooled",
+        ),
         Variant(
             "soft-source-only",
-            "source-only --backbone.temperature 0.5",
-            "source-only, and the policy's β is 0.5",
             "source-only",
+            "source-only, and the policy's β is 0.5",
+            backbone={"temperature": 0.5},
+            against="source-only",
         ),
         Variant(
             "soft-target-only",
-            "target-only --backbone.temperature 0.5",
-            "target-only, and the policy's β is 0.5",
             "target-only",
+            "target-only, and the policy's β is 0.5",
+            backbone={"temperature": 0.5},
+            against="target-only",
         ),
         # Less data.
-        Variant("target-1000", "tabb --target-rows 1000 --rows-seed {seed}", "1,000 target rows"),
-        Variant("target-2500", "tabb --target-rows 2500 --rows-seed {seed}", "2,500 target rows"),
+        Variant("target-1000", "tabb", "1,000 target rows", settings={"target_rows": 1000}),
+        Variant("target-2500", "tabb", "2,500 target rows", settings={"target_rows": 2500}),
         Variant(
             "target-only-1000",
-            "target-only --target-rows 1000 --rows-seed {seed}",
+            "target-only",
             "1,000 target rows and no source",
-            "target-1000",
+            settings={"target_rows": 1000},
+            against="target-1000",
         ),
         Variant(
             "target-only-2500",
-            "target-only --target-rows 2500 --rows-seed {seed}",
+            "target-only",
             "2,500 target rows and no source",
-            "target-2500",
+            settings={"target_rows": 2500},
+            against="target-2500",
         ),
-        Variant("source-10000", "tabb --source-rows 10000 --rows-seed {seed}", "10,000 source rows"),
+        Variant("source-10000", "tabb", "10,000 source rows", settings={"source_rows": 10000}),
     )
 }
 
@@ -172,12 +245,14 @@ def difference(table: Table, first: str, second: str) -> Difference | None:
     A variant without source data has one run for all source qualities: a pair is then the mean over these. Likewise
     for the target.
     """
-    learners = [VARIANTS[name].options.split()[0] for name in (first, second)]
-    found: dict[tuple[str, int], list[float]] = {}
+    learners = [VARIANTS[name].learner for name in (first, second)]
+    differences_of: dict[tuple[str, int], list[float]] = {}
     for place, row in table.items():
         for seed in sorted(set(row.get(first, {})) & set(row.get(second, {}))):
-            found.setdefault((str(shared(place, *learners)), seed), []).append(row[first][seed] - row[second][seed])
-    pairs = [float(np.mean(differences)) for differences in found.values()]
+            differences_of.setdefault((str(shared(place, *learners)), seed), []).append(
+                row[first][seed] - row[second][seed]
+            )
+    pairs = [float(np.mean(differences)) for differences in differences_of.values()]
     if not pairs:
         return None
     estimate = mean_interval(pairs) if len(pairs) > 1 else Estimate(pairs[0], float("nan"), float("nan"))
@@ -187,47 +262,47 @@ def difference(table: Table, first: str, second: str) -> Difference | None:
 
 def summary(table: Table, variants: Sequence[Variant]) -> dict[str, dict[str, Any]]:
     """Of each variant: its options, its scores by place, and its differences to the default and to its counterpart."""
-    found = {}
+    compared = {}
     for variant in variants:
-        told: dict[str, Any] = {"options": variant.options, "what": variant.what, "scores": {}}
+        entry: dict[str, Any] = {"options": variant.words, "what": variant.what, "scores": {}}
         for place, row in table.items():
             if scores := list(row.get(variant.name, {}).values()):
                 spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
-                told["scores"][str(place)] = {"mean": float(np.mean(scores)), "sd": spread, "seeds": len(scores)}
+                entry["scores"][str(place)] = {"mean": float(np.mean(scores)), "sd": spread, "seeds": len(scores)}
         for other in dict.fromkeys((DEFAULT, variant.against)):
             if variant.name != other and (less := difference(table, variant.name, other)):
-                told.setdefault("less", {})[other] = less._asdict()
-        found[variant.name] = told
-    return found
+                entry.setdefault("less", {})[other] = less._asdict()
+        compared[variant.name] = entry
+    return compared
 
 
-def as_markdown(found: Mapping[str, Mapping[str, Any]], places: Sequence[str]) -> str:
+def as_markdown(compared: Mapping[str, Mapping[str, Any]], places: Sequence[str]) -> str:
     """A line per variant: mean ± standard deviation (seeds) at each place, and the differences."""
     lines = [f"| variant | {' | '.join(places)} | less default | |", "|---" * (len(places) + 3) + "|"]
-    for name, told in found.items():
-        cells = [_score(told["scores"].get(place)) for place in places]
-        less = dict(told.get("less", {}))
+    for name, entry in compared.items():
+        cells = [_score(entry["scores"].get(place)) for place in places]
+        less = dict(entry.get("less", {}))
         first = _less(less.pop(DEFAULT, None))
-        others = "".join(f"; less {other}: {_less(found)}" for other, found in less.items())
-        lines.append(f"| `{name}` | {' | '.join(cells)} | {first} | {told['what']}{others} |")
+        others = "".join(f"; less {other}: {_less(difference)}" for other, difference in less.items())
+        lines.append(f"| `{name}` | {' | '.join(cells)} | {first} | {entry['what']}{others} |")
     return "\n".join(lines)
 
 
-def _score(found: Mapping[str, Any] | None) -> str:
-    if found is None:
+def _score(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
         return "-"
-    spread = "" if found["sd"] is None else f" ± {found['sd']:.1f}"
-    return f"{found['mean']:.1f}{spread} ({found['seeds']})"
+    spread = "" if entry["sd"] is None else f" ± {entry['sd']:.1f}"
+    return f"{entry['mean']:.1f}{spread} ({entry['seeds']})"
 
 
-def _less(found: Mapping[str, Any] | None) -> str:
-    if found is None:
+def _less(difference: Mapping[str, Any] | None) -> str:
+    if difference is None:
         return "-"
-    interval = "" if found["low"] is None else f" [{found['low']:.1f}, {found['high']:.1f}]"
-    return f"{found['value']:+.1f}{interval} ({found['pairs']})"
+    interval = "" if difference["low"] is None else f" [{difference['low']:.1f}, {difference['high']:.1f}]"
+    return f"{difference['value']:+.1f}{interval} ({difference['pairs']})"
 
 
-def variants_told() -> str:
+def variants_help() -> str:
     """The variants, a line each, for the help."""
     width = max(map(len, VARIANTS))
-    return "\n".join(f"  {name:{width}}  {variant.what} [{variant.options}]" for name, variant in VARIANTS.items())
+    return "\n".join(f"  {name:{width}}  {variant.what} [{variant.words}]" for name, variant in VARIANTS.items())

@@ -11,13 +11,14 @@ import dataclasses
 import functools
 import io
 import re
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tabb.backbones import Backbone
+from tabb.data.catalogue import Domain, resolve
 from tabb.environments.tasks import ALL_TASKS, Task
 from tabb.errors import RunError, UsageError, meant
 from tabb.evaluation.statistics import (
@@ -29,8 +30,11 @@ from tabb.evaluation.statistics import (
     share_of_tasks_won,
 )
 from tabb.files import read_json
+from tabb.rules import Rule
 from tabb.running.plan import Cell
+from tabb.training.config import Settings
 from tabb.training.folder import RunFolder
+from tabb.training.spec import RunSpec
 
 BUDGETS = {"paper": (1_000_000, 5), "short": (100_000, 3), "smoke": (2_000, 1)}
 """updates and seeds"""
@@ -54,61 +58,119 @@ class Place(NamedTuple):
         return f"{self.task} {self.source} to {self.target}"
 
 
+class Learner(NamedTuple):
+    """What a method is on one task with one seed."""
+
+    rule: Rule
+    backbone: Backbone
+    settings: Settings
+    """Length and limits of rows aside, which are the comparison's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What is compared: a learner, or a learner with something changed, under a name of its own."""
+
+    name: str
+    learner: str
+    """RULE or RULE@BACKBONE: how tables tell what draws no rows of a domain"""
+    make: Callable[[Task, int, bool], Learner]
+    """What it is on a task with a seed; the flag says whether it takes its authors' constants for the task."""
+    words: str | None = None
+    """The learner and its options as `tabb train` takes them; None where the learner is as its name says."""
+
+
+def plain_method(learner: str) -> Method:
+    """A learner by name, with the constants of the task's suite and those its authors use there."""
+    from tabb.registry import learners_of
+
+    def make(task: Task, seed: int, presets: bool) -> Learner:
+        del seed
+        (chosen,) = learners_of([learner], preset_for(learner, task) if presets else None, task.suites)
+        return Learner(chosen.rule, chosen.backbone, Settings())
+
+    return Method(learner, learner, make)
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """What is compared with what, and where."""
 
     places: tuple[Place, ...]
-    methods: tuple[str, ...]
-    """learners, as `tabb train` takes them"""
+    methods: tuple[Method, ...]
     seeds: tuple[int, ...]
     updates: int
-    arguments: tuple[str, ...] = ()
-    """options of `tabb train` for every cell"""
+    source_rows: int | None = None
+    """learn from at most so many source rows, whatever the method; all if None"""
+    target_rows: int | None = None
+    """the same of the target"""
     presets: bool = True
     """whether a method takes its authors' constants for the robot or the shift, where it has them"""
-    variants: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """of methods that are more than a learner: it, and options of `tabb train`, where {seed} is the run's seed"""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the methods."""
+        return [method.name for method in self.methods]
 
     def length(self) -> str:
         """Updates of a run, and from how many rows where that is limited: `100,000 updates, --source-rows 10000`."""
-        return ", ".join([f"{self.updates:,} updates", *([" ".join(self.arguments)] if self.arguments else [])])
+        limits = " ".join(f"--{name.replace('_', '-')} {rows}" for name, rows in self._limits().items())
+        return ", ".join([f"{self.updates:,} updates", *([limits] if limits else [])])
 
     def learners(self) -> dict[str, str]:
         """The learner of each method."""
-        return {method: self.variants.get(method, (method,))[0] for method in self.methods}
+        return {method.name: method.learner for method in self.methods}
 
-    def told_variants(self) -> list[str]:
+    def changed_methods(self) -> list[str]:
         """What the methods with options are, as lines of Markdown."""
-        lines = [f"- `{method}`: `{shlex.join(words)}`" for method, words in self.variants.items()]
+        lines = [f"- `{method.name}`: `{method.words}`" for method in self.methods if method.words is not None]
         return [*lines, ""] if lines else []
 
-    def cells(self) -> Iterator[tuple[Place, str, int, Cell]]:
-        """Every run, once; place, method and seed with it."""
+    def _limits(self) -> dict[str, int]:
+        limits = {"source_rows": self.source_rows, "target_rows": self.target_rows}
+        return {name: rows for name, rows in limits.items() if rows is not None}
+
+    def runs(self) -> Iterator[tuple[Place, Method, int, Path]]:
+        """Place, method and seed of each score, and the run's folder: some runs count for several places."""
         for place in dict.fromkeys(self.places):
             for method in self.methods:
+                run = shared(place, method.learner)
+                folder = Path(run.task) / f"{run.source}-{run.target}" / method.name
                 for seed in self.seeds:
-                    yield place, method, seed, self._cell(place, method, seed)
+                    yield place, method, seed, folder / f"seed{seed}"
 
-    def _cell(self, place: Place, method: str, seed: int) -> Cell:
-        learner, *options = self.variants.get(method, (method,))
-        run = shared(place, learner)
-        folder = Path(run.task) / f"{run.source}-{run.target}" / method / f"seed{seed}"
-        arguments = [learner, "--task", place.task, "--source", place.source, "--target", place.target]
-        arguments += ["--updates", str(self.updates), "--seeds", str(seed), *self.arguments]
-        arguments += [option.replace("{seed}", str(seed)) for option in options]
-        chosen = any(word.partition("=")[0] == "--preset" for word in options)
-        if self.presets and not chosen and (preset := preset_for(learner, ALL_TASKS[place.task])):
-            arguments += ["--preset", preset]
-        return Cell(f"{place} {method} seed {seed}", str(folder), arguments, self.updates)
+    def learner(self, place: Place, method: Method, seed: int) -> Learner:
+        """What the method is at this place with this seed, with the length and the limits of the comparison."""
+        made = method.make(ALL_TASKS[place.task], seed, self.presets)
+        own: dict[str, Any] = {"updates": self.updates, "backbone": None, **self._limits()}
+        settings = dataclasses.replace(made.settings, **own)
+        return made._replace(settings=settings)
 
     def plan(self) -> list[Cell]:
-        """The runs without repetition: one seed of all methods first, so that an early stop leaves whole rows."""
-        found = sorted(self.cells(), key=lambda cell: self.seeds.index(cell[2]))
+        """The runs without repetition: one seed of all methods first, so that an early stop leaves whole rows.
+
+        Raises `DataError` for data that are not there.
+        """
         cells: dict[str, Cell] = {}
-        for *_, cell in found:  # the first place that shares a cell names its data, whichever places are added later
-            cells.setdefault(cell.folder, cell)
+        files = functools.cache(_data_files)
+        for place, method, seed, folder in sorted(self.runs(), key=lambda run: self.seeds.index(run[2])):
+            # The first place that shares a run names its data, whichever places are added later.
+            if str(folder) not in cells:
+                spec = self._spec(place, method, seed, files)
+                cells[str(folder)] = Cell(f"{place} {method.name} seed {seed}", str(folder), spec)
         return list(cells.values())
+
+    def _spec(
+        self, place: Place, method: Method, seed: int, files: Callable[[str, str, Domain], tuple[str, ...]]
+    ) -> RunSpec:
+        learner = self.learner(place, method, seed)
+        source = files(place.source, place.task, "source") if draws_source(method.learner) else None
+        target = files(place.target, place.task, "target")
+        return RunSpec(learner.rule, learner.backbone, source, target, place.task, None, seed, learner.settings)
+
+
+def _data_files(quality: str, task: str, domain: Domain) -> tuple[str, ...]:
+    return tuple(str(path.resolve()) for path in resolve(quality, task, domain))
 
 
 def places_of(
@@ -176,8 +238,8 @@ Table = dict[Place, dict[str, dict[int, float]]]
 def gather(comparison: Comparison, root: Path) -> Table:
     """Scores of the cells that are finished. Raises `RunError` for cells of another length."""
     table: Table = {}
-    for place, method, seed, cell in comparison.cells():
-        file = RunFolder(root / cell.folder).result_file
+    for place, method, seed, folder in comparison.runs():
+        file = RunFolder(root / folder).result_file
         if not file.exists():
             continue
         result = read_json(file)
@@ -186,7 +248,7 @@ def gather(comparison: Comparison, root: Path) -> Table:
                 f"{file}: is a run of {result['updates']:,} updates, not {comparison.updates:,}; "
                 "choose another folder with --out"
             )
-        table.setdefault(place, {}).setdefault(method, {})[seed] = result["score"]
+        table.setdefault(place, {}).setdefault(method.name, {})[seed] = result["score"]
     return table
 
 
@@ -205,9 +267,9 @@ def as_markdown(table: Table, methods: Sequence[str]) -> str:
     """Mean ± standard deviation (seeds) of each cell; the best of a row, and those not significantly worse, bold."""
     lines = [f"| task, source to target | {' | '.join(methods)} |", "|---" * (len(methods) + 1) + "|"]
     for place, row in table.items():
-        found = {method: list(row.get(method, {}).values()) for method in methods}
-        marked = not_significantly_worse(found)
-        cells = [_cell(scores, method in marked) for method, scores in found.items()]
+        scores_of_method = {method: list(row.get(method, {}).values()) for method in methods}
+        marked = not_significantly_worse(scores_of_method)
+        cells = [_cell(scores, method in marked) for method, scores in scores_of_method.items()]
         lines.append(f"| {place} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -236,32 +298,32 @@ def verdicts(
     qualities. `learners` says which learner a method is, where its name does not.
     """
     learner = {method: method for method in methods} | dict(learners or {})
-    found: dict[str, dict[str, Any]] = {}
+    verdict_of: dict[str, dict[str, Any]] = {}
     for method in methods:
         own = scores_of(table, method)
         if not own:
             continue
         once = _once(table, method, learner[method])
-        told: dict[str, Any] = {"rows": len(own), "runs": sum(map(len, once.values()))}
-        told["interquartile_mean"] = _estimate(interquartile_mean, once)
+        verdict: dict[str, Any] = {"rows": len(own), "runs": sum(map(len, once.values()))}
+        verdict["interquartile_mean"] = _estimate(interquartile_mean, once)
         bar = scores_of(table, BAR)
         if method != BAR and set(own) & set(bar):
-            told["share_of_rows_above_target_only"] = _estimate(share_of_tasks_won, own, bar)
-            told["probability_of_improvement_over_target_only"] = _estimate(probability_of_improvement, own, bar)
+            verdict["share_of_rows_above_target_only"] = _estimate(share_of_tasks_won, own, bar)
+            verdict["probability_of_improvement_over_target_only"] = _estimate(probability_of_improvement, own, bar)
         if method != ours:
             both = (learner[ours], learner[method])
             pairs = [_paired(table, name, both) for name in (ours, method)]
             if len(set(pairs[0]) & set(pairs[1])) > 1:
-                told[f"{ours}_less_this"] = paired_t_test(*pairs)._asdict()
-        found[method] = told
-    return found
+                verdict[f"{ours}_less_this"] = paired_t_test(*pairs)._asdict()
+        verdict_of[method] = verdict
+    return verdict_of
 
 
 def _estimate(statistic: Callable[..., float], *methods: dict[str, list[float]]) -> dict[str, float | None]:
     """The statistic with its bootstrap interval: None where a row has one run, which says nothing of other seeds."""
-    found = bootstrap(statistic, *methods)
+    estimate = bootstrap(statistic, *methods)
     known = all(len(scores) > 1 for method in methods for scores in method.values())
-    return {"value": found.value, "low": found.low if known else None, "high": found.high if known else None}
+    return {"value": estimate.value, "low": estimate.low if known else None, "high": estimate.high if known else None}
 
 
 def _once(table: Table, method: str, learner: str) -> dict[str, list[float]]:
@@ -271,28 +333,28 @@ def _once(table: Table, method: str, learner: str) -> dict[str, list[float]]:
 
 def _paired(table: Table, method: str, learners: tuple[str, ...]) -> dict[tuple[str, int], float]:
     """Scores by place and seed, means over the qualities for which one of the learners has one run."""
-    found: dict[tuple[str, int], list[float]] = {}
+    by_run: dict[tuple[str, int], list[float]] = {}
     for place, row in table.items():
         for seed, score in row.get(method, {}).items():
-            found.setdefault((str(shared(place, *learners)), seed), []).append(score)
-    return {key: float(np.mean(scores)) for key, scores in found.items()}
+            by_run.setdefault((str(shared(place, *learners)), seed), []).append(score)
+    return {key: float(np.mean(scores)) for key, scores in by_run.items()}
 
 
-def verdicts_as_markdown(found: Mapping[str, Mapping[str, Any]], ours: str) -> str:
+def verdicts_as_markdown(verdict_of: Mapping[str, Mapping[str, Any]], ours: str) -> str:
     """The same as a table."""
     headings = ("method", "rows", "runs", "interquartile mean", "rows above target-only", "P(run beats target-only)")
     lines = [f"| {' | '.join(headings)} | {ours} less this (paired t) |", "|---" * (len(headings) + 1) + "|"]
-    for method, told in found.items():
-        cells = [_interval(told["interquartile_mean"], ".1f")]
+    for method, verdict in verdict_of.items():
+        cells = [_interval(verdict["interquartile_mean"], ".1f")]
         for name in ("share_of_rows_above_target_only", "probability_of_improvement_over_target_only"):
-            cells.append(_interval(told[name], ".0%") if name in told else "-")
-        test = told.get(f"{ours}_less_this")
+            cells.append(_interval(verdict[name], ".0%") if name in verdict else "-")
+        test = verdict.get(f"{ours}_less_this")
         cells.append("-" if test is None else f"{test['difference']:+.1f} (p = {test['p']:.2g}, {test['pairs']} pairs)")
-        lines.append(f"| `{method}` | {told['rows']} | {told['runs']} | {' | '.join(cells)} |")
+        lines.append(f"| `{method}` | {verdict['rows']} | {verdict['runs']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _interval(found: Mapping[str, float | None], form: str) -> str:
+def _interval(estimate: Mapping[str, float | None], form: str) -> str:
     """A value, with its interval where there is one."""
-    value = format(found["value"], form)
-    return value if found["low"] is None else f"{value} [{found['low']:{form}}, {found['high']:{form}}]"
+    value = format(estimate["value"], form)
+    return value if estimate["low"] is None else f"{value} [{estimate['low']:{form}}, {estimate['high']:{form}}]"

@@ -7,16 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from tabb.running.plan import Cell
 from tabb.training.folder import RunFolder
 from tabb.training.progress import Style
-
-if TYPE_CHECKING:
-    from tabb.running.plan import Cell
 
 
 class PlanProgress:
@@ -27,7 +25,7 @@ class PlanProgress:
         if style == "auto":
             style = "bar" if sys.stderr.isatty() else "lines"
         self._style = style
-        self._told: dict[str, int] = {}
+        self._last_scored: dict[str, int] = {}
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -53,8 +51,8 @@ class PlanProgress:
             scored = next((line for line in reversed(lines) if line["kind"] == "evaluation"), None)
             if self._style == "bar":
                 self._bar(cell, training, scored)
-            elif scored is not None and self._told.get(cell.label) != scored["update"]:
-                self._told[cell.label] = scored["update"]
+            elif scored is not None and self._last_scored.get(cell.label) != scored["update"]:
+                self._last_scored[cell.label] = scored["update"]
                 rate = f", {training['rate']:,.0f} updates/s" if training else ""
                 print(
                     f"{cell.label}: {scored['update']:,}/{cell.updates:,} updates, score {scored['mean']:.1f}{rate}",

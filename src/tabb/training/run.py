@@ -41,6 +41,7 @@ from tabb.training.progress import Style, check_style, open_reporter
 from tabb.training.record import Run
 from tabb.training.result import write_results
 from tabb.training.row_limit import limited
+from tabb.training.same_row import check_seeds_alike
 from tabb.training.setup import Setup
 from tabb.training.signals import stop_on_signal
 from tabb.training.starting_weights import PARTS, start_from
@@ -136,6 +137,8 @@ def train(
         "data": data,
         "environment": environment(),
     }
+    if folder is not None:
+        check_seeds_alike(Path(folder), config, seeds)
     learner = Program(backbone, rule, settings.updates)
     setup = Setup(learner, domains, settings, task, env_factory, held_out, starting_run, config)
 

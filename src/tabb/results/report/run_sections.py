@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tabb.data.audit.finding import LEVELS
-from tabb.results.report.again import command
+from tabb.errors import UsageError
 from tabb.results.report.charts import Chart, figure, legend, padded
 from tabb.results.report.gather import Gathered
 from tabb.results.report.headline import target_score
 from tabb.results.report.html import Html, element, number, say, table
-from tabb.results.report.records import Curve
+from tabb.results.report.records import Curve, Record
+from tabb.results.train_command import train_command
+from tabb.training.spec import RunSpec
 
 SHOWN_ROWS = 8
 """row numbers that are listed with a finding"""
@@ -152,12 +156,24 @@ def provenance(gathered: Gathered) -> list[Any]:
     facts += [["device", str(environment["device"])], ["python", str(environment["python"])]]
     facts += [[name, str(version)] for name, version in environment["versions"].items()]
     parts = {"rule": first.config["rule"], "settings": first.config["settings"]}
-    again = command(first, [record.seed for record in gathered.records])
     return [
         say("The same data, command and versions give the same run, bit for bit, on the same kind of processor with "
             "the same number of threads; each of several seeds ran on one core."),
-        element("pre", again, class_="command", tabindex="0"),
+        element("pre", _command(gathered.records), class_="command", tabindex="0"),
         table(["", ""], facts, words=2, class_="facts"),
         element("details", element("summary", "Configuration"),
                 element("pre", json.dumps(parts, indent=1), tabindex="0")),
     ]  # fmt: skip
+
+
+def _command(records: Sequence[Record]) -> str:
+    """The command that makes these runs again; a line of Python where they were trained from arrays."""
+    first, seeds = records[0], [record.seed for record in records]
+    try:
+        return train_command(RunSpec.from_config(first.config), seeds)
+    except UsageError:
+        settings = dataclasses.replace(first.settings, backbone=first.backbone)
+        return (
+            f"tabb.train(tabb.{first.rule!r}, source, target, task={first.task!r}, seeds={seeds}, "
+            f"settings=tabb.{settings!r})"
+        )

@@ -77,8 +77,8 @@ def reach(cluster: Cluster) -> None:
 def _reason(text: str) -> str:
     """What to do about an error of `ray.init`."""
     if "Version mismatch" in text:
-        told = " ".join(text.partition("Version mismatch:")[2].split())
-        return f"another version of Ray or Python ({told}); install the same on every node"
+        detail = " ".join(text.partition("Version mismatch:")[2].split())
+        return f"another version of Ray or Python ({detail}); install the same on every node"
     if "Could not find any running Ray" in text:
         return "no Ray runs on this machine; `ray start --head` starts a cluster, --ray local one for this command"
     if "node" in text.lower():
@@ -116,7 +116,7 @@ def task_of() -> Callable[..., Iterator[dict[str, Any]]]:
     def task(here: dict[str, str], job: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
         import platform
 
-        def told(problem: str | None) -> dict[str, Any]:
+        def message(problem: str | None) -> dict[str, Any]:
             return {"files": {}, "log": b"", "failed": problem}
 
         name = platform.node()
@@ -124,11 +124,11 @@ def task_of() -> Callable[..., Iterator[dict[str, Any]]]:
             from tabb.running.cluster.node import run_cell
             from tabb.running.cluster.versions import difference, versions
         except ImportError as error:
-            yield told(f"node {name} cannot import tabb ({error}): install there what is installed here")
+            yield message(f"node {name} cannot import tabb ({error}): install there what is installed here")
             return
         problem = difference(here, versions(), name)
         if problem is not None or job is None:
-            yield told(problem)
+            yield message(problem)
             return
         yield from run_cell(job, name)
 

@@ -1,4 +1,4 @@
-"""On a node: one cell as a process of its own, as `tabb.running.plan` starts it; its files go back to the driver.
+"""On a node: one cell as a process of its own, as `tabb.running.processes` starts it; its files go to the driver.
 
 Nodes share nothing. A cell gets the files of its run folder (none for a new one) and the data, by content; at each
 checkpoint it gives the files that changed, so that whoever goes on with it needs nothing of this node. Only plain
@@ -29,6 +29,7 @@ except ImportError:  # not on Windows
 
 import tabb
 from tabb.errors import RunError, TabbError
+from tabb.running.child import PARENT, TRAIN
 
 POLL_SECONDS = 0.25
 STOP_SECONDS = 10.0
@@ -51,8 +52,8 @@ def run_cell(job: dict[str, Any], node: str) -> Iterator[dict[str, Any]]:
 def _run_cell(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     shelf = _shelf()
     data = {domain: [_place(item, shelf / "data") for item in items] for domain, items in job["data"].items()}
-    paths = {str(path.resolve()): item["path"] for domain in data
-             for path, item in zip(data[domain], job["data"][domain], strict=True)}  # fmt: skip
+    names_there = {str(path): item["path"] for domain in data
+                   for path, item in zip(data[domain], job["data"][domain], strict=True)}  # fmt: skip
     cells = shelf / "cells"
     cells.mkdir(exist_ok=True)
     _clear(cells)
@@ -60,23 +61,20 @@ def _run_cell(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
     folder = scratch / job["name"]
     process = core = None
     try:
-        _unpack(job["files"], folder, {there: here for here, there in paths.items()})
-        if (folder / "config.json").exists():
-            arguments = ["--resume", str(folder)]
-        else:
-            named = [word for domain in data for word in (f"--{domain}", "+".join(map(str, data[domain])))]
-            arguments = [*job["arguments"], *named, "--out", str(scratch)]
+        _unpack(job["files"], folder)
+        # The data are elsewhere here; else the run is what the driver says.
+        spec = job["spec"] | {domain: [str(path) for path in paths] for domain, paths in data.items()}
         log, sent, saved = scratch / "log", _states(folder), _saved(folder)
         core = None if job["gpus"] else _Core(shelf)
-        process = _start(arguments, job, scratch)
+        process = _start(spec, folder, job, scratch)
         if core is not None:
             core.pin(process.pid)
         while process.poll() is None:
             time.sleep(POLL_SECONDS)
             if (now := _saved(folder)) != saved:
                 saved = now
-                yield {"files": _changed(folder, sent, paths, LATE), "log": log.read_bytes()}
-        ended = {"files": _changed(folder, sent, paths), "log": log.read_bytes()}
+                yield {"files": _changed(folder, sent, names_there, LATE), "log": log.read_bytes()}
+        ended = {"files": _changed(folder, sent, names_there), "log": log.read_bytes()}
         yield ended | ({"done": True} if process.returncode == 0 else {"failed": ""})
     finally:
         if process is not None:
@@ -120,7 +118,7 @@ class _Core:
             os.close(self._lock)
 
 
-def _start(arguments: list[str], job: dict[str, Any], scratch: Path) -> subprocess.Popen[bytes]:
+def _start(spec: dict[str, Any], folder: Path, job: dict[str, Any], scratch: Path) -> subprocess.Popen[bytes]:
     # The process runs the code that this worker runs, and whose version was compared with the driver's.
     code = str(Path(tabb.__file__).parent.parent)
     there = os.environ.get("PYTHONPATH")
@@ -131,10 +129,11 @@ def _start(arguments: list[str], job: dict[str, Any], scratch: Path) -> subproce
             environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 * job['gpus']:.2f}"
     else:
         environment["JAX_PLATFORMS"] = "cpu"
-    environment[job["parent"]] = str(os.getpid())  # a process whose worker is gone ends by itself
+    environment[PARENT] = str(os.getpid())  # a process whose worker is gone ends by itself
+    (scratch / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
     with open(scratch / "log", "wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "tabb", "train", *arguments, "--progress", "none", "--jobs", "1"],
+            [sys.executable, "-P", *TRAIN, str(scratch / "spec.json"), str(folder)],
             env=environment,
             cwd=scratch,
             stdin=subprocess.DEVNULL,
@@ -164,16 +163,16 @@ def _saved(folder: Path) -> list[tuple[int, int]]:
 
 def _state(path: Path) -> tuple[int, int]:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return 0, 0
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def names(folder: Path) -> list[str]:
     """What is to be sent, without locks and files half written; metrics last: they hold all a checkpoint counts on."""
-    found = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()] if folder.exists() else []
-    names = [file.as_posix() for file in found if not file.name.startswith(".") and file.name != "lock"]
+    files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()] if folder.exists() else []
+    names = [file.as_posix() for file in files if not file.name.startswith(".") and file.name != "lock"]
     return sorted(names, key=lambda name: (name == "metrics.jsonl", name))
 
 
@@ -182,9 +181,9 @@ def _states(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def _changed(
-    folder: Path, sent: dict[str, tuple[int, int]], paths: dict[str, str], without: tuple[str, ...] = ()
+    folder: Path, sent: dict[str, tuple[int, int]], names_there: dict[str, str], without: tuple[str, ...] = ()
 ) -> dict[str, bytes]:
-    """Files that are not as they were sent last; `paths` are the driver's for those of this node."""
+    """Files that are not as they were sent last; `names_there` are the driver's paths of this node's data files."""
     files = {}
     for name in names(folder):
         if name in without or (state := _state(folder / name)) == sent.get(name):
@@ -195,24 +194,24 @@ def _changed(
             continue
         sent[name] = state
         if name == "config.json":
-            files[name] = _with_paths(files[name], paths)
+            files[name] = _with_paths(files[name], names_there)
     return files
 
 
-def _unpack(files: dict[str, bytes], folder: Path, paths: dict[str, str]) -> None:
+def _unpack(files: dict[str, bytes], folder: Path) -> None:
     for name, content in files.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(_with_paths(content, paths) if name == "config.json" else content)
+        file.write_bytes(content)
 
 
-def _with_paths(config: bytes, paths: dict[str, str]) -> bytes:
-    """A run's config with the paths of its data files as the other machine has them."""
+def _with_paths(config: bytes, names_there: dict[str, str]) -> bytes:
+    """A run's config with the paths of its data files as the driver has them."""
     values = json.loads(config)
     for domain in ("source", "target"):
         if domain in values.get("origin", {}):
             files = values["origin"][domain]["files"]
-            values["origin"][domain]["files"] = [paths.get(file, file) for file in files]
+            values["origin"][domain]["files"] = [names_there.get(file, file) for file in files]
     return (json.dumps(values, indent=2) + "\n").encode()
 
 
@@ -234,7 +233,7 @@ def _place(item: dict[str, Any], shelf: Path) -> Path:
 
     `item`: its `name` and `key` and, of each file, the name within (empty for a file itself), SHA-256 and reference.
     """
-    top = shelf / item["key"] / item["name"].replace("+", "_")  # + joins files on the command line
+    top = shelf / item["key"] / item["name"]
     for name, wanted, reference in item["parts"]:
         file = top / name if name else top
         if file.is_file() and sha256(file) == wanted:

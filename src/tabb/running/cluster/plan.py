@@ -2,7 +2,7 @@
 
 A task is a generator that yields the cell's files at each checkpoint. A cell whose node is lost is handed out again
 with the files that are here, as it is when the same command is given another day: Ray's own retries would begin with
-the arguments of the first attempt, that is, with the first update.
+the files of the first attempt, that is, with the first update.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tabb.commands.options import without
 from tabb.errors import RunError, Stopped
 from tabb.files import atomic
 from tabb.running.cluster.connection import connected, look_at_nodes, task_of
 from tabb.running.cluster.node import LATE, names
 from tabb.running.cluster.options import Cluster
-from tabb.running.cluster.shipping import OPTIONS, Shipping, files_of
+from tabb.running.cluster.shipping import Shipping, check_files
 from tabb.running.cluster.versions import versions
-from tabb.running.plan import PARENT, Cell, last_words, log_file, one_core_environment, unfinished
+from tabb.running.plan import Cell, failed_runs, forget_failures, log_file, note_failure, unfinished
 from tabb.running.plan_progress import PlanProgress
+from tabb.running.processes import last_words, one_core_environment
 from tabb.training.folder import RunFolder
 from tabb.training.progress import Style
 
@@ -34,31 +34,42 @@ CANCEL_SECONDS = 10.0
 
 def run_plan_on(
     cluster: Cluster, root: Path, jobs: int | None, cpus: int, progress: Style, only: Path | None = None
-) -> None:
+) -> RunError | None:
     """Run or go on with all cells of the plan in `root` on a Ray cluster, at most `jobs` at a time.
 
-    `cpus` is how many a `local` cluster has. `only` is a folder of the plan: its cells alone.
+    `cpus` is how many a `local` cluster has. `only` is a folder of the plan: its cells alone. A cell that fails, or is
+    lost too often, leaves the others alone; the error that names all of these is returned at the end, None if there
+    are none.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM; what cells had sent is saved.
-        RunError: no cluster, a node with other versions, a cell that failed (the message is the cell's own last
-            line) or was lost too often.
+        RunError: no cluster, a node with other versions or without space.
     """
     waiting = unfinished(root, only)
     if not waiting:
-        return
+        return None
+    cells = list(waiting)
+    failed: list[tuple[Cell, str]] = []
     environment = one_core_environment()
     shared = {name: environment[name] for name in ("XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    files = {cell.folder: files_of(cell.arguments) for cell in waiting}  # data that are not here are named first
+    check_files([cell.spec for cell in waiting])
     stopped = threading.Event()
     with connected(cluster, cpus) as ray, ExitStack() as held:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
         display = PlanProgress(root, waiting, progress)
         held.callback(display.close)
+        held.callback(forget_failures, root, cells)
+
+        def fail(cell: Cell, reason: str) -> None:
+            failed.append((cell, reason))
+            note_failure(root, cell, reason)
+            if waiting or running:
+                display.note(f"tabb: warning: {cell.label} failed: {reason}; the other runs go on")
+
         resources = {"num_cpus": 1, "num_gpus": cluster.gpus or None}
         remote = ray.remote(num_returns="streaming", max_retries=0, **resources)(task_of())
-        _tell(display, cluster, waiting, look_at_nodes(ray, remote))
+        _announce(display, cluster, waiting, look_at_nodes(ray, remote))
         shipping, here = Shipping(ray), versions()
         running: dict[Any, _Attempt] = {}
         lost: dict[str, int] = {}
@@ -66,9 +77,8 @@ def run_plan_on(
         while waiting or running:
             while waiting and len(running) < (jobs or AT_ONCE) and not stopped.is_set():
                 attempt = _Attempt(root, waiting.pop(0), held)
-                task, data = files[attempt.cell.folder]
-                job = attempt.job(task, shipping.data_of(data))
-                job |= {"environment": shared, "parent": PARENT, "gpus": cluster.gpus}
+                job = attempt.job(shipping.data_of(attempt.cell.spec.files))
+                job |= {"environment": shared, "gpus": cluster.gpus}
                 running[remote.remote(here, job)] = attempt
             ready, _ = ray.wait(list(running), num_returns=1, timeout=0.25)
             if stopped.is_set():
@@ -88,11 +98,17 @@ def run_plan_on(
                         continue
                     lost[cell.folder] = 1 + (0 if attempt.progressed else lost.get(cell.folder, 0))
                     ray.cancel(generator)  # should it live on after all: never two of one cell
-                    _consider(ray, cluster, cell, lost[cell.folder], error, display)
-                    waiting.append(cell)
+                    reason = _given_up(ray, cluster, cell, lost[cell.folder], error, display)
+                    if reason is None:
+                        waiting.append(cell)
+                    else:
+                        fail(cell, reason)
                     continue
-                attempt.write(message)
+                reason = attempt.write(message)
+                if reason is not None:
+                    fail(cell, reason)
                 display.update([cell])
+    return failed_runs(root, failed)
 
 
 class _Attempt:
@@ -111,22 +127,21 @@ class _Attempt:
         self._lock = held.enter_context(ExitStack())
         self._lock.enter_context(self.folder.locked())
 
-    def job(self, task: str, data: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-        """What the node is told, with the files that the cell goes on from."""
+    def job(self, data: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+        """What the node is told: the spec, and the files that the cell goes on from."""
         path = self.folder.path
         there = names(path) if self.folder.config_file.exists() else []
-        given = [self.cell.arguments[0], *without(self.cell.arguments[1:], OPTIONS)]
         return {
             "name": path.name,
-            "arguments": [*given, "--task", task],
+            "spec": self.cell.spec.to_json(),
             "files": {name: (path / name).read_bytes() for name in there},
             "data": data,
         }
 
-    def write(self, message: dict[str, Any]) -> None:
+    def write(self, message: dict[str, Any]) -> str | None:
         """Write what a node sent; the file that says that the run is finished comes last.
 
-        Raises `RunError` if the cell failed.
+        Returns the cell's own error, None without one. Raises `RunError` for a node that no cell can use.
         """
         path = self.folder.path
         if message["log"]:
@@ -138,10 +153,11 @@ class _Attempt:
                 raise RunError(f"{self.cell.label}: a node sent a file that is none of the run's ({name})")
             _write(path / name, content)
             self.progressed |= name == "checkpoint.npz"
-        failed = message.get("failed")
-        if failed is not None:
-            raise RunError(f"{self.cell.label}: {failed or last_words(self._log)}")
-        self.done = message.get("done", False)
+        problem = message.get("failed")
+        if problem:
+            raise RunError(f"{self.cell.label}: {problem}")
+        self.done = problem is not None or message.get("done", False)
+        return None if problem is None else last_words(self._log)
 
     def close(self) -> None:
         """Let go of the run folder."""
@@ -154,23 +170,26 @@ def _write(path: Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
-def _consider(ray: Any, cluster: Cluster, cell: Cell, lost: int, error: Exception, display: PlanProgress) -> None:
-    """Raise `RunError` for a cell that must not be handed out again; else say that it is."""
+def _given_up(ray: Any, cluster: Cluster, cell: Cell, lost: int, error: Exception, display: PlanProgress) -> str | None:
+    """Why a cell that was lost is not handed out again; None if it is. Raises `RunError` where Ray itself has ended."""
     what = type(error).__name__
     if isinstance(error, ray.exceptions.RayTaskError):
-        raise RunError(f"{cell.label}: {str(error.cause)[:300] or what}") from None
+        return str(error.cause)[:300] or what
     if isinstance(error, ray.exceptions.LocalRayletDiedError):
         raise RunError("Ray ended on this machine; start it and give the same command again") from None
     if lost > cluster.retries:
-        raise RunError(
-            f"{cell.label}: its worker was lost {lost} times without a new checkpoint ({what}); look into Ray's logs "
-            "(memory?), or allow more with --ray-retries"
-        ) from None
+        return (
+            f"its worker was lost {lost} times without a new checkpoint ({what}); look into Ray's logs (memory?), or "
+            "allow more with --ray-retries"
+        )
     display.note(f"{cell.label}: its worker was lost ({what}); goes on from what is saved, {lost} of {cluster.retries}")
+    return None
 
 
-def _tell(display: PlanProgress, cluster: Cluster, waiting: list[Cell], found: tuple[int, float, float]) -> None:
-    nodes, cpus, gpus = found
+def _announce(
+    display: PlanProgress, cluster: Cluster, waiting: list[Cell], resources: tuple[int, float, float]
+) -> None:
+    nodes, cpus, gpus = resources
     kind = f"{gpus:g} GPUs" if cluster.gpus else f"{cpus:g} CPUs"
     display.note(f"{len(waiting)} cells for {nodes} nodes with {kind}")
     if (gpus if cluster.gpus else cpus) < (cluster.gpus or 1) or cpus < 1:

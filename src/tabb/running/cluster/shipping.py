@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from tabb.data.catalogue import BUNDLED, resolve
 from tabb.errors import DataError
 from tabb.running.cluster.node import sha256
-
-OPTIONS = ("--source", "--target", "--task")
+from tabb.training.spec import RunSpec
 
 
 class Shipping:
@@ -46,29 +43,8 @@ class Shipping:
         return self._items[path]
 
 
-def files_of(arguments: Sequence[str]) -> tuple[str, dict[str, list[Path]]]:
-    """The task and the data files of each domain that a cell with these arguments of `tabb train` reads.
-
-    Raises what `resolve` raises for data that are not there.
-    """
-    from tabb.commands.train import where
-    from tabb.registry import learners_of
-
-    told = {name: last_value(arguments, f"--{name}") for name in ("source", "target", "task", "env")}
-    told |= {name: told[name] or BUNDLED for name in ("source", "target")}
-    (learner,) = learners_of([arguments[0]])
-    draws = bool(learner.rule.shares(learner.backbone.batch_size)[0])
-    task, _ = where(SimpleNamespace(**told), draws)
-    domains = ("source", "target") if draws else ("target",)
-    return task, {domain: resolve(str(told[domain]), task, domain) for domain in domains}  # type: ignore[arg-type]
-
-
-def last_value(arguments: Sequence[str], option: str) -> str | None:
-    """The value of an option, `--name value` or `--name=value`; the last one counts."""
-    found = None
-    for one, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if one == option:
-            found = following
-        elif one.startswith(f"{option}="):
-            found = one.partition("=")[2]
-    return found
+def check_files(specs: Sequence[RunSpec]) -> None:
+    """Raise `DataError` for the first data file of these runs that is not here."""
+    for path in dict.fromkeys(path for spec in specs for paths in spec.files.values() for path in paths):
+        if not path.exists():
+            raise DataError(f"{path}: no such file; put it back, or start the runs again with another one")

@@ -19,27 +19,27 @@ PACKAGES = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "gymnasium", 
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python, of tabb (with a hash of its code, which changes without a new number) and of what it uses."""
-    package = Path(__file__).parent.parent
+    package = Path(__file__).parents[2]
     code = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         code.update(file.relative_to(package).as_posix().encode())
         code.update(file.read_bytes())
-    found = {"Python": platform.python_version(), "tabb": f"{__version__} (code {code.hexdigest()[:8]})"}
+    numbers = {"Python": platform.python_version(), "tabb": f"{__version__} (code {code.hexdigest()[:8]})"}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            numbers[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "none"
-    return found
+            numbers[name] = "none"
+    return numbers
 
 
 def difference(here: dict[str, str], there: dict[str, str], node: str) -> str | None:
     """The first difference between the driver's versions and a node's, as one line; None if there is none."""
     for name, wanted in here.items():
-        found = there.get(name, "none")
-        if found != wanted:
+        other = there.get(name, "none")
+        if other != wanted:
             return (
-                f"node {node} has {name} {found}, this machine {wanted}: install the same on every node, "
+                f"node {node} has {name} {other}, this machine {wanted}: install the same on every node, "
                 "then run the command again"
             )
     return None

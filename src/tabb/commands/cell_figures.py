@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tabb.commands.options import jobs_of, parse, without
+from tabb.commands.options import jobs_of, parse
 from tabb.errors import UsageError
-from tabb.running.plan import PARENT, follow_parent, run_commands
+from tabb.plain import from_plain, plain
+from tabb.running.processes import Call, run_calls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +32,13 @@ class CellFigure(NamedTuple):
     name: str
     about: str
     options: type[Any]
-    """`Cells`, the settings of a cell, and `out`."""
+    """`Cells`, the settings of a cell, `out` and perhaps other folders."""
     settings: type[Any]
     """What a cell depends on, besides its task and seed; `options` extends it."""
     check: Callable[[Any], None]
     """Raises `UsageError` for settings that cannot work."""
     run_cell: Callable[..., None]
-    """(options, settings, task, seed, source, target, tell): computes a cell and keeps it."""
+    """(folders, settings, task, seed, source, target, report): computes a cell and keeps it; `folders` by option."""
     finish: Callable[[Sequence[Mapping[str, Any]], Any, int], None]
     """(results, options, seeds): draws the picture and prints the table."""
 
@@ -47,9 +47,8 @@ def run_figure(figure: CellFigure, arguments: list[str]) -> int:
     """Compute the cells that are missing and draw the picture."""
     from tabb.environments.tasks import TASKS, get_task
     from tabb.experiments.figure_results import read_result, result_file
-    from tabb.training.run import check_seeds
+    from tabb.training.checks import check_seeds
 
-    follow_parent()
     options = parse(figure.options, arguments, f"tabb figure {figure.name}", figure.about)
     fields = dataclasses.fields(figure.settings)
     settings = figure.settings(**{field.name: getattr(options, field.name) for field in fields})
@@ -63,34 +62,46 @@ def run_figure(figure: CellFigure, arguments: list[str]) -> int:
     for cell in cells:
         if cell not in missing:  # before hours are spent on the others: one picture shows one experiment
             read_result(options.out, *cell, settings)
+    folders = {name: value for name, value in vars(options).items() if isinstance(value, Path)}
     jobs = jobs_of(options.jobs)
     if jobs > 1 and len(missing) > 1:
-        others = without(arguments, ("--tasks", "--seeds", "--jobs"))
-        alone = [["--tasks", task, "--seeds", str(seed), "--jobs", "1"] for task, seed in missing]
-        run_commands([["figure", figure.name, *others, *one] for one in alone], jobs)
+        same = {"figure": figure.name, "settings": plain(settings)}
+        same["folders"] = {name: str(folder) for name, folder in folders.items()}
+        run_calls(
+            [
+                Call(f"{task} seed {seed}", "tabb.commands.figure:compute_cell", same | {"task": task, "seed": seed})
+                for task, seed in missing
+            ],
+            jobs,
+        )
     else:
         for task, seed in missing:
-            _cell(figure, options, settings, task, seed)
+            _compute(figure, folders, settings, task, seed)
     results = [read_result(options.out, task, seed, settings) for task, seed in cells]
-    if not os.environ.get(PARENT):  # of several processes: the picture is the parent's
-        figure.finish(results, options, len(options.seeds))
+    figure.finish(results, options, len(options.seeds))
     return 0
 
 
-def _cell(figure: CellFigure, options: Any, settings: Any, task: str, seed: int) -> None:
+def compute_plain(figure: CellFigure, settings: dict[str, Any], folders: dict[str, str], task: str, seed: int) -> None:
+    """Compute a cell from plain values, in a process of its own."""
+    there = {name: Path(folder) for name, folder in folders.items()}
+    _compute(figure, there, from_plain(figure.settings, settings), task, seed)
+
+
+def _compute(figure: CellFigure, folders: dict[str, Path], settings: Any, task: str, seed: int) -> None:
     from tabb.data import read
     from tabb.data.catalogue import resolve
 
-    source = read(resolve(options.source, task, "source")).transitions
-    target = read(resolve(options.target, task, "target")).transitions
+    source = read(resolve(settings.source, task, "source")).transitions
+    target = read(resolve(settings.target, task, "target")).transitions
     begun = set()
 
-    def tell(what: str, share: float) -> None:
+    def report(what: str, share: float) -> None:
         if what not in begun:
             begun.add(what)
             print(f"{task} seed {seed}: {what} ...", file=sys.stderr, flush=True)
 
-    figure.run_cell(options, settings, task, seed, source, target, tell)
+    figure.run_cell(folders, settings, task, seed, source, target, report)
 
 
 def print_results(picture: Path, out: Path, *parts: str) -> None:

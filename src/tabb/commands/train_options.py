@@ -1,0 +1,239 @@
+"""The options of `tabb train`, and the specs of runs that they describe."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import tyro
+
+from tabb.commands.options import parse, take
+from tabb.commands.presets import preset_of
+from tabb.data.catalogue import BUNDLED, resolve
+from tabb.errors import UsageError
+from tabb.registry import Chosen, backbone_names, learners_of, presets_help, rule_class, rule_names
+from tabb.training.config import Settings
+from tabb.training.spec import RunSpec
+
+DEMO_TASK = "hopper-gravity-0.5"
+NO_TASK = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Settings):
+    """What to train, on what, for how long."""
+
+    source: str = BUNDLED
+    """source data: a file, `a.hdf5+b.hdf5`, a name (minari:...), or a quality (medium, expert, ...) in $TABB_DATA"""
+    target: str = BUNDLED
+    """target data: a file, a name (otdf:..., minari:...), or a quality (medium, medium_expert, expert) in $TABB_DATA"""
+    task: str | None = None
+    """task to evaluate in, see `tabb tasks`; needed for named data; `none` trains on files without rollouts"""
+    env: str | None = None
+    """any Gymnasium environment id to evaluate in, instead of a task"""
+    seeds: tuple[int, ...] = (0,)
+    """training seeds, one run each"""
+    jobs: int | None = None
+    """runs at the same time, one core each (CPU only); as many as there are cores if not given"""
+    out: Path | None = None
+    """folder of the runs; runs/<task>/<source>-<target>/<rule> if not given"""
+    resume: Path | None = None
+    """go on with the stopped runs in this folder; other options are taken from there"""
+    progress: Literal["auto", "bar", "lines", "none"] = "auto"
+    """a bar on a terminal, plain lines elsewhere, or nothing"""
+    track: Literal["tensorboard", "trackio", "wandb"] | None = None
+    """send metrics there as well (docs/tracking.md); no part of the run: say it again on --resume"""
+    ray: str | None = None
+    """train on a Ray cluster, one run per task (docs/cluster.md): auto, local or HOST:PORT; jobs is a limit then"""
+    ray_gpus: float = 0.0
+    """accelerators per run on a cluster; 0: one CPU core"""
+    ray_retries: int = 3
+    """how often a run is handed out again after its node was lost, without a new checkpoint in between"""
+
+
+def parse_train(names: Sequence[str], arguments: Sequence[str]) -> tuple[list[Chosen], Any]:
+    """The learners that are named, with the constants that the options give them, and the options.
+
+    Raises `UsageError` for learners, presets and options that there are not or that cannot work together.
+    """
+    preset, others = preset_of(arguments)
+    learners = learners_of(names, preset, _suites(others))
+    if not names and "--resume" not in " ".join(arguments) and not {"-h", "--help"} & set(arguments):
+        rules = ", ".join(rule_names())
+        raise UsageError(f"name the rule first, e.g. `tabb train tabb ...`: one or more of {rules}")
+    _check_shared(learners, others)
+    options: Any = parse(_options_for(learners), others, " ".join(["tabb train", *names]), _description(names))
+    if len(learners) == 1:
+        learners = [Chosen(learners[0].name, options.rule, options.backbone)]
+    elif options.backbone is not None:
+        learners = [learner._replace(backbone=options.backbone) for learner in learners]
+    for learner in learners:
+        learner.backbone.check_rule(learner.rule)
+    return learners, options
+
+
+class Changed(NamedTuple):
+    """A learner as options make it."""
+
+    rule: Any
+    backbone: Any
+    settings: Settings
+
+
+def changed_learner(
+    name: str, arguments: Sequence[str], *, preset: str | None = None, suites: Sequence[str] = ()
+) -> Changed:
+    """A learner by name, with the constants of a preset and of the task's suites, changed by options of `tabb train`.
+
+    Raises `UsageError` as `parse_train` does.
+    """
+    (learner,) = learners_of([name], preset, suites)
+    options: Any = parse(_options_for([learner]), arguments, "tabb train", "")
+    options.backbone.check_rule(options.rule)
+    return Changed(options.rule.on(options.backbone), options.backbone, settings_of(options))
+
+
+def _check_shared(learners: list[Chosen], arguments: Sequence[str]) -> None:
+    """Raise `UsageError` for an option of a rule or of a backbone where the learners have several."""
+    for name, kinds in (
+        ("rule", {learner.rule for learner in learners}),
+        ("backbone", {learner.backbone for learner in learners}),
+    ):
+        given = next((one.partition("=")[0] for one in arguments if one.startswith(f"--{name}.")), None)
+        if given and (len(kinds) > 1 or (name == "rule" and len(learners) > 1)):
+            raise UsageError(f"{given}: is of one {name}, and these are several learners; train them one at a time")
+
+
+def _suites(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The suites of the task that the options name; options are parsed later, and complain of unknown ones."""
+    from tabb.environments.tasks import ALL_TASKS
+
+    try:
+        task, _ = take(arguments, "--task")
+    except UsageError:
+        return ()
+    return ALL_TASKS[task].suites if task is not None and task in ALL_TASKS else ()
+
+
+def _options_for(learners: list[Chosen]) -> type[Options]:
+    """The options of `tabb train`, with those of the rule and its backbone where there is just one of them."""
+    rules = {learner.rule: learner.rule for learner in learners}
+    backbones = {learner.backbone: learner.backbone for learner in learners}
+    fields: list[Any] = []
+    if len(learners) == 1:
+        fields.append(("rule", type(*rules), dataclasses.field(default=next(iter(rules)))))
+    if len(backbones) == 1:
+        fields.append(("backbone", type(*backbones), dataclasses.field(default=next(iter(backbones)))))
+    else:
+        fields.append(("backbone", Annotated[None, tyro.conf.Suppress], None))
+    return dataclasses.make_dataclass("RuleOptions", fields, bases=(Options,), frozen=True)
+
+
+def _description(names: Sequence[str]) -> str:
+    rules = {name: rule_class(name) for name in (_rules_of(names) or rule_names())}
+    lines = "\n".join(f"  {name}: {(rule.__doc__ or '').splitlines()[0]}" for name, rule in rules.items())
+    return (
+        "Learn a policy for the target domain from source and target data.\n\n"
+        f"usage: tabb train RULE[@BACKBONE] [RULE[@BACKBONE] ...] [options]\n{lines}\n\n"
+        f"Backbones: {', '.join(backbone_names())}; iql if none is named, but td3-bc for bosa. `--preset NAME` sets "
+        "constants that a method's authors use on a robot or shift, or that serve one purpose:\n"
+        f"{presets_help()}\n\n"
+        "With one rule, its own options are there too (--rule...), and the backbone's (--backbone...). "
+        "Without arguments: the demo."
+    )
+
+
+def _rules_of(names: Sequence[str]) -> list[str]:
+    return [name.partition("@")[0] for name in names]
+
+
+def settings_of(options: Options) -> Settings:
+    """The part of the options that a run is made of."""
+    return Settings(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)})
+
+
+class Place(NamedTuple):
+    """Where a command trains: on which data, in which task, and what its folder is called."""
+
+    task: str | None
+    env: str | None
+    files: dict[str, tuple[str, ...]]
+    """Absolute paths by domain; no `source` where no learner draws source rows."""
+    folder: Path
+    """Task and data as a path below `runs`."""
+
+
+def place_of(options: Any, learners: Sequence[Chosen]) -> Place:
+    """The task and the data files that the options name.
+
+    Raises `UsageError` or `DataError` for a task or data that there are not: a typing error leaves no folder behind.
+    """
+    needs_source = any(draws_source(learner) for learner in learners)
+    task, word = _task_of(options, needs_source)
+    if task != NO_TASK and options.env is None:
+        from tabb.environments.tasks import get_task
+
+        task = get_task(task).name
+    files = {"target": absolute(resolve(options.target, task, "target"))}
+    if needs_source:
+        files["source"] = absolute(resolve(options.source, task, "source"))
+    source = "none" if not needs_source and options.source == BUNDLED != options.target else options.source
+    folder = Path(word) / "-".join(map(_word, (source, options.target)))
+    return Place(None if task == NO_TASK else task, options.env, files, folder)
+
+
+def draws_source(learner: Chosen) -> bool:
+    """Whether the learner's batches have source rows."""
+    return bool(learner.rule.shares(learner.backbone.batch_size)[0])
+
+
+def absolute(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Paths as specs name files."""
+    return tuple(str(path.resolve()) for path in paths)
+
+
+def specs_of(learner: Chosen, options: Any, place: Place) -> list[RunSpec]:
+    """The runs of a learner, one for each seed."""
+    return [
+        RunSpec(
+            rule=learner.rule,
+            backbone=learner.backbone,
+            source=place.files["source"] if draws_source(learner) else None,
+            target=place.files["target"],
+            task=place.task,
+            env=place.env,
+            seed=seed,
+            settings=dataclasses.replace(settings_of(options), backbone=None),
+        )
+        for seed in options.seeds
+    ]
+
+
+def _task_of(options: Any, needs_source: bool) -> tuple[str, str]:
+    """The task's name (or `none`) and the word for it in the run's folder."""
+    if options.env is not None:
+        if options.task is not None:
+            raise UsageError(f"--task {options.task} with --env {options.env}: give one of them")
+        for domain in ("source", "target"):
+            if re.fullmatch(r"[a-z_]+", getattr(options, domain)):
+                raise UsageError(f"--env {options.env}: data named by quality belong to a task; give --{domain} FILE")
+        return NO_TASK, _word(options.env)
+    if options.task is not None:
+        return options.task, options.task
+    if options.source == options.target == BUNDLED:
+        return DEMO_TASK, DEMO_TASK
+    named = [("source", "target")] + [("target", "source")] * needs_source
+    for one, other in named:
+        if getattr(options, other) == BUNDLED:
+            raise UsageError(f"--{one} without --{other}: give both, or neither for the bundled data")
+    if any(re.fullmatch(r"[a-z_]+", getattr(options, other)) for _, other in named):
+        raise UsageError("give --task: data named by quality belong to a task, see `tabb tasks`")
+    return NO_TASK, "own"
+
+
+def _word(name: str) -> str:
+    """A file name or quality as one word of a folder's name."""
+    return "+".join(re.sub(r"[^\w.-]", "_", Path(part).stem) for part in name.split("+"))

@@ -1,0 +1,197 @@
+"""Runs as processes, one core each: on a CPU the fastest way to train several seeds or rules."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tabb.errors import RunError, Stopped
+from tabb.running.child import CALL, PARENT, TRAIN
+from tabb.running.plan import Cell, failed_runs, forget_failures, log_file, note_failure, unfinished
+from tabb.running.plan_progress import PlanProgress
+from tabb.training.folder import RunFolder
+from tabb.training.progress import Style
+
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+def run_plan(
+    root: Path, jobs: int, progress: Style, track: str | None = None, only: Path | None = None
+) -> RunError | None:
+    """Run or go on with all cells of the plan in `root`, `jobs` at a time, each on a core of its own.
+
+    `track` is where the metrics of each go as well: no part of the plan. `only` is a folder of the plan: its cells
+    alone. A cell that fails leaves the others alone; the error that names all that failed is returned once the others
+    are through, None if none did.
+
+    Raises:
+        Stopped: Ctrl-C or SIGTERM; the running cells have saved their state.
+    """
+    waiting = unfinished(root, only)
+    cells = list(waiting)
+    failed: list[tuple[Cell, str]] = []
+    running: dict[subprocess.Popen[bytes], tuple[Cell, int]] = {}
+    cores = cores_of_this_process()
+    free = list(range(jobs))
+    stopped = threading.Event()
+    handlers = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    display = PlanProgress(root, waiting, progress)
+    try:
+        while waiting or running:
+            while waiting and free and not stopped.is_set():
+                cell, slot = waiting.pop(0), free.pop(0)
+                running[_start(root, cell, cores[slot % len(cores)], track)] = (cell, slot)
+            time.sleep(0.25)
+            display.update([cell for cell, _ in running.values()])
+            for process in [process for process in running if process.poll() is not None]:
+                cell, slot = running.pop(process)
+                free.append(slot)
+                reason = why_it_failed(process.returncode, log_file(root, cell), RunFolder(root / cell.folder))
+                if reason is not None and not stopped.is_set():
+                    failed.append((cell, reason))
+                    note_failure(root, cell, reason)
+                    if waiting or running:
+                        display.note(f"tabb: warning: {cell.label} failed: {reason}; the other runs go on")
+                display.update([cell])
+            if stopped.is_set():
+                raise Stopped(f"stopped and saved; go on with `tabb train --resume {root}`")
+    finally:
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        for process in running:
+            process.wait()
+        display.close()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        forget_failures(root, cells)
+    return failed_runs(root, failed)
+
+
+def _start(root: Path, cell: Cell, core: int, track: str | None) -> subprocess.Popen[bytes]:
+    """A child of its own session (Ctrl-C reaches it through us alone), with one thread on one core."""
+    folder = root / cell.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(log_file(root, cell), "ab") as log:
+        process = start_child(
+            [*TRAIN, "-", str(folder.resolve()), *([track] if track is not None else [])],
+            cell.spec.to_json(),
+            env=one_core_environment() | {"PYTHONPATH": import_path()},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    pin(process, core)
+    return process
+
+
+def start_child(words: Sequence[str], values: Any, **options: Any) -> subprocess.Popen[bytes]:
+    """Start Python with `words`, and give it `values` as JSON on its standard input.
+
+    `-P`: what lies in the working folder is not imported, be it called `tabb.py` or `random.py`.
+    """
+    process = subprocess.Popen([sys.executable, "-P", *words], stdin=subprocess.PIPE, **options)
+    assert process.stdin is not None
+    try:
+        with process.stdin as stdin:
+            stdin.write(json.dumps(values).encode())
+    except BrokenPipeError:
+        pass  # it ended before it read; its exit code says so
+    return process
+
+
+def import_path() -> str:
+    """PYTHONPATH by which a child imports what this process imports, its script's folder included."""
+    return os.pathsep.join(dict.fromkeys(entry or os.getcwd() for entry in sys.path))
+
+
+def one_core_environment() -> dict[str, str]:
+    """Environment of a child that is to use one thread, and to end with this process."""
+    flags = " ".join(filter(None, [os.environ.get("XLA_FLAGS"), ONE_THREAD]))
+    # OpenBLAS: that of NumPy's rollouts.
+    threads = {"XLA_FLAGS": flags, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return os.environ | threads | {PARENT: str(os.getpid())}
+
+
+def cores_of_this_process() -> list[int]:
+    """The numbers of the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def pin(process: subprocess.Popen[bytes], core: int) -> None:
+    """Let the process use this core alone, where the system can do that."""
+    if hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            os.sched_setaffinity(process.pid, {core})
+
+
+# --- Functions with plain arguments ---
+
+
+class Call(NamedTuple):
+    """A function of tabb to call in a process of its own."""
+
+    label: str
+    function: str
+    """`package.module:function`"""
+    arguments: dict[str, Any]
+    """By name, as JSON types."""
+
+
+def run_calls(calls: Sequence[Call], jobs: int) -> None:
+    """Make these calls, `jobs` at a time on a core each; what they print goes to our standard error alone.
+
+    Raises `RunError` after the first that fails, whose own error stands above; the others are stopped.
+    """
+    cores = cores_of_this_process()
+    waiting, free = list(calls), list(range(jobs))
+    running: dict[subprocess.Popen[bytes], tuple[Call, int]] = {}
+    environment = one_core_environment() | {"PYTHONPATH": import_path()}
+    try:
+        while waiting or running:
+            while waiting and free:
+                call, slot = waiting.pop(0), free.pop(0)
+                words = [*CALL, call.function]
+                process = start_child(words, call.arguments, env=environment, stdout=subprocess.DEVNULL)
+                pin(process, cores[slot % len(cores)])
+                running[process] = (call, slot)
+            time.sleep(0.1)
+            for process in [process for process in running if process.poll() is not None]:
+                call, slot = running.pop(process)
+                free.append(slot)
+                if process.returncode != 0:
+                    raise RunError(f"{call.label} failed, see above; the others were stopped")
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+
+
+# --- How a child ended ---
+
+
+def why_it_failed(code: int, log: Path, folder: RunFolder) -> str | None:
+    """Why a run's process did not finish it, in one line; None if it did."""
+    if code == 0:
+        return None if folder.result_file.exists() else f"ended without a result; see {log}"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        memory = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"was killed by {name}{memory}; see {log}"
+    return last_words(log)
+
+
+def last_words(log: Path) -> str:
+    """The error that a process ended with, from its log."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("tabb: warning: ")]
+    return (lines[-1] if lines else "ended without a word").removeprefix("tabb: error: ")

@@ -1,0 +1,111 @@
+"""Training on data files: what `tabb train` and the child processes of a plan do once they know what a run is."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tabb.data import Loaded, Report, read
+from tabb.environments.registration import env_factory_of
+from tabb.errors import DataWarning, HeldOutWarning, UsageError
+from tabb.tracking import TrackingWarning
+from tabb.training.folder import RunFolder
+from tabb.training.progress import Style
+from tabb.training.run import train
+from tabb.training.spec import RunSpec
+
+
+def read_data(spec: RunSpec) -> dict[str, Loaded]:
+    """The data sets of a run by domain. Raises `DataError` for files that are not there or cannot be used."""
+    return {domain: read(files) for domain, files in spec.files.items()}
+
+
+def check_engine(loaded: dict[str, Loaded], engine: str) -> None:
+    """Raise `UsageError` for data of one engine evaluated on the other: that hides a shift as large as gravity's."""
+    for domain, data in loaded.items():
+        stated = data.report.engine
+        if stated is not None and stated != engine:
+            raise UsageError(
+                f"{data.report.name}: the {domain} data come from engine {stated} but --engine is {engine}; "
+                f"say --engine {stated}"
+            )
+
+
+def train_spec(
+    spec: RunSpec,
+    folder: Path,
+    *,
+    loaded: dict[str, Loaded] | None = None,
+    seeds: Sequence[int] | None = None,
+    progress: Style = "none",
+    track: str | None = None,
+    resume: bool = False,
+) -> None:
+    """Train the run of `spec` in `folder/seed<seed>`.
+
+    Args:
+        loaded: the data sets, where they were read before; they have passed `check_engine`.
+        seeds: other seeds than the spec's: these runs, in one call of `tabb.train`.
+        resume: go on with runs that the folder holds.
+
+    Raises what `tabb.train` raises. Warnings of data are left to the caller, who knows the names of files; those of
+    held-out episodes and of tracking are a line each on standard error.
+    """
+    if loaded is None:
+        loaded = read_data(spec)
+        check_engine(loaded, spec.settings.engine)
+    origin: dict[str, Any] = {
+        domain: {"files": list(files), "report": short_of(loaded[domain].report)}
+        for domain, files in (("source", spec.source), ("target", spec.target))
+        if files is not None
+    }
+    without_data_warnings(
+        train,
+        spec.rule,
+        loaded["source"].transitions if "source" in loaded else None,
+        loaded["target"].transitions,
+        task=spec.task,
+        seeds=[spec.seed] if seeds is None else seeds,
+        settings=spec.full_settings(),
+        folder=folder,
+        resume=resume,
+        env_factory=env_factory_of(spec.env) if spec.env else None,
+        progress=progress,
+        origin=origin | {"env": spec.env},
+        track=track,
+    )
+
+
+def finish_run(spec: RunSpec, folder: Path, track: str | None = None) -> None:
+    """Train the run in the run folder `folder`, whose name is `seed<seed>`, or go on with it; nothing if finished."""
+    run = RunFolder(folder)
+    if folder.name != f"seed{spec.seed}":
+        raise UsageError(f"{folder}: the folder of seed {spec.seed} is called seed{spec.seed}")
+    if not run.result_file.exists():
+        train_spec(spec, folder.parent, track=track, resume=run.config_file.exists())
+
+
+def short_of(report: Report) -> dict[str, Any]:
+    """What of a data report goes into a run's record: not the return of each of a thousand episodes."""
+    return {
+        "layout": report.layout,
+        "rows": report.rows,
+        "kept": report.kept,
+        "dropped": report.dropped,
+        "episodes": report.episodes,
+        "mean_return": report.mean_return,
+        "engine": report.engine,
+    }
+
+
+def without_data_warnings(work: Any, *arguments: Any, **options: Any) -> None:
+    """Call `work` without warnings of data; those of held-out episodes and of tracking are one line of ours each."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        warnings.simplefilter("always", HeldOutWarning)  # `train` alone knows
+        warnings.simplefilter("always", TrackingWarning)
+        warnings.showwarning = lambda message, *_, **__: print(f"tabb: warning: {message}", file=sys.stderr)
+        work(*arguments, **options)

@@ -1,0 +1,130 @@
+"""What one run is: rule, backbone, data, task, seed and settings, as one frozen object that is plain JSON.
+
+A plan lists specs, a child process trains one, a cluster sends them to its nodes, and a report makes from one the
+command that repeats the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tabb.backbones import Backbone
+from tabb.errors import RunError, UsageError
+from tabb.plain import from_plain, plain, rule_from_plain
+from tabb.registry import learner_name, module_of
+from tabb.rules import Rule
+from tabb.training.config import Settings, backbone_of, settings_from
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSpec:
+    """One run. Two specs that are equal describe the same run.
+
+    `rule` takes on those defaults that depend on the backbone, and `settings.backbone` is always None: the backbone
+    has a field of its own.
+    """
+
+    rule: Rule
+    backbone: Backbone
+    source: tuple[str, ...] | None
+    """Absolute paths of the source data's files; None where the rule draws no source rows."""
+    target: tuple[str, ...]
+    """Absolute paths of the target data's files."""
+    task: str | None
+    """Name of the task to evaluate in; None to train without rollouts, or to roll out in `env`."""
+    env: str | None
+    """Gymnasium id of an environment to evaluate in, `module:Id-v0` where a module registers it."""
+    seed: int
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        if self.task is not None and self.env is not None:
+            raise UsageError(f"task {self.task} with env {self.env}: give one of them")
+        object.__setattr__(self, "rule", self.rule.on(self.backbone))
+        object.__setattr__(self, "settings", dataclasses.replace(self.settings, backbone=None))
+
+    @property
+    def learner(self) -> str:
+        """`tabb`, or `tabb@cql` on another backbone than the rule's own."""
+        return learner_name(self.rule.name, self.backbone.name)
+
+    @property
+    def files(self) -> dict[str, list[Path]]:
+        """The data files of each domain that the run reads."""
+        domains = {"source": self.source, "target": self.target}
+        return {domain: [Path(file) for file in files] for domain, files in domains.items() if files is not None}
+
+    def full_settings(self) -> Settings:
+        """The settings with the backbone in them, as `train` takes them."""
+        return dataclasses.replace(self.settings, backbone=self.backbone)
+
+    def check_importable(self) -> None:
+        """Raise `UsageError` for a rule or a backbone that no other process can import."""
+        for part in (self.rule, self.backbone):
+            module_of(type(part))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON types; `from_json` is the inverse."""
+        return plain(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> RunSpec:
+        """The spec that `to_json` wrote. Raises `RunError` for anything else."""
+        try:
+            return from_plain(cls, dict(values))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"is no spec of a run ({error}); it is damaged, or of another version of tabb") from None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], seed: int | None = None) -> RunSpec:
+        """The spec of a run that was started, from its `config.json`; `seed` for another one of the same call.
+
+        Raises:
+            UsageError: the run learned from arrays, which tabb does not keep.
+            RunError: a rule or backbone that is not to be found, or a config of another version.
+        """
+        origin = config.get("origin") or {}
+        if not isinstance(origin.get("target"), dict):
+            raise UsageError(
+                "was trained from arrays, which tabb does not keep; go on in Python with "
+                "tabb.train(..., folder=..., resume=True) and the same data"
+            )
+        files = {name: tuple(origin[name]["files"]) for name in ("source", "target") if name in origin}
+        rule, settings = rule_from_plain(config["rule"]), settings_from(dict(config))
+        return cls(
+            rule=rule,
+            backbone=backbone_of(settings, rule),
+            source=files.get("source"),
+            target=files["target"],
+            task=config["task"],
+            env=origin.get("env"),
+            seed=int(config["seed"]) if seed is None else seed,
+            settings=settings,
+        )
+
+
+def differences(config: Mapping[str, Any], spec: RunSpec) -> list[str]:
+    """In what a started run (its `config.json`) is not what `spec` says, its seed aside: `rule keep`, `source data`.
+
+    What is held out of the target is decided by its data where the spec leaves it open. Data are compared by the names
+    of their files, where the run was made from files.
+    """
+    before = settings_from(dict(config))
+    held_out = before.held_out if spec.settings.held_out is None else spec.settings.held_out
+    then = {"rule": plain(rule_from_plain(config["rule"])), "settings": plain(before)}
+    now = {"rule": plain(spec.rule), "settings": plain(dataclasses.replace(spec.full_settings(), held_out=held_out))}
+    if before.backbone is None:
+        then["settings"]["backbone"] = plain(backbone_of(before, spec.rule))
+    names = [f"{part} {name}" for part in now for name in {**now[part], **then[part]}
+             if then[part].get(name) != now[part].get(name)]  # fmt: skip
+    origin = config.get("origin") or {}
+    names += ["task"] if config.get("task") != spec.task else []
+    names += ["env"] if origin.get("env") != spec.env else []
+    for domain, files in (("source", spec.source), ("target", spec.target)):
+        known = origin.get(domain)
+        if isinstance(known, dict) and files is not None and tuple(known.get("files", files)) != files:
+            names.append(f"{domain} data")
+    return names
