@@ -1,4 +1,4 @@
-"""Learners of tabb, prepared and compiled, that wait to be timed."""
+"""Learners of tabb, prepared and compiled for timing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tabb.training.loop import Program, compiled_updates, pack_data, update_once
 from timing import CLOCKS, seconds
 
 RUN = 100_000
-"""length of the run that the policy's schedule is made for"""
+"""length of the run, for the policy's schedule"""
 
 
 @dataclasses.dataclass
@@ -28,12 +28,12 @@ class Contender:
     """A learner that is ready to be timed."""
 
     turn: Callable[[int], float]
-    """seconds per update, measured over one turn of that many"""
+    """measures a turn of so many updates; returns seconds per update"""
     counts: collections.Counter[Product]
     """the matrix products of one update"""
     compile_seconds: float | None = None
     prepare_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
-    """each part of what is fitted before training, and the columns computed from it; compilation included"""
+    """seconds of each part of the preparation and of the columns, with compilation"""
 
 
 def our_contender(backbone: Backbone, rule: Rule, domains: Domains, sizes: Sizes, kind: str) -> Contender:

@@ -1,9 +1,9 @@
-"""What each method costs: time of an update relative to pooled IQL, preparation, and peak memory.
+"""Costs of each method: time of an update relative to pooled IQL, preparation, and peak memory.
 
     python benchmarks/costs.py [--robot hopper] [--learners tabb dara ...] [--json FILE]
 
-Random data, 100,000 source and 5,000 target rows. Every method has a process of its own, so that the peak of memory
-is its own, and takes turns there with pooled IQL. How to read the table: benchmarks/README.md.
+The data are random, 100,000 source and 5,000 target rows. Every method has its own process, so that the peak of memory
+is its own, and takes turns there with pooled IQL. benchmarks/README.md explains the table.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def measure(name: str, robot: str, rounds: int, kind: str) -> dict[str, Any]:
 
 
 def in_own_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """`measure` in a fresh interpreter."""
+    """`measure` in a new interpreter."""
     command = [sys.executable, __file__, "--one", name, "--robot", options.robot]
     command += ["--rounds", str(options.rounds), "--clock", options.clock]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
@@ -66,7 +66,7 @@ def in_own_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """All of it as Markdown, as the documentation has it."""
+    """The costs as a Markdown table."""
     lines = [
         "| method | time of an update / pooled | preparation, s | compilation, s | peak memory, MiB |",
         "|---|---|---|---|---|",
@@ -86,15 +86,17 @@ def parse() -> argparse.Namespace:
     from timing import CLOCKS, threads
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--robot", choices=sorted(ROBOTS), default="hopper", help="whose sizes the data have")
-    parser.add_argument("--learners", nargs="+", default=LEARNERS, metavar="RULE[@BACKBONE]", help="which to measure")
+    parser.add_argument("--robot", choices=sorted(ROBOTS), default="hopper", help="robot whose sizes the data have")
+    parser.add_argument(
+        "--learners", nargs="+", default=LEARNERS, metavar="RULE[@BACKBONE]", help="learners to measure"
+    )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="processor: on a shared core (one thread only)")
     parser.add_argument("--note", default="", help="a line about the machine for the result file")
     parser.add_argument(
         "--json",
         type=Path,
-        help="where to write the result; a method that it holds and that is not named stays as it is",
+        help="result file; methods in it that are not measured now stay as they are",
     )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -121,7 +123,7 @@ def main() -> None:
         about = {"command": " ".join(["python", *sys.argv]), "note": options.note, "machine": machine()}
         results[name] = in_own_process(name, options) | {"rounds": options.rounds} | about
         print(name, json.dumps(rounded(results[name])), file=sys.stderr, flush=True)
-        if options.json:  # after each: some of them prepare for many minutes
+        if options.json:  # after each method, because some prepare for many minutes
             options.json.write_text(json.dumps(rounded(how | {"learners": results}), indent=2) + "\n")
     print(table(results))
 

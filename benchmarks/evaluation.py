@@ -1,9 +1,9 @@
-"""What a run does besides updates: seconds of evaluating, loading and writing, as shares of a whole run.
+"""The parts of a run besides updates: seconds of evaluating, loading and writing, and their share of a whole run.
 
     python benchmarks/evaluation.py [--rate UPDATES_PER_SECOND] [--json FILE]
 
 A run of 100,000 updates evaluates 20 times, writes 20 checkpoints and loads one source and one target file.
-Random data and a random policy, no files. How to read the table: benchmarks/README.md.
+Data and policy are random. benchmarks/README.md explains the table.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ UPDATES, EVALUATIONS, CHECKPOINTS = 100_000, 20, 20
 EPISODES, STEPS = 10, 1_000
 ROWS, TARGET_ROWS = 1_000_000, 5_000
 TURNS = 3
-"""turns of each measurement; the least counts"""
+"""turns of each measurement; the shortest counts"""
 MOST = 0.10
-"""largest share of a run that all of this may take"""
+"""largest share of a run that these parts may take together"""
 
 
 class Duty(NamedTuple):
-    """Something that a run does besides updates."""
+    """A part of a run besides updates."""
 
     call: Callable[[], Any]
     times: int
@@ -74,7 +74,7 @@ def write_gzip(path: Path, columns: dict[str, np.ndarray]) -> Path:
 
 
 def measured_rate() -> float:
-    """Updates per second of pooled IQL, the fastest learner: the strictest measure of everything else."""
+    """Updates per second of pooled IQL, the fastest learner, beside which the other parts have the largest share."""
     sizes = ROBOTS["hopper"]
     data = pack_data(random_domains(sizes), {})
     learner, key = Program(IQL(), Pooled(), UPDATES), jax.random.key(0)
@@ -90,7 +90,7 @@ def measured_rate() -> float:
 
 
 def duties(folder: Path) -> dict[str, Duty]:
-    """All that is timed, ready to be called."""
+    """The functions that are timed."""
     sizes = ROBOTS["hopper"]
     domains = random_domains(sizes, 1_000, 1_000)
     state = Program(IQL(), Pooled(), UPDATES).init(sizes, jax.random.key(0))

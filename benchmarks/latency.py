@@ -2,8 +2,8 @@
 
     taskset -c 0 python benchmarks/latency.py [--calls 20000] [--json FILE]
 
-One raw observation in, one action out, 256 x 256 networks of a robot's sizes; and BCQ's policy of 100 candidates.
-How to read the table: benchmarks/README.md.
+One raw observation goes in and one action comes out. Networks are 256 x 256 with a robot's sizes, or BCQ's policy of
+100 candidates. benchmarks/README.md explains the table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 HIDDEN = (256, 256)
 ROWS = (("hopper", "policy"), ("walker2d", "policy"), ("ant", "policy"), ("walker2d", "BCQ"))
 TURN = 500
-"""calls in a row before the next contender's turn; of BCQ's policy a twentieth"""
+"""calls in a row before the next contender's turn; a twentieth for BCQ's policy"""
 DOCS = Path(__file__).parents[1] / "docs" / "export.md"
 
 
@@ -39,7 +39,7 @@ def random_layers(draw: np.random.Generator, *sizes: int) -> Any:
 
 
 def random_policy(kind: str, observation: int, action: int) -> Any:
-    """A policy of that kind, BCQ's with the widths of its defaults."""
+    """A random policy of that kind; BCQ's has its default widths."""
     from tabb.policy import Policy
     from tabb.policy.candidates import CandidatePolicy
 
@@ -61,7 +61,7 @@ def random_policy(kind: str, observation: int, action: int) -> Any:
 
 
 def contenders(policy: Any, folder: Path) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
-    """Name and function of each, from an observation [S] to an action [A]."""
+    """Name and function (from an observation [S] to an action [A]) of each contender."""
     import jax
     import jax.export
     import onnxruntime
@@ -96,7 +96,7 @@ def measure(kind: str, observation: int, action: int, calls: int) -> dict[str, d
     with tempfile.TemporaryDirectory() as folder:
         acts = dict(contenders(policy, Path(folder)))
         for name, act in acts.items():
-            # Of BCQ's candidates, two that are nearly equal may change places.
+            # Two of BCQ's candidates that are nearly equal may change places.
             close = np.abs([act(x) for x in inputs] - policy.act(inputs)).max(axis=1) < 1e-5
             assert close.mean() >= (1.0 if kind == "policy" else 0.99), name
         taken: dict[str, list[int]] = {name: [] for name in acts}

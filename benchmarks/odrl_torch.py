@@ -1,8 +1,8 @@
-"""One IQL update in PyTorch in the manner of the ODRL benchmark's public code: the yardstick of `updates.py`.
+"""One IQL update in PyTorch in the style of the ODRL benchmark's public code, for comparison in `updates.py`.
 
-Written from a description of that code, none of it copied. What shapes its speed is kept: eager mode, replay
-buffers in NumPy, 128 + 128 rows drawn and converted to tensors at every update, a twin critic as one module,
-three Adam optimisers, a cosine schedule that steps at every update.
+It is written from a description of that code and copies none of it. It has what determines the speed: eager mode,
+replay buffers in NumPy, 128 + 128 rows drawn and converted to tensors in every update, a twin critic as one module,
+three Adam optimisers, and a cosine schedule that steps in every update.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TwinQ(nn.Module):
 
 
 class TanhPolicy(nn.Module):
-    """Mean and log standard deviation; IQL uses tanh of the mean alone."""
+    """Mean and log standard deviation; IQL uses only the tanh of the mean."""
 
     def __init__(self, observation: int, action: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class TanhPolicy(nn.Module):
 
 
 class ReplayBuffer:
-    """Rows in NumPy; a draw is converted to tensors."""
+    """Rows in NumPy arrays; sampled rows are converted to tensors."""
 
     def __init__(self, data: Transitions) -> None:
         self.columns = [

@@ -1,6 +1,6 @@
-"""The matrix products of a function, and how fast this machine does each of them at best.
+"""The matrix products of a function, and the best rate of this machine for each.
 
-The limit of an update is the time that its products alone would take, each in the form that is fastest here.
+The limit of an update is the time of its products alone, each in the form that is fastest on this machine.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 
 SCREENING = 5
-"""timings of each form before the fastest is chosen"""
+"""timings of each form to choose the fastest"""
 SECONDS = 0.02
-"""least length of one timing, in seconds at the rate of the first one"""
+"""least length of a timing in seconds, at the rate of the first"""
 
 
 class Product(NamedTuple):
-    """`batch` products [m, k] x [k, n]; m <= n, as a product and its transpose are the same arithmetic."""
+    """`batch` products [m, k] x [k, n]; m <= n, because a product and its transpose are the same arithmetic."""
 
     batch: int
     m: int
@@ -34,7 +34,7 @@ class Product(NamedTuple):
 
 
 def products(function: Callable[..., Any], *arguments: Any) -> collections.Counter[Product]:
-    """How often `function` computes each matrix product (a loop's body is counted once for each pass of a scan)."""
+    """Number of times that `function` computes each matrix product; the body of a scan counts once per pass."""
     counts: collections.Counter[Product] = collections.Counter()
     for equation, passes in _equations(jax.make_jaxpr(function)(*arguments).jaxpr, 1):
         if equation.primitive.name == "dot_general":
@@ -71,10 +71,10 @@ def _product(equation: Any) -> Product:
 
 
 def fastest_form(product: Product, clock: Callable[[Callable[[], Any]], float]) -> Callable[[], float]:
-    """A timer of `product`: each call gives seconds per product, in the form found to be fastest.
+    """A timer of `product` in its fastest form; each call returns seconds per product.
 
-    A form is the storage order of each operand and of the result. XLA is free to choose the result's, and in a
-    gradient it does: the same product can be several times slower in an order that the update never uses.
+    A form is the storage order of each operand and of the result. XLA may choose the order of the result, and does so
+    in gradients: the same product can be several times slower in an order that the update never uses.
     """
     timers = [_timer(product, form, clock) for form in itertools.product((False, True), repeat=3)]
     best = [min(timer() for _ in range(SCREENING)) for timer in timers]
@@ -93,7 +93,7 @@ def _timer(
 
     left, right = operand(m, k, left_turned), operand(k, n, right_turned)
     contracted = (1 if left_turned else 2, 2 if right_turned else 1)
-    if batch == 1:  # a plain product, which XLA does not treat as a batched one
+    if batch == 1:  # a plain product, which XLA treats differently from a batched one
         left, right = left[0], right[0]
         contracted = (contracted[0] - 1, contracted[1] - 1)
     axes = ((), ()) if batch == 1 else ((0,), (0,))
@@ -107,7 +107,7 @@ def _timer(
     @jax.jit
     def loop(times: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
         def body(_: jax.Array, a: jax.Array) -> jax.Array:
-            # One entry of the result goes back into an operand: no pass can be left out or moved out of the loop.
+            # An entry of the result goes back into an operand, so that no pass can be skipped or moved out of the loop.
             result = jax.lax.optimization_barrier(multiply(a, b))
             return a.at[(0,) * a.ndim].set(result[(0,) * result.ndim])
 

@@ -13,7 +13,7 @@ ROBOTS = {
     "walker2d": Sizes(17, 6),
     "ant": Sizes(111, 8),
 }
-"""widths of observation and action; written out here so that speed is measured without MuJoCo"""
+"""widths of observation and action, written out so that speed can be measured without MuJoCo"""
 
 EPISODE = 500
 """rows per episode"""
@@ -34,5 +34,5 @@ def random_transitions(sizes: Sizes, rows: int, seed: int) -> Transitions:
 
 
 def random_domains(sizes: Sizes, source_rows: int = 100_000, target_rows: int = 5_000) -> Domains:
-    """Source and target of the sizes that the field uses."""
+    """Source and target data of usual sizes."""
     return make_domains(random_transitions(sizes, source_rows, 0), random_transitions(sizes, target_rows, 1))

@@ -1,9 +1,9 @@
-"""Seconds of an evaluation with the robots stepped one by one, and together, and what each part of it costs.
+"""Seconds of an evaluation with robots that are stepped one by one or together, and of the policy's calls.
 
     python benchmarks/rollouts.py [--episodes 10] [--steps 1000] [--json FILE]
 
-Each episode is forced to have all of its steps; a policy of 256 x 256 with random weights. How to read the table:
-benchmarks/README.md.
+Every episode has all of its steps, and the policy (256 x 256) has random weights. benchmarks/README.md explains the
+table.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ REFERENCE = "one by one"
 
 
 def forced_episodes(lanes: Lanes, policy: Policy, episodes: int, steps: int, bound: bool = True) -> float:
-    """Sum of all rewards; a robot that fell is stepped on where it lies, so that no episode is short.
+    """Sum of all rewards. A robot that has fallen is stepped further, so that no episode is short.
 
-    `bound`: the policy's products run on one thread, as those of a rollout do.
+    `bound`: the policy's products use one thread, as in a rollout.
     """
     every, total = list(range(episodes)), 0.0
     with one_blas_thread() if bound else contextlib.nullcontext():
@@ -51,12 +51,12 @@ def forced_episodes(lanes: Lanes, policy: Policy, episodes: int, steps: int, bou
 
 
 def contenders(robot: str, episodes: int, steps: int) -> dict[str, Callable[[], Any]]:
-    """Whole evaluations, from building the robots to closing them; and the policy's calls alone."""
+    """Whole evaluations, from building the robots to closing them, and the policy's calls alone."""
     from tabb.environments.batched_lanes import BatchedLanes  # needs MuJoCo 4; `evaluation.py` does not
 
     task = get_task(robot)
     policy = random_policy("policy", task.observation_size, task.action_size)
-    seen = np.random.default_rng(0).normal(size=(episodes, task.observation_size)).astype(np.float32)
+    inputs = np.random.default_rng(0).normal(size=(episodes, task.observation_size)).astype(np.float32)
 
     def together(count: int) -> Callable[[], float]:
         return lambda: forced_episodes(BatchedLanes(make_robot(task), episodes, count), policy, episodes, steps)
@@ -64,21 +64,21 @@ def contenders(robot: str, episodes: int, steps: int) -> dict[str, Callable[[], 
     def alone(bound: bool) -> Callable[[], float]:
         return lambda: forced_episodes(OneByOne(lambda: make_robot(task)), policy, episodes, steps, bound)
 
-    found: dict[str, Callable[[], Any]] = {REFERENCE: alone(True)}
+    evaluations: dict[str, Callable[[], Any]] = {REFERENCE: alone(True)}
     for count in sorted({1, threads_for(episodes)}):
-        found[f"together, {count} thread(s)"] = together(count)
-    results = [call() for call in found.values()]
+        evaluations[f"together, {count} thread(s)"] = together(count)
+    results = [call() for call in evaluations.values()]
     if len(set(results)) > 1:
-        sys.exit(f"{robot}: the contenders do not agree on the rewards: {results}")
+        sys.exit(f"{robot}: the ways do not agree on the rewards: {results}")
     if threads() > 1:
-        found["one by one, BLAS on all cores"] = alone(False)
+        evaluations["one by one, BLAS on all cores"] = alone(False)
 
     def policy_alone() -> None:
         with one_blas_thread():
             for _ in range(steps):
-                policy.act(seen)
+                policy.act(inputs)
 
-    return found | {"policy alone": policy_alone}
+    return evaluations | {"policy alone": policy_alone}
 
 
 def main() -> None:

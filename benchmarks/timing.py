@@ -1,4 +1,4 @@
-"""Timing that stands a noisy machine: contenders take turns, and each is judged by its best and median turn."""
+"""Timing on a noisy machine: contenders take turns, and the best and the median turn of each are reported."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PACKAGES = ("tabb-rl", "jax", "jaxlib", "equinox", "optax", "numpy", "mujoco", "
 
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}
-"""Time on the wall, and time that the process was running: the same on one core, but for other processes' share."""
+"""Wall-clock time, and time in which the process ran; on one core they differ by the time of other processes."""
 
 
 def seconds(clock: str, call: Callable[[], Any]) -> float:
-    """Seconds of one call by the given clock, its results included."""
+    """Seconds of one call by the given clock, until its results are ready."""
     begin = CLOCKS[clock]()
     jax.block_until_ready(call())
     return CLOCKS[clock]() - begin
@@ -39,7 +39,7 @@ class Times(NamedTuple):
 def take_turns(contenders: dict[Any, Callable[[], float]], rounds: int) -> Iterator[dict[Any, Times]]:
     """Call every contender once per round and yield the times after each round.
 
-    Who begins moves on by one each round, so that a slow spell does not always hit the same contender.
+    Each round starts with the next contender, so that slow phases do not always hit the same one.
     """
     turns: dict[Any, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
@@ -51,12 +51,12 @@ def take_turns(contenders: dict[Any, Callable[[], float]], rounds: int) -> Itera
 
 
 def threads() -> int:
-    """Cores that this process may use; XLA and the benchmarks' PyTorch use one thread on each."""
+    """Cores that this process may use; XLA and PyTorch (in these benchmarks) use one thread on each."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:
-    """What a result file must say of where it was measured."""
+    """The machine, its state and the versions, for a result file."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": _processor(),
@@ -87,7 +87,7 @@ def _version(name: str) -> str | None:
 
 
 def rounded(value: Any) -> Any:
-    """Numbers of a result with four figures, for a file that people read."""
+    """A result whose numbers are rounded to four digits, for a readable file."""
     if isinstance(value, dict):
         return {key: rounded(inner) for key, inner in value.items()}
     if isinstance(value, float):

@@ -1,8 +1,8 @@
-"""Speed of training: updates per second against what this machine's matrix products allow.
+"""Speed of training: updates per second, relative to what this machine's matrix products allow.
 
     python benchmarks/updates.py [--robot hopper] [--updates 200] [--rounds 9] [--torch] [--json FILE]
 
-Random data, no files. How to read the table: benchmarks/README.md.
+The data are random. benchmarks/README.md explains the table.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Clock = Callable[[Callable[[], Any]], float]
 
 POOLED, TORCH = "pooled IQL", "ODRL-style PyTorch"
 
-# The speed of an update does not depend on how well a rule's models were fitted: one update of them will do.
+# The speed of an update does not depend on how well a rule's models are fitted, so one update is enough.
 RULES: dict[str, Rule] = {
     POOLED: Pooled(),
     "target-only IQL": TargetOnly(),
@@ -77,12 +77,12 @@ def seeds_result(domains: Domains, sizes: Sizes, updates: int, rounds: int, cloc
         return clock(run) / (updates * seeds)
 
     contenders = {seeds: functools.partial(turn, seeds) for seeds in states}
-    *_, times = take_turns(contenders, rounds + 1)  # the first round compiles and is never the least
+    *_, times = take_turns(contenders, rounds + 1)  # the first round compiles and so is never the fastest
     return {f"{seeds} seeds": 1 / times[seeds].least for seeds in states}
 
 
 def limit(counts: collections.Counter[Product], times: dict[Any, Times]) -> Times:
-    """Seconds that the products of one update take at the rates measured for each."""
+    """Seconds of the products of one update at their measured rates."""
     return Times(
         sum(count * times[product].least for product, count in counts.items()),
         sum(count * times[product].median for product, count in counts.items()),
@@ -90,7 +90,7 @@ def limit(counts: collections.Counter[Product], times: dict[Any, Times]) -> Time
 
 
 def summary(name: str, contender: Contender, times: dict[Any, Times]) -> dict[str, Any]:
-    """All that the table and the result file say of one contender."""
+    """The numbers of one contender for the table and the result file."""
     taken, pooled, bound = times[name], times[POOLED], limit(contender.counts, times)
     result: dict[str, Any] = {"gflop_per_update": flops(contender.counts) / 1e9}
     if contender.compile_seconds is not None:
@@ -131,7 +131,7 @@ def print_table(console: Console, results: dict[str, dict[str, Any]], title: str
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--robot", choices=sorted(ROBOTS), default="hopper", help="whose sizes the data have")
+    parser.add_argument("--robot", choices=sorted(ROBOTS), default="hopper", help="robot whose sizes the data have")
     parser.add_argument("--updates", type=int, default=200, help="updates per turn")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each contender")
     parser.add_argument("--torch", action="store_true", help="also time ODRL-style PyTorch (needs torch)")
