@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from tabb._version import __version__
-from tabb.errors import TabbError, UsageError, meant
+from tabb.errors import MachineWarning, TabbError, UsageError, meant
 
 COMMANDS = {
     "train": "learn a policy for the target domain; without arguments, the demo on the bundled data",
@@ -51,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(arguments)
+        with warnings.catch_warnings():
+            _one_line_warnings()
+            return _dispatch(arguments)
     except TabbError as error:
         print(f"tabb: error: {error}", file=sys.stderr)
         return error.exit_code
@@ -61,6 +65,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `tabb tasks | head`
         sys.stdout = None  # nothing more can be written: also not at exit
         return 0
+
+
+def _one_line_warnings() -> None:
+    """Of the machine a line as of everything else, without the place in tabb's code."""
+    otherwise = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, MachineWarning):
+            print(f"tabb: warning: {message}", file=sys.stderr)
+        else:
+            otherwise(message, category, *place, **more)
+
+    warnings.simplefilter("always", MachineWarning)
+    warnings.showwarning = show
 
 
 def _dispatch(arguments: list[str]) -> int:

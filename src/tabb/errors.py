@@ -34,6 +34,10 @@ class HeldOutWarning(DataWarning):
     """Nothing is held out of the target data, so nothing but the training loss says how good a policy is."""
 
 
+class MachineWarning(UserWarning):
+    """The machine (a disk, an environment of the user's) does less than usual; the work goes on without it."""
+
+
 class UsageError(TabbError):
     """A name, an option or a combination of options that cannot work."""
 

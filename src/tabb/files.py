@@ -1,21 +1,36 @@
-"""Files that are written whole or not at all, and JSON in them."""
+"""Files that are written whole or not at all, and JSON in them; disks that cannot do all that a local one does."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import math
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tabb.errors import RunError
+from tabb.errors import MachineWarning, RunError
+
+LOCK_HELD = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
+"""what `flock` answers where another process holds the lock; any other error is the disk's"""
+
+_CANNOT = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EBADF})
+"""what a disk answers that does not know a call, which is no news of the file's content"""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its name once the block has ended well; else nothing stays.
+
+    What makes the file whole must work. Where the disk refuses the rest (the usual mode, a name that outlives a power
+    cut), there is one `MachineWarning`.
 
     Raises `RunError` (one line) where the folder is missing, may not be written, or the disk is full.
     """
@@ -25,31 +40,90 @@ def atomic(path: Path) -> Iterator[Path]:
         os.close(handle)
         part = Path(text)
         yield part
-        mask = os.umask(0)
-        os.umask(mask)
-        part.chmod(0o666 & ~mask)  # mkstemp makes files private; a data set is an ordinary file
+        _make_ordinary(part)
         with open(part, "rb+") as file:
-            os.fsync(file.fileno())
+            sync(file.fileno(), path)
         os.replace(part, path)
         part = None
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise RunError(f"{path}: cannot be written ({reason}); free space or choose another folder") from None
+        raise RunError(f"{path}: cannot be written ({reason}); {_remedy(error)}") from None
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _make_ordinary(part: Path) -> None:
+    """Give a temporary file the mode of an ordinary one: `mkstemp` makes files private, and a data set is not."""
+    mask = os.umask(0)
+    os.umask(mask)
+    try:
+        part.chmod(0o666 & ~mask)
+    except OSError as error:
+        warn_once(f"{part.parent}: this disk has no file modes ({error.strerror}); files are written with its own")
+
+
+def sync(handle: int, path: Path) -> None:
+    """Have the disk keep what was written. A disk without that call gets one warning; other errors are raised."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        warn_once(f"{path.parent}: this disk cannot be told to keep a file ({error.strerror}); a power cut may cost it")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the disk keep a file's new name. The file is whole and in place by now, so nothing here may fail."""
+    if os.name == "nt":  # there a folder cannot be opened, and needs no such call
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        warn_once(f"{folder}: this disk cannot be told to keep a name ({error.strerror}); a power cut may cost it")
+
+
+def _remedy(error: OSError | ValueError) -> str:
+    """What the user can do about a file that could not be written."""
+    code = error.errno if isinstance(error, OSError) else None
+    if code in _FULL:
+        return "free space or choose another folder"
+    if code in _FORBIDDEN:
+        return "choose a folder that you may write to, and close other programs that hold the file"
+    if code in (errno.ENOENT, errno.ENOTDIR):
+        return "make its folder or choose another"
+    return "choose another name or folder, and look whether the disk is well"
+
+
+_WARNED: set[str] = set()
+
+
+def warn_once(message: str) -> None:
+    """Issue a `MachineWarning`, the first time that this process has cause to."""
+    if message not in _WARNED:
+        _WARNED.add(message)
+        warnings.warn(message, MachineWarning, stacklevel=3)
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Indented JSON, whole or not at all."""
-    text = json.dumps(values, indent=2) + "\n"
+    """Indented JSON, whole or not at all; null where a number is not finite, for which JSON has no word."""
+    text = json.dumps(_finite(values), indent=2, allow_nan=False) + "\n"
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def _finite(values: Any) -> Any:
+    """The values with None for each number that is not finite."""
+    if isinstance(values, float):
+        return values if math.isfinite(values) else None
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    return [_finite(value) for value in values] if isinstance(values, list | tuple) else values
 
 
 def read_json(path: Path) -> Any:

@@ -27,7 +27,7 @@ except ImportError:  # not on Windows: there nothing keeps two processes apart
     fcntl = None  # type: ignore[assignment]
 
 from tabb.errors import RunError
-from tabb.files import read_json, write_json
+from tabb.files import LOCK_HELD, read_json, sync, warn_once, write_json
 from tabb.policy import Policy
 from tabb.training.checkpoint import load_tree, save_tree
 
@@ -75,18 +75,29 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Nobody else trains in this folder meanwhile. The system lets go of the lock however a process ends.
 
-        Raises `RunError` if another process holds it.
+        A disk without locks (many network disks) gets one `MachineWarning`: nothing then keeps two processes apart.
+
+        Raises `RunError` if another process holds it, or if the folder may not be written.
         """
         if fcntl is None:
             yield
             return
-        handle = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(handle)
-            raise RunError(f"{self.path}: another process trains here; wait for it or stop it first") from None
+            handle = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o666)
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: cannot be written ({error.strerror}); mend that, or copy the run to another folder"
+            ) from None
         try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in LOCK_HELD:
+                    raise RunError(f"{self.path}: another process trains here; wait for it or stop it first") from None
+                warn_once(
+                    f"{self.path}: this disk has no locks ({error.strerror}); see to it yourself that no other process "
+                    "trains in this folder"
+                )
             yield
         finally:
             os.close(handle)
@@ -124,8 +135,14 @@ class RunFolder:
         size = self.metrics_file.stat().st_size if self.metrics_file.exists() else 0
         if size:
             # The checkpoint counts on these bytes: after a power cut they must be there as well.
-            with open(self.metrics_file, "rb") as file:
-                os.fsync(file.fileno())
+            try:
+                with open(self.metrics_file, "rb+") as file:  # Windows syncs only what may be written
+                    sync(file.fileno(), self.metrics_file)
+            except OSError as error:
+                raise RunError(
+                    f"{self.metrics_file}: cannot be kept ({error.strerror}); free space and go on with "
+                    f"`tabb train --resume {self.path}`"
+                ) from None
         header = {"update": update, "seconds": seconds, "metrics_bytes": size}
         save_tree(self.checkpoint_file, state, header)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tabb.data import Loaded, Report, read
 from tabb.environments.registration import env_factory_of
-from tabb.errors import DataWarning, HeldOutWarning, UsageError
+from tabb.errors import DataWarning, HeldOutWarning, MachineWarning, UsageError
 from tabb.tracking import TrackingWarning
 from tabb.training.folder import RunFolder
 from tabb.training.progress import Style
@@ -52,7 +52,7 @@ def train_spec(
         resume: go on with runs that the folder holds.
 
     Raises what `tabb.train` raises. Warnings of data are left to the caller, who knows the names of files; those of
-    held-out episodes and of tracking are a line each on standard error.
+    held-out episodes, of tracking and of the machine are a line each on standard error.
     """
     if loaded is None:
         loaded = read_data(spec)
@@ -102,10 +102,11 @@ def short_of(report: Report) -> dict[str, Any]:
 
 
 def without_data_warnings(work: Any, *arguments: Any, **options: Any) -> None:
-    """Call `work` without warnings of data; those of held-out episodes and of tracking are one line of ours each."""
+    """Call `work` without warnings of data; those of held-out episodes, tracking and the machine are one line each."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         warnings.simplefilter("always", HeldOutWarning)  # `train` alone knows
         warnings.simplefilter("always", TrackingWarning)
+        warnings.simplefilter("always", MachineWarning)
         warnings.showwarning = lambda message, *_, **__: print(f"tabb: warning: {message}", file=sys.stderr)
         work(*arguments, **options)

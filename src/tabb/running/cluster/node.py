@@ -29,6 +29,7 @@ except ImportError:  # not on Windows
 
 import tabb
 from tabb.errors import RunError, TabbError
+from tabb.files import LOCK_HELD
 from tabb.running.child import PARENT, TRAIN
 
 POLL_SECONDS = 0.25
@@ -101,12 +102,14 @@ class _Core:
             lock = os.open(shelf / "cores" / str(number), os.O_CREAT | os.O_RDWR, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except OSError as error:
                 os.close(lock)
-                continue
+                if error.errno in LOCK_HELD:
+                    continue
+                break  # a disk without locks
             self._lock, self.number = lock, number
             return
-        self.number = random.choice(sorted(os.sched_getaffinity(0)))  # more cells than cores: they share
+        self.number = random.choice(sorted(os.sched_getaffinity(0)))  # more cells than cores, or no locks: they share
 
     def pin(self, process: int) -> None:
         if self.number is not None:

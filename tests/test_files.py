@@ -1,0 +1,105 @@
+"""Files on disks that do less than a local one: only what makes a file whole may fail."""
+
+import errno
+import json
+import os
+import pathlib
+import stat
+
+import pytest
+
+from tabb import files
+from tabb.errors import MachineWarning, RunError
+from tabb.files import atomic, write_json
+
+
+@pytest.fixture(autouse=True)
+def not_warned_yet(monkeypatch):
+    monkeypatch.setattr(files, "_WARNED", set())
+
+
+def failing_fsync(monkeypatch, code, of_folders):
+    """`fsync` fails with `code`, of folders or of files."""
+    fsync = os.fsync
+
+    def refuse(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode) == of_folders:
+            raise OSError(code, os.strerror(code))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO, errno.EACCES, errno.ENOSYS, errno.EBADF])
+def test_a_folder_that_cannot_be_synced_costs_no_file(tmp_path, monkeypatch, code):
+    failing_fsync(monkeypatch, code, of_folders=True)
+    with pytest.warns(MachineWarning, match="cannot be told to keep a name"):
+        write_json(tmp_path / "a.json", [1])
+    write_json(tmp_path / "b.json", [2])  # no second warning: it would be an error here
+    assert json.loads((tmp_path / "b.json").read_text()) == [2]
+
+
+def test_a_folder_that_cannot_be_opened_costs_no_file(tmp_path, monkeypatch):
+    """As on Windows, and on shares that can be written but not listed."""
+    real = os.open
+
+    def refuse(path, flags, *more, **options):
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, flags, *more, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.warns(MachineWarning):
+        write_json(tmp_path / "a.json", [1])
+    assert json.loads((tmp_path / "a.json").read_text()) == [1]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_a_disk_without_modes_costs_no_file(tmp_path, monkeypatch, code):
+    def refuse(self, mode, **_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(pathlib.Path, "chmod", refuse)
+    with pytest.warns(MachineWarning, match="no file modes"):
+        write_json(tmp_path / "a.json", [1])
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_disk_that_knows_no_fsync_gets_a_warning(tmp_path, monkeypatch):
+    failing_fsync(monkeypatch, errno.EINVAL, of_folders=False)
+    with pytest.warns(MachineWarning, match="cannot be told to keep a file"):
+        write_json(tmp_path / "a.json", [1])
+    assert (tmp_path / "a.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"), [(errno.ENOSPC, "free space"), (errno.EDQUOT, "free space"), (errno.EIO, "disk is well")]
+)
+def test_what_makes_a_file_whole_must_work(tmp_path, monkeypatch, code, remedy):
+    (tmp_path / "a.json").write_text("before")
+    failing_fsync(monkeypatch, code, of_folders=False)
+    with pytest.raises(RunError, match=remedy):
+        write_json(tmp_path / "a.json", [1])
+    assert (tmp_path / "a.json").read_text() == "before"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_missing_folder_is_not_blamed_on_space(tmp_path):
+    with pytest.raises(RunError, match="make its folder") as caught, atomic(tmp_path / "none" / "a"):
+        pass
+    assert "space" not in str(caught.value)
+
+
+def test_a_folder_that_may_not_be_written_is_not_blamed_on_space(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    with pytest.raises(RunError, match="that you may write to"), atomic(tmp_path / "a"):
+        pass
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [float("nan"), 1.5, float("-inf")], "b": (float("inf"), 2)})
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": [None, 1.5, None], "b": [None, 2]}
