@@ -1,120 +1,19 @@
-"""`tabb figure quality` and `tabb figure intensity`: cells read back, means by hand, pictures, errors."""
+"""`tabb figure quality` and `tabb figure intensity`: pictures, tables, errors."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from benchmark_runs import levels, qualities, write
 from tabb.cli import main
-from tabb.commands.methods import methods_of
 from tabb.data.catalogue import find
-from tabb.errors import RunError
-from tabb.evaluation.statistics import mean_interval
-from tabb.experiments.benchmark import Comparison, Place, as_csv, gather
-from tabb.experiments.benchmark_scores import methods_in, read_benchmark, read_scores_csv
-from tabb.experiments.intensity import intensity_table, levels_of, same_physics, scores_by_level
-from tabb.experiments.quality import quality_grids, quality_table
-from tabb.files import write_json
-from tabb.training.folder import RunFolder
+from tabb.experiments.benchmark import Place, as_csv
+from tabb.experiments.benchmark_scores import read_benchmark, read_scores_csv
 
-
-def write(root: Path, place: Place, method: str, scores: list[float], updates: int = 5) -> None:
-    """Results where the cells of a comparison have theirs."""
-    comparison = Comparison((place,), methods_of([method]), tuple(range(len(scores))), updates)
-    for *_, seed, folder in comparison.runs():
-        (root / folder).mkdir(parents=True, exist_ok=True)
-        write_json(RunFolder(root / folder).result_file, {"updates": updates, "score": scores[seed]})
-
-
-@pytest.fixture
-def qualities(tmp_path: Path) -> Path:
-    """Two tasks, sources medium and expert, target medium; pooled is only there for one seed."""
-    for task, more in (("hopper-morph", 0.0), ("hopper-kinematic", 10.0)):
-        for source, score in (("expert", 50.0), ("medium", 20.0)):
-            place = Place(task, source, "medium")
-            write(tmp_path, place, "tabb", [score + more, score + more + 2])
-            write(tmp_path, place, "pooled", [score + more])
-        write(tmp_path, Place(task, "medium", "medium"), "target-only", [30.0, 36.0])
-    return tmp_path
-
-
-def test_cells_are_read_back_as_the_benchmark_gathers_them(qualities: Path) -> None:
-    table = read_benchmark(qualities)
-    comparison = Comparison(tuple(table), methods_of(["tabb", "pooled", "target-only"]), (0, 1), 5)
-    assert len(table) == 4
-    assert gather(comparison, qualities) == table
-    assert methods_in(table) == ["pooled", "tabb", "target-only"]
-    assert methods_in(table, ["target-only", "tabb"]) == ["tabb", "target-only"]
-
-
-def test_a_method_without_target_rows_counts_for_every_target(qualities: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for target in ("medium", "expert"):
-        write(qualities, Place("hopper-morph", "medium", target), "tabb", [1.0, 2.0])
-    write(qualities, Place("hopper-morph", "medium", "medium"), "source-only", [7.0, 9.0])
-    assert (qualities / "hopper-morph" / "medium-none" / "source-only" / "seed1").is_dir()
-    table = read_benchmark(qualities)
-    have = [place for place, row in table.items() if row.get("source-only") == {0: 7.0, 1: 9.0}]
-    assert set(have) == {Place("hopper-morph", "medium", "medium"), Place("hopper-morph", "medium", "expert")}
-    places = (*have, Place("hopper-morph", "medium", "medium_expert"))
-    comparison = Comparison(places, methods_of(["source-only"]), (0, 1), 5)
-    monkeypatch.setattr("tabb.experiments.benchmark.resolve", lambda quality, *_: [Path("/data", quality)])
-    assert len(comparison.plan()) == 2
-    assert comparison.plan()[0].spec.target == (f"/data/{have[0].target}",)
-    assert len(gather(comparison, qualities)) == 3
-
-
-def test_quality_grid_by_hand(qualities: Path) -> None:
-    (grid,) = quality_grids(read_benchmark(qualities), ["tabb", "pooled", "target-only"])
-    assert (grid.robot, grid.sources, grid.targets) == ("hopper", ["medium", "expert"], ["medium"])
-    np.testing.assert_allclose(grid.scores["tabb"], [[26.0], [56.0]])  # (21 + 31) / 2, (51 + 61) / 2
-    np.testing.assert_allclose(grid.scores["target-only"], [[33.0], [33.0]])
-    np.testing.assert_allclose(grid.gains["tabb"], [[-7.0], [23.0]])
-    # Pooled has seed 0 alone: compared with that seed of target-only.
-    np.testing.assert_allclose(grid.gains["pooled"], [[25.0 - 30.0], [55.0 - 30.0]])
-    assert "| hopper | `pooled` | expert to medium | 55.0 | +25.0 |" in quality_table([grid])
-
-
-def test_means_are_over_tasks_that_are_whole(qualities: Path) -> None:
-    shutil.rmtree(qualities / "hopper-kinematic" / "expert-medium" / "pooled")
-    table = read_benchmark(qualities)
-    (grid,) = quality_grids(table, ["tabb", "pooled", "target-only"])
-    assert grid.tasks == ["hopper-morph"]
-    np.testing.assert_allclose(grid.scores["tabb"], [[21.0], [51.0]])
-    shutil.rmtree(qualities / "hopper-morph" / "expert-medium" / "pooled")
-    with pytest.raises(RunError, match="hopper: no task has tabb, pooled at all its qualities"):
-        quality_grids(read_benchmark(qualities), ["tabb", "pooled"])
-    assert quality_grids(read_benchmark(qualities), ["tabb"])[0].gains == {}
-
-
-@pytest.fixture
-def levels(tmp_path: Path) -> Path:
-    for level, scores in (("5.0", [1.0, 3.0]), ("0.1", [9.0]), ("0.5", [5.0, 6.0])):
-        write(tmp_path, Place(f"hopper-friction-{level}", "medium", "medium"), "tabb", scores)
-    write(tmp_path, Place("hopper-friction-2.0", "medium", "medium"), "target-only", [4.0, 4.5])
-    write(tmp_path, Place("hopper-morph-foot-hard", "medium", "expert"), "tabb", [8.0])
-    write(tmp_path, Place("hopper-morph-foot-easy", "medium", "expert"), "tabb", [7.0])
-    write(tmp_path, Place("hopper-morph", "medium", "expert"), "tabb", [70.0])  # OTDF's: it has no level
-    return tmp_path
-
-
-def test_intensity_by_hand(levels: Path) -> None:
-    table = read_benchmark(levels)
-    found = scores_by_level(table, ["tabb", "target-only"])
-    friction = found[Place("hopper-friction", "medium", "medium")]
-    # target-only draws no source: without a run that does, its cell says so.
-    alone = found[Place("hopper-friction", "none", "medium")]
-    assert friction["tabb"].levels == ["0.1", "0.5", "5.0"]
-    assert friction["tabb"].means == [9.0, 5.5, 2.0]
-    assert friction["tabb"].intervals == [None, mean_interval([5.0, 6.0]), mean_interval([1.0, 3.0])]
-    assert alone["target-only"].levels == ["2.0"]
-    assert levels_of(friction | alone) == ["0.1", "0.5", "2.0", "5.0"]
-    assert found[Place("hopper-morph-foot", "medium", "expert")]["tabb"].levels == ["easy", "hard"]
-    assert "0.1: 9.0, 0.5: 5.5 [-0.9, 11.9], 5.0: 2.0 [" in intensity_table(found)
-    (note,) = same_physics(table)
-    assert note.startswith("hopper-friction-0.1 and hopper-friction-0.5 are the same physics (MuJoCo")
+__all__ = ["levels", "qualities"]
 
 
 def test_pictures(qualities: Path, levels: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,34 +40,6 @@ def test_a_report_without_its_runs_is_drawn_from_its_scores(
     assert main(["figure", "quality", str(kept)]) == 0
     assert "| hopper | `pooled` | expert to medium | 55.0 | +25.0 |" in capsys.readouterr().out
     assert (kept / "quality-hopper.png").stat().st_size > 5_000
-
-
-@pytest.mark.parametrize(
-    ("lines", "told"),
-    [
-        ([], "holds no scores"),
-        (["hopper-morph,medium,medium,tabb,0"], "line 2: 'hopper-morph,medium,medium,tabb,0' is not a score"),
-        (["hopper-morph,medium,medium,tabb,0,1.5,2"], "line 2: .* is not a score"),
-        (["hopper-morph,medium,medium,tabb,0,nan"], "line 2: .* is not a score"),
-        (["hoper,medium,medium,tabb,0,1.5"], "line 2: .* is not a score of a task"),
-        (["hopper-morph,medium,medium,tabb,0,1.5"] * 2, "line 3: seed 0 of tabb stands twice for hopper-morph"),
-    ],
-)
-def test_scores_that_are_none_are_refused(tmp_path: Path, lines: list[str], told: str) -> None:
-    file = tmp_path / "scores.csv"
-    file.write_text("\n".join(["task,source,target,method,seed,score", *lines]))
-    with pytest.raises(RunError, match=told):
-        read_scores_csv(file)
-
-
-def test_another_table_is_not_taken_for_scores(tmp_path: Path) -> None:
-    file = tmp_path / "scores.csv"
-    for content in (b"", b"a,b\n1,2\n", b"\xff\xfe"):
-        file.write_bytes(content)
-        with pytest.raises(RunError, match=r"which begins with task,source,|cannot be read"):
-            read_benchmark(tmp_path)
-    with pytest.raises(RunError, match="cannot be read"):
-        read_scores_csv(tmp_path / "none.csv")
 
 
 @pytest.mark.slow

@@ -1,0 +1,3 @@
+from benchmark_runs import levels, qualities
+
+__all__ = ["levels", "qualities"]
