@@ -155,7 +155,7 @@ def _learners() -> list[str]:
 def write_pages(folder: Path) -> list[Path]:
     """Write the pages of all commands into `folder`; a page that is as it should be is left alone."""
     from tabb.cli import COMMANDS
-    from tabb.data.storage import atomic
+    from tabb.files import atomic
 
     written = []
     for name, what in COMMANDS.items():

@@ -18,6 +18,7 @@ from tabb.cli import main
 from tabb.data import catalogue, download, load, published, resolve, write_hdf5
 from tabb.data.names import locate
 from tabb.data.published_d4rl import published_d4rl
+from tabb.data.published_otdf import published_otdf
 from tabb.errors import DataError, UsageError
 
 
@@ -216,7 +217,7 @@ def test_names_are_used_like_files(entry, content, tmp_path, monkeypatch, capsys
 
 
 def test_the_catalogue_is_whole():
-    entries = published_otdf.published_otdf()
+    entries = published_otdf()
     assert len(entries) == len({entry.sha256 for entry in entries}) == 36
     tasks = {entry.task for entry in entries}
     assert len(tasks) == 12
@@ -233,7 +234,7 @@ def test_the_catalogue_is_whole():
 
 @pytest.mark.data
 def test_the_catalogue_is_of_the_files_at_hand(real_data):
-    for entry in published_otdf.published_otdf():
+    for entry in published_otdf():
         path = real_data / "target" / entry.file
         assert path.stat().st_size == entry.bytes
         assert download.fetch(entry) == path
