@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tabb import registry
+from tabb.backbones import BACKBONES, own_backbone
 from tabb.errors import RunError, UsageError
 from tabb.plain import backbone_from_plain, plain, rule_from_plain
 from tabb.registry import learner_name, learners_of, module_of, rule_class, rule_names
@@ -29,6 +30,12 @@ class Near(Pooled):
     radius: float = 1.0
 
 @dataclasses.dataclass(frozen=True)
+class Far(Pooled):
+    """Pooled, on a backbone of its own package."""
+    name = "far"
+    backbone = "wide"
+
+@dataclasses.dataclass(frozen=True)
 class Wide(IQL):
     """IQL, from another package."""
     name = "wide"
@@ -44,12 +51,13 @@ def other_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: nearby\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(
-        "[tabb.rules]\nnear = nearby:Near\nlost = nearby:Lost\nfalse = nearby:Wide\n"
+        "[tabb.rules]\nnear = nearby:Near\nfar = nearby:Far\nlost = nearby:Lost\nfalse = nearby:Wide\n"
         "[tabb.backbones]\nwide = nearby:Wide\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     registry._entries.cache_clear()
     yield tmp_path
+    BACKBONES.pop("wide", None)
     registry._entries.cache_clear()
     sys.modules.pop("nearby", None)
 
@@ -60,6 +68,8 @@ def test_a_rule_and_a_backbone_of_another_package(other_package: Path) -> None:
     assert (type(learner.rule).__module__, learner.backbone.hidden) == ("nearby", (8, 8))
     assert learner_name("near", "iql") == "near"
     assert "near" in rule_names()
+    assert own_backbone(rule_class("far")) == learner.backbone
+    assert learners_of(["far"])[0].name == "far"
     values = json.loads(json.dumps([plain(learner.rule), plain(learner.backbone)]))
     assert values[0] == {"name": "near", "class": "nearby:Near", "radius": 1.0}
     assert rule_from_plain(values[0]) == learner.rule

@@ -38,7 +38,10 @@ def rule_class(name: str, module: str | None = None) -> type[Rule]:
     `module` (`package.module:Class`) is where a class of another package comes from, as `module_of` wrote it. Raises
     `RunError` (one line) where there is no such rule.
     """
-    return _class_of(Rule, RULES, name, module)
+    rule = _class_of(Rule, RULES, name, module)
+    if rule.backbone not in BACKBONES:  # of another package as well; `own_backbone` knows it from now on
+        BACKBONES[rule.backbone] = backbone_class(rule.backbone)
+    return rule
 
 
 def backbone_class(name: str, module: str | None = None) -> type[Backbone]:

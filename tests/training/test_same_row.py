@@ -31,9 +31,9 @@ def config(rule: tabb.Rule = tabb.Pooled(), env: str | None = None, data: str = 
 @pytest.mark.parametrize(
     ("there", "says"),
     [
-        (config(updates=6), "another settings updates"),
-        (config(backbone=tabb.IQL(hidden=(8,), batch_size=8, discount=0.9)), "another settings backbone"),
-        (config(env="Pendulum-v1"), "another env"),
+        (config(updates=6), "settings updates"),
+        (config(backbone=tabb.IQL(hidden=(8,), batch_size=8, discount=0.9)), "settings backbone"),
+        (config(env="Pendulum-v1"), "env"),
         (config(rows_seed=4), None),  # rows that the seed draws
         (config(tabb.TargetOnly(), updates=6), None),  # another row
         (config(), None),
@@ -48,15 +48,17 @@ def test_other_settings_and_environments(there: dict, says: str | None, tmp_path
         if says is None:
             check()
             continue
-        with pytest.raises(RunError, match=rf"seed0: is a run of pooled too, but with {says}; .*choose another folder"):
+        with pytest.raises(
+            RunError, match=rf"seed0: is a run of pooled that differs in {says}, and .*; choose another folder"
+        ):
             check()
 
 
 def test_other_data(tmp_path: Path) -> None:
     RunFolder(tmp_path / "seed0").start(config(data="xyz", target_rows=20, rows_seed=0))
-    with pytest.raises(RunError, match="another target data"):
+    with pytest.raises(RunError, match="differs in target data"):
         check_same_row(tmp_path, dataclasses.replace(SPEC, target=("/u",), settings=_limited(0)))
-    with pytest.raises(RunError, match="another target data"):
+    with pytest.raises(RunError, match="differs in target data"):
         check_seeds_alike(tmp_path, config(target_rows=20, rows_seed=0), [1])
     # Another draw of the same rows, as in the ablations; and the run itself.
     check_seeds_alike(tmp_path, config(target_rows=20, rows_seed=1), [1])
@@ -71,9 +73,9 @@ def test_from_python(tmp_path: Path, pair) -> None:
     source, target = pair
     tabb.train(tabb.Pooled(), source, target, settings=SETTINGS, folder=tmp_path)
     longer = dataclasses.replace(SETTINGS, updates=6)
-    with pytest.raises(RunError, match="another settings updates"):
+    with pytest.raises(RunError, match="settings updates"):
         tabb.train(tabb.Pooled(), source, target, settings=longer, seeds=[1], folder=tmp_path)
-    with pytest.raises(RunError, match="another source data"):
+    with pytest.raises(RunError, match="differs in source data"):
         tabb.train(tabb.Pooled(), source[:900], target, settings=SETTINGS, seeds=[1], folder=tmp_path)
     assert not (tmp_path / "seed1").exists()
     tabb.train(tabb.Pooled(), source, target, settings=SETTINGS, seeds=[1], folder=tmp_path)

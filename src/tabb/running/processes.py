@@ -110,7 +110,7 @@ def start_child(words: Sequence[str], values: Any, **options: Any) -> subprocess
 
 def import_path() -> str:
     """PYTHONPATH by which a child imports what this process imports, its script's folder included."""
-    return os.pathsep.join(dict.fromkeys(entry or os.getcwd() for entry in sys.path))
+    return os.pathsep.join(dict.fromkeys(str(entry) or os.getcwd() for entry in sys.path))
 
 
 def one_core_environment() -> dict[str, str]:

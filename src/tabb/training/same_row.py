@@ -76,6 +76,6 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[s
 def _refuse(folder: Path, learner: str, names: Sequence[str]) -> None:
     if names:
         raise RunError(
-            f"{folder}: is a run of {learner} too, but with another {names[0]}; one table would show both as seeds of "
-            "one method: choose another folder (--out)"
+            f"{folder}: is a run of {learner} that differs in {names[0]}, and one table would show both as seeds of "
+            "the same method; choose another folder"
         )
