@@ -226,7 +226,7 @@ def test_a_preset_keeps_the_constants_of_the_suite() -> None:
         (["train", "magic"], 2, "unknown rule 'magic': use one of tabb, pooled, target-only"),
         (["train", "tabb@sac"], 2, "tabb@sac: unknown backbone 'sac': use one of iql, td3-bc, cql, bcq"),
         (["train", "tab@cql"], 2, "unknown rule 'tab'"),
-        (["train", "dara@bcq"], 2, "takes the rules pooled, target-only and source-only, not dara"),
+        (["train", "dara@bcq"], 2, "takes only rules that say which rows are drawn (pooled, target-only), not dara"),
         (["train", "tabb@td3-bc", "--rule.predictor.space", "latent"], 2, "latent"),
         (["train", "tabb@td3-bc", "--backbone.expectile", "0.7"], 2, "--backbone.expectile"),
         (["train", "pooled@td3-bc", "--backbone.policy-delay", "0"], 2, "policy_delay=0"),
