@@ -26,6 +26,7 @@ LAYERS = (
     {"rendering", "deploy"},
     {"behaviours"},
     {"results"},
+    {"learner"},
     {"experiments"},
     {"commands"},
     {"cli"},

@@ -1,9 +1,9 @@
 """tabb: cross-domain offline reinforcement learning.
 
 source, target = tabb.load("sim.hdf5"), tabb.load("real.hdf5")
-run = tabb.train(tabb.TABB(), source, target, task="hopper-gravity-0.5")[0]
-run.policy.act(observation)
-run.policy.save("policy.npz")
+learner = tabb.Learner(tabb.TABB()).fit(source, target, task="hopper-gravity-0.5")
+learner.predict(observation)
+learner.save("policy.npz")
 """
 
 from __future__ import annotations
@@ -24,14 +24,22 @@ if TYPE_CHECKING:
     from tabb.behaviours.collect import collect as collect
     from tabb.data import from_arrays as from_arrays
     from tabb.data import load as load
+    from tabb.data.audit import Audit as Audit
+    from tabb.data.audit import audit as audit
     from tabb.deploy import export as export
     from tabb.environments import TASKS as TASKS
     from tabb.environments import get_task as get_task
     from tabb.environments import make as make
+    from tabb.evaluation.scores import Evaluation as Evaluation
     from tabb.evaluation.scores import evaluate as evaluate
+    from tabb.learner import Learner as Learner
     from tabb.policy import Policy as Policy
     from tabb.rendering import watch as watch
     from tabb.results.report import write_report as write_report
+    from tabb.results.row_scores import RowScores as RowScores
+    from tabb.results.row_scores import score_rows as score_rows
+    from tabb.results.run_results import RunResult as RunResult
+    from tabb.results.run_results import results as results
     from tabb.results.selection import select as select
     from tabb.rules import BOSA as BOSA
     from tabb.rules import DARA as DARA
@@ -67,17 +75,23 @@ _WHERE = {
     "IGDF": "tabb.rules",
     "DROCO": "tabb.rules",
     "DARA": "tabb.rules",
+    "Audit": "tabb.data.audit",
+    "Evaluation": "tabb.evaluation.scores",
+    "Learner": "tabb.learner",
     "Policy": "tabb.policy",
     "Pooled": "tabb.rules",
     "PredictorConfig": "tabb.rules",
     "Rule": "tabb.rules",
+    "RowScores": "tabb.results.row_scores",
     "Run": "tabb.training",
+    "RunResult": "tabb.results.run_results",
     "Settings": "tabb.training",
     "SourceOnly": "tabb.rules",
     "TABB": "tabb.rules",
     "TASKS": "tabb.environments",
     "TargetOnly": "tabb.rules",
     "Transitions": "tabb.transitions",
+    "audit": "tabb.data.audit",
     "collect": "tabb.behaviours.collect",
     "evaluate": "tabb.evaluation.scores",
     "export": "tabb.deploy",
@@ -98,7 +112,7 @@ _MODULES = (
 )
 """what may be written as `tabb.data.read` after `import tabb` alone"""
 
-__all__ = ["__version__", *sorted(_WHERE)]
+__all__ = ["__version__", *sorted({*_WHERE, "results"})]
 
 _moved.install()
 
@@ -119,4 +133,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE, *_MODULES})
+    special = {name for name in globals() if name.startswith("__")}
+    return sorted({*special - {"__getattr__", "__dir__"}, *__all__, *_MODULES})

@@ -4,6 +4,8 @@ Each message is one line that says what is wrong, where, and how to mend it. The
 that line alone and ends with `exit_code`; anything else that escapes is a defect of tabb.
 """
 
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -36,6 +38,18 @@ class HeldOutWarning(DataWarning):
 
 class MachineWarning(UserWarning):
     """The machine (a disk, an environment of the user's) does less than usual; the work goes on without it."""
+
+
+class RunWarning(UserWarning):
+    """A run that is left out of results, because it cannot be read: one line."""
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn at the line outside tabb that led here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "tabb":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 class UsageError(TabbError):

@@ -166,11 +166,22 @@ def _named(name: str) -> tuple[Any, Any]:
     rule_name, at, backbone_name = name.partition("@")
     if rule_name not in (names := rule_names()):
         raise UsageError(f"unknown rule {rule_name!r}: {meant(rule_name, names)}")
-    if at and backbone_name not in (names := backbone_names()):
-        raise UsageError(f"{name}: unknown backbone {backbone_name!r}: {meant(backbone_name, names)}")
     rule = rule_class(rule_name)
-    backbone: Any = backbone_class(backbone_name or rule.backbone)
-    return rule, backbone(**rule.backbone_constants) if backbone.name == rule.backbone else backbone()
+    try:
+        return rule, backbone_named(backbone_name if at else rule.backbone, rule)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from None
+
+
+def backbone_named(name: str, rule: Rule | type[Rule] | None = None) -> Backbone:
+    """The backbone of this name, with the constants that `rule` has for its own.
+
+    Raises `UsageError` where there is none.
+    """
+    if name not in (names := backbone_names()):
+        raise UsageError(f"unknown backbone {name!r}: {meant(name, names)}")
+    own = rule is not None and name == rule.backbone
+    return backbone_class(name)(**(rule.backbone_constants if rule is not None and own else {}))
 
 
 def _forms(rule: Any, backbone: Any) -> dict[str, dict[str, Any]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tabb.errors import DataWarning
+from tabb.errors import DataWarning, warn_caller
 from tabb.transitions import Transitions
 
 FIRST_ROWS = 10
@@ -86,6 +86,16 @@ class Report:
         engine = self.provenance.get("engine")
         return None if engine is None else str(engine)
 
+    def origin(self) -> dict[str, Any]:
+        """What the record of a run says of the data: the files, and this report without what is as long as they are."""
+        names = [name for name, _ in self.parts] or [self.name]
+        return {"files": [str(Path(name).resolve()) for name in names], "report": self.summary()}
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers of the report that do not grow with the file, as JSON types."""
+        names = ("layout", "rows", "kept", "dropped", "episodes", "mean_return", "engine")
+        return {name: getattr(self, name) for name in names}
+
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON types."""
         plain = dataclasses.asdict(dataclasses.replace(self, kept_rows=np.empty(0, np.intp)))
@@ -131,9 +141,9 @@ class Loaded(NamedTuple):
     report: Report
 
     def warned(self) -> Transitions:
-        """The transitions, after the report's doubts were issued as `DataWarning` to the caller's caller."""
+        """The transitions, after the report's doubts were issued as `DataWarning` to the caller outside tabb."""
         for doubt in self.report.doubts:
-            warnings.warn(f"{self.report.name}: {doubt}", DataWarning, stacklevel=3)
+            warn_caller(f"{self.report.name}: {doubt}", DataWarning)
         return self.transitions
 
 

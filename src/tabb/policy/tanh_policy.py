@@ -99,7 +99,12 @@ class Policy:
             UsageError: the last axis is not the observation size that the policy was trained with, or a number in it
             is not finite.
         """
-        x = np.asarray(observation, np.float32)
+        try:
+            x = np.asarray(observation, np.float32)
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"observation is {type(observation).__name__}: give an array of numbers [..., {self.observation_size}]"
+            ) from None
         if x.ndim == 0 or x.shape[-1] != self.observation_size:
             raise UsageError(
                 f"observation has shape {x.shape}: the policy takes [..., {self.observation_size}]"
@@ -108,6 +113,10 @@ class Policy:
         if not np.isfinite(x).all():
             raise UsageError("observation holds NaN or infinity: a policy must not act on it; check the sensors")
         return self._act((x - self.mean) / self.scale)
+
+    def predict(self, observation: ArrayLike) -> NDArray[np.float32]:
+        """The same as `act`, under the name that scikit-learn and d3rlpy have for it."""
+        return self.act(observation)
 
     def _act(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Actions for standardised observations."""

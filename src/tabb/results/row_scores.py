@@ -21,7 +21,7 @@ from tabb.batch import Domains, Sizes, make_domains
 from tabb.data import read
 from tabb.data.hdf5 import write_columns
 from tabb.data.overwriting import refuse_data
-from tabb.data.report import Loaded
+from tabb.data.report import Loaded, Report
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError, UsageError
 from tabb.models.fitting import ROWS_PER_CALL
@@ -35,10 +35,12 @@ from tabb.training.config import backbone_of, settings_from
 from tabb.training.folder import RunFolder
 from tabb.training.held_out import split
 from tabb.training.loop import Program
+from tabb.training.record import Run
 from tabb.training.row_limit import kept_rows
 from tabb.transitions import Transitions
 
-Files = str | Path | Sequence[str | Path]
+Files = str | Path | Sequence[str | Path] | Transitions
+"""A file, several that are joined into one data set, or the transitions themselves."""
 
 
 class Finished(NamedTuple):
@@ -61,44 +63,66 @@ class RowScores(NamedTuple):
     about: dict[str, Any]
 
 
-def open_run(folder: str | Path, source: Files | None = None, target: Files | None = None) -> Finished:
-    """A finished run with source data, read back from its folder.
+def open_run(run: str | Path | Run, source: Files | None = None, target: Files | None = None) -> Finished:
+    """A finished run with source data: `Run` of this process, or read back from its folder.
 
-    `source` and `target` name the data where the run was trained from arrays or its files have moved.
+    `source` and `target` give the data where the run was trained from arrays or its files have moved.
 
     Raises:
         RunError: no finished run of this version, or a damaged one.
         UsageError: the data are not those that the run was trained on.
     """
-    run = RunFolder(folder)
-    config = run.config()
-    if not run.result_file.exists():
-        raise RunError(f"{folder}: is not finished; finish it with `tabb train --resume {folder}`")
+    if isinstance(run, Run) and run.learned is not None:
+        name = f"run of seed {run.seed}" if run.folder is None else str(run.folder)
+        config, program = run.learned.config, run.learned.program
+        domains, loaded = _domains(name, config, program, source, target)
+        return _finished(config, program, domains, loaded, run.learned.models, run.learned.state)
+    if isinstance(run, Run):
+        if run.folder is None:
+            raise UsageError("run: has no folder, and what it learned is not kept; train it with folder=...")
+        run = run.folder
+    if not isinstance(run, str | Path):
+        raise UsageError(f"run is {type(run).__name__}: give a run folder, or a tabb.Run of tabb.train")
+    folder = RunFolder(run)
+    config = folder.config()
+    if not folder.result_file.exists():
+        raise RunError(f"{run}: is not finished; finish it with `tabb train --resume {run}`")
     settings, rule = settings_from(config), rule_from_plain(config["rule"])
-    backbone = backbone_of(settings, rule)
-    shares = rule.shares(backbone.batch_size)
-    if not shares[0]:
-        raise UsageError(f"{folder}: {rule.name} draws no source rows, so there is nothing to score")
-    loaded = {
-        domain: run_data(config, domain, given, str(folder))
-        for domain, given in (("source", source), ("target", target))
-    }
-    seen = split(loaded["target"].transitions, settings.held_out or 0.0).train
-    domains = make_domains(loaded["source"].transitions, seen, settings.normalise, shares)
-    learner = Program(backbone, rule, settings.updates)
+    program = Program(backbone_of(settings, rule), rule, settings.updates)
+    domains, loaded = _domains(str(run), config, program, source, target)
     key = jax.random.key(0)
-    models = run.restore_prepared(learner.rule.template(domains, key))
+    models = folder.restore_prepared(program.rule.template(domains, key))
     sizes = Sizes(domains.target.observation_size, domains.target.action_size)
-    state, header = load_tree(run.checkpoint_file, learner.init(sizes, key, learner.extra_rows(models, domains, key)))
+    template = program.init(sizes, key, program.extra_rows(models, domains, key))
+    state, header = load_tree(folder.checkpoint_file, template)
     if header.get("update") != settings.updates:
-        raise RunError(f"{folder}: its checkpoint is not that of the last update; train it again")
-    models = () if models is None else models
-    value = backbone.value_at(learner.rule, models, state)
-    return Finished(config, learner.rule, backbone, domains, loaded["source"], models, value)
+        raise RunError(f"{run}: its checkpoint is not that of the last update; train it again")
+    return _finished(config, program, domains, loaded, () if models is None else models, state)
+
+
+def _domains(
+    name: str, config: dict[str, Any], program: Program, source: Files | None, target: Files | None
+) -> tuple[Domains, Loaded]:
+    """The domains that a run learned from, and its source rows with their places in the files."""
+    if not program.shares[0]:
+        raise UsageError(f"{name}: {program.rule.name} draws no source rows, so there is nothing to score")
+    loaded = {
+        domain: run_data(config, domain, given, name) for domain, given in (("source", source), ("target", target))
+    }
+    settings = settings_from(config)
+    seen = split(loaded["target"].transitions, settings.held_out or 0.0).train
+    return make_domains(loaded["source"].transitions, seen, settings.normalise, program.shares), loaded["source"]
+
+
+def _finished(
+    config: dict[str, Any], program: Program, domains: Domains, source: Loaded, models: Any, state: Any
+) -> Finished:
+    value = program.backbone.value_at(program.rule, models, state)
+    return Finished(config, program.rule, program.backbone, domains, source, models, value)
 
 
 def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: str) -> Loaded:
-    """The run's data of one domain, from where it was read then or from `given`: rows and rewards that it learned from.
+    """The run's data of one domain, from its own files or from `given`: rows and rewards that it learned from.
 
     Raises:
         UsageError: it was trained from arrays and no files are given, or on other data than these.
@@ -107,10 +131,12 @@ def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: s
     origin = config.get("origin", {}).get(domain)
     if given is None and not isinstance(origin, dict):
         raise UsageError(f"{folder}: was trained from arrays, which tabb does not keep; name the files with --{domain}")
-    if isinstance(given, str | Path):
-        given = [given]
-    files = list(given) if given is not None else [Path(file) for file in origin["files"]]
-    loaded = read(files)
+    if isinstance(given, Transitions):
+        loaded = _arrays(given, domain)
+    elif given is not None:
+        loaded = read([given] if isinstance(given, str | Path) else list(given))
+    else:
+        loaded = read([Path(file) for file in origin["files"]])
     offset = get_task(config["task"]).reward_offset if config["task"] is not None else 0.0
     if offset:
         rows = loaded.transitions
@@ -127,8 +153,21 @@ def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: s
     return loaded
 
 
-def score_rows(folder: str | Path, source: Files | None = None, target: Files | None = None) -> RowScores:
+def _arrays(rows: Transitions, name: str) -> Loaded:
+    """Transitions without a file, each row its own place."""
+    count = len(rows)
+    report = Report(
+        *(name, "arrays", count, count, {}, {}, (), (), (), (), 0, 0),
+        kept_rows=np.arange(count),
+    )
+    return Loaded(rows, report)
+
+
+def score_rows(run: str | Path | Run, source: Files | None = None, target: Files | None = None) -> RowScores:
     """Scores of every source row of a finished run, in the order of `tabb.load`.
+
+    The run is a `Run` of this process, or its folder. One that was trained from arrays needs them again, as `source`
+    and `target`.
 
     Columns of a `tabb` run, in units of return but for the last: `own_backup` b [N], `predicted_backup` b̂ [N, K],
     `tbm` |mean_k b̂ - b| (of form agreed: |b̂_agreed - b|), `tbm_plus` with the uncertainty of the run's β, and `weight`
@@ -139,21 +178,24 @@ def score_rows(folder: str | Path, source: Files | None = None, target: Files | 
 
     Raises as `open_run` does, and `UsageError` for a rule that keeps no score.
     """
-    return scores_of(open_run(folder, source, target), folder)
+    return scores_of(open_run(run, source, target), run)
 
 
-def scores_of(run: Finished, folder: str | Path) -> RowScores:
-    """`score_rows` of a run that was read back from `folder`."""
+def scores_of(run: Finished, origin: str | Path | Run) -> RowScores:
+    """`score_rows` of a run that was opened from `origin`."""
+    folder = origin.folder if isinstance(origin, Run) else origin
     if isinstance(run.rule, TABB):
         columns = tabb_scores(run.rule, run)
     else:
         every = run.rule.columns(run.models, run.domains)
         columns = {name: np.asarray(column) for name, column in every.items() if np.ndim(column) == 1}
         if not columns:
-            raise UsageError(f"{folder}: {run.rule.name} keeps no score per source row; score a run of tabb or igdf")
+            raise UsageError(
+                f"{folder or run.rule.name}: {run.rule.name} keeps no score per source row; score a run of tabb or igdf"
+            )
     rows = _places(run.source)
     about = {
-        "run": str(Path(folder).resolve()),
+        "run": None if folder is None else str(Path(folder).resolve()),
         "rule": run.config["rule"],
         "seed": run.config["seed"],
         "source": run.source.report.name,

@@ -8,9 +8,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from tabb.backbones import Backbone, for_task, own_backbone
 from tabb.data import check_domains, check_side
 from tabb.environments.tasks import Task
 from tabb.errors import UsageError
+from tabb.registry import backbone_named
 from tabb.rules import Rule
 from tabb.training.config import Settings
 from tabb.transitions import Transitions
@@ -28,7 +30,9 @@ def check_seeds(seeds: Sequence[int]) -> list[int]:
     return [int(n) for n in numbers]  # NumPy's integers are not JSON
 
 
-def check_types(rule: object, source: object, target: object, settings: object) -> None:
+def check_types(
+    rule: object, source: object, target: object, settings: object, backbone: object, env_factory: object
+) -> None:
     """The mistakes that a user of the library makes first, each with its remedy."""
     if isinstance(rule, type) or not isinstance(rule, Rule):
         name = rule.__name__ if isinstance(rule, type) else repr(rule)
@@ -40,7 +44,14 @@ def check_types(rule: object, source: object, target: object, settings: object) 
             )
     if not isinstance(settings, Settings):
         raise UsageError(f"settings is {type(settings).__name__}: give tabb.Settings(updates=..., ...)")
-    for name, part in (("rule", rule), ("backbone", settings.backbone)):
+    if backbone is not None and not isinstance(backbone, Backbone | str):
+        name = backbone.__name__ if isinstance(backbone, type) else repr(backbone)
+        raise UsageError(f"backbone is {name}: give an instance such as tabb.IQL(), or a name such as 'iql'")
+    if env_factory is not None and not isinstance(env_factory, str) and not callable(env_factory):
+        raise UsageError(
+            f"env_factory is {type(env_factory).__name__}: give a function that makes an environment, or the id of one"
+        )
+    for name, part in (("rule", rule), ("backbone", backbone or settings.backbone)):
         if part is None:
             continue
         try:
@@ -49,6 +60,19 @@ def check_types(rule: object, source: object, target: object, settings: object) 
             lists = [f"{field}={value}" for field, value in vars(part).items() if isinstance(value, list)]
             which = lists[0] if lists else f"a constant of {part}"
             raise UsageError(f"{name}: {which} is a list; give a tuple, such as (64, 64)") from None
+
+
+def resolved_backbone(rule: Rule, backbone: Backbone | str | None, settings: Settings, task: Task | None) -> Backbone:
+    """The backbone of a run: the one that is given, else the settings', else the rule's own.
+
+    One that is given by name, and the rule's own, have the constants of the rule and of the task's suite.
+    """
+    if isinstance(backbone, Backbone):
+        return backbone
+    if backbone is None and settings.backbone is not None:
+        return settings.backbone
+    named = own_backbone(rule) if backbone is None else backbone_named(backbone, rule)
+    return for_task(rule, named, task.suites if task is not None else ())
 
 
 def usable_source(rule: Rule, source: Transitions | None, target: Transitions, source_share: int) -> Transitions:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from tabb.backbones import Backbone, own_backbone
 from tabb.errors import UsageError
 from tabb.plain import from_plain
+from tabb.registry import backbone_named
 from tabb.rules import Rule
 
 C = TypeVar("C")
@@ -46,6 +47,11 @@ class Settings:
     from `tabb.backbones.for_task(rule, own_backbone(rule), task.suites)` to keep those constants"""
 
     def __post_init__(self) -> None:
+        if isinstance(self.backbone, str):
+            object.__setattr__(self, "backbone", backbone_named(self.backbone))
+        if self.backbone is not None and not isinstance(self.backbone, Backbone):
+            given_type = self.backbone.__name__ if isinstance(self.backbone, type) else type(self.backbone).__name__
+            raise UsageError(f"backbone is {given_type}: give an instance such as tabb.IQL(), or a name such as 'iql'")
         given = [name for name in ("source_rows", "target_rows") if getattr(self, name) is not None]
         for name in ("updates", "evaluations", "episodes", "evaluation_seed", "rows_seed", *given):
             if not isinstance(getattr(self, name), int):
@@ -57,6 +63,8 @@ class Settings:
         for name, known in (("engine", ("legacy", "native")), ("normalise", ("pooled", "none"))):
             if getattr(self, name) not in known:
                 raise UsageError(f"{name}={getattr(self, name)!r} is unknown: use {' or '.join(known)}")
+        if self.held_out is not None and not isinstance(self.held_out, int | float):
+            raise UsageError(f"held_out={self.held_out!r}: give a number in [0, 1)")
         if self.held_out is not None and not 0 <= self.held_out < 1:
             raise UsageError(f"held_out={self.held_out}: a share of the target's episodes lies in [0, 1)")
 

@@ -7,7 +7,6 @@ one, and the policy is kept; at the end of the run each kept policy is valued of
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tabb.bellman import bellman_backup
-from tabb.errors import HeldOutWarning, UsageError
+from tabb.errors import HeldOutWarning, UsageError, warn_caller
 from tabb.evaluation.fqe import FQE, estimate
 from tabb.evaluation.statistics import Estimate
 from tabb.models.fitting import Report
@@ -59,11 +58,10 @@ def share_of(settings: Settings, rolls_out: bool, target: Transitions) -> float:
     if count >= FEWEST_EPISODES:
         return DEFAULT_SHARE
     remedy = "--held-out 0.5 would hold out one of them" if count > 1 else "give more episodes"
-    warnings.warn(
+    warn_caller(
         f"the target has {count} episode{'s' if count > 1 else ''}, so none is held out to judge policies by; {remedy} "
         "(no word of this with --held-out 0)",
         HeldOutWarning,
-        stacklevel=3,
     )
     return 0.0
 

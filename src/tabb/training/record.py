@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from tabb.errors import RunError
 from tabb.evaluation.scores import Evaluation, final_score
@@ -15,6 +18,19 @@ from tabb.rules import Rule
 from tabb.training.config import settings_from
 from tabb.training.folder import RunFolder
 from tabb.training.held_out import HeldOutMeasures
+from tabb.training.loop import Program
+
+
+class Learned(NamedTuple):
+    """All that a run has learned."""
+
+    config: dict[str, Any]
+    """What `config.json` says of the run."""
+    program: Program
+    models: Any
+    """What the rule fitted before training."""
+    state: Any
+    """The backbone's state after the last update."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +47,13 @@ class Run:
     folder: Path | None
     held_out: tuple[HeldOutMeasures, ...] = ()
     """What held-out target episodes say of the policies along the run, in order; empty if none were held out."""
+
+    learned: Learned | None = dataclasses.field(default=None, repr=False, compare=False)
+    """The networks and what the rule fitted, on the device: what `tabb.score_rows` reads."""
+
+    def predict(self, observation: ArrayLike) -> NDArray[np.float32]:
+        """Actions of the policy after the last update, as `Policy.predict`."""
+        return self.policy.predict(observation)
 
     @property
     def score(self) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,16 +11,24 @@ from typing import Any
 import gymnasium
 import jax
 
-from tabb.backbones import for_task, own_backbone
+from tabb.backbones import Backbone
 from tabb.batch import make_domains
+from tabb.environments.registration import env_factory_of
 from tabb.environments.tasks import Task, get_task
-from tabb.errors import DataWarning
+from tabb.errors import DataWarning, warn_caller
 from tabb.evaluation.fqe import FQE
 from tabb.plain import plain
 from tabb.provenance import environment, fingerprint
 from tabb.rules import Rule
 from tabb.tracking import Opener, Tracker, opener
-from tabb.training.checks import check_data, check_environment, check_seeds, check_types, usable_source
+from tabb.training.checks import (
+    check_data,
+    check_environment,
+    check_seeds,
+    check_types,
+    resolved_backbone,
+    usable_source,
+)
 from tabb.training.config import Settings
 from tabb.training.held_out import HeldOut, share_of, split
 from tabb.training.lanes import Clock, Lanes, run_folder
@@ -38,7 +45,7 @@ from tabb.training.opening import (
     tracked_runs,
 )
 from tabb.training.progress import Style, check_style, open_reporter
-from tabb.training.record import Run
+from tabb.training.record import Learned, Run
 from tabb.training.result import write_results
 from tabb.training.row_limit import limited
 from tabb.training.same_row import check_seeds_alike
@@ -56,10 +63,11 @@ def train(
     *,
     task: str | Task | None = None,
     seeds: Sequence[int] = (0,),
+    backbone: Backbone | str | None = None,
     settings: Settings | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
-    env_factory: Callable[[], gymnasium.Env[Any, Any]] | None = None,
+    env_factory: Callable[[], gymnasium.Env[Any, Any]] | str | None = None,
     progress: Style = "none",
     origin: dict[str, Any] | None = None,
     track: str | Opener | None = None,
@@ -72,10 +80,13 @@ def train(
         source: data of the source domain; None for a rule that draws none (target-only).
         target: data of the target domain.
         task: where to evaluate; None trains without rollouts (or rolls out in `env_factory`'s environment).
+        backbone: the single-domain learner that the rule acts on, taken as it is, or its name (`"cql"`), which has the
+            constants of the rule and of the task's suite. None is that of the settings, else the rule's own.
         seeds: one run each. On an accelerator they are one compiled program; on a CPU they follow one another.
-        settings: length, evaluation, backbone; `Settings()` if None.
+        settings: length, evaluation, held-out episodes; `Settings()` if None.
         folder: where runs are kept, `folder/seed0` and so on; None keeps nothing on disk.
         resume: go on with runs that `folder` holds; each ends bit-equal to one that was never stopped.
+        env_factory: makes the environment to evaluate in; also the id of a Gymnasium environment.
         progress: "auto" (bar or lines), "bar", "lines" or "none".
         origin: where the data come from, for the record (paths, reports).
         track: where metrics go besides the folder: "tensorboard", "trackio", "wandb", or what opens a
@@ -93,18 +104,20 @@ def train(
         Stopped: Ctrl-C or SIGTERM; what was done is saved.
     """
     settings = settings or Settings()
-    check_types(rule, source, target, settings)
+    check_types(rule, source, target, settings, backbone, env_factory)
     check_style(progress)
     open_sink = opener(track)
     starting_run = None if start is None else start_from(start, start_parts)
     task = None if task is None else get_task(task)
-    backbone = settings.backbone or for_task(rule, own_backbone(rule), task.suites if task else ())
+    backbone = resolved_backbone(rule, backbone, settings, task)
     rule = rule.on(backbone)
     backbone.check_rule(rule)
     shares = rule.shares(backbone.batch_size)
     source = usable_source(rule, source, target, shares[0])
     for warning in check_data(source, target, task):
-        warnings.warn(warning, DataWarning, stacklevel=2)
+        warn_caller(warning, DataWarning)
+    if isinstance(env_factory, str):
+        env_factory = env_factory_of(env_factory)
     if env_factory is not None:
         check_environment(env_factory, target)
     seeds = check_seeds(seeds)
@@ -193,12 +206,14 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
                 state = stretch.state
 
         runs = []
+        states = lanes.split(state)
         for lane, (seed, folder) in enumerate(zip(lanes.seeds, lanes.folders, strict=True)):
             holding_out.value_policies(lane, stoppable(reporter.phase, lanes, stop, settings.updates))
-            policy = setup.policy(lanes.split(state)[lane], seed, settings.updates)
+            policy = setup.policy(states[lane], seed, settings.updates)
             evaluations, held_out = tuple(evaluating.evaluations[lane]), tuple(holding_out.measures[lane])
             path = None if folder is None else folder.path
-            runs.append(Run(policy, learner.rule, seed, evaluations, dict(clock.seconds), path, held_out))
+            learned = Learned(setup.config_of(seed), learner, models[lane], states[lane])
+            runs.append(Run(policy, learner.rule, seed, evaluations, dict(clock.seconds), path, held_out, learned))
             if folder is not None:
                 write_results(folder, runs[-1], setup)
         return runs

@@ -6,6 +6,8 @@ The doors of `tabb.data` ask some of its modules while they read, so this packag
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,3 +27,13 @@ def __getattr__(name: str) -> Any:
     value = getattr(module, name)
     globals()[name] = value
     return value
+
+
+class _Package(ModuleType):
+    """`import tabb.audit`, the old name, makes this package `tabb.audit`, which is a function otherwise."""
+
+    def __call__(self, *files: Any, **options: Any) -> Audit:
+        return self.audit(*files, **options)  # type: ignore[no-any-return]
+
+
+sys.modules[__name__].__class__ = _Package

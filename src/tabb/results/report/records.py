@@ -45,6 +45,9 @@ class Record:
     held_out_curves: dict[str, Curve] = dataclasses.field(default_factory=dict)
     """Measures on the held-out episodes along the run: value, low, high, td_error, predictor_error, action_error."""
 
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Wall time of each part of the run."""
+
     @property
     def learner(self) -> str:
         """`tabb`, or `tabb@cql` on a backbone that is not the rule's own."""
@@ -121,6 +124,7 @@ def read_record(folder: Path) -> Record:
             metrics=dict(_metrics(run)),
             held_out=None if not held_out else tuple(int(number) for number in held_out["episodes"]),
             held_out_curves=dict(_curves(held_out["policies"])) if held_out else {},
+            seconds={part: float(value) for part, value in result["seconds"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
