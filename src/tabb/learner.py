@@ -22,7 +22,7 @@ from tabb.results.row_scores import RowScores, score_rows
 from tabb.rules import Rule
 from tabb.tracking import Opener
 from tabb.training import Run, Settings, train
-from tabb.training.checks import check_seeds
+from tabb.training.checks import check_backbone, check_seeds
 from tabb.training.progress import Style
 from tabb.transitions import Transitions
 
@@ -88,6 +88,7 @@ class Learner:
         for name in changes:
             if name not in known:
                 raise UsageError(f"{name} is no setting: {meant(name, known)}")
+        check_backbone(backbone)
         if isinstance(backbone, str):
             backbone_named(backbone, rule)  # an unknown name is refused now, not when the learner is fitted
         self.rule = rule

@@ -15,7 +15,7 @@ from tabb.data.hdf5 import load_hdf5
 from tabb.data.names import locate
 from tabb.data.npz import load_npz
 from tabb.data.report import Loaded, join
-from tabb.errors import DataError
+from tabb.errors import DataError, UsageError
 from tabb.transitions import Transitions
 
 PathLike = str | Path
@@ -82,6 +82,8 @@ def split(path: PathLike | Sequence[PathLike]) -> list[Path]:
         return [_one(path)]
     if isinstance(path, Path):
         return [_one(str(path))]
+    if not isinstance(path, Sequence):
+        raise UsageError(f"file is {type(path).__name__}: give a path, or several as a list")
     return [one for part in path for one in split(part)]
 
 

@@ -218,6 +218,8 @@ def get_task(name: str | Task) -> Task:
     """
     if isinstance(name, Task):
         return name
+    if not isinstance(name, str):
+        raise UsageError(f"task is {type(name).__name__}: give the name of one, see `tabb tasks`")
     name = _ALIASES.get(name, name)
     if name not in ALL_TASKS:
         close = difflib.get_close_matches(name, ALL_TASKS, n=3)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from tabb.environments.engine import Engine
+from tabb.environments.registration import env_factory_of
 from tabb.environments.rollout import rollout, unit_actions
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import UsageError
@@ -43,21 +45,31 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy,
+    policy: Policy | str | Path,
     task: str | Task | None,
     episodes: int = 10,
     seed: int = EVALUATION_SEED,
     *,
     engine: Engine | None = None,
-    env_factory: Callable[[], gymnasium.Env[Any, Any]] | None = None,
+    env_factory: Callable[[], gymnasium.Env[Any, Any]] | str | None = None,
 ) -> Evaluation:
     """Run the deterministic policy for `episodes` episodes, reset with `seed`, `seed` + 1, ...
 
+    `policy` may also be its file or the folder of its run, and `env_factory` the id of a Gymnasium environment.
     `engine` defaults to the one that the policy was trained for, and to `legacy` if the policy does not name one.
 
     Raises:
-        UsageError: the task is unknown, or its observations or actions have other sizes than the policy's.
+        RunError: the policy's file cannot be read.
+        UsageError: a wrong type, an unknown task, or one whose observations or actions have other sizes than the
+            policy's.
     """
+    if isinstance(policy, str | Path):
+        policy = Policy.load(policy)
+    if not isinstance(policy, Policy):
+        raise UsageError(f"policy is {type(policy).__name__}: give a tabb.Policy (run.policy), or its file")
+    make = env_factory_of(env_factory) if isinstance(env_factory, str) else env_factory
+    if task is None and make is None:
+        raise UsageError("task and env_factory are None: name a task, or give the environment to evaluate in")
     if task is not None:
         task = get_task(task)
         for size in ("observation_size", "action_size"):
@@ -72,7 +84,7 @@ def evaluate(
         episodes,
         seed,
         engine=engine or policy.about.get("engine") or "legacy",
-        env_factory=None if env_factory is None else lambda: unit_actions(env_factory()),
+        env_factory=None if make is None else lambda: unit_actions(make()),
     )
     scores = None if result.task is None else tuple(result.scores.tolist())
     return Evaluation(tuple(result.returns.tolist()), tuple(result.lengths.tolist()), scores, seed)

@@ -65,6 +65,8 @@ def select(folders: str | Path | Sequence[str | Path], by: By = "actions", last:
     """
     if by not in ("value", "low", "actions"):
         raise UsageError(f"by={by!r} is unknown: use value, low or actions")
+    if not isinstance(folders, str | Path) and not folders:
+        raise UsageError("folders is empty: give one or more folders of runs")
     runs, unfinished = _runs([folders] if isinstance(folders, str | Path) else folders)
     candidates: list[Candidate] = []
     first: tuple[Path, dict[str, Any]] | None = None

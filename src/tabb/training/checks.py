@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,11 +12,14 @@ import numpy as np
 from tabb.backbones import Backbone, for_task, own_backbone
 from tabb.data import check_domains, check_side
 from tabb.environments.tasks import Task
-from tabb.errors import UsageError
+from tabb.errors import DataError, UsageError
 from tabb.registry import backbone_named
 from tabb.rules import Rule
 from tabb.training.config import Settings
 from tabb.transitions import Transitions
+
+LARGEST_ACTION = 1.001
+"""bound of actions, 1, with room for rounding"""
 
 
 def check_seeds(seeds: Sequence[int]) -> list[int]:
@@ -44,9 +48,7 @@ def check_types(
             )
     if not isinstance(settings, Settings):
         raise UsageError(f"settings is {type(settings).__name__}: give tabb.Settings(updates=..., ...)")
-    if backbone is not None and not isinstance(backbone, Backbone | str):
-        name = backbone.__name__ if isinstance(backbone, type) else repr(backbone)
-        raise UsageError(f"backbone is {name}: give an instance such as tabb.IQL(), or a name such as 'iql'")
+    check_backbone(backbone)
     if env_factory is not None and not isinstance(env_factory, str) and not callable(env_factory):
         raise UsageError(
             f"env_factory is {type(env_factory).__name__}: give a function that makes an environment, or the id of one"
@@ -60,6 +62,13 @@ def check_types(
             lists = [f"{field}={value}" for field, value in vars(part).items() if isinstance(value, list)]
             which = lists[0] if lists else f"a constant of {part}"
             raise UsageError(f"{name}: {which} is a list; give a tuple, such as (64, 64)") from None
+
+
+def check_backbone(backbone: object) -> None:
+    """Raise `UsageError` unless this is a backbone, a name, or None."""
+    if backbone is not None and not isinstance(backbone, Backbone | str):
+        name = backbone.__name__ if isinstance(backbone, type) else repr(backbone)
+        raise UsageError(f"backbone is {name}: give an instance such as tabb.IQL(), or a name such as 'iql'")
 
 
 def resolved_backbone(rule: Rule, backbone: Backbone | str | None, settings: Settings, task: Task | None) -> Backbone:
@@ -92,8 +101,10 @@ def check_data(source: Transitions, target: Transitions, task: Task | None) -> l
 
     Raises:
         UsageError: the data are not of the task's robot.
-        DataError: the two data sets do not belong together.
+        DataError: columns of a data set do not fit together, or the two data sets do not.
     """
+    check_columns("target", target)
+    check_columns("source", source)
     for size in ("observation_size", "action_size"):
         if task is not None and getattr(task, size) != getattr(target, size):
             raise UsageError(
@@ -101,6 +112,23 @@ def check_data(source: Transitions, target: Transitions, task: Task | None) -> l
                 f"{getattr(target, size)}; name the task that the target data come from"
             )
     return check_domains(source, target) if len(source) else check_side("target", target)
+
+
+def check_columns(domain: str, data: Transitions) -> None:
+    """Raise `DataError` for columns that do not fit together, as those of transitions changed by hand may not."""
+    rows, sizes = len(data), (data.observation_size, data.action_size)
+    shapes = {"observation": (rows, sizes[0]), "action": (rows, sizes[1]), "next_observation": (rows, sizes[0])}
+    for field in dataclasses.fields(data):
+        column, shape = np.asarray(getattr(data, field.name)), shapes.get(field.name, (rows,))
+        if column.shape != shape:
+            raise DataError(f"{domain}: {field.name} has shape {column.shape}; give {shape}, like the other columns")
+        if not np.isfinite(column).all():
+            raise DataError(f"{domain}: {field.name} holds NaN or infinity; remove these rows, or mend their source")
+    largest = float(np.abs(np.asarray(data.action)).max(initial=0.0))
+    if largest > LARGEST_ACTION:
+        raise DataError(
+            f"{domain}: action reaches {largest:.6g}; divide actions by their bounds, so that all lie in [-1, 1]"
+        )
 
 
 def check_environment(env_factory: Callable[[], gymnasium.Env[Any, Any]], target: Transitions) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tabb.data import Loaded, Report, read
+from tabb.data import Loaded, read
 from tabb.environments.registration import env_factory_of
 from tabb.errors import DataWarning, HeldOutWarning, MachineWarning, UsageError
 from tabb.tracking import TrackingWarning
@@ -58,7 +58,7 @@ def train_spec(
         loaded = read_data(spec)
         check_engine(loaded, spec.settings.engine)
     origin: dict[str, Any] = {
-        domain: {"files": list(files), "report": short_of(loaded[domain].report)}
+        domain: {"files": list(files), "report": loaded[domain].report.summary()}
         for domain, files in (("source", spec.source), ("target", spec.target))
         if files is not None
     }
@@ -86,19 +86,6 @@ def finish_run(spec: RunSpec, folder: Path, track: str | None = None) -> None:
         raise UsageError(f"{folder}: the folder of seed {spec.seed} is called seed{spec.seed}")
     if not run.result_file.exists():
         train_spec(spec, folder.parent, track=track, resume=run.config_file.exists())
-
-
-def short_of(report: Report) -> dict[str, Any]:
-    """What of a data report goes into a run's record: not the return of each of a thousand episodes."""
-    return {
-        "layout": report.layout,
-        "rows": report.rows,
-        "kept": report.kept,
-        "dropped": report.dropped,
-        "episodes": report.episodes,
-        "mean_return": report.mean_return,
-        "engine": report.engine,
-    }
 
 
 def without_data_warnings(work: Any, *arguments: Any, **options: Any) -> None:

@@ -33,7 +33,7 @@ class _Package(ModuleType):
     """`import tabb.audit`, the old name, makes this package `tabb.audit`, which is a function otherwise."""
 
     def __call__(self, *files: Any, **options: Any) -> Audit:
-        return self.audit(*files, **options)  # type: ignore[no-any-return]
+        return self.audit(*files, **options)
 
 
 sys.modules[__name__].__class__ = _Package
