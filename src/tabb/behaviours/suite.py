@@ -104,12 +104,12 @@ def is_made(out: Path, data: DataSet, recipe: Recipe) -> bool:
     return True
 
 
-def first_practice(task: Task) -> str | None:
+def prerequisite_of(task: Task) -> str | None:
     """The search or training that comes before the task's own: in a robot, of `walker`, or None."""
     return {"tabb": task.robot, "tabb-antmaze": WALKER}.get(task.namespace)
 
 
-def practise_first(out: Path, name: str, recipe: Recipe, say: Callable[[str], None]) -> None:
+def make_prerequisite(out: Path, name: str, recipe: Recipe, say: Callable[[str], None]) -> None:
     """Do the search in the robot `name`, or the training of `walker`.
 
     Raises:

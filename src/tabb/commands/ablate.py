@@ -10,7 +10,7 @@ from typing import Any
 from tabb.commands.benchmark import Grid, comparison_of, finished
 from tabb.commands.options import parse
 from tabb.errors import UsageError
-from tabb.experiments.ablations import as_markdown, chosen, summary, variants_help
+from tabb.experiments.ablations import as_markdown, chosen, draw_differences, summary, variants_help
 from tabb.experiments.benchmark import SCORES, Comparison, Table, as_csv
 
 
@@ -43,7 +43,6 @@ def _report(
     comparison: Comparison, table: Table, compared: Mapping[str, Mapping[str, Any]], root: Path, options: Options
 ) -> None:
     """Print the table, and write it with the figure."""
-    from tabb.evaluation.figures import difference_bars
     from tabb.files import atomic, write_json
 
     text = "\n".join(
@@ -64,7 +63,7 @@ def _report(
     write_json(root / "ablations.json", compared)
     less = {name: of["less"]["default"] for name, of in compared.items() if "default" in of.get("less", {})}
     if less:
-        difference_bars(less, root / "ablations.png")
+        draw_differences(less, root / "ablations.png")
     print(text)
     done = sum(len(scores) for row in table.values() for scores in row.values())
     print(f"{done} of {len(list(comparison.runs()))} cells; report, scores.csv, ablations.json and figure: {root}")

@@ -172,8 +172,16 @@ def finished(comparison: Comparison, root: Path, grid: Grid) -> tuple[Table, Run
 
 def _report(comparison: Comparison, table: Table, root: Path, options: Options) -> None:
     """Print the tables, and write them with the figures."""
-    from tabb.evaluation.figures import interval_bars, profiles
-    from tabb.experiments.benchmark import SCORES, as_csv, as_markdown, scores_of, verdicts, verdicts_as_markdown
+    from tabb.experiments.benchmark import (
+        SCORES,
+        as_csv,
+        as_markdown,
+        draw_intervals,
+        draw_profiles,
+        scores_of,
+        verdicts,
+        verdicts_as_markdown,
+    )
     from tabb.files import atomic, write_json
 
     names = comparison.names
@@ -203,7 +211,7 @@ def _report(comparison: Comparison, table: Table, root: Path, options: Options) 
             part.write_text(content, encoding="utf-8")
     write_json(root / "verdicts.json", verdict)
     scores = {method: scores_of(table, method) for method in names if scores_of(table, method)}
-    profiles(scores, root / "profiles.png")
-    interval_bars({method: of["interquartile_mean"] for method, of in verdict.items()}, root / "intervals.png")
+    draw_profiles(scores, root / "profiles.png")
+    draw_intervals({method: of["interquartile_mean"] for method, of in verdict.items()}, root / "intervals.png")
     print(text)
     print(f"{done} of {len(list(comparison.runs()))} cells; report, scores.csv and figures: {root}")

@@ -12,10 +12,10 @@ from typing import Any
 from tabb.behaviours.suite import (
     DataSet,
     Recipe,
-    first_practice,
     is_made,
+    make_prerequisite,
     make_set,
-    practise_first,
+    prerequisite_of,
     sets_of,
     write_manifest,
 )
@@ -74,7 +74,7 @@ def _make(arguments: Sequence[str], options: Options, recipe: Recipe, sets: Sequ
     suite = arguments[0]
     if options.first_in:
         for name in options.first_in:
-            practise_first(options.out, name, recipe, _say)
+            make_prerequisite(options.out, name, recipe, _say)
         return 0
     missing = [data for data in sets if not is_made(options.out, data, recipe)]
     tasks = list(dict.fromkeys(data.task.name for data in missing))
@@ -83,7 +83,7 @@ def _make(arguments: Sequence[str], options: Options, recipe: Recipe, sets: Sequ
         here = "tabb.commands.collect_suite"
         same = {"out": str(options.out), "recipe": plain(recipe)}
         of_sets = {name: getattr(options, name) for name in ("qualities", "rows", "source_rows")} | {"suite": suite}
-        first = dict.fromkeys(filter(None, (first_practice(data.task) for data in missing)))
+        first = dict.fromkeys(filter(None, (prerequisite_of(data.task) for data in missing)))
         run_calls([Call(f"practice in {name}", f"{here}:practise", same | {"name": name}) for name in first], jobs)
         run_calls([Call(name, f"{here}:make_task", same | of_sets | {"task": name}) for name in tasks], jobs)
     else:
@@ -96,7 +96,7 @@ def _make(arguments: Sequence[str], options: Options, recipe: Recipe, sets: Sequ
 
 def practise(out: str, recipe: dict[str, Any], name: str) -> None:
     """The search or practice that several tasks begin with, in a process of its own: plain values only."""
-    practise_first(Path(out), name, from_plain(Recipe, recipe), _say)
+    make_prerequisite(Path(out), name, from_plain(Recipe, recipe), _say)
 
 
 def make_task(

@@ -1,4 +1,4 @@
-"""Pictures: learning curves and the comparison of methods. Colours are safe for colour-blind readers."""
+"""Learning curves, and what all pictures share: colours that are safe for colour-blind readers, and writing PNGs."""
 
 from __future__ import annotations
 
@@ -50,75 +50,6 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
     axes.grid(axis="y", alpha=0.25)
     axes.set_xlim(left=0)
     axes.legend(frameon=False, loc="best")
-    save_png(figure, path)
-
-
-def profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
-    """Draw the share of runs above each score, one curve per method; every task has the same weight."""
-    from matplotlib.figure import Figure
-
-    from tabb.evaluation.statistics import performance_profile  # scipy.stats is slow to import, and training draws too
-
-    highest = max(max(seeds) for method in scores.values() for seeds in method.values())
-    limits = np.linspace(0.0, max(highest, 1.0) * 1.05, 200)
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    axes = figure.add_subplot()
-    for name, colour in zip(scores, colours(scores), strict=True):
-        axes.plot(limits, performance_profile(scores[name], limits), color=colour, linewidth=1.8, label=name)
-    axes.set_xlabel("normalised score")
-    axes.set_ylabel("share of runs above it")
-    axes.set_xlim(0, limits[-1])
-    axes.set_ylim(0, 1.02)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    save_png(figure, path)
-
-
-def interval_bars(estimates: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Draw each method's interquartile mean and its interval (if there is one), the best on top."""
-    from matplotlib.figure import Figure
-
-    names = sorted(estimates, key=lambda name: estimates[name]["value"])
-    figure = Figure(figsize=(6.4, 0.9 + 0.4 * len(names)), layout="constrained")
-    axes = figure.add_subplot()
-    colour_of = dict(zip(estimates, colours(estimates), strict=True))  # by the methods' order, as in other figures
-    for height, name in enumerate(names):
-        estimate, colour = estimates[name], colour_of[name]
-        if estimate["low"] is not None:
-            axes.plot(
-                [estimate["low"], estimate["high"]], [height, height], color=colour, linewidth=6, alpha=0.4, **ENDS
-            )
-        axes.plot(estimate["value"], height, marker="|", markersize=14, markeredgewidth=2.5, color=colour)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(-0.7, len(names) - 0.3)
-    known = any(estimate["low"] is not None for estimate in estimates.values())
-    axes.set_xlabel("interquartile mean of normalised scores" + (", with 95 % interval" if known else ""))
-    axes.grid(axis="x", alpha=0.25)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    save_png(figure, path)
-
-
-def difference_bars(differences: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Draw mean differences to the default with their intervals (if there are any), the first on top."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(differences)), layout="constrained")
-    axes = figure.add_subplot()
-    for height, estimate in enumerate(differences.values()):
-        significant = estimate["low"] is not None and (estimate["low"] > 0 or estimate["high"] < 0)
-        colour = COLOURS["tabb"] if significant else COLOURS["pooled"]
-        if estimate["low"] is not None:
-            axes.plot(
-                [estimate["low"], estimate["high"]], [height, height], color=colour, linewidth=5, alpha=0.4, **ENDS
-            )
-        axes.plot(estimate["value"], height, marker="|", markersize=11, markeredgewidth=2.5, color=colour)
-    axes.axvline(0.0, color="#000000", linewidth=0.6, linestyle=":")
-    axes.set_yticks(range(len(differences)), list(differences))
-    axes.set_ylim(len(differences) - 0.3, -0.7)
-    axes.set_xlabel("normalised score less that of the default, with 95 % interval")
-    axes.grid(axis="x", alpha=0.25)
-    axes.spines[["top", "right", "left"]].set_visible(False)
     save_png(figure, path)
 
 

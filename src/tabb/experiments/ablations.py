@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -306,3 +307,31 @@ def variants_help() -> str:
     """The variants, a line each, for the help."""
     width = max(map(len, VARIANTS))
     return "\n".join(f"  {name:{width}}  {variant.what} [{variant.words}]" for name, variant in VARIANTS.items())
+
+
+# --- The picture ---
+
+
+def draw_differences(differences: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Draw mean differences to the default with their intervals (if there are any), the first on top."""
+    from matplotlib.figure import Figure
+
+    from tabb.evaluation.figures import COLOURS, ENDS, save_png
+
+    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(differences)), layout="constrained")
+    axes = figure.add_subplot()
+    for height, estimate in enumerate(differences.values()):
+        significant = estimate["low"] is not None and (estimate["low"] > 0 or estimate["high"] < 0)
+        colour = COLOURS["tabb"] if significant else COLOURS["pooled"]
+        if estimate["low"] is not None:
+            axes.plot(
+                [estimate["low"], estimate["high"]], [height, height], color=colour, linewidth=5, alpha=0.4, **ENDS
+            )
+        axes.plot(estimate["value"], height, marker="|", markersize=11, markeredgewidth=2.5, color=colour)
+    axes.axvline(0.0, color="#000000", linewidth=0.6, linestyle=":")
+    axes.set_yticks(range(len(differences)), list(differences))
+    axes.set_ylim(len(differences) - 0.3, -0.7)
+    axes.set_xlabel("normalised score less that of the default, with 95 % interval")
+    axes.grid(axis="x", alpha=0.25)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    save_png(figure, path)

@@ -26,6 +26,7 @@ from tabb.evaluation.statistics import (
     interquartile_mean,
     not_significantly_worse,
     paired_t_test,
+    performance_profile,
     probability_of_improvement,
     share_of_tasks_won,
 )
@@ -358,3 +359,54 @@ def _interval(estimate: Mapping[str, float | None], form: str) -> str:
     """A value, with its interval where there is one."""
     value = format(estimate["value"], form)
     return value if estimate["low"] is None else f"{value} [{estimate['low']:{form}}, {estimate['high']:{form}}]"
+
+
+# --- Pictures ---
+
+
+def draw_profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
+    """Draw the share of runs above each score, one curve per method; every task has the same weight."""
+    from matplotlib.figure import Figure
+
+    from tabb.evaluation.figures import colours, save_png
+
+    highest = max(max(seeds) for method in scores.values() for seeds in method.values())
+    limits = np.linspace(0.0, max(highest, 1.0) * 1.05, 200)
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    for name, colour in zip(scores, colours(scores), strict=True):
+        axes.plot(limits, performance_profile(scores[name], limits), color=colour, linewidth=1.8, label=name)
+    axes.set_xlabel("normalised score")
+    axes.set_ylabel("share of runs above it")
+    axes.set_xlim(0, limits[-1])
+    axes.set_ylim(0, 1.02)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    save_png(figure, path)
+
+
+def draw_intervals(estimates: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Draw each method's interquartile mean and its interval (if there is one), the best on top."""
+    from matplotlib.figure import Figure
+
+    from tabb.evaluation.figures import ENDS, colours, save_png
+
+    names = sorted(estimates, key=lambda name: estimates[name]["value"])
+    figure = Figure(figsize=(6.4, 0.9 + 0.4 * len(names)), layout="constrained")
+    axes = figure.add_subplot()
+    colour_of = dict(zip(estimates, colours(estimates), strict=True))  # by the methods' order, as in other figures
+    for height, name in enumerate(names):
+        estimate, colour = estimates[name], colour_of[name]
+        if estimate["low"] is not None:
+            axes.plot(
+                [estimate["low"], estimate["high"]], [height, height], color=colour, linewidth=6, alpha=0.4, **ENDS
+            )
+        axes.plot(estimate["value"], height, marker="|", markersize=14, markeredgewidth=2.5, color=colour)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.7, len(names) - 0.3)
+    known = any(estimate["low"] is not None for estimate in estimates.values())
+    axes.set_xlabel("interquartile mean of normalised scores" + (", with 95 % interval" if known else ""))
+    axes.grid(axis="x", alpha=0.25)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    save_png(figure, path)
