@@ -1,7 +1,7 @@
-"""What a finished run says of each source row: TBM and weights of `tabb`, the static scores of other rules.
+"""Scores of each source row from a finished run: TBM and weights of `tabb`, the static scores of other rules.
 
-Others can weight or filter the source by them in their own training. Values and backups are those of the run's last
-update, in units of discounted return.
+Other programs can use them to weight or filter the source data. Values and backups are those of the run's last update,
+in units of discounted return.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Files = str | Path | Sequence[str | Path] | Transitions
 
 
 class Finished(NamedTuple):
-    """A finished run, with all that it learned and its data."""
+    """A finished run with its data and everything that it learned."""
 
     config: dict[str, Any]
     rule: Rule
@@ -53,23 +53,23 @@ class Finished(NamedTuple):
     source: Loaded
     models: Any
     value: Value
-    """V of what the rule makes of normalised observations."""
+    """V of the rule's features of normalised observations."""
 
 
 class RowScores(NamedTuple):
-    """Columns with one entry per source row, and what they are about."""
+    """Columns with one entry per source row, and a description of them."""
 
     columns: dict[str, NDArray[Any]]
     about: dict[str, Any]
 
 
 def open_run(run: str | Path | Run, source: Files | None = None, target: Files | None = None) -> Finished:
-    """A finished run with source data: `Run` of this process, or read back from its folder.
+    """A finished run with source data: a `Run` of this process, or a run that is read from its folder.
 
-    `source` and `target` give the data where the run was trained from arrays or its files have moved.
+    `source` and `target` name the data if the run was trained from arrays or its files have moved.
 
     Raises:
-        RunError: no finished run of this version, or a damaged one.
+        RunError: there is no finished run of this version, or it is damaged.
         UsageError: the data are not those that the run was trained on.
     """
     if isinstance(run, Run) and run.learned is not None:
@@ -103,7 +103,7 @@ def open_run(run: str | Path | Run, source: Files | None = None, target: Files |
 def _domains(
     name: str, config: dict[str, Any], program: Program, source: Files | None, target: Files | None
 ) -> tuple[Domains, Loaded]:
-    """The domains that a run learned from, and its source rows with their places in the files."""
+    """The domains that a run learned from, and its source rows with their positions in the files."""
     if not program.shares[0]:
         raise UsageError(f"{name}: {program.rule.name} draws no source rows, so there is nothing to score")
     loaded = {
@@ -154,7 +154,7 @@ def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: s
 
 
 def _arrays(rows: Transitions, name: str) -> Loaded:
-    """Transitions without a file, each row its own place."""
+    """Transitions without a file; the position of each row is its index."""
     count = len(rows)
     report = Report(
         *(name, "arrays", count, count, {}, {}, (), (), (), (), 0, 0),
@@ -209,11 +209,11 @@ def scores_of(run: Finished, origin: str | Path | Run) -> RowScores:
 
 
 PLACES = ("file_row", "episode", "file")
-"""columns that say where a row stood, not what it is worth"""
+"""columns that are positions of rows, not scores"""
 
 
 def _places(source: Loaded) -> dict[str, NDArray[Any]]:
-    """Where each row stood: `file_row`, `episode`, and `file` where several files were read as one."""
+    """The position of each row: `file_row`, `episode`, and `file` if several files were read as one."""
     report = source.report
     places = {"file_row": report.kept_rows, "episode": np.asarray(source.transitions.episode)}
     if report.parts:
@@ -261,9 +261,9 @@ def backups(rule: TABB, run: Finished, data: Transitions, columns: dict[str, Any
 
 
 def save_scores(scores: RowScores, path: str | Path) -> Path:
-    """Write scores as HDF5: a dataset per column, what they are about as attributes.
+    """Write scores as HDF5: a dataset per column, and the description as attributes.
 
-    Raises `RunError` if it fails, and `UsageError` where `path` holds logged data.
+    Raises `RunError` if that fails, and `UsageError` if `path` holds logged data.
     """
     path = Path(path)
     refuse_data(path)
