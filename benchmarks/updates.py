@@ -27,7 +27,7 @@ from products import Product, fastest_form, flops
 from random_data import ROBOTS, random_domains
 from tabb.backbones import own_backbone
 from tabb.batch import Domains, Sizes
-from tabb.rules import TABB, Pooled, PredictorConfig, Rule, TargetOnly
+from tabb.rules import TABB, LatentPredictor, Pooled, ResidualPredictor, Rule, TargetOnly
 from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds, pack_data
 from timing import CLOCKS, Times, machine, rounded, seconds, take_turns, threads
 
@@ -41,8 +41,8 @@ POOLED, TORCH = "pooled IQL", "ODRL-style PyTorch"
 RULES: dict[str, Rule] = {
     POOLED: Pooled(),
     "target-only IQL": TargetOnly(),
-    "TABB": TABB(predictor=PredictorConfig(updates=1)),
-    "TABB, latent": TABB(predictor=PredictorConfig(updates=1, space="latent")),
+    "TABB": TABB(predictor=ResidualPredictor(updates=1)),
+    "TABB, latent": TABB(predictor=LatentPredictor(updates=1)),
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tabb.backbones.iql import IQL
 from tabb.batch import Batch, Sizes, make_domains
-from tabb.models.predictor import PredictorConfig, fit_predictor
+from tabb.models.predictors import PREDICTORS
 from tabb.training.loop import Program
 from tabb.transitions import Transitions
 
@@ -75,25 +75,24 @@ def first_update():
 
 
 @pytest.fixture(scope="session")
-def predictor_config():
-    """`predictor_config(space, form, **changes)`: a small predictor; each that is fitted costs a compilation."""
+def small_predictor():
+    """`small_predictor(name, **changes)`: one with heads; each that is fitted costs a compilation."""
 
-    def config(space="raw", form="residual", **changes):
-        small = PredictorConfig(
-            space, form, heads=2, updates=600, batch_size=64, hidden=32, latent_size=8, learning_rate=3e-3
-        )
+    def predictor(name="residual", **changes):
+        size = {"latent_size": 8} if name.startswith("latent") else {}
+        small = PREDICTORS[name](heads=2, updates=600, batch_size=64, hidden=32, learning_rate=3e-3, **size)
         return dataclasses.replace(small, **changes)
 
-    return config
+    return predictor
 
 
 @pytest.fixture(scope="session")
 def fitted(domains):
-    """`fitted(config)`: the predictor of that configuration on `domains`, fitted once per test session."""
+    """`fitted(predictor)`: what that predictor fits to `domains`, fitted once per test session."""
 
     @functools.cache
-    def fit(config):
-        return fit_predictor(config, domains, jax.random.key(7), lambda what, share: None)
+    def fit(predictor):
+        return predictor.fit(domains, jax.random.key(7), lambda what, share: None)
 
     return fit
 

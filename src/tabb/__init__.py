@@ -49,14 +49,21 @@ if TYPE_CHECKING:
     from tabb.rules import OTDF as OTDF
     from tabb.rules import SRPO as SRPO
     from tabb.rules import TABB as TABB
+    from tabb.rules import AgreedShift as AgreedShift
     from tabb.rules import CVAEConfig as CVAEConfig
+    from tabb.rules import DirectPredictor as DirectPredictor
     from tabb.rules import EnsembleConfig as EnsembleConfig
+    from tabb.rules import LatentDirectPredictor as LatentDirectPredictor
+    from tabb.rules import LatentPredictor as LatentPredictor
     from tabb.rules import Pooled as Pooled
     from tabb.rules import PredictorConfig as PredictorConfig
+    from tabb.rules import ResidualPredictor as ResidualPredictor
     from tabb.rules import Rule as Rule
+    from tabb.rules import Similarity as Similarity
     from tabb.rules import SourceOnly as SourceOnly
     from tabb.rules import SparseQConfig as SparseQConfig
     from tabb.rules import TargetOnly as TargetOnly
+    from tabb.rules import ValueNoise as ValueNoise
     from tabb.training import Run as Run
     from tabb.training import Settings as Settings
     from tabb.training import train as train
@@ -80,7 +87,8 @@ _WHERE = {
     "Learner": "tabb.learner",
     "Policy": "tabb.policy",
     "Pooled": "tabb.rules",
-    "PredictorConfig": "tabb.rules",
+    **dict.fromkeys(("AgreedShift", "DirectPredictor", "LatentDirectPredictor", "LatentPredictor"), "tabb.rules"),
+    **dict.fromkeys(("PredictorConfig", "ResidualPredictor", "Similarity", "ValueNoise"), "tabb.rules"),
     "Rule": "tabb.rules",
     "RowScores": "tabb.results.row_scores",
     "Run": "tabb.training",

@@ -24,8 +24,8 @@ MOVED = {
     "tabb.rules.cvae": "tabb.models.cvae",
     "tabb.rules.ensemble": "tabb.models.ensemble",
     "tabb.rules.fitting": "tabb.models.fitting",
-    "tabb.rules.predictor": "tabb.models.predictor",
-    "tabb.rules.shift_hypotheses": "tabb.models.shift_hypotheses",
+    "tabb.rules.predictor": "tabb.models.predictors",
+    "tabb.rules.shift_hypotheses": "tabb.models.agreed_shift",
     "tabb.rules.transport": "tabb.models.transport",
     "tabb.training.pool": "tabb.running.processes",
 }

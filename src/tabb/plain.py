@@ -12,8 +12,11 @@ import numpy as np
 
 from tabb.backbones import Backbone
 from tabb.errors import RunError, UsageError
+from tabb.models.predictors import PREDICTORS, from_old
+from tabb.models.target_predictor import TargetPredictor
 from tabb.registry import backbone_class, module_of, rule_class
 from tabb.rules import Rule
+from tabb.rules.earlier import as_of_now
 
 C = TypeVar("C")
 
@@ -21,10 +24,13 @@ C = TypeVar("C")
 def plain(value: Any) -> Any:
     """Dataclasses, tuples and infinities as JSON types; `from_plain` is its inverse for dataclasses.
 
-    A rule or backbone has its `name` first and, where it is not tabb's own, the `class` that it is imported from.
+    A rule or backbone has its `name` first and, where it is not tabb's own, the `class` that it is imported from; a
+    predictor of the target domain has its `name`.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        if isinstance(value, TargetPredictor):
+            return {"name": value.name} | fields
         return _names(value) | fields if isinstance(value, Rule | Backbone) else fields
     if isinstance(value, (tuple, list)):
         return [plain(item) for item in value]
@@ -59,6 +65,8 @@ def from_plain(kind: type[C], values: dict[str, Any]) -> C:
             value = backbone_from_plain(value)
         elif isinstance(wanted, type) and issubclass(wanted, Rule):
             value = rule_from_plain(value)
+        elif isinstance(wanted, type) and issubclass(wanted, TargetPredictor):
+            value = predictor_from_plain(value)
         elif dataclasses.is_dataclass(wanted):
             value = from_plain(wanted, value)  # type: ignore[arg-type]
         elif wanted is float:
@@ -77,10 +85,23 @@ def _types_of(kind: type) -> dict[str, Any]:
 def rule_from_plain(values: dict[str, Any]) -> Rule:
     """The rule that `plain` wrote. Raises `RunError` where its class is not to be found."""
     values = dict(values)
-    return from_plain(rule_class(values.pop("name"), values.pop("class", None)), values)
+    name, module = values.pop("name"), values.pop("class", None)
+    name, values = as_of_now(name, values)
+    return from_plain(rule_class(name, module), values)
 
 
 def backbone_from_plain(values: dict[str, Any]) -> Backbone:
     """The backbone that `plain` wrote, likewise; runs from before there were several have IQL."""
     values = dict(values)
     return from_plain(backbone_class(values.pop("name", "iql"), values.pop("class", None)), values)
+
+
+def predictor_from_plain(values: dict[str, Any]) -> TargetPredictor:
+    """The predictor that `plain` wrote; those of runs from before predictors had names are read as they were."""
+    values = dict(values)
+    name = values.pop("name", None)
+    if name is None:
+        return from_old(values)
+    if name not in PREDICTORS:
+        raise RunError(f"predictor {name!r} is unknown: it was registered by other code, import that first")
+    return from_plain(PREDICTORS[name], values)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from tabb.backbones import BACKBONES, Backbone, for_task
 from tabb.errors import RunError, UsageError, meant
+from tabb.models.target_predictor import TargetPredictor
 from tabb.rules import RULES, Rule
 
 K = TypeVar("K", Rule, Backbone)
@@ -208,10 +209,12 @@ def all_presets() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _constants(values: dict[str, Any]) -> str:
-    """Settings as options name them; of settings within one, those that are not their default."""
+    """Settings as options name them; a predictor by name; of settings within one, those that are not their default."""
     options = []
     for name, value in values.items():
         inner = {"": value}
+        if isinstance(value, TargetPredictor):
+            options.append(f"{name} {value.name}")
         if dataclasses.is_dataclass(value):
             fields = ((field.name, getattr(value, field.name), field.default) for field in dataclasses.fields(value))
             inner = {f".{within}": setting for within, setting, default in fields if setting != default}

@@ -12,7 +12,7 @@ import pytest
 from tabb.backbones import BACKBONES, BCQ, CQL, IQL, TD3BC, own_backbone
 from tabb.errors import UsageError
 from tabb.policy import Policy
-from tabb.rules import BOSA, TABB, Pooled, PredictorConfig, Rule, SourceOnly, TargetOnly
+from tabb.rules import BOSA, TABB, LatentPredictor, Pooled, ResidualPredictor, Rule, SourceOnly, TargetOnly
 from tabb.rules.rule import Weights
 from tabb.training import Settings, train
 from tabb.training.checkpoint import load_tree, save_tree
@@ -25,7 +25,7 @@ SMALLS = {
     "bcq": BCQ(**SMALL, cvae_hidden=(16,), candidates=3),
 }
 WEIGHING = ("td3-bc", "cql")
-TABB_SMALL = TABB(predictor=PredictorConfig(heads=2, updates=1, hidden=8, batch_size=8))
+TABB_SMALL = TABB(predictor=ResidualPredictor(heads=2, updates=1, hidden=8, batch_size=8))
 TABB_NEUTRAL = dataclasses.replace(TABB_SMALL, temperature=math.inf, imitate_source=1.0)
 
 
@@ -200,7 +200,7 @@ def test_learners_that_cannot_be(pair):
         match="not tabb: it has no place for see_state and see_action and weigh",
     ):
         train(TABB(), *pair, settings=Settings(updates=2, backbone=BCQ()))
-    latent = TABB(predictor=PredictorConfig(space="latent"))
+    latent = TABB(predictor=LatentPredictor())
     with pytest.raises(UsageError, match="latent needs a backbone with a value network, not cql"):
         train(latent, *pair, settings=Settings(updates=2, backbone=CQL()))
     SMALLS["bcq"].check_rule(TargetOnly())

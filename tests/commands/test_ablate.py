@@ -39,7 +39,8 @@ def parsed(name: str):
 def changes(name: str, other: str) -> list[str]:
     """Options in which two variants differ."""
     one, two = parsed(name), parsed(other)
-    words = [*changed_options("rule", one.rule, two.rule), *changed_options("backbone", one.backbone, two.backbone)]
+    words = ["--rule"] if type(one.rule) is not type(two.rule) else [*changed_options("rule", one.rule, two.rule)]
+    words += changed_options("backbone", one.backbone, two.backbone)
     words += setting_options(one.settings, two.settings)
     return [word for word in words if word.startswith("--") and not word.startswith("--rows-seed")]
 
@@ -52,8 +53,8 @@ def test_a_variant_changes_one_thing(name: str) -> None:
 
 
 def test_variants_are_what_they_are_called() -> None:
-    assert parsed("similarity").rule.weigh_by == "similarity"
-    assert [parsed(f"noise-{noise}").rule.value_noise for noise in ("0.1", "0.3", "1")] == [0.1, 0.3, 1.0]
+    assert parsed("similarity").rule.name == "similarity"
+    assert [parsed(f"noise-{noise}").rule.noise for noise in ("0.1", "0.3", "1")] == [0.1, 0.3, 1.0]
     assert not parsed("no-source-head").rule.predictor.source_head
     assert (parsed("one-head").rule.predictor.heads, parsed("default").rule.predictor.heads) == (1, 5)
     assert [parsed(f"c-{c}").rule.temperature for c in ("0.3", "3", "inf")] == [0.3, 3.0, float("inf")]
@@ -64,7 +65,7 @@ def test_variants_are_what_they_are_called() -> None:
         *("improvement", "improvement", "imitation")
     ]
     assert parsed("climb-c-inf").rule.temperature == float("inf")
-    assert parsed("climb-similarity").rule.weigh_by == "similarity"
+    assert parsed("climb-similarity").rule.name == "similarity"
     softer = [name for name in VARIANTS if parsed(name).backbone.temperature == 0.5]
     assert softer == ["soft", *(f"soft-{name}" for name in ("imitate", "pooled", "source-only", "target-only"))]
     assert all(VARIANTS[name].against == name.removeprefix("soft-") for name in softer[1:])

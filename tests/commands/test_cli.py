@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +18,11 @@ from command_line import BUNDLED, refused, told
 from tabb import IQL, TABB
 from tabb.backbones import CQL
 from tabb.cli import COMMANDS, main
+from tabb.commands.train_options import parse_train
 from tabb.data import read
 from tabb.policy import Policy
 from tabb.registry import learners_of
-from tabb.rules import PredictorConfig
+from tabb.rules import AgreedShift, LatentDirectPredictor, LatentPredictor, ResidualPredictor
 
 
 @pytest.fixture(autouse=True)
@@ -202,15 +204,53 @@ def test_help_names_backbones_and_presets(capsys: pytest.CaptureFixture[str]) ->
     assert "--backbone.conservatism" in text
     assert all(word in text for word in ("td3-bc", "bcq", "--preset", "kinematic of otdf"))
     # Of settings within settings, those that the preset changes, as options name them.
-    assert "trust of tabb (uncertainty 0.2, predictor.form agreed, predictor.updates 8000" in text
+    assert "trust of tabb (uncertainty 0.2, predictor agreed)" in text
+
+
+def options_in_help(capsys: pytest.CaptureFixture[str], *words: str) -> set[str]:
+    """The options of the rule and of the backbone that the help of `tabb train` shows."""
+    with pytest.raises(SystemExit):
+        main(["train", *words, "--help"])
+    return set(re.findall(r"--(?:rule|backbone)\.[a-z.-]+(?= )", capsys.readouterr().out)) - {
+        "--rule.predictor.updates"
+    }
+
+
+def test_help_shows_a_newcomer_few_options(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    first = options_in_help(capsys, "tabb")
+    assert {"--rule.temperature", "--rule.predictor", "--backbone.expectile"} <= first
+    assert len(first) <= 25
+    of_agreed = options_in_help(capsys, "tabb", "--rule.predictor", "agreed") - first
+    assert "--rule.predictor.shift-penalty" in of_agreed
+    assert not of_agreed & options_in_help(capsys, "tabb", "--rule.predictor", "latent-direct") - {
+        f"--rule.predictor.{name}" for name in ("heads", "hidden", "batch-size", "learning-rate", "weight-decay")
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ("", TABB()),
+        ("--rule.predictor.updates 7", TABB(predictor=ResidualPredictor(updates=7))),
+        ("--rule.predictor agreed --rule.predictor.hidden 9", TABB(predictor=AgreedShift(hidden=9))),
+        ("--rule.predictor=latent --rule.predictor.latent_size 9", TABB(predictor=LatentPredictor(latent_size=9))),
+        ("--rule.predictor.form agreed", TABB(predictor=AgreedShift(updates=5_000, weight_decay=1e-3))),
+        (
+            "--rule.predictor.space latent --rule.predictor.form=direct --rule.predictor.no-source-head",
+            TABB(predictor=LatentDirectPredictor(source_head=False)),
+        ),
+    ],
+)
+def test_a_predictor_is_chosen_by_name(options: str, rule: TABB) -> None:
+    (learner,), _ = parse_train(["tabb"], options.split())
+    assert learner.rule == rule
 
 
 def test_a_preset_keeps_the_constants_of_the_suite() -> None:
     (learner,) = learners_of(["tabb"], "trust", ("antmaze",))
     assert learner.backbone == IQL(expectile=0.9, temperature=10.0, layer_norm=True)
-    assert learner.rule == TABB(
-        uncertainty=0.2, predictor=PredictorConfig(form="agreed", updates=8_000, weight_decay=1e-4)
-    )
+    assert learner.rule == TABB(uncertainty=0.2, predictor=AgreedShift(updates=8_000, weight_decay=1e-4))
     (other,) = learners_of(["tabb@cql"], "trust")
     assert (other.rule, other.backbone) == (learner.rule, CQL())
 
@@ -227,7 +267,18 @@ def test_a_preset_keeps_the_constants_of_the_suite() -> None:
         (["train", "tabb@sac"], 2, "tabb@sac: unknown backbone 'sac': use one of iql, td3-bc, cql, bcq"),
         (["train", "tab@cql"], 2, "unknown rule 'tab'"),
         (["train", "dara@bcq"], 2, "takes only rules that say which rows are drawn (pooled, target-only), not dara"),
-        (["train", "tabb@td3-bc", "--rule.predictor.space", "latent"], 2, "latent"),
+        (["train", "tabb@td3-bc", "--rule.predictor", "latent"], 2, "predictor latent needs a backbone with a value"),
+        (["train", "tabb", "--rule.predictor", "latnt"], 2, "--rule.predictor: unknown predictor 'latnt': use one of"),
+        (["train", "tabb", "--rule.predictor"], 2, "--rule.predictor: needs a name, one of residual, direct, latent"),
+        (["train", "tabb", "--rule.predictor.latent-size", "8"], 2, "unknown option --rule.predictor.latent-size"),
+        (
+            ["train", "tabb", "--rule.predictor", "agreed", "--rule.scale", "target"],
+            2,
+            "predictor agreed does not give",
+        ),
+        (["train", "tabb", "--rule.predictor.form", "agreed", "--rule.predictor=latent"], 2, "give the name alone"),
+        (["train", "tabb", "--rule.weigh-by", "similarity"], 2, "a rule of its own: `tabb train similarity`"),
+        (["train", "pooled", "--rule.predictor", "agreed"], 2, "unknown option --rule.predictor"),
         (["train", "tabb@td3-bc", "--backbone.expectile", "0.7"], 2, "--backbone.expectile"),
         (["train", "pooled@td3-bc", "--backbone.policy-delay", "0"], 2, "policy_delay=0"),
         (["train", "pooled", "pooled"], 2, "named twice"),

@@ -18,7 +18,7 @@ from tabb.data import save_npz, write_hdf5
 from tabb.errors import RunError, UsageError
 from tabb.provenance import fingerprint
 from tabb.results.row_scores import open_run, run_data, score_rows
-from tabb.rules.tabb import soft_weight
+from tabb.rules.soft_weights import soft_weight
 
 SMALL = ["--updates", "20", "--evaluations", "0", "--progress", "none", "--jobs", "1"]
 NETWORKS = ["--backbone.hidden", "8", "8", "--backbone.batch-size", "32"]

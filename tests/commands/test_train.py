@@ -99,7 +99,7 @@ def test_what_is_said_beside_a_preset_changes_that_alone(
     told(capsys, "train", "tabb", *own_files, *small, "--preset", "trust", "--out", tmp_path / "a")
     config = json.loads((tmp_path / "a" / "seed0" / "config.json").read_text())
     predictor = config["rule"]["predictor"]
-    assert (predictor["form"], predictor["updates"], predictor["weight_decay"]) == ("agreed", 2, 1e-4)
+    assert (predictor["name"], predictor["updates"], predictor["weight_decay"]) == ("agreed", 2, 1e-4)
     assert (config["rule"]["uncertainty"], config["settings"]["backbone"]["layer_norm"]) == (0.2, True)
 
 

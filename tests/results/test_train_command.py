@@ -28,7 +28,7 @@ def spec_of(rule, settings, task=None, env=None) -> RunSpec:
                 temperature=math.inf,
                 weigh_value=False,
                 imitate_source=0.5,
-                predictor=tabb.PredictorConfig(heads=3, target_shares=(1.0, 0.5)),
+                predictor=tabb.AgreedShift(heads=3, target_shares=(1.0, 0.5)),
             ),
             tabb.Settings(updates=77, engine="native", normalise="none", backbone=tabb.IQL(hidden=(8, 9))),
             None,

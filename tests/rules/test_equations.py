@@ -12,7 +12,8 @@ from tabb.batch import fit_normaliser, make_domains
 from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
 from tabb.networks import MLP, avg_l1_norm, mlp, moving_average, twin
-from tabb.rules.tabb import soft_weight, target_bellman_mismatch
+from tabb.rules.soft_weights import soft_weight
+from tabb.rules.tabb import TABB, Backups, target_bellman_mismatch
 from tabb.transitions import Transitions
 
 
@@ -63,16 +64,22 @@ PREDICTED = jnp.array([[3.0, 5.0], [0.0, 2.0], [7.0, 7.0]])
 OWN = jnp.array([1.0, 4.0, 7.0])
 
 
+def judged(predicted, own, uncertainty):
+    """TBM⁺ with the default predictor, whose doubt is the spread of its heads."""
+    return TABB(uncertainty=uncertainty).judge(Backups(own, predicted), None)["tbm_plus"]
+
+
 def test_mismatch_is_the_distance_of_the_mean_backup():
-    close(target_bellman_mismatch(PREDICTED, OWN, 0.0), [3.0, 3.0, 0.0])
+    close(target_bellman_mismatch(jnp.mean(PREDICTED, axis=-1), OWN), [3.0, 3.0, 0.0])
+    close(judged(PREDICTED, OWN, 0.0), [3.0, 3.0, 0.0])
 
 
 def test_uncertainty_adds_the_spread_of_the_heads():
-    close(target_bellman_mismatch(PREDICTED, OWN, 2.0), [3.0 + 2 * 1, 3.0 + 2 * 1, 0.0])
+    close(judged(PREDICTED, OWN, 2.0), [3.0 + 2 * 1, 3.0 + 2 * 1, 0.0])
 
 
 def test_mismatch_of_one_head_has_no_spread():
-    close(target_bellman_mismatch(jnp.array([[3.0], [1.0]]), jnp.array([1.0, 1.0]), 5.0), [2.0, 0.0])
+    close(judged(jnp.array([[3.0], [1.0]]), jnp.array([1.0, 1.0]), 5.0), [2.0, 0.0])
 
 
 def test_soft_weight_by_hand():

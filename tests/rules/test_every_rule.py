@@ -248,7 +248,8 @@ def test_wrong_settings(rule, settings, says):
 def test_wrong_words():
     """In a process without the tests' type checks, which would speak first."""
     script = (
-        "import tabb\n"
+        "import warnings, tabb\n"
+        "warnings.simplefilter('ignore')\n"
         "for kind, options in ((tabb.SRPO, {'bonus': 'x'}), (tabb.TABB, {'scale': 'x'}),\n"
         "                      (tabb.PredictorConfig, {'form': 'x'}), (tabb.PredictorConfig, {'space': 'x'})):\n"
         "    try: kind(**options)\n"

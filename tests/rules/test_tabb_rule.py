@@ -11,18 +11,16 @@ import pytest
 from steps import step_of
 from tabb.batch import Batch, make_domains
 from tabb.errors import UsageError
-from tabb.models.predictor import Predictor, fit_predictor, init_predictor
-from tabb.networks import MLP, Normaliser
 from tabb.rules.baselines import Pooled
 from tabb.rules.rule import Features, Weights
 from tabb.rules.tabb import TABB
 from tabb.training.loop import Program, compiled_updates, pack_data
 
-SPACES_AND_FORMS = [
-    ("raw", "residual"),
-    ("latent", "residual"),
-    pytest.param("latent", "direct", marks=pytest.mark.slow),
-    pytest.param("raw", "direct", marks=pytest.mark.slow),
+PREDICTORS = [
+    "residual",
+    "latent",
+    pytest.param("latent-direct", marks=pytest.mark.slow),
+    pytest.param("direct", marks=pytest.mark.slow),
 ]
 
 
@@ -67,10 +65,7 @@ BATCH = Batch(
 
 def weigh(rule, batch=BATCH):
     features = Features(batch.observation, batch.next_observation, batch.observation)
-    nothing = Predictor(
-        None, MLP((), ()), (), jnp.ones(2), Normaliser(jnp.zeros(()), jnp.ones(())), "direct"
-    )  # weights need the columns alone
-    return rule.weigh(step_of(batch, nothing, discount=0.5, features=features))
+    return rule.weigh(step_of(batch, (), discount=0.5, features=features))
 
 
 def test_weights_by_hand_without_uncertainty():
@@ -161,26 +156,26 @@ class Unweighted(TABB):
         return Weights(ones, ones, ones), {}
 
 
-def test_infinite_temperature_is_pooled_bit_for_bit(run, fitted, predictor_config, same_bits):
-    config = predictor_config()
-    state, metrics = run(TABB(temperature=math.inf, imitate_source=1.0, predictor=config), fitted(config))
+def test_infinite_temperature_is_pooled_bit_for_bit(run, fitted, small_predictor, same_bits):
+    predictor = small_predictor()
+    state, metrics = run(TABB(temperature=math.inf, imitate_source=1.0, predictor=predictor), fitted(predictor))
     assert same_bits(state, run(Pooled(), ())[0])
     assert float(metrics["source_weight"]) == 1.0
     assert float(metrics["tbm"]) > 0
 
 
-def test_infinite_temperature_in_latent_space_is_unweighted_bit_for_bit(run, fitted, predictor_config, same_bits):
-    config = predictor_config("latent")
-    state, _ = run(TABB(temperature=math.inf, imitate_source=1.0, predictor=config), fitted(config))
-    assert same_bits(state, run(Unweighted(predictor=config), fitted(config))[0])
+def test_infinite_temperature_in_latent_space_is_unweighted_bit_for_bit(run, fitted, small_predictor, same_bits):
+    predictor = small_predictor("latent")
+    state, _ = run(TABB(temperature=math.inf, imitate_source=1.0, predictor=predictor), fitted(predictor))
+    assert same_bits(state, run(Unweighted(predictor=predictor), fitted(predictor))[0])
 
 
-@pytest.mark.parametrize(("space", "form"), SPACES_AND_FORMS)
-def test_columns_and_updates_are_finite(run, fitted, predictor_config, domains, space, form):
-    config = predictor_config(space, form)
-    rule, models = TABB(predictor=config), fitted(config)
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_columns_and_updates_are_finite(run, fitted, small_predictor, domains, name):
+    predictor = small_predictor(name)
+    rule, models = TABB(predictor=predictor), fitted(predictor)
     columns = rule.columns(models, domains)
-    width = 3 if space == "raw" else 8
+    width = 8 if name.startswith("latent") else 3
     shapes = {"next": (1500, 2, width), "reward_hat": (1500, 2), "terminal_hat": (1500, 2)}
     assert {name: column.shape for name, column in columns.items()} == shapes
     assert all(np.isfinite(column).all() for column in columns.values())
@@ -190,14 +185,14 @@ def test_columns_and_updates_are_finite(run, fitted, predictor_config, domains, 
     assert 0 < float(metrics["source_weight"]) < 1
 
 
-@pytest.mark.parametrize("space", ["raw", "latent"])
-def test_features_in_each_space(fitted, predictor_config, sizes, batch, space):
-    config = predictor_config(space)
-    rule, models = TABB(predictor=config), fitted(config)
+@pytest.mark.parametrize("name", ["residual", "latent"])
+def test_features_in_each_space(fitted, small_predictor, sizes, batch, name):
+    predictor = small_predictor(name)
+    rule, models = TABB(predictor=predictor), fitted(predictor)
     features = rule.represent(step_of(batch, models))
     assert (features.now.shape[1], features.critic.shape[1]) == rule.widths(sizes)
     assert features.following.shape == features.now.shape
-    if space == "raw":
+    if name == "residual":
         assert features.now is batch.observation
         assert features.following is batch.next_observation
     else:
@@ -210,10 +205,10 @@ def test_features_in_each_space(fitted, predictor_config, sizes, batch, space):
         assert (np.abs(other.critic[:, 5:] - features.critic[:, 5:]).max(axis=1) > 0).all()
 
 
-def test_a_single_head_gives_no_nan(predictor_config, domains, batch):
-    config = predictor_config(form="direct", heads=1)
-    models = init_predictor(config, domains, jax.random.key(0))
-    rule = TABB(predictor=config, uncertainty=3.0)
+def test_a_single_head_gives_no_nan(small_predictor, domains, batch):
+    predictor = small_predictor("direct", heads=1)
+    models = predictor.init(domains, jax.random.key(0))
+    rule = TABB(predictor=predictor, uncertainty=3.0)
     columns, target_columns = rule.columns(models, domains), rule.target_columns(models, domains)
     batch = dataclasses.replace(
         batch,
@@ -227,9 +222,9 @@ def test_a_single_head_gives_no_nan(predictor_config, domains, batch):
     assert len(set(np.asarray(weights.critic[:3]).tolist())) == 3
 
 
-@pytest.mark.parametrize(("space", "form"), [("raw", "residual"), ("latent", "residual")])
+@pytest.mark.parametrize("name", ["residual", "latent"])
 def test_nothing_is_learned_from_the_next_observation_of_terminal_rows(
-    run, fitted, predictor_config, pair, domains, same_bits, space, form
+    run, fitted, small_predictor, pair, domains, same_bits, name
 ):
     def poison(data):
         ended = data.terminal[:, None] > 0
@@ -238,9 +233,9 @@ def test_nothing_is_learned_from_the_next_observation_of_terminal_rows(
         return dataclasses.replace(data, next_observation=huge)
 
     poisoned = make_domains(*map(poison, pair))
-    config = predictor_config(space, form)
-    rule, models = TABB(predictor=config), fitted(config)
-    others = fit_predictor(config, poisoned, jax.random.key(7), lambda what, share: None)
+    predictor = small_predictor(name)
+    rule, models = TABB(predictor=predictor), fitted(predictor)
+    others = predictor.fit(poisoned, jax.random.key(7), lambda what, share: None)
     assert same_bits(models, others)
     assert same_bits(rule.columns(models, domains), rule.columns(models, poisoned))
     assert same_bits(run(rule, models), run(rule, models, poisoned))

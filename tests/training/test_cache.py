@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tabb.batch import make_domains
-from tabb.rules import IGDF, TABB, Pooled, PredictorConfig
+from tabb.rules import IGDF, TABB, Pooled, ResidualPredictor
 from tabb.training import Settings, source_code, train
 from tabb.training import cache as cache_module
 from tabb.training.cache import cache_folder, cached, entry_name, prepared
@@ -60,7 +60,7 @@ def test_names_tell_apart_what_prepares_differently():
         entry_name(RULE, DATA, "none", KEY),
         entry_name(RULE, DATA, "pooled", jax.random.key(2)),
         entry_name(TABB(), DATA, "pooled", KEY),
-        entry_name(TABB(predictor=PredictorConfig(heads=2)), DATA, "pooled", KEY),
+        entry_name(TABB(predictor=ResidualPredictor(heads=2)), DATA, "pooled", KEY),
     ]
     assert len({name, *others}) == 7
     # what is read after the preparation only

@@ -27,7 +27,7 @@ from tabb.training.loop import Program
 
 IQL = tabb.IQL(hidden=(16, 16), batch_size=16)
 SETTINGS = tabb.Settings(updates=60, evaluations=3, backbone=IQL, held_out=0.2)
-RULE = tabb.TABB(predictor=tabb.PredictorConfig(updates=20, hidden=16, heads=2))
+RULE = tabb.TABB(predictor=tabb.ResidualPredictor(updates=20, hidden=16, heads=2))
 
 
 def walk(rows: int, seed: int, shift: float = 0.0, length: int = 100) -> tabb.Transitions:

@@ -16,7 +16,7 @@ from tabb.training.spec import RunSpec, differences
 
 SETTINGS = tabb.Settings(updates=7, target_rows=50, held_out=0.5)
 SPEC = RunSpec(
-    rule=tabb.TABB(temperature=math.inf, predictor=tabb.PredictorConfig(heads=3)),
+    rule=tabb.TABB(temperature=math.inf, predictor=tabb.ResidualPredictor(heads=3)),
     backbone=tabb.IQL(hidden=(8, 9)),
     source=("/a.hdf5", "/b.hdf5"),
     target=("/t.hdf5",),

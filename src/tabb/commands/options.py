@@ -7,6 +7,7 @@ depends on its wording is in this file alone; `tests/commands/test_options.py` s
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -31,10 +32,11 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, description: st
         UsageError: unknown or malformed options, in one line.
         SystemExit: after `--help` was printed.
     """
+    chosen, arguments = _with_predictors(kind, list(arguments))
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed), _wide(not {"-h", "--help"} & set(arguments)):
-            return tyro.cli(kind, args=list(arguments), prog=program, description=description)
+            return tyro.cli(chosen, args=arguments, prog=program, description=description)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -42,6 +44,17 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, description: st
     finally:
         if sys.exc_info()[0] is None:
             sys.stderr.write(printed.getvalue())
+
+
+def _with_predictors(kind: type[T], arguments: list[str]) -> tuple[type[T], list[str]]:
+    """Options and arguments after predictors of the target domain were chosen, where some option is a rule's."""
+    defaults = (field.default_factory if field.default is dataclasses.MISSING else field.default
+                for field in dataclasses.fields(kind))  # type: ignore[arg-type]  # fmt: skip
+    if not any(hasattr(default, "predictor") for default in defaults):
+        return kind, arguments
+    from tabb.commands.predictors import choose_predictors  # waits for JAX, which other commands need not
+
+    return choose_predictors(kind, arguments)
 
 
 @contextlib.contextmanager

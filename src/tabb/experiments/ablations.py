@@ -19,7 +19,9 @@ from tabb.environments.tasks import Task
 from tabb.errors import UsageError, meant
 from tabb.evaluation.statistics import Estimate, mean_interval
 from tabb.experiments.benchmark import Learner, Method, Table, plain_method, shared
-from tabb.results.train_command import option
+from tabb.models.target_predictor import TargetPredictor
+from tabb.results.train_command import option, predictor_options
+from tabb.rules import DirectPredictor, LatentDirectPredictor, LatentPredictor
 
 DEFAULT = "default"
 
@@ -74,6 +76,8 @@ def _options(prefix: str, changes: Mapping[str, Any]) -> Iterator[str]:
     for name, change in changes.items():
         if isinstance(change, Mapping):
             yield from _options(f"{prefix}{name}.", change)
+        elif isinstance(change, TargetPredictor):
+            yield from predictor_options(prefix + name, change)
         else:
             yield from option(prefix + name, change, None)
 
@@ -86,32 +90,30 @@ VARIANTS = {
         Variant("source-only", "source-only", "no target data: the source's policy as it is"),
         Variant("pooled", "pooled", "all source rows alike"),
         # What the weight falls with.
-        Variant(
-            "similarity", "tabb", "weights by distance to the target rows, not by TBM", rule={"weigh_by": "similarity"}
-        ),
-        Variant("noise-0.1", "tabb", "values in TBM off by a tenth of V's spread", rule={"value_noise": 0.1}),
-        Variant("noise-0.3", "tabb", "values in TBM off by 0.3 of V's spread", rule={"value_noise": 0.3}),
-        Variant("noise-1", "tabb", "values in TBM off by V's spread", rule={"value_noise": 1.0}),
+        Variant("similarity", "similarity", "weights by distance to the target rows, not by TBM"),
+        Variant("noise-0.1", "value-noise", "values in TBM off by a tenth of V's spread", rule={"noise": 0.1}),
+        Variant("noise-0.3", "value-noise", "values in TBM off by 0.3 of V's spread", rule={"noise": 0.3}),
+        Variant("noise-1", "value-noise", "values in TBM off by V's spread", rule={"noise": 1.0}),
         # The predictor.
-        Variant("latent", "tabb", "V and predictor in the latent space", rule={"predictor": {"space": "latent"}}),
+        Variant("latent", "tabb", "V and predictor in the latent space", rule={"predictor": LatentPredictor()}),
         Variant(
             "direct",
             "tabb",
             "target heads predict alone, not on top of the source's",
-            rule={"predictor": {"form": "direct"}},
+            rule={"predictor": DirectPredictor()},
         ),
         Variant(
             "latent-direct",
             "tabb",
             "latent, and target heads predict alone",
-            rule={"predictor": {"space": "latent", "form": "direct"}},
+            rule={"predictor": LatentDirectPredictor()},
             against="latent",
         ),
         Variant(
             "no-source-head",
             "tabb",
             "latent-direct, encoders learned from target rows alone",
-            rule={"predictor": {"space": "latent", "form": "direct", "source_head": False}},
+            rule={"predictor": LatentDirectPredictor(source_head=False)},
             against="latent-direct",
         ),
         Variant("beta-0", "tabb", "the spread of the predictions is ignored", rule={"uncertainty": 0.0}),
@@ -156,9 +158,8 @@ VARIANTS = {
         ),
         Variant(
             "climb-similarity",
-            "tabb",
+            "similarity",
             "climb, weights by distance to the target rows",
-            rule={"weigh_by": "similarity"},
             backbone={"extraction": "improvement"},
             against="climb",
         ),

@@ -35,7 +35,7 @@ from tabb.models.fitting import Report, step_normaliser, steps
 from tabb.plain import backbone_from_plain, plain
 from tabb.provenance import fingerprint
 from tabb.rules import RULES, TABB, Pooled, Rule
-from tabb.rules.tabb import row_backups
+from tabb.rules.tabb import Rows
 from tabb.training.cache import prepared
 from tabb.training.checkpoint import load_tree, save_tree
 from tabb.training.config import Settings
@@ -88,16 +88,15 @@ class Case:
 
 def mismatch_of(
     rule: TABB, columns: dict[str, jax.Array], rows: Transitions, value: Callable[[jax.Array], jax.Array]
-) -> jax.Array:
-    """The mismatch that `rule` gives (normalised) source rows, shape [N]."""
-    own, predicted = row_backups(rows.reward, rows.terminal, rows.next_observation, columns, value, IQL().discount)
-    return rule.mismatch(predicted, own)
+) -> dict[str, jax.Array]:
+    """`tbm` and `tbm_plus` of (normalised) source rows, shape [N] each."""
+    own = Rows(rows.reward, rows.terminal, rows.next_observation)
+    return rule.judge(rule.backups(own, columns, value, IQL().discount), None)
 
 
-def _mismatch(case: Case, uncertainty: float) -> jax.Array:
+def _mismatch(case: Case, name: str) -> jax.Array:
     rule = case.oracle.tabb
-    source = case.domains.source[case.rows]
-    return mismatch_of(dataclasses.replace(rule, uncertainty=uncertainty), case.columns(rule), source, case.value)
+    return mismatch_of(rule, case.columns(rule), case.domains.source[case.rows], case.value)[name]
 
 
 def _prediction(case: Case) -> jax.Array:
@@ -120,8 +119,8 @@ def _one_step(case: Case) -> NDArray[np.float64]:
 
 
 RANKINGS: dict[str, Callable[[Case], Any]] = {
-    "tbm": lambda case: _mismatch(case, 0.0),
-    "tbm+": lambda case: _mismatch(case, case.oracle.tabb.uncertainty),
+    "tbm": lambda case: _mismatch(case, "tbm"),
+    "tbm+": lambda case: _mismatch(case, "tbm_plus"),
     "prediction": _prediction,
     "dara": lambda case: -case.columns(RULES["dara"]())["bonus"],
     "igdf": lambda case: -case.columns(RULES["igdf"]())["score"],

@@ -51,7 +51,7 @@ def ranking_of(folder: Path, truths: dict[tuple[str, str], tuple[Any, Truth]]) -
         "updates": settings["updates"],
         "score": read_json(folder / "result.json")["score"],
         "layer_norm": settings["backbone"]["layer_norm"],
-        "predictor": run.config["rule"]["predictor"]["form"],
+        "predictor": run.rule.predictor.name,  # type: ignore[attr-defined]
         "mean_oracle_error": float(error.mean()),
         "tbm": rank_correlation(columns["tbm"][sample], error),
         "tbm+": rank_correlation(columns["tbm_plus"][sample], error),

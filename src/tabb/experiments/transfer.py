@@ -101,9 +101,10 @@ def compute_result(
     domains = make_domains(source, target)
     value = learned_value(domains, data, settings.updates, seed, value_file(values, task.name, seed), tell)
     columns = prepared_columns(settings.tabb, domains, data, seed, rows, tell)
+    mismatch = mismatch_of(settings.tabb, columns, domains.source[rows], value)
     orders = {
         "nearest": distances(domains, rows),
-        "tbm+": np.asarray(mismatch_of(settings.tabb, columns, domains.source[rows], value), np.float64),
+        "tbm+": np.asarray(mismatch["tbm_plus"], np.float64),
     }
     tell("simulator", 0.0)
     error = oracle_error(

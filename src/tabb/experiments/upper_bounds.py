@@ -8,8 +8,8 @@ predictor's in two ways:
     outcomes    each source row's next state, reward and terminal replaced by the true ones, all rows trusted by
                 critic and policy alike: what the source's states and actions are worth once their dynamics are right
     critic      the same rows, trusted by the critic alone; the policy imitates target rows, as TABB's does
-    corrected   as `outcomes`, but with the next state and reward that the agreed shift of the predictor gives (form
-                agreed), which any user can have: no bound, but how much of one can be reached
+    corrected   as `outcomes`, but with the next state and reward that the agreed shift of the predictor `agreed`
+                gives, which any user can have: no bound, but how much of one can be reached
 
 beside target-only and TABB as they are. If `weights` is no better than TABB, a better predictor
 will not help either; if `critic` is no better than target-only, nothing that is done to the critic's source rows will.
@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,40 +38,48 @@ from tabb.data import read
 from tabb.data.catalogue import resolve
 from tabb.environments.tasks import get_task
 from tabb.evaluation.oracle import Truth, ask_target, known_state
-from tabb.models.shift_hypotheses import fit_shifts
-from tabb.rules import TABB, Pooled, PredictorConfig, Rule
+from tabb.models.agreed_shift import AgreedShift
+from tabb.models.fitting import Report
+from tabb.models.predictors import PREDICTORS
+from tabb.models.target_predictor import Outcome, TargetPredictor
+from tabb.rules import TABB, Pooled, Rule
 from tabb.rules.rule import Weights
 from tabb.training import Settings, train
 from tabb.transitions import Transitions
 
 FORMS = ("weights", "outcomes", "critic", "corrected")
 
-AGREED = PredictorConfig(form="agreed", updates=8_000, weight_decay=1e-4)
-
 
 @dataclasses.dataclass(frozen=True)
-class OracleTABB(TABB):
-    """TABB with given target-domain outcomes of the source rows, in place of a predictor."""
+class GivenOutcomes(TargetPredictor):
+    """Target-domain outcomes of the source rows that a file holds: nothing is fitted."""
 
-    name: ClassVar[str] = "oracle-tabb"
+    name: ClassVar[str] = "given"
+
     file: str = ""
     """npz with next (normalised) [N, S], reward_hat [N] and terminal_hat [N]"""
 
-    def prepare(self, domains: Domains, key: Any, report: Callable[[str, float], None]) -> Any:
+    def init(self, domains: Domains, key: Any) -> tuple[()]:
         return ()
 
-    def template(self, domains: Domains, key: Any) -> Any:
+    def fit(self, domains: Domains, key: Any, report: Report) -> tuple[()]:
         return ()
 
-    def columns(self, models: Any, domains: Domains) -> dict[str, Any]:
-        with np.load(self.file, allow_pickle=False) as found:
-            return {name: jnp.asarray(found[name])[:, None] for name in ("next", "reward_hat", "terminal_hat")}
+    def outcomes(self, models: Any, rows: Transitions) -> Outcome:
+        raise NotImplementedError("outcomes are given for a whole source, not for rows of it")
 
-    def see_state(self, models: Any, observation: Any) -> Any:
-        return observation
+    def source_outcomes(self, models: Any, source: Transitions) -> Outcome:
+        with np.load(self.file, allow_pickle=False) as answers:
+            return Outcome(*(jnp.asarray(answers[name])[:, None] for name in ("next", "reward_hat", "terminal_hat")))
 
-    def see_action(self, models: Any, observation: Any, action: Any) -> Any:
-        return Rule.see_action(self, models, observation, action)
+    def predicted_backup(self, backups: Any) -> Any:
+        return backups[:, 0]
+
+    def doubt(self, backups: Any, own: Any) -> Any:
+        return jnp.zeros_like(own)
+
+
+PREDICTORS[GivenOutcomes.name] = GivenOutcomes  # so that runs with it are read back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +108,13 @@ def truth_of(task_name: str, source: Transitions) -> Truth:
 def corrected(source: Transitions, target: Transitions, seed: int) -> Truth:
     """Each source row's outcome moved by the shift that the predictor's hypotheses agree on."""
     domains = make_domains(source, target)
-    models = fit_shifts(AGREED, domains, jax.random.key(seed), lambda what, share: None)
-    columns = TABB(predictor=AGREED).columns(models, domains)
-    move = (columns["next"][:, 0] - domains.source.next_observation) * domains.normaliser.scale
+    predictor = AgreedShift()
+    models = predictor.fit(domains, jax.random.key(seed), lambda what, share: None)
+    outcome = predictor.source_outcomes(models, domains.source)
+    move = (outcome.following[:, 0] - domains.source.next_observation) * domains.normaliser.scale
     return Truth(
         np.asarray(source.next_observation + move, np.float32),
-        np.asarray(columns["reward_hat"][:, 0], np.float32),
+        np.asarray(outcome.reward[:, 0], np.float32),
         np.asarray(source.terminal),
     )
 
@@ -123,7 +131,7 @@ def train_with_answers(task: str, quality: str, form: str, seed: int, settings: 
         out.mkdir(parents=True, exist_ok=True)
         file = out / f"{task}.npz"
         np.savez(file, next=following, reward_hat=truth.reward, terminal_hat=truth.terminal)
-        rule = OracleTABB(file=str(file))
+        rule = TABB(predictor=GivenOutcomes(str(file)))
     else:
         # A terminal row has no next state: its own state stands there, as the doors of tabb.data have it.
         ended = truth.terminal[:, None] > 0

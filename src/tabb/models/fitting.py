@@ -19,6 +19,7 @@ from tabb.transitions import Transitions
 
 P = TypeVar("P")
 C = TypeVar("C")
+R = TypeVar("R")
 
 CALLS = 20
 """compiled calls that a fit is cut into, so that progress shows and Ctrl-C is heard"""
@@ -74,21 +75,6 @@ def step_normaliser(domains: Domains) -> Normaliser:
     # A constant column (Ant's contact forces) has no spread to divide by.
     scale = np.where(scale < 1e-6, 1.0, scale)
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
-
-
-def nearest_distances(domains: Domains) -> Float[Array, " n"]:
-    """Distance of each source row to the nearest target row in standardised (s, a, s'); of terminal rows the mean."""
-    normaliser = step_normaliser(domains)
-    target = normaliser(steps(domains.target)[with_next(domains.target, "target")])
-    rows = normaliser(steps(domains.source))
-    # Differences, not products of rows: rows that are equal have distance 0. A few at once: they are large.
-    found = jax.jit(
-        lambda rows, target: jax.lax.map(
-            lambda row: jnp.sqrt(jnp.min(jnp.sum((target - row) ** 2, axis=-1))), rows, batch_size=16
-        )
-    )(rows, target)
-    alive = 1.0 - domains.source.terminal
-    return jnp.where(alive > 0, found, jnp.sum(alive * found) / jnp.maximum(jnp.sum(alive), 1.0))
 
 
 def outcome_scales(source: Transitions) -> tuple[Float[Array, " s"], Normaliser]:
@@ -170,10 +156,10 @@ def draw_rows(rows: Int[Array, " m"], count: int, key: PRNGKeyArray) -> Int[Arra
     return rows[jax.random.randint(key, (count,), 0, len(rows))]
 
 
-def scores(score: Callable[[Transitions], Any], data: Transitions) -> Any:
+def scores(score: Callable[[R], Any], data: R) -> Any:
     """`score` of every row, computed in pieces; it takes rows with a leading axis and returns arrays with one."""
 
-    def one(row: Transitions) -> Any:
+    def one(row: R) -> Any:
         return jax.tree.map(lambda leaf: leaf[0], score(jax.tree.map(lambda leaf: leaf[None], row)))
 
     return jax.jit(lambda data: jax.lax.map(one, data, batch_size=ROWS_PER_CALL))(data)

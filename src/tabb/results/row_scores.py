@@ -1,4 +1,4 @@
-"""Scores of each source row from a finished run: TBM and weights of `tabb`, the static scores of other rules.
+"""Scores of each source row from a finished run, as its rule gives them (`Rule.row_scores`).
 
 Other programs can use them to weight or filter the source data. Values and backups are those of the run's last update,
 in units of discounted return.
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,12 +23,10 @@ from tabb.data.overwriting import refuse_data
 from tabb.data.report import Loaded, Report
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError, UsageError
-from tabb.models.fitting import ROWS_PER_CALL
 from tabb.plain import rule_from_plain
 from tabb.provenance import fingerprint
-from tabb.rules import TABB, Rule
+from tabb.rules import Rule
 from tabb.rules.rule import Value
-from tabb.rules.tabb import row_backups, soft_weight, target_bellman_mismatch
 from tabb.training.checkpoint import load_tree
 from tabb.training.config import backbone_of, settings_from
 from tabb.training.folder import RunFolder
@@ -169,12 +166,11 @@ def score_rows(run: str | Path | Run, source: Files | None = None, target: Files
     The run is a `Run` of this process, or its folder. One that was trained from arrays needs them again, as `source`
     and `target`.
 
-    Columns of a `tabb` run, in units of return but for the last: `own_backup` b [N], `predicted_backup` b̂ [N, K],
-    `tbm` |mean_k b̂ - b| (of form agreed: |b̂_agreed - b|), `tbm_plus` with the uncertainty of the run's β, and `weight`
-    in [f, 1], whose unit is the mean over all source rows (in training it was that over a batch) and into
-    which no `value_noise` went. Of another rule: the static scores that it keeps per row, under its names. Always
-    `file_row` and `episode`; where several files were read as one, `file` too, from 0 in their order (`file_row`
-    numbers their rows through).
+    Columns are those of the rule's `row_scores`. For `tabb`, in units of return but for the last: `own_backup` b [N],
+    `predicted_backup` b̂_k [N, K], `tbm` |b̂ - b|, `tbm_plus` with the predictor's doubt times the run's β, and `weight`
+    in [f, 1], whose unit is the mean over all source rows (in training it was that over a batch). For most other
+    rules: the numbers that they keep per row. Always `file_row` and `episode`; where several files were read as one,
+    `file` too, from 0 in their order (`file_row` numbers their rows through).
 
     Raises as `open_run` does, and `UsageError` for a rule that keeps no score.
     """
@@ -184,15 +180,12 @@ def score_rows(run: str | Path | Run, source: Files | None = None, target: Files
 def scores_of(run: Finished, origin: str | Path | Run) -> RowScores:
     """`score_rows` of a run that was opened from `origin`."""
     folder = origin.folder if isinstance(origin, Run) else origin
-    if isinstance(run.rule, TABB):
-        columns = tabb_scores(run.rule, run)
-    else:
-        every = run.rule.columns(run.models, run.domains)
-        columns = {name: np.asarray(column) for name, column in every.items() if np.ndim(column) == 1}
-        if not columns:
-            raise UsageError(
-                f"{folder or run.rule.name}: {run.rule.name} keeps no score per source row; score a run of tabb or igdf"
-            )
+    given = run.rule.row_scores(run.models, run.domains, run.value, run.backbone.discount)
+    columns = {name: np.asarray(column) for name, column in given.items()}
+    if not columns:
+        raise UsageError(
+            f"{folder or run.rule.name}: {run.rule.name} keeps no score per source row; score a run of tabb or igdf"
+        )
     rows = _places(run.source)
     about = {
         "run": None if folder is None else str(Path(folder).resolve()),
@@ -220,44 +213,6 @@ def _places(source: Loaded) -> dict[str, NDArray[Any]]:
         ends = np.cumsum([rows for _, rows in report.parts])
         places["file"] = np.searchsorted(ends, report.kept_rows, side="right").astype(np.int32)
     return places
-
-
-def tabb_scores(rule: TABB, run: Finished) -> dict[str, NDArray[Any]]:
-    """Backups, mismatches and weights of all source rows, with V after the last update."""
-    columns = rule.columns(run.models, run.domains)
-    own, predicted = backups(rule, run, run.domains.source, columns)
-    mismatch = rule.mismatch(predicted, own)
-    doubt = columns["distance"] if rule.weigh_by == "similarity" else mismatch
-    unit = jnp.mean(doubt)
-    if rule.scale == "target":
-        of_target = rule.target_columns(run.models, run.domains)
-        unit = jnp.mean(target_bellman_mismatch(*backups(rule, run, run.domains.target, of_target)[::-1], 0.0))
-    certain = dataclasses.replace(rule, uncertainty=0.0)
-    found = {
-        "own_backup": own,
-        "predicted_backup": predicted,
-        "tbm": certain.mismatch(predicted, own),
-        "tbm_plus": mismatch,
-        "weight": soft_weight(doubt, rule.temperature, unit, rule.least_weight),
-    }
-    return {name: np.asarray(column) for name, column in found.items()}
-
-
-def backups(rule: TABB, run: Finished, data: Transitions, columns: dict[str, Any]) -> tuple[Any, Any]:
-    """Own backups [N] and predicted ones [N, K] of all rows of `data`, whose predicted outcomes are `columns`.
-
-    Computed in pieces: hidden layers of all at once would take gigabytes.
-    """
-    following = rule.see_state(run.models, data.next_observation)
-    discount: float = run.backbone.discount
-
-    def one(row: Any) -> Any:
-        reward, terminal, following, columns = jax.tree.map(lambda leaf: leaf[None], row)
-        found = row_backups(reward, terminal, following, columns, run.value, discount)
-        return jax.tree.map(lambda leaf: leaf[0], found)
-
-    rows = (data.reward, data.terminal, following, columns)
-    return jax.jit(lambda rows: jax.lax.map(one, rows, batch_size=ROWS_PER_CALL))(rows)
 
 
 def save_scores(scores: RowScores, path: str | Path) -> Path:

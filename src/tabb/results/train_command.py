@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tabb.environments.tasks import get_task
+from tabb.models.target_predictor import TargetPredictor
 from tabb.registry import learners_of
 from tabb.training.config import Settings
 from tabb.training.spec import RunSpec
@@ -48,10 +49,17 @@ def changed_options(prefix: str, value: Any, usual: Any) -> Iterator[str]:
     """Options that turn the dataclass `usual` into `value`: `--rule.temperature 0.3`."""
     for field in dataclasses.fields(value):
         here, there = getattr(value, field.name), getattr(usual, field.name)
-        if dataclasses.is_dataclass(here):
+        if isinstance(here, TargetPredictor) and type(here) is not type(there):
+            yield from predictor_options(f"{prefix}.{field.name}", here)
+        elif dataclasses.is_dataclass(here):
             yield from changed_options(f"{prefix}.{field.name}", here, there)
         else:
             yield from option(f"{prefix}.{field.name}", here, there)
+
+
+def predictor_options(name: str, predictor: TargetPredictor) -> list[str]:
+    """Options that choose this predictor by name and set those of its constants that are not its defaults."""
+    return [f"--{name}", predictor.name, *changed_options(name, predictor, type(predictor)())]
 
 
 def option(name: str, value: Any, usual: Any) -> list[str]:

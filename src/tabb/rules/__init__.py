@@ -1,8 +1,12 @@
 """Transfer rules: what a cross-domain method adds to a backbone. `RULES` lists them by name."""
 
+from tabb.models.agreed_shift import AgreedShift
 from tabb.models.cvae import CVAEConfig
+from tabb.models.direct_predictor import DirectPredictor
 from tabb.models.ensemble import EnsembleConfig
-from tabb.models.predictor import PredictorConfig
+from tabb.models.latent_predictor import LatentDirectPredictor, LatentPredictor
+from tabb.models.predictors import PredictorConfig
+from tabb.models.residual_predictor import ResidualPredictor
 from tabb.rules.baselines import Pooled, SourceOnly, TargetOnly
 from tabb.rules.bosa import BOSA
 from tabb.rules.dara import DARA
@@ -11,11 +15,17 @@ from tabb.rules.dvdf import DVDF, SparseQConfig
 from tabb.rules.igdf import IGDF
 from tabb.rules.otdf import OTDF
 from tabb.rules.rule import Rule
+from tabb.rules.similarity import Similarity
 from tabb.rules.srpo import SRPO
 from tabb.rules.tabb import TABB
+from tabb.rules.value_noise import ValueNoise
 
 RULES: dict[str, type[Rule]] = {
-    rule.name: rule for rule in (TABB, Pooled, TargetOnly, SourceOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO)
+    rule.name: rule
+    for rule in (
+        *(TABB, Pooled, TargetOnly, SourceOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO),
+        *(Similarity, ValueNoise),
+    )
 }
 
 __all__ = [
@@ -28,12 +38,19 @@ __all__ = [
     "RULES",
     "SRPO",
     "TABB",
+    "AgreedShift",
     "CVAEConfig",
+    "DirectPredictor",
     "EnsembleConfig",
+    "LatentDirectPredictor",
+    "LatentPredictor",
     "Pooled",
     "PredictorConfig",
+    "ResidualPredictor",
     "Rule",
+    "Similarity",
     "SourceOnly",
     "SparseQConfig",
     "TargetOnly",
+    "ValueNoise",
 ]

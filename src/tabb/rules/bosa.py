@@ -59,6 +59,9 @@ class BOSA(Rule):
     """Learn from supported transitions alone, and hold the policy to supported actions."""
 
     name: ClassVar[str] = "bosa"
+    trust_meaning: ClassVar[str] = (
+        "the log likelihood of s' under the target's dynamics: higher is more like the target"
+    )
     backbone: ClassVar[str] = "td3-bc"
     backbone_constants: ClassVar[dict[str, Any]] = {"value_weight": 1.0, "cloning": 0.0}
     neutral: ClassVar[dict[str, Any] | None] = {"policy_scale": 0.0, "least_likelihood": 0.0, "conservatism": 0.0}

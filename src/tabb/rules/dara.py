@@ -53,6 +53,9 @@ class DARA(Rule):
     name: ClassVar[str] = "dara"
     neutral: ClassVar[dict[str, Any] | None] = {"bonus_scale": 0.0}
     small: ClassVar[dict[str, Any]] = {"updates": 40, "batch_size": 16, "hidden": (16,)}
+    trust_meaning: ClassVar[str] = (
+        "the change of reward for dynamics that the target does not have: higher is more like the target"
+    )
     after_preparation: ClassVar[frozenset[str]] = frozenset({"bonus_scale", "largest_bonus"})
 
     bonus_scale: float = 0.1

@@ -139,6 +139,7 @@ class DVDF(IGDF):
     """Keep the source rows that are target-like and whose actions are good in the source."""
 
     name: ClassVar[str] = "dvdf"
+    trust_meaning: ClassVar[str] = "the cosine of the encodings of (s, a) and s': higher is more like the target"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     small: ClassVar[dict[str, Any]] = IGDF.small | {"values": SparseQConfig(updates=40, batch_size=16, hidden=(16,))}
     after_preparation: ClassVar[frozenset[str]] = frozenset({"keep", "weight_scale", "likeness"})

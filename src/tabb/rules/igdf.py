@@ -72,6 +72,7 @@ class IGDF(Rule):
     """Keep and weigh the source rows whose dynamics a contrastive score finds target-like."""
 
     name: ClassVar[str] = "igdf"
+    trust_meaning: ClassVar[str] = "the cosine of the encodings of (s, a) and s': higher is more like the target"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "halfcheetah": {"keep": 0.25},
         "hopper": {"keep": 0.25},

@@ -49,6 +49,7 @@ class OTDF(Rule):
     """Keep and weigh source rows by their transport cost to the target, and hold the policy to target actions."""
 
     name: ClassVar[str] = "otdf"
+    trust_meaning: ClassVar[str] = "minus the transport cost to the target's rows: higher is nearer to the target"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "gravity": {"behaviour_scale": 0.5},
         "morph": {"behaviour_scale": 0.5},

@@ -14,6 +14,7 @@ Seams outside of updates, in the order in which they are called:
     extra_rows                rows that the rule makes itself, once per run
     init_learned              what `observe` starts from
     predict_target            what the models say of target rows, where a run is judged
+    row_scores                what a finished run says of each source row
 
 Before updates 0, n, 2 n, ... of a rule with `refresh_every` = n:
 
@@ -88,6 +89,10 @@ class Rule:
     NAME`."""
     after_preparation: ClassVar[frozenset[str]] = frozenset()
     """Fields that `prepare` does not read: changing them leaves what was prepared, and cached, as it is."""
+    trust: ClassVar[str | None] = None
+    """The column of `row_scores` of which more means that a row is trusted more; None for the first."""
+    trust_meaning: ClassVar[str] = "the number that the rule keeps for each source row"
+    """What that column says, in words."""
     neutral: ClassVar[dict[str, Any] | None] = None
     """Settings with which the rule changes nothing: it then equals, bit for bit, the plain backbone on the rows that it
     draws. `{}` for a rule that only says which rows are drawn. The tests hold every registered rule to it."""
@@ -171,6 +176,14 @@ class Rule:
         """
         del models, rows
         return None
+
+    def row_scores(self, models: Models, domains: Domains, value: Value, discount: float) -> dict[str, Array]:
+        """Scores of all source rows, leading axis len(source) each: the rule's numbers per row if it says nothing else.
+
+        `value` is V after the last update of what `see_state` makes of observations; `discount` is the backbone's.
+        """
+        del value, discount
+        return {name: column for name, column in self.columns(models, domains).items() if jnp.ndim(column) == 1}
 
     # --- Every n updates ---
 

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tabb.batch import Domains
+from tabb.bellman import bellman_backup
 from tabb.data.audit import Audit, audit
 from tabb.data.report import Loaded
 from tabb.errors import UsageError
 from tabb.models.fitting import scores
-from tabb.models.predictor import Predictor
 from tabb.results.report.records import Record, read_records
 from tabb.results.report.rows import Column, return_to_go, steps_of
-from tabb.results.row_scores import PLACES, Files, Finished, backups, open_run, run_data, scores_of
-from tabb.rules import TABB
+from tabb.results.row_scores import PLACES, Files, Finished, open_run, run_data, scores_of
+from tabb.rules import Rule
 from tabb.transitions import Transitions
 
 
@@ -43,6 +43,8 @@ class Scored:
     """Number of the step in its episode [N]."""
     trust: str
     """The column of which more means more trust: `weight`, or a rival's score."""
+    meaning: str
+    """What that column says, in words."""
     others: tuple[Column, ...]
     """The column of trust as the other seeds have it."""
     domains: Domains
@@ -90,7 +92,7 @@ def gather(folder: str | Path, source: Files | None = None, target: Files | None
         del given["source"]
     origin = first.config.get("origin", {})
     known = all(given[domain] is not None or isinstance(origin.get(domain), dict) for domain in given)
-    keeps = first.uses_source and (isinstance(first.rule, TABB) or _keeps_scores(first))
+    keeps = first.uses_source and _keeps_scores(first.rule)
     data: dict[str, Loaded] = {}
     if known or keeps:
         data = {domain: run_data(first.config, domain, files, str(first.folder)) for domain, files in given.items()}
@@ -99,11 +101,10 @@ def gather(folder: str | Path, source: Files | None = None, target: Files | None
     return Gathered(Path(folder), records, data, scored, _audited(files))
 
 
-def _keeps_scores(record: Record) -> bool:
-    """Whether the rule overrides `columns` at all; that they are numbers per row is seen when they are made."""
-    from tabb.rules import Rule
-
-    return type(record.rule).columns is not Rule.columns
+def _keeps_scores(rule: Rule) -> bool:
+    """Whether the rule has numbers per row at all; that they are scores is seen when they are made."""
+    kind = type(rule)
+    return kind.columns is not Rule.columns or kind.row_scores is not Rule.row_scores
 
 
 def _scored(
@@ -116,7 +117,7 @@ def _scored(
             columns = scores_of(run, record.folder).columns
         except UsageError:  # what the rule keeps per row is not a number (DROCO's predicted states)
             return None
-        trust = "weight" if isinstance(run.rule, TABB) else next(n for n in columns if n not in PLACES)
+        trust = run.rule.trust or next(name for name in columns if name not in PLACES)
         if first is None:
             first = (run, columns, trust)
         else:
@@ -124,36 +125,40 @@ def _scored(
     assert first is not None
     run, columns, trust = first
     yardstick = _yardstick(run, records[0], data["target"])
-    return Scored(columns, steps_of(data["source"]), trust, tuple(others), run.domains, yardstick)
+    steps, meaning = steps_of(data["source"]), run.rule.trust_meaning
+    return Scored(columns, steps, trust, meaning, tuple(others), run.domains, yardstick)
 
 
 def _yardstick(run: Finished, record: Record, target: Loaded) -> Yardstick | None:
     """The error of predicted backups on target rows: held-out ones where the run has some, else all.
 
-    None where the predictor moves a row's own outcome and cannot do without it (form agreed).
+    None where the rule predicts no outcome of (s, a) alone.
     """
-    if not isinstance(run.rule, TABB) or not isinstance(run.models, Predictor):
-        return None
+    rule, models, normaliser = run.rule, run.models, run.domains.normaliser
     rows, held_out = target.transitions, False
     if record.held_out:
         unseen = np.isin(np.asarray(rows.episode), record.held_out)
         if unseen.any():
             rows, held_out = rows[np.flatnonzero(unseen)], True
-    normaliser, models = run.domains.normaliser, run.models
     rows = jax.tree.map(jax.numpy.asarray, rows)
     rows = dataclasses.replace(
         rows,
         observation=normaliser(rows.observation),
         next_observation=normaliser(rows.next_observation),
     )
+    if rule.predict_target(models, rows[:1]) is None:
+        return None
 
-    def blind(part: Transitions) -> dict[str, Any]:
-        found = models.from_scratch(models.encode(part.observation), part.action)
-        return {"next": found.following, "reward_hat": found.reward, "terminal_hat": found.terminal}
+    def backups(part: Transitions) -> tuple[Any, Any]:
+        following = rule.see_state(models, part.next_observation)[:, None]
+        own = bellman_backup(part.reward, part.terminal, run.value(following)[:, 0], run.backbone.discount)
+        outcome = rule.predict_target(models, part)
+        assert outcome is not None
+        reward, terminal, states = outcome
+        return own, bellman_backup(reward, terminal, run.value(states), run.backbone.discount)
 
-    own, predicted = backups(run.rule, run, rows, scores(blind, rows))
-    error = np.abs(np.asarray(predicted, np.float64).mean(axis=1) - np.asarray(own, np.float64))
-    return Yardstick(error, held_out)
+    own, predicted = (np.asarray(one, np.float64) for one in scores(backups, rows))
+    return Yardstick(np.abs(predicted.mean(axis=1) - own), held_out)
 
 
 def _audited(files: dict[str, Any]) -> Audit | None:

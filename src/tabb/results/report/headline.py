@@ -12,7 +12,7 @@ from tabb.results.report.gather import Gathered, Scored
 from tabb.results.report.html import Html, element, number, percent, say, table
 from tabb.results.report.records import Record
 from tabb.results.report.rows import effective_share, on_scale, rank_correlation
-from tabb.results.report.words import main_column, trust_meaning, trust_name
+from tabb.results.report.words import main_column, trust_name
 
 SMALL = (0.05, 0.1)
 """shares of the spread of values below which a TBM counts as small"""
@@ -144,7 +144,7 @@ def _how_much(gathered: Gathered, scored: Scored) -> list[Html]:
                 )
             )
     if not scored.is_tabb:
-        meaning = trust_meaning(scored, first.rule.name)
+        meaning = scored.meaning
         return [
             say(
                 f"Which source rows transfer? {first.rule.name} has no Bellman mismatch; this page shows its "

@@ -97,7 +97,7 @@ def listed(gathered: Gathered, scored: Scored) -> list[Any]:
     # By TBM⁺, of which the weight is a function: for a large TBM⁺ all weights are equal to the last bit.
     order = np.argsort(scored.columns["tbm_plus"] if scored.is_tabb else -trust, kind="stable")
     terminal = np.asarray(gathered.data["source"].transitions.terminal) > 0
-    agreed = scored.is_tabb and gathered.records[0].rule.predictor.form == "agreed"  # type: ignore[attr-defined]
+    rule: Any = gathered.records[0].rule
     groups: Sequence[tuple[str, Any]] = (("best", order[:count]), ("worst", order[::-1][:count]))
     heads = ["", "file row", "episode", "step", "terminal"]
     heads += ["TBM", "weight", "own backup", "predicted backup", "± over heads"] if scored.is_tabb else [name]
@@ -109,9 +109,7 @@ def listed(gathered: Gathered, scored: Scored) -> list[Any]:
         if not scored.is_tabb:
             return [*cells, number(trust[i])]
         predicted = np.asarray(columns["predicted_backup"][i], np.float64)
-        middle = (
-            predicted[0] if agreed else predicted.mean()
-        )  # form agreed: the shift that all hypotheses agree on is the first
+        middle = rule.predictor.predicted_backup(predicted[None])[0]
         numbers = (columns["tbm"][i], trust[i], columns["own_backup"][i], middle, predicted.std())
         return [*cells, *(number(float(value)) for value in numbers)]
 

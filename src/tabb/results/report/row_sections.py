@@ -14,7 +14,7 @@ from tabb.results.report.html import Html, element, number, percent, say, table
 from tabb.results.report.place_sections import along, listed, regions
 from tabb.results.report.records import Record
 from tabb.results.report.rows import by_episode, on_scale, rank_correlation
-from tabb.results.report.words import main_column, trust_meaning, trust_name
+from tabb.results.report.words import main_column, trust_name
 
 BEST = 5
 """episodes listed, of the best and of the worst"""
@@ -88,8 +88,7 @@ def units(gathered: Gathered, scored: Scored, record: Record) -> list[Any]:
 def distributions(scored: Scored, record: Record) -> list[Any]:
     label, values = main_column(scored)
     if not scored.is_tabb:
-        meaning = trust_meaning(scored, record.rule.name)
-        return [say(f"The distribution of the {label} of source rows: {meaning}."), _histogram(values, label)]
+        return [say(f"The distribution of the {label} of source rows: {scored.meaning}."), _histogram(values, label)]
     parts = [say(
         "TBM of source rows on a logarithmic axis, and the weights that follow from it. Rows far to the left teach the "
         "critic what the predictor expects of the target domain; a second hump on the right is a part of the source "
@@ -119,14 +118,14 @@ def weight_formula(rule: Any) -> str:
     unit = "mean TBM⁺ of the source" if rule.scale == "source" else "mean error on target rows"
     return (
         f"Weight = {rule.least_weight:g} + {1 - rule.least_weight:g} exp(−TBM⁺ / ({rule.temperature:g} × {unit})), "
-        f"where TBM⁺ is TBM plus {rule.uncertainty:g} times the disagreement of the predictor's heads."
+        f"where TBM⁺ is TBM plus {rule.uncertainty:g} times the predictor's doubt (how much its answers disagree)."
     )
 
 
 def yardstick_words(scored: Scored, record: Record) -> list[Html]:
     yardstick = scored.yardstick
     if yardstick is None:
-        return [say("This form of the predictor shifts a row's own outcome and cannot predict a target row without it, "
+        return [say("This predictor shifts a row's own outcome and cannot predict a target row without it, "
                     "so there is no error on target rows to compare with.")]  # fmt: skip
     rows_used = (
         f"The {len(yardstick.error):,} target rows are of episodes that were held out, so the error is unbiased."
@@ -134,12 +133,12 @@ def yardstick_words(scored: Scored, record: Record) -> list[Html]:
         else f"The predictor was trained on these {len(yardstick.error):,} target rows, so the error is optimistic: "
         "on rows it has not seen it is larger."
     )
-    form = record.rule.predictor.form  # type: ignore[attr-defined]
+    predictor = record.rule.predictor  # type: ignore[attr-defined]
     comparison = (
-        " TBM of this run adds a learned difference of the domains to the row's own outcome (form residual), so errors "
-        "that both domains share cancel; in the yardstick they do not. So TBM may lie below the yardstick, and a TBM "
-        "above it is a mismatch larger than the predictor's whole error."
-        if form == "residual"
+        " TBM of this run adds a learned difference of the domains to the row's own outcome (predictor "
+        f"{predictor.name}), so errors that both domains share cancel; in the yardstick they do not. So TBM may lie "
+        "below the yardstick, and a TBM above it is a mismatch larger than the predictor's whole error."
+        if predictor.moves_own_outcome
         else " TBM would have this size without any shift; only a larger TBM is evidence of one."
     )
     middle = float(np.median(yardstick.error))

@@ -10,22 +10,22 @@ import pytest
 
 from tabb.batch import make_domains
 from tabb.errors import UsageError
-from tabb.models.shift_hypotheses import (
+from tabb.models.agreed_shift import (
     BLOCK,
+    AgreedShift,
     Dynamics,
     Shift,
     ShiftEnsemble,
     agreed_shift,
     block_bootstrap,
     dynamics_loss,
-    fit_shifts,
 )
 from tabb.networks import MLP, Normaliser
-from tabb.rules import TABB, Pooled, PredictorConfig
-from tabb.rules.tabb import agreed_mismatch
+from tabb.rules import TABB, Pooled
 from tabb.training.loop import Program, compiled_updates, pack_data
+from tabb.transitions import Transitions
 
-SMALL = PredictorConfig(form="agreed", heads=2, updates=800, batch_size=64, hidden=32, learning_rate=3e-3)
+SMALL = AgreedShift(heads=2, updates=800, batch_size=64, hidden=32, learning_rate=3e-3)
 
 
 def silent(what, share):
@@ -42,11 +42,11 @@ def test_agreed_shift_by_hand():
     np.testing.assert_allclose(found, [[4 * (1 - 1 / 16), 0.0]], atol=1e-6)
 
 
-def test_agreed_mismatch_by_hand():
+def test_backup_and_doubt_by_hand():
     predicted = jnp.array([[10.0, 12.0, 6.0], [1.0, 1.0, 1.0]])
     own = jnp.array([8.0, 1.0])
-    np.testing.assert_allclose(agreed_mismatch(predicted, own, 0.5), [2 + 0.5 * (4 + 2) / 2, 0.0])
-    np.testing.assert_allclose(agreed_mismatch(predicted, own, 0.0), [2.0, 0.0])
+    np.testing.assert_allclose(SMALL.predicted_backup(predicted), [10, 1])
+    np.testing.assert_allclose(SMALL.doubt(predicted, own), [(4 + 2) / 2, 0])
 
 
 def test_outcomes_by_hand():
@@ -57,8 +57,15 @@ def test_outcomes_by_hand():
     one = jax.tree.map(lambda leaf: leaf[None], nothing)
     rewards = Normaliser(jnp.array(1.0), jnp.array(5.0))
     ensemble = ShiftEnsemble(one, jnp.array([1.0, 0.0]), jnp.array([2.0, 1.0]), jnp.array([0.1]), rewards)
-    x, action, terminal = jnp.array([[3.0], [999.0]]), jnp.zeros((2, 1)), jnp.array([0.0, 1.0])
-    found = ensemble.outcomes(x, action, jnp.array([7.0, 8.0]), jnp.array([[20.0], [30.0]]), terminal)
+    rows = Transitions(
+        jnp.array([[3.0], [999.0]]),
+        jnp.zeros((2, 1)),
+        jnp.array([7.0, 8.0]),
+        jnp.array([[20.0], [30.0]]),
+        jnp.array([0.0, 1.0]),
+        jnp.zeros(2, jnp.int32),
+    )
+    found = SMALL.outcomes(ensemble, rows)
     near, far = 2.0 * (3 - 1) / 2, 2.0 * 5  # the second row's z is cut at 5
     wanted = []
     for following, moved in ((20.0, near), (30.0, far)):
@@ -132,9 +139,9 @@ def found(rows):
         )
 
     domains = make_domains(domain(0.0, 4_000, 0), domain(-0.1, 1_000, 1), "none")
-    ensemble = fit_shifts(SMALL, domains, jax.random.key(0), silent)
+    ensemble = SMALL.fit(domains, jax.random.key(0), silent)
     some = domains.source[np.arange(500)]
-    outcome = ensemble.outcomes(some.observation, some.action, some.reward, some.next_observation, some.terminal)
+    outcome = SMALL.outcomes(ensemble, some)
     return domains, ensemble, np.asarray(outcome.following - some.next_observation[:, None])
 
 
@@ -147,7 +154,7 @@ def test_a_shift_that_is_there_is_agreed_on(found):
 
 def test_fit_repeats_and_template_has_its_shapes(found, same_bits):
     domains, ensemble, _ = found
-    assert same_bits(ensemble, fit_shifts(SMALL, domains, jax.random.key(0), silent))
+    assert same_bits(ensemble, SMALL.fit(domains, jax.random.key(0), silent))
     template = TABB(predictor=SMALL).template(domains, jax.random.key(1))
     assert jax.tree.structure(template) == jax.tree.structure(ensemble)
     assert [leaf.shape for leaf in jax.tree.leaves(template)] == [leaf.shape for leaf in jax.tree.leaves(ensemble)]
@@ -172,7 +179,6 @@ def test_neutral_is_pooled_bit_for_bit(domains, sizes, backbone, same_bits, larg
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"space": "latent"}, "form agreed works on observations"),
         ({"target_shares": ()}, "target_shares"),
         ({"target_shares": (0.5, 1.5)}, "target_shares"),
         ({"shift_penalty": -1.0}, "shift_penalty=-1.0"),
@@ -180,7 +186,7 @@ def test_neutral_is_pooled_bit_for_bit(domains, sizes, backbone, same_bits, larg
 )
 def test_wrong_settings(settings, says):
     with pytest.raises(UsageError, match=says) as caught:
-        PredictorConfig(form="agreed", **settings)
+        AgreedShift(**settings)
     assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match="scale=target"):
         TABB(scale="target", predictor=SMALL)
