@@ -47,8 +47,8 @@ def _train(learners: list[Chosen], options: Any) -> int:
     check_seeds(options.seeds)
     check_ray(options)
     specs = [(learner, spec) for learner in learners for spec in specs_of(learner, options, place)]
-    alone = len(learners) == 1 and options.ray is None
-    if alone and (len(specs) == 1 or jobs_of(options.jobs) == 1 or _stays_here(specs[0][1])):
+    jobs = None if options.ray is not None else jobs_of(options.jobs)
+    if jobs is not None and len(learners) == 1 and (len(specs) == 1 or jobs == 1 or _stays_here(specs[0][1])):
         return _here([spec for _, spec in specs], options, root)
     cells = []
     for learner, spec in specs:
