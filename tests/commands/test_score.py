@@ -124,7 +124,7 @@ def test_logged_data_are_never_written_over(command, data, tabb_run, files, tmp_
     given = {"audit": files["target"]}.get(command, str(tabb_run))
     assert main([command, given, "--out", str(mine)]) == 2
     err = capsys.readouterr().err
-    assert f"{mine}: holds logged data, which would be lost; name another file with --out" in err
+    assert f"{mine}: is there already and is not" in err
     assert len(err.strip().splitlines()) == 1
     assert mine.read_bytes() == before
 
@@ -133,8 +133,9 @@ def test_scores_are_written_over_scores(tabb_run, tmp_path, capsys):
     out = tmp_path / "scores.hdf5"
     for _ in range(2):
         assert main(["score", str(tabb_run), "--out", str(out)]) == 0
-    out.write_text("a note")  # no data: as before
-    assert main(["score", str(tabb_run), "--out", str(out)]) == 0
+    out.write_text("a note")
+    assert main(["score", str(tabb_run), "--out", str(out)]) == 2
+    assert out.read_text() == "a note"
 
 
 def test_what_cannot_be_scored(tabb_run, files, tmp_path, capsys):

@@ -225,7 +225,7 @@ def test_npz_is_the_policy_file(kind, policies, folders, draw, tmp_path):
 
 
 def test_a_policy_in_memory(policies, tmp_path, draw, agree):
-    (tmp_path / "mine.onnx").write_text("an older file")
+    tabb.export(policies["policy"], "onnx", tmp_path / "mine.onnx")  # is replaced
     out = tabb.export(policies["policy"], "onnx", tmp_path / "mine.onnx")
     agree(policies["policy"], draw(3), session_of(out).run(None, {"observation": draw(3)})[0])
     assert [file.name for file in tmp_path.iterdir()] == ["mine.onnx"]

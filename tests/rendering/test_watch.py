@@ -121,7 +121,8 @@ def test_a_film_holds_its_pictures(suffix, tmp_path):
 
 def test_what_was_there_stays_where_a_film_fails(tmp_path):
     out = tmp_path / "film.gif"
-    out.write_bytes(b"before")
+    write_film(out, iter([np.zeros((16, 16, 3), np.uint8)] * 2), 25)
+    before = out.read_bytes()
 
     def broken():
         yield np.zeros((16, 16, 3), np.uint8)
@@ -129,7 +130,7 @@ def test_what_was_there_stays_where_a_film_fails(tmp_path):
 
     with pytest.raises(UsageError, match="no more"):
         write_film(out, broken(), 25)
-    assert out.read_bytes() == b"before"
+    assert out.read_bytes() == before
     assert list(tmp_path.iterdir()) == [out]
 
 

@@ -23,6 +23,7 @@ from tabb.behaviours.recipe import WALKER, Recipe
 from tabb.environments.tasks import ALL_TASKS, Task, get_task
 from tabb.errors import RunError, UsageError
 from tabb.files import read_json, write_json
+from tabb.own_files import refuse_others
 
 if TYPE_CHECKING:
     from tabb.behaviours.episodes import LoggedRows
@@ -220,5 +221,6 @@ def write_manifest(out: Path, command: str) -> Path:
     """Write all records in `out` to one file, with the command that makes them."""
     records = [read_json(file) for file in sorted((out / "records").glob("*.json"))]
     path = out / "manifest.json"
+    refuse_others(path, "manifest")
     write_json(path, {"command": command, "sets": records})
     return path

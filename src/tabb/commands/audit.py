@@ -40,10 +40,11 @@ def run(arguments: Sequence[str]) -> int:
     if not options.files and options.source is None and options.target is None:
         raise UsageError("name files, or --source FILE --target FILE")
     from tabb.data.audit import audit
-    from tabb.data.overwriting import refuse_data
     from tabb.files import write_json
+    from tabb.own_files import refuse_others
 
-    refuse_data(options.out)
+    if options.out is not None:
+        refuse_others(options.out, "audit")
     found = audit(*options.files, source=options.source, target=options.target, task=options.task)
     if options.out is not None:
         write_json(options.out, found.to_dict())

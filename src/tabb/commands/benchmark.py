@@ -154,13 +154,16 @@ def finished(comparison: Comparison, root: Path, grid: Grid) -> tuple[Table, Run
     """
     from tabb.commands.carry_out import carry_out, check_ray
     from tabb.experiments.benchmark import gather
-    from tabb.running.plan import write_plan
+    from tabb.own_files import refuse_plan_files
+    from tabb.running.plan import PLAN, write_plan
 
     check_runs(comparison, root)  # a folder of other runs is refused before anything is trained
     check_data_alike(comparison, root)
     failed = None
     if not grid.report:
         check_ray(grid)
+        if not (root / PLAN).exists():
+            refuse_plan_files(root)
         write_plan(root, comparison.plan(), replace=True)  # data that are not there are named before
         failed = carry_out(root, grid)
         check_data_alike(comparison, root)

@@ -14,6 +14,7 @@ import tyro
 from tabb.behaviours.suite import SUITES
 from tabb.commands.options import parse
 from tabb.errors import UsageError
+from tabb.own_files import refuse_others
 
 RANDOM = "random"
 ACTIONS = SUITES[:1]
@@ -42,7 +43,7 @@ class Options:
     next_observations: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """also store next observations: a larger file, in which the last row of a cut episode counts too"""
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """replace a file that is there"""
+    """replace a data set of tabb's that is there"""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -53,6 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, "tabb collect", "Roll a policy out into an HDF5 data set with provenance.")
     if options.out.exists() and not options.overwrite:
         raise UsageError(f"{options.out}: is there already; choose another name or say --overwrite")
+    refuse_others(options.out, "data")
     if not np.isfinite(options.noise) or options.noise < 0:
         raise UsageError(f"--noise {options.noise}: must be a number, zero or more")
     from tabb.behaviours.collect import collect

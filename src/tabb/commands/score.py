@@ -29,13 +29,14 @@ class Options:
 def run(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, "tabb score", "Write the scores that a run gives to each source row.")
     from tabb.data.files import split
-    from tabb.data.overwriting import refuse_data
+    from tabb.own_files import refuse_others
     from tabb.results.row_scores import save_scores, score_rows
 
-    refuse_data(options.out)  # before the work, not after it
+    out = options.out or options.run / "scores.hdf5"
+    refuse_others(out, "scores")  # before the work, not after it
     given = [None if name is None else split(name) for name in (options.source, options.target)]
     scores = score_rows(options.run, *given)
-    out = save_scores(scores, options.out or options.run / "scores.hdf5")
+    out = save_scores(scores, out)
     import numpy as np
 
     print(f"{len(scores.columns['episode']):,} source rows: 10 %, 50 % and 90 % of them lie below")

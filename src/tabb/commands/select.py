@@ -46,11 +46,12 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("name one or more run folders, e.g. `tabb select runs/own`")
     if options.top < 0:
         raise UsageError(f"--top {options.top}: give a number of rows, 0 for all")
-    from tabb.data.overwriting import refuse_data
+    from tabb.own_files import refuse_others
     from tabb.policy import Policy
     from tabb.results.selection import as_json, select
 
-    refuse_data(options.out)
+    if options.out is not None:
+        refuse_others(options.out, "policy")
     selection = select(options.runs, options.by, options.last)
     best = selection.ranked[0]
     if options.out is not None:

@@ -19,6 +19,7 @@ from tabb.data.column_names import OPTIONAL, REQUIRED, SAME, Names, names_of
 from tabb.data.report import Loaded
 from tabb.errors import DataError, TabbError
 from tabb.files import atomic
+from tabb.own_files import refuse_others
 
 DIGEST = "content_sha256"
 """Attribute that `write_hdf5` adds: the digest of the columns, checked by `load_hdf5`."""
@@ -94,9 +95,10 @@ def write_hdf5(path: str | Path, arrays: Mapping[str, Any], provenance: Mapping[
 
     Columns are compressed (gzip, shuffled), `provenance` becomes attributes (JSON where not text or number).
     Raises `DataError` if the arrays could not be read back by `load_hdf5`, `RunError` if the file cannot be
-    written.
+    written, `UsageError` if `path` is there and is no data set that tabb wrote.
     """
     path = Path(path)
+    refuse_others(path, "data")
     columns = _columns_to_write(arrays, str(path))
     write_columns(path, columns, {**(provenance or {}), DIGEST: storage.digest(columns)})
 

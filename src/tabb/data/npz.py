@@ -17,6 +17,7 @@ from tabb.data.column_names import MATRICES, REQUIRED, SAME, Names, names_of
 from tabb.data.report import Loaded, Report
 from tabb.errors import DataError, TabbError
 from tabb.files import atomic
+from tabb.own_files import refuse_others
 from tabb.transitions import Transitions
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Transitions))
@@ -75,9 +76,11 @@ def _content(path: Path) -> _Content:
 def save_npz(path: str | Path, transitions: Transitions) -> None:
     """Write `transitions`, all at once or not at all; `load` gives them back bit for bit.
 
-    Raises `RunError` (one line) if the file cannot be written.
+    Raises `RunError` (one line) if the file cannot be written, `UsageError` if `path` is there and `save_npz` did not
+    write it.
     """
     path = Path(path)
+    refuse_others(path, "transitions")
     columns: dict[str, Any] = {field: np.asarray(getattr(transitions, field)) for field in FIELDS}
     with atomic(path) as part, open(part, "wb") as file:
         np.savez_compressed(file, **columns)

@@ -42,15 +42,15 @@ def export(policy: Policy | str | Path, format: str, out: str | Path | None = No
         policy: a policy, its file, or the folder of a finished run.
         format: "onnx", "stablehlo" or "npz". StableHLO has a second file of the same name with ".json" added, for the
             metadata that the other formats hold inside.
-        out: the file to write; an older file is replaced once the new one is complete. The default is a file beside
+        out: the file to write; an older export is replaced once the new one is complete. The default is a file beside
             policy.npz; for "npz" that is policy.npz itself, and nothing is written.
 
     Returns:
         The file.
 
     Raises:
-        UsageError: the format is unknown, `out` has the suffix of another format, a policy in memory has no `out`, or
-            an extra is missing.
+        UsageError: the format is unknown, `out` has the suffix of another format, a policy in memory has no `out`,
+            `out` is a file that tabb did not write, or an extra is missing.
         RunError: there is no policy, the run is not finished, the file is damaged, or `out` cannot be written.
     """
     if format not in FORMATS:

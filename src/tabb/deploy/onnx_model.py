@@ -23,6 +23,7 @@ from onnx import helper, numpy_helper
 
 from tabb._version import __version__
 from tabb.files import atomic
+from tabb.own_files import refuse_others
 from tabb.policy import Layers, Policy
 from tabb.policy.candidates import CandidatePolicy
 
@@ -75,7 +76,11 @@ class _Graph:
 
 
 def write_onnx(policy: Policy, out: Path) -> None:
-    """Write the graph to `out` after ONNX's checker has passed it. Raises `RunError` if `out` cannot be written."""
+    """Write the graph to `out` after ONNX's checker has passed it. Raises `RunError` if `out` cannot be written.
+
+    Raises `UsageError` if `out` is there and is no policy that tabb wrote.
+    """
+    refuse_others(out, "onnx")
     model = onnx_model(policy)
     with atomic(out) as part:
         part.write_bytes(model.SerializeToString())

@@ -11,6 +11,7 @@ from jax import Array, export, lax
 
 from tabb._version import __version__
 from tabb.files import atomic
+from tabb.own_files import refuse_others
 from tabb.policy import Layers, Policy
 from tabb.policy.candidates import CandidatePolicy
 
@@ -48,7 +49,13 @@ def _forward(layers: Layers, x: Array) -> Array:
 
 
 def write_stablehlo(policy: Policy, out: Path) -> None:
-    """Write the program to `out` and its metadata to `out` with ".json" added. Raises `RunError` if that fails."""
+    """Write the program to `out` and its metadata to `out` with ".json" added. Raises `RunError` if that fails.
+
+    Raises `UsageError` where one of them is there and is not of tabb.
+    """
+    metadata_file = out.with_name(f"{out.name}.json")
+    refuse_others(out, "stablehlo")
+    refuse_others(metadata_file, "stablehlo-json")
     (batch,) = export.symbolic_shape("batch")
     observations = jax.ShapeDtypeStruct((batch, policy.observation_size), jnp.float32)
 
@@ -68,6 +75,5 @@ def write_stablehlo(policy: Policy, out: Path) -> None:
     }
     with atomic(out) as part:
         part.write_bytes(exported.serialize())
-    metadata_file = out.with_name(f"{out.name}.json")
     with atomic(metadata_file) as part:
         part.write_text(json.dumps(header, indent=2) + "\n")

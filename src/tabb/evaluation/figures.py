@@ -12,6 +12,7 @@ import numpy as np
 from tabb.environments.tasks import Task
 from tabb.evaluation.scores import Evaluation
 from tabb.files import atomic
+from tabb.own_files import GENERATOR, refuse_others
 
 Curve = Sequence[tuple[int, Evaluation]]
 """(updates done, evaluation) of one run."""
@@ -60,9 +61,10 @@ def colours(names: Iterable[str]) -> list[str]:
 
 
 def save_png(figure: Any, path: Path) -> None:
-    """Write a figure as a PNG, atomically."""
+    """Write a figure as a PNG, atomically. Raises `UsageError` if `path` is there and is no figure of tabb's."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    refuse_others(path, "figure")
     canvas = FigureCanvasAgg(figure)
     with atomic(path) as part, open(part, "wb") as file:
-        canvas.print_png(file)
+        canvas.print_png(file, metadata={"Software": f"{GENERATOR}, with Matplotlib"})

@@ -23,6 +23,7 @@ import numpy as np
 from tabb.environments.tasks import TASKS, get_task
 from tabb.evaluation.oracle import Truth, ask_target, oracle_error, rank_correlation, usable_rows
 from tabb.files import read_json, write_json
+from tabb.own_files import refuse_others
 from tabb.results.row_scores import open_run, scores_of
 
 ROWS = 3_000
@@ -99,6 +100,7 @@ def main() -> None:
     runs += [ranking_of(folder, truths) for folder in folders]
     print(table(runs))
     if options.json is not None:
+        refuse_others(options.json, "own-ranking")
         write_json(options.json, {"rows": ROWS, "runs": runs})
 
 

@@ -13,7 +13,6 @@ policies and the target data alone.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -25,7 +24,8 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from tabb.evaluation.fqe import estimate
-from tabb.files import read_json
+from tabb.files import read_json, write_json
+from tabb.own_files import refuse_others
 from tabb.policy import Policy
 from tabb.provenance import environment
 from tabb.results.row_scores import run_data
@@ -116,7 +116,8 @@ def main() -> None:
     Console(width=140).print(table(tasks))
     if options.json:
         results = {"environment": environment(), "tasks": tasks, "policies": policies}
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+        refuse_others(options.json, "rankings")
+        write_json(options.json, results)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from tabb.models.agreed_shift import AgreedShift
 from tabb.models.fitting import Report
 from tabb.models.predictors import PREDICTORS
 from tabb.models.target_predictor import Outcome, TargetPredictor
+from tabb.own_files import refuse_others
 from tabb.rules import TABB, Pooled, Rule
 from tabb.rules.rule import Weights
 from tabb.training import Settings, train
@@ -130,6 +131,7 @@ def train_with_answers(task: str, quality: str, form: str, seed: int, settings: 
         following = np.asarray(normaliser(jnp.asarray(truth.next_observation)))
         out.mkdir(parents=True, exist_ok=True)
         file = out / f"{task}.npz"
+        refuse_others(file, "answers")
         np.savez(file, next=following, reward_hat=truth.reward, terminal_hat=truth.terminal)
         rule = TABB(predictor=GivenOutcomes(str(file)))
     else:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from tabb.errors import RunError, UsageError
 from tabb.files import atomic
 from tabb.networks import MLP, Normaliser
+from tabb.own_files import refuse_others
 
 UNREADABLE = (
     *(OSError, EOFError, zipfile.BadZipFile),
@@ -140,8 +141,14 @@ class Policy:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the policy as `.npz` (whole or not at all). Raises `RunError` where that fails."""
+        """Write the policy as `.npz` (whole or not at all).
+
+        Raises:
+            RunError: the file cannot be written.
+            UsageError: `path` is there and is no policy that tabb wrote.
+        """
         path = Path(path)
+        refuse_others(path, "policy")
         header = json.dumps({"format": self.format, "layers": len(self.weights), "about": self.about})
         with atomic(path) as part, open(part, "wb") as file:
             np.savez(file, allow_pickle=False, header=np.array(header), **self._arrays())

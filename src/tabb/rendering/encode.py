@@ -14,7 +14,10 @@ from PIL import Image
 
 from tabb.errors import RunError, UsageError
 from tabb.files import atomic
+from tabb.own_files import GENERATOR, refuse_others
 
+MARK = f"{GENERATOR} film"
+"""comment in a film's metadata, by which it is known"""
 Picture = NDArray[np.uint8]
 _NEEDS_AV = '.mp4 films need the extra `watch`: pip install "tabb-rl[watch]"; .gif films do not'
 
@@ -28,7 +31,8 @@ def check_out(out: Path) -> None:
     """Check that a film can be written to `out`, before anything is run.
 
     Raises:
-        UsageError: `out` is a folder, ends in neither .mp4 nor .gif, or in .mp4 without the extra `watch`.
+        UsageError: `out` is a folder, ends in neither .mp4 nor .gif, or in .mp4 without the extra `watch`, or is there
+            and is no film that tabb wrote.
         RunError: its folder does not exist.
     """
     if out.is_dir():
@@ -39,6 +43,7 @@ def check_out(out: Path) -> None:
         raise UsageError(_NEEDS_AV)
     if not out.parent.is_dir():
         raise RunError(f"{out}: cannot be written (no folder {out.parent}); make the folder or choose another")
+    refuse_others(out, "film")
 
 
 def write_film(out: Path, pictures: Iterable[Picture], fps: int) -> None:
@@ -56,6 +61,7 @@ def _write_mp4(part: Path, pictures: Iterable[Picture], fps: int) -> None:
     import av
 
     with av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as film:
+        film.metadata["comment"] = MARK
         stream: Any = None
         for picture in pictures:
             picture = _even(picture)
@@ -80,7 +86,7 @@ def _write_gif(part: Path, pictures: Iterable[Picture], fps: int) -> None:
     palette = _palette(first)
     few = (Image.fromarray(one).quantize(palette=palette, dither=Image.Dither.NONE) for one in chain([first], rest))
     film = next(few)
-    film.save(part, format="GIF", save_all=True, append_images=few, duration=round(1000 / fps), loop=0)
+    film.save(part, format="GIF", save_all=True, append_images=few, duration=round(1000 / fps), loop=0, comment=MARK)
 
 
 def _palette(picture: Picture) -> Image.Image:

@@ -19,10 +19,10 @@ from tabb.backbones import Backbone
 from tabb.batch import Domains, Sizes, make_domains
 from tabb.data import read
 from tabb.data.hdf5 import write_columns
-from tabb.data.overwriting import refuse_data
 from tabb.data.report import Loaded, Report
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError, UsageError
+from tabb.own_files import refuse_others
 from tabb.plain import rule_from_plain
 from tabb.provenance import fingerprint
 from tabb.rules import Rule
@@ -218,9 +218,9 @@ def _places(source: Loaded) -> dict[str, NDArray[Any]]:
 def save_scores(scores: RowScores, path: str | Path) -> Path:
     """Write scores as HDF5: a dataset per column, and the description as attributes.
 
-    Raises `RunError` if that fails, and `UsageError` if `path` holds logged data.
+    Raises `RunError` if it fails, and `UsageError` where `path` is there and is no file of scores.
     """
     path = Path(path)
-    refuse_data(path)
-    write_columns(path, scores.columns, scores.about)
+    refuse_others(path, "scores")
+    write_columns(path, scores.columns, scores.about | {"tabb_scores": 1})
     return path

@@ -28,6 +28,7 @@ except ImportError:  # not on Windows: there nothing keeps two processes apart
 
 from tabb.errors import RunError
 from tabb.files import LOCK_HELD, read_json, sync, warn_once, write_json
+from tabb.own_files import refuse_run_files
 from tabb.policy import Policy
 from tabb.training.checkpoint import load_tree, save_tree
 
@@ -54,12 +55,13 @@ class RunFolder:
         self.curve_file = self.path / "curve.png"
 
     def check_new(self) -> None:
-        """Raise `RunError` if the folder already holds a run."""
+        """Raise `RunError` if the folder already holds a run, or files that a run would replace."""
         if self.config_file.exists():
             raise RunError(
                 f"{self.path}: already holds a run; go on with `tabb train --resume {self.path}` (in Python: "
                 "resume=True), or choose another folder"
             )
+        refuse_run_files(self.path)
 
     def start(self, config: dict[str, Any]) -> None:
         """Make the folder of a new run. Raises `RunError` if it already holds one."""

@@ -97,7 +97,8 @@ def test_where_nothing_can_be_written(runs, refused, tmp_path):
 
 
 def test_an_older_page_stays_if_a_new_one_fails(runs, refused):
-    (runs / "report.html").write_text("older")
+    older = "<html><footer>Written by tabb 0.1.0.</footer></html>"
+    (runs / "report.html").write_text(older)
     (runs / "seed1" / "checkpoint.npz").write_text("x")
     refused(4, str(runs))
-    assert (runs / "report.html").read_text() == "older"
+    assert (runs / "report.html").read_text() == older

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tabb._version import __version__
-from tabb.data.overwriting import refuse_data
 from tabb.errors import RunError
 from tabb.files import atomic
+from tabb.own_files import GENERATOR, refuse_others
 from tabb.results.report.gather import Gathered, gather
 from tabb.results.report.headline import headline
 from tabb.results.report.html import Html, element
@@ -30,14 +30,15 @@ def write_report(
 
     Raises:
         RunError: there is no finished run, it is damaged, or the page cannot be written.
-        UsageError: the data are unknown or not those that the run was trained on, or `out` is a data file.
+        UsageError: the data are unknown or not those that the run was trained on, or `out` is there and is
+            no report.
         DataError: a data file is missing or damaged.
     """
     path = Path(run) / "report.html" if out is None else Path(out)
     if path.is_dir() or (out is not None and not path.parent.is_dir()):  # before the work, not after it
         why = "is a folder" if path.is_dir() else "its folder is missing"
         raise RunError(f"{path}: cannot be written ({why}); name a file in an existing folder")
-    refuse_data(path)
+    refuse_others(path, "page")
     text = page(gather(run, source, target))
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")
@@ -65,6 +66,7 @@ def page(gathered: Gathered) -> Html:
     head = [
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="generator", content=f"{GENERATOR} {__version__}"),
         element("title", title),
         element("style", Html(STYLE)),
     ]
