@@ -4,6 +4,7 @@ Gradients are sums over rows, so a row's part shows when all other rows weigh no
 """
 
 import dataclasses
+import inspect
 import re
 from typing import ClassVar
 
@@ -13,9 +14,13 @@ import numpy as np
 import pytest
 
 import tabb
+from steps import step_of
+from tabb.backbones import BACKBONES, IQL
+from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
 from tabb.rules.baselines import Pooled, TargetOnly
-from tabb.rules.rule import Features, Rule, Weights
+from tabb.rules.rule import UPDATE_SEAMS, Features, Rule, Weights
+from tabb.training.loop import Program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,3 +256,123 @@ def test_baselines_prepare_nothing(domains):
     rule = Pooled()
     assert rule.prepare(domains, jax.random.key(0), lambda what, share: None) == ()
     assert rule.columns((), domains) == {}
+
+
+# --- What a step holds ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Looking(Rule):
+    """Reports what the step holds at several seams."""
+
+    name: ClassVar[str] = "looking"
+    neutral: ClassVar[dict | None] = {}
+
+    def init_learned(self, sizes, key):
+        return jnp.zeros(())
+
+    def observe(self, step):
+        seen = {"value_in_observe": jnp.mean(step.value(step.features.now)), "number": step.number}
+        noise = jax.random.normal(step.key)
+        return step.learned + 1.0, seen | {"learned_in_observe": step.learned, "noise": noise}
+
+    def weigh(self, step):
+        weights, _ = super().weigh(step)
+        action = jnp.mean(step.policy(step.batch.observation))
+        return weights, {"learned_in_weigh": step.learned, "action": action, "rows": jnp.asarray(len(step.batch))}
+
+    def next_value(self, step, next_value):
+        return next_value + step.value(step.features.following) + 10.0 * step.learned
+
+
+def test_a_step_knows_the_state_the_number_and_what_was_just_learned(batch, backbone, sizes):
+    learner = Program(backbone, Looking(), 10)
+    before = learner.init(sizes, jax.random.key(5))
+
+    def update(number, key):
+        return learner.update((), before, batch, jax.random.key(key), jnp.asarray(number))
+
+    after, metrics = update(3, 4)
+    assert float(metrics["value_in_observe"]) == pytest.approx(
+        float(jnp.mean(before.value(batch.observation))), rel=1e-5
+    )
+    assert float(metrics["action"]) == pytest.approx(
+        float(jnp.mean(jnp.tanh(before.policy(batch.observation)))), rel=1e-5
+    )
+    assert (int(metrics["number"]), int(metrics["rows"])) == (3, 6)
+    assert (float(metrics["learned_in_observe"]), float(metrics["learned_in_weigh"])) == (0, 1)
+    assert float(after.learned) == 1
+    # In `next_value` V is the new one: it was added to the next value, which is the new V too.
+    new = 2 * after.value(batch.next_observation)[:, 0] + 10.0
+    wanted = jnp.mean(batch.reward + backbone.discount * (1 - batch.terminal) * new)
+    assert float(metrics["mean_backup"]) == pytest.approx(float(wanted), rel=1e-4)
+    assert float(metrics["noise"]) == float(update(4, 4)[1]["noise"]) != float(update(3, 5)[1]["noise"])
+
+
+@pytest.mark.parametrize("name", ["iql", "td3-bc", "cql", "bcq"])
+def test_the_policy_of_a_step_is_the_one_that_would_be_deployed(name, sizes, domains):
+    learner = Program(BACKBONES[name](hidden=(8, 8), batch_size=16), Pooled(), 3)
+    state = learner.init(sizes, jax.random.key(2))
+    raw = np.random.default_rng(0).normal(size=(4, 5, 3)).astype(np.float32)
+    deployed = learner.backbone.policy(state, domains.normaliser, {}).act(raw)
+    np.testing.assert_allclose(learner.backbone.acts(state)(domains.normaliser(jnp.asarray(raw))), deployed, atol=1e-5)
+
+
+def test_features_are_not_known_before_they_are_represented(batch):
+    step = dataclasses.replace(step_of(batch), represented=None)
+    with pytest.raises(AttributeError, match="a step has features from `observe` on"):
+        _ = step.features
+
+
+# --- Seams of rules from before there was a step ---
+
+OLD = {
+    "select": lambda self, models, batch: batch,
+    "observe": lambda self, models, learned, batch, features, value: (learned, {}),
+    "represent": lambda self, models, batch: None,
+    "weigh": lambda self, models, batch, features, value, discount: None,
+    "reward": lambda self, models, learned, batch: batch.reward,
+    "next_value": lambda self, models, batch, next_value, value: next_value,
+    "backup": lambda self, models, batch, backup: backup,
+    "critic_loss": lambda self, models, batch, error: error**2,
+    "critic_term": lambda self, models, batch, values: 0.0,
+    "actor_term": lambda self, models, batch, action: 0.0,
+}
+
+
+def test_old_seams_are_all_of_an_update():
+    assert set(OLD) == set(UPDATE_SEAMS)
+
+
+@pytest.mark.parametrize("seam", OLD)
+def test_a_seam_as_it_was_before_says_how_to_change_it(seam, backbone):
+    rule = dataclasses.dataclass(frozen=True)(type("Old", (Rule,), {"name": "old", seam: OLD[seam]}))()
+    with pytest.raises(
+        UsageError, match=rf"rule old: tabb does not call {seam}\(self, models, .*; write {seam}"
+    ) as caught:
+        Program(backbone, rule, 3)
+    assert "\n" not in str(caught.value)
+
+
+def test_seams_stand_in_the_order_of_their_calls():
+    lines = [inspect.getsourcelines(getattr(Rule, name))[1] for name in UPDATE_SEAMS]
+    assert lines == sorted(lines)
+    called = []
+
+    def noting(name):
+        def seam(self, step, *edited):
+            called.append(name)
+            return getattr(Rule, name)(self, step, *edited)
+
+        return seam
+
+    kind = type("Noting", (Rule,), {name: noting(name) for name in UPDATE_SEAMS})
+    learner = Program(IQL(hidden=(4,), batch_size=6), kind(), 3)
+    state = learner.init(Sizes(3, 2), jax.random.key(0))
+    jax.eval_shape(learner.update, (), state, small_batch(), jax.random.key(0), jnp.asarray(0))
+    assert list(dict.fromkeys(called)) == list(UPDATE_SEAMS)
+
+
+def small_batch():
+    rows = jnp.zeros((6, 3))
+    return Batch(rows, rows[:, :2], rows[:, 0], rows, rows[:, 0], {}, {}, 3)
