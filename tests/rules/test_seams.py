@@ -230,16 +230,18 @@ class Counted(Rule):
 def test_a_column_with_other_than_an_entry_per_row_is_refused(rule, what):
     """Rows would be drawn with another row's entry, or with the last one, without a word."""
     generator = np.random.default_rng(0)
-    source, target = (
-        tabb.from_arrays(
-            generator.normal(size=(rows, 2)),
-            generator.uniform(-1, 1, (rows, 1)),
-            generator.normal(size=rows),
-            timeouts=np.arange(1, rows + 1) % 20 == 0,
-            next_observations=generator.normal(size=(rows, 2)),
-        )
-        for rows in (400, 200)
-    )
+
+    def logged(rows):
+        """Episodes of 20 steps of a damped, pushed walk."""
+        states, actions = np.zeros((rows + 1, 2)), generator.uniform(-1, 1, (rows, 1))
+        following = np.zeros((rows, 2))
+        for i in range(rows):
+            following[i] = 0.9 * states[i] + 0.3 * actions[i] + 0.05 * generator.normal(size=2)
+            states[i + 1] = generator.normal(size=2) if (i + 1) % 20 == 0 else following[i]
+        rewards, timeouts = generator.normal(size=rows), np.arange(1, rows + 1) % 20 == 0
+        return tabb.from_arrays(states[:-1], actions, rewards, timeouts=timeouts, next_observations=following)
+
+    source, target = logged(400), logged(200)
     settings = tabb.Settings(updates=1, backbone=tabb.IQL(hidden=(4,), batch_size=4))
     with pytest.raises(UsageError, match=re.escape(what)):
         tabb.train(rule, source, target, settings=settings, progress="none")
