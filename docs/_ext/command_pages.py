@@ -140,6 +140,7 @@ def page(name: str, what: str, examples: str) -> str:
 def _learners() -> list[str]:
     """What rules and backbones add to the options of `tabb train`."""
     from tabb.backbones import BACKBONES
+    from tabb.models.predictors import PREDICTORS
     from tabb.rules import RULES
 
     parts = []
@@ -149,6 +150,10 @@ def _learners() -> list[str]:
             groups = [group for group in help_of(*words).groups if group.title.split(" ")[0].split(".")[0] == kind]
             if groups:
                 parts += [f"## The {kind} {name}", table(sorted(groups), 3)]
+    for name in PREDICTORS:
+        groups = help_of("train", "tabb", "--rule.predictor", name).groups
+        chosen = [group for group in groups if group.title.startswith("rule.predictor")]
+        parts += [f"## The predictor {name} of tabb", table(chosen, 3)]
     return parts
 
 
