@@ -15,7 +15,7 @@ from tabb.learner import SettingsByName
 
 SMALL = tabb.IQL(hidden=(8,), batch_size=16)
 SETTINGS = tabb.Settings(updates=4, evaluations=0)
-RULE = tabb.TABB(predictor=tabb.PredictorConfig(updates=2, hidden=8, heads=2))
+RULE = tabb.TABB(predictor=tabb.ResidualPredictor(updates=2, hidden=8, heads=2))
 
 
 def same_policy(one, other):
