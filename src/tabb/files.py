@@ -112,18 +112,18 @@ def warn_once(message: str) -> None:
 
 def write_json(path: Path, values: Any) -> None:
     """Indented JSON, whole or not at all; null where a number is not finite, for which JSON has no word."""
-    text = json.dumps(_finite(values), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(finite(values), indent=2, allow_nan=False) + "\n"
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
-def _finite(values: Any) -> Any:
+def finite(values: Any) -> Any:
     """The values with None for each number that is not finite."""
     if isinstance(values, float):
         return values if math.isfinite(values) else None
     if isinstance(values, dict):
-        return {key: _finite(value) for key, value in values.items()}
-    return [_finite(value) for value in values] if isinstance(values, list | tuple) else values
+        return {key: finite(value) for key, value in values.items()}
+    return [finite(value) for value in values] if isinstance(values, list | tuple) else values
 
 
 def read_json(path: Path) -> Any:

@@ -23,7 +23,8 @@ class Options:
     task: str | None = None
     """the task; the one the policy was trained for if not given"""
     env: str | None = None
-    """any Gymnasium environment id with flat Box observations and actions, instead of a task"""
+    """any Gymnasium environment id with flat Box observations and actions, instead of a task; that of the run if the
+    policy names no task"""
     episodes: int = 10
     """episodes"""
     seed: int = 10_000
@@ -39,22 +40,26 @@ def run(arguments: Sequence[str]) -> int:
     from tabb.environments.registration import env_factory_of
     from tabb.evaluation.scores import evaluate
     from tabb.policy import Policy
+    from tabb.training.folder import env_of_run
 
     if options.task and options.env:
         raise UsageError(f"--task {options.task} with --env {options.env}: give one of them")
     policy = Policy.load(options.policy)
-    task = None if options.env else options.task or policy.about.get("task")
-    if task is None and options.env is None:
+    env = options.env
+    task = None if env else options.task or policy.about.get("task")
+    if task is None and env is None:
+        env = env_of_run(options.policy)
+    if task is None and env is None:
         raise UsageError(f"{options.policy}: the policy names no task; give --task or --env")
-    factory = env_factory_of(options.env) if options.env else None
+    factory = env_factory_of(env) if env else None
     engine = options.engine or policy.about.get("engine") or "legacy"
     result = evaluate(policy, task, options.episodes, options.seed, engine=engine, env_factory=factory)
     if options.json:
-        about = {"policy": str(options.policy), "task": task, "env": options.env, "engine": engine}
+        about = {"policy": str(options.policy), "task": task, "env": env, "engine": engine}
         print(json.dumps(about | dataclasses.asdict(result) | {"mean": result.mean}, indent=2))
         return 0
     returns = sum(result.returns) / len(result.returns)
-    where = task or options.env
+    where = task or env
     score = "" if result.scores is None else f"score {result.mean:.1f} ± {result.spread:.1f}, "
     print(
         f"{where}: {score}return {returns:.1f}, length {sum(result.lengths) / len(result.lengths):.0f} "

@@ -14,9 +14,11 @@ from threadpoolctl import threadpool_limits
 
 from tabb.environments.engine import Engine
 from tabb.environments.lanes import Lanes, OneByOne
+from tabb.environments.own_environment import STEP_LIMIT, CheckedEnvironment, open_environment
 from tabb.environments.task_lanes import lanes_of
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import RunError, UsageError
+from tabb.files import warn_once
 
 Act = Callable[[NDArray[np.float32], np.random.Generator], Any]
 """(observations [B, S], generator) -> actions [B, A], for the B episodes that still run, in the order of episodes."""
@@ -95,15 +97,17 @@ def rollout(
     Args:
         act: the policy, see `Act`.
         task: a task or its name; None with `env_factory`.
-        max_steps: cut episodes after so many steps; the default is the task's limit (1000).
+        max_steps: cut episodes after so many steps; the default is the task's limit (1000), or that of the
+            environment's Gymnasium spec. One without a limit is cut after 1000 steps, with a `MachineWarning`.
         record: keep every transition in `rows`.
         rows: collect exactly so many transitions from as many episodes as needed, at most `episodes` at once; the last
             row is a timeout if it does not end its episode.
         env_factory: makes the environment in place of a task: flat Box observations and bounded Box actions. Its own
-            terminations and truncations count.
+            terminations and truncations count. What it gives is checked in each step.
 
     Raises:
-        UsageError: the task or engine is unknown, the spaces do not fit, or a number is below 1.
+        UsageError: the task or engine is unknown, the spaces do not fit, a number is below 1, or the factory's
+            environment raises an exception or gives something else than finite numbers of its shapes.
         RunError: `act` returned a wrong shape or a value that is not finite.
     """
     if (task is None) == (env_factory is None):
@@ -112,10 +116,15 @@ def rollout(
         if number is not None and number < 1:
             raise UsageError(f"{name} is {number}: it must be at least 1")
     known_task = None if task is None else get_task(task)
-    limit = min(max_steps or math.inf, known_task.max_episode_steps if known_task else math.inf)
+    opened = None if env_factory is None else open_environment(env_factory)
+    if known_task is not None:
+        limit = min(max_steps or math.inf, known_task.max_episode_steps)
+    else:
+        assert opened is not None
+        limit = max_steps or opened.step_limit or STEP_LIMIT
     generator = np.random.default_rng(seed)
     at_once = episodes if rows is None else _episodes_for(rows, limit, episodes)
-    lanes = lanes_of(known_task, engine, at_once) if known_task else OneByOne(lambda: flat_spaces(env_factory()))  # type: ignore[misc]
+    lanes = lanes_of(known_task, engine, at_once) if known_task else _lanes_from(opened, env_factory)
 
     def run(first: int, count: int) -> _Batch:
         return _run_batch(act, lanes, seed + first, count, generator, limit, record or rows is not None)
@@ -127,6 +136,8 @@ def rollout(
                 batch = batch.then(run(len(batch.lengths), _episodes_for(missing, limit, episodes)))
     finally:
         lanes.close()
+    if opened is not None and not (max_steps or opened.step_limit):
+        _tell_cut(opened, batch)
     if rows is not None:
         batch = batch.cut(rows)
     return Episodes(known_task, batch.returns(), batch.lengths, batch.terminal, ~batch.terminal, batch.rows())
@@ -147,29 +158,22 @@ def _episodes_for(rows: int, limit: float | int, most: int) -> int:
     return min(most, max(1, math.ceil(rows / limit)))
 
 
-def flat_spaces(env: Any) -> Any:
-    """`env` itself; raises `UsageError` unless its observations and actions are flat boxes."""
-    spaces = gymnasium.spaces
-    flat = isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1
-    box = isinstance(env.action_space, spaces.Box) and len(env.action_space.shape) == 1
-    if not (flat and box and np.isfinite([env.action_space.low, env.action_space.high]).all()):
-        raise UsageError(
-            "env_factory must make an environment of flat Box observations and bounded flat Box actions, not "
-            f"{env.observation_space} and {env.action_space}"
-        )
-    return env
+def _lanes_from(opened: CheckedEnvironment | None, make: Callable[[], gymnasium.Env[Any, Any]] | None) -> OneByOne:
+    """Lanes of a factory's environments, the first of which is open already."""
+    assert opened is not None
+    assert make is not None
+    ready = [opened]
+    return OneByOne(lambda: ready.pop() if ready else open_environment(make))  # type: ignore[arg-type, return-value]
 
 
-def unit_actions(env: Any) -> Any:
-    """`env` itself; raises `UsageError` unless its spaces are flat boxes and its actions lie in [-1, 1]."""
-    env = flat_spaces(env)
-    low, high = float(env.action_space.low.min()), float(env.action_space.high.max())
-    if not (np.allclose(env.action_space.low, -1) and np.allclose(env.action_space.high, 1)):
-        raise UsageError(
-            f"the environment's actions lie in [{low:g}, {high:g}], but policies act in [-1, 1]; wrap it in "
-            "gymnasium.wrappers.RescaleAction(env, -1, 1), and scale logged actions likewise"
+def _tell_cut(env: CheckedEnvironment, batch: _Batch) -> None:
+    """Warn where episodes ran into a limit that the environment does not state."""
+    count = int(np.sum(~batch.terminal & (batch.lengths >= STEP_LIMIT)))
+    if count:
+        warn_once(
+            f"environment {env.name}: states no step limit, so {count} of {len(batch.lengths)} episodes were cut after "
+            f"{STEP_LIMIT:,} steps; give max_episode_steps where it is registered"
         )
-    return env
 
 
 # --- The loop ---

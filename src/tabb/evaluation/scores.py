@@ -9,10 +9,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from numpy.typing import NDArray
 
 from tabb.environments.engine import Engine
+from tabb.environments.own_environment import open_environment, unit_actions
 from tabb.environments.registration import env_factory_of
-from tabb.environments.rollout import rollout, unit_actions
+from tabb.environments.rollout import rollout
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import UsageError
 from tabb.policy import Policy
@@ -52,10 +54,12 @@ def evaluate(
     *,
     engine: Engine | None = None,
     env_factory: Callable[[], gymnasium.Env[Any, Any]] | str | None = None,
+    at_step: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Run the deterministic policy for `episodes` episodes, reset with `seed`, `seed` + 1, ...
 
     `policy` may also be its file or the folder of its run, and `env_factory` the id of a Gymnasium environment.
+    `at_step` is called before each step of the episodes and may raise to stop them.
     `engine` defaults to the one that the policy was trained for, and to `legacy` if the policy does not name one.
 
     Raises:
@@ -78,13 +82,20 @@ def evaluate(
                     f"policy and task {task.name} do not fit: {size} is {getattr(policy, size)} and "
                     f"{getattr(task, size)}; evaluate in a task of the same robot"
                 )
+    checked = policy
+
+    def act(observations: NDArray[np.float32], _: np.random.Generator) -> NDArray[np.float32]:
+        if at_step is not None:
+            at_step()
+        return checked.act(observations)
+
     result = rollout(
-        lambda observations, _: policy.act(observations),
+        act,
         task,
         episodes,
         seed,
         engine=engine or policy.about.get("engine") or "legacy",
-        env_factory=None if make is None else lambda: unit_actions(make()),
+        env_factory=None if make is None else lambda: unit_actions(open_environment(make)),
     )
     scores = None if result.task is None else tuple(result.scores.tolist())
     return Evaluation(tuple(result.returns.tolist()), tuple(result.lengths.tolist()), scores, seed)

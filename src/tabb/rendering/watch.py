@@ -12,6 +12,7 @@ from tabb.environments.tasks import ALL_TASKS, Task, get_task
 from tabb.errors import UsageError
 from tabb.evaluation.scores import EVALUATION_SEED
 from tabb.policy import Policy
+from tabb.training.folder import env_of_run
 
 MOST = 8
 """Most policies in one film."""
@@ -78,7 +79,7 @@ def watch(
     if not 1 <= len(given) <= MOST:
         raise UsageError(f"{len(given)} policies: a film shows 1 to {MOST}")
     loaded = [one if isinstance(one, Policy) else Policy.load(one) for one in given]
-    filmed = _task_of(loaded, task)
+    filmed = _task_of(loaded, _task_of_runs(given) if task is None else task)
     film = tuple(film)
     engines = {policy.about.get("engine") or "legacy" for policy in loaded}
     if engine is None and len(engines) > 1:
@@ -114,6 +115,24 @@ def watch(
         tuple(tuple(len(one.rewards) for one in column) for column in columns),
         tuple(tuple(one.terminal for one in column) for column in columns),
     )
+
+
+def _task_of_runs(given: Sequence[str | Path | Policy]) -> str | None:
+    """The task whose Gymnasium environment the runs were evaluated in (`--env tabb/hopper-v0`), if any.
+
+    Raises `UsageError` for another environment: films show the robots that tabb knows how to draw.
+    """
+    for one in given:
+        env = None if isinstance(one, Policy) else env_of_run(Path(one))
+        if env is not None:
+            name = next((task.name for task in ALL_TASKS.values() if task.env_id == env), None)
+            if name is None:
+                raise UsageError(
+                    f"{one}: was evaluated in {env}, and films show tasks of tabb alone; name one of the "
+                    "same robot with --task (task=...)"
+                )
+            return name
+    return None
 
 
 def _task_of(policies: Sequence[Policy], task: str | Task | None) -> Task:

@@ -132,15 +132,16 @@ def check_columns(domain: str, data: Transitions) -> None:
 
 
 def check_environment(env_factory: Callable[[], gymnasium.Env[Any, Any]], target: Transitions) -> None:
-    """An environment of another size is found now, not at the first evaluation."""
-    from tabb.environments.rollout import unit_actions
+    """An environment of another size, or one whose first step fails, is found now, not at the first evaluation."""
+    from tabb.environments.own_environment import check_one_step, open_environment, unit_actions
 
-    env = unit_actions(env_factory())
+    env = unit_actions(open_environment(env_factory))
     sizes = {"observation_size": env.observation_space.shape[0], "action_size": env.action_space.shape[0]}
-    env.close()
     for name, size in sizes.items():
         if size != getattr(target, name):
             raise UsageError(
                 f"the environment and the data do not fit: {name} is {size} and {getattr(target, name)}; "
                 "evaluate in the environment that the target data come from"
             )
+    check_one_step(env)
+    env.close()

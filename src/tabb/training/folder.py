@@ -27,7 +27,7 @@ except ImportError:  # not on Windows: there nothing keeps two processes apart
     fcntl = None  # type: ignore[assignment]
 
 from tabb.errors import RunError
-from tabb.files import LOCK_HELD, read_json, sync, warn_once, write_json
+from tabb.files import LOCK_HELD, finite, read_json, sync, warn_once, write_json
 from tabb.own_files import refuse_run_files
 from tabb.policy import Policy
 from tabb.training.checkpoint import load_tree, save_tree
@@ -111,10 +111,10 @@ class RunFolder:
         return read_json(self.config_file)
 
     def log(self, line: dict[str, Any]) -> None:
-        """Append one line to the metrics."""
+        """Append one line to the metrics; null where a number is not finite."""
         try:
             with open(self.metrics_file, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(json.dumps(finite(line)) + "\n")
         except OSError as error:
             raise RunError(
                 f"{self.metrics_file}: cannot be written ({error.strerror}); free space and go on with "
@@ -178,3 +178,15 @@ class RunFolder:
     def restore_prepared(self, template: Any) -> Any | None:
         """What the rule fitted, if that was finished."""
         return load_tree(self.prepared_file, template)[0] if self.prepared_file.exists() else None
+
+
+def env_of_run(policy: Path) -> str | None:
+    """The Gymnasium environment that a run was evaluated in; None if there was none, or `policy` is not of a run.
+
+    `policy` is a run folder, or a file in it or in its `policies`.
+    """
+    for folder in (policy, policy.parent, policy.parent.parent):
+        if (folder / "config.json").is_file():
+            env = (RunFolder(folder).config().get("origin") or {}).get("env")
+            return None if env is None else str(env)
+    return None

@@ -68,10 +68,13 @@ class Recording(Observer):
 
 
 class Evaluating(Observer):
-    """Rolls the policies out at the evaluation points."""
+    """Rolls the policies out at the evaluation points. Raises `Stopped` inside a rollout where that was asked for."""
 
-    def __init__(self, setup: Setup, lanes: Lanes, recording: Recording, clock: Clock) -> None:
+    def __init__(
+        self, setup: Setup, lanes: Lanes, recording: Recording, clock: Clock, stop: threading.Event | None = None
+    ) -> None:
         self._setup, self._lanes, self._recording, self._clock = setup, lanes, recording, clock
+        self._stop = stop
         self._points = set(setup.settings.evaluation_points()) if setup.rolls_out else set()
         self.evaluations: list[list[tuple[int, Evaluation]]] = [[] for _ in lanes.seeds]
         """(updates done, evaluation) of each seed."""
@@ -96,10 +99,20 @@ class Evaluating(Observer):
             settings.evaluation_seed,
             engine=settings.engine,
             env_factory=self._setup.env_factory,
+            at_step=self._check_stop,
         )
         self.evaluations[lane].append((update, evaluation))
         metrics = {"kind": "evaluation", "update": update, "mean": evaluation.mean}
         self._recording.record(lane, metrics | dataclasses.asdict(evaluation))
+
+    def _check_stop(self) -> None:
+        """An episode may last as long as its simulator likes, so a stop does not wait for its end."""
+        if self._stop is not None and self._stop.is_set():
+            folder = self._lanes.folders[0]
+            how = "nothing is kept, because the run has no folder"
+            if folder is not None:
+                how = f"go on from the last checkpoint with `tabb train --resume {folder.path.parent}`"
+            raise Stopped(f"stopped during an evaluation; {how}")
 
     def last_score(self) -> float | None:
         """Mean over the seeds of the last evaluation; None before the first."""

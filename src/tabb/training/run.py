@@ -185,7 +185,7 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
         clock.add(start.seconds)
 
         recording = Recording(lanes, tracker)
-        evaluating = Evaluating(setup, lanes, recording, clock)
+        evaluating = Evaluating(setup, lanes, recording, clock, stop)
         holding_out = HoldingOut(setup, models, lanes, recording, clock)
         showing = Showing(reporter, lanes, evaluating.last_score)
         observers = [recording, evaluating, holding_out, showing, Saving(setup, lanes, clock, stop)]

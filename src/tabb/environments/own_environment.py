@@ -1,0 +1,165 @@
+"""Environments of the user's: what they give is checked in each step, and each fault is one line that names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from tabb.errors import TabbError, UsageError
+
+STEP_LIMIT = 1_000
+"""steps after which an episode is cut where the environment states no limit; those of D4RL's robots"""
+
+
+_OLD_STEP = (
+    "step() must give (observation, reward, terminated, truncated, info), as in Gymnasium since 0.26; wrap or change it"
+)
+
+
+class CheckedEnvironment:
+    """An environment of flat boxes that gives finite numbers of the right shapes, or `UsageError` in one line."""
+
+    def __init__(self, env: Any) -> None:
+        self._env = env
+        self.name = name_of(env)
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+
+    @property
+    def step_limit(self) -> int | None:
+        """The steps after which the environment says that it cuts an episode; None if it says nothing."""
+        spec = getattr(self._env, "spec", None)
+        return getattr(spec, "max_episode_steps", None)
+
+    def reset(self, *, seed: int) -> tuple[NDArray[Any], Any]:
+        result = self._call("reset()", lambda: self._env.reset(seed=seed))
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise self._fault("reset() must give (observation, info), as in Gymnasium since 0.26; wrap or change it")
+        return self._observation(result[0], "reset()"), result[1]
+
+    def step(self, action: NDArray[Any]) -> tuple[NDArray[Any], float, bool, bool, Any]:
+        result = self._call("step()", lambda: self._env.step(action))
+        if not isinstance(result, tuple) or len(result) != 5:
+            raise self._fault(_OLD_STEP)
+        observation, reward, terminated, truncated, info = result
+        ends = [self._end(name, end) for name, end in (("terminated", terminated), ("truncated", truncated))]
+        return self._observation(observation, "step()"), self._reward(reward), ends[0], ends[1], info
+
+    def close(self) -> None:
+        self._call("close()", self._env.close)
+
+    def _call(self, what: str, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except TabbError:
+            raise
+        except TypeError as error:
+            if what == "reset()" and "seed" in str(error):
+                raise self._fault("reset() takes no seed; give it `seed=None` and pass it to super().reset") from None
+            raise self._fault(f"{what} raised TypeError: {error}") from error
+        except ValueError as error:
+            if what == "step()" and "values to unpack" in str(error):  # Gymnasium's wrappers unpack five
+                raise self._fault(_OLD_STEP) from None
+            raise self._fault(f"{what} raised ValueError: {error}; mend the environment") from error
+        except Exception as error:  # a simulator may raise anything
+            raise self._fault(f"{what} raised {type(error).__name__}: {error}; mend the environment") from error
+
+    def _observation(self, observation: Any, where: str) -> NDArray[Any]:
+        wanted = self.observation_space.shape
+        try:
+            array = np.asarray(observation)
+        except ValueError:  # lists of different lengths
+            array = np.asarray(None)
+        if array.shape != wanted or array.dtype.kind not in "biuf":
+            raise self._fault(f"{where} gives an observation of {_told(array)}; its space says numbers, {wanted}")
+        if not np.isfinite(array).all():
+            raise self._fault(f"{where} gives an observation with NaN or infinity; mend the environment")
+        return array
+
+    def _reward(self, reward: Any) -> float:
+        array = np.asarray(reward)
+        if array.shape != () or array.dtype.kind not in "biuf":
+            raise self._fault(f"step() gives a reward of {_told(array)}; give one number")
+        if not np.isfinite(array):
+            raise self._fault(f"step() gives the reward {float(array)}; give a finite number")
+        return float(array)
+
+    def _end(self, name: str, end: Any) -> bool:
+        array = np.asarray(end)
+        if array.shape != () or array.dtype.kind not in "biu":
+            raise self._fault(f"step() gives {name} of {_told(array)}; give True or False")
+        return bool(array)
+
+    def _fault(self, what: str) -> UsageError:
+        return UsageError(f"environment {self.name}: {what}")
+
+
+def _told(array: NDArray[Any]) -> str:
+    """What something is that should have been numbers."""
+    return f"shape {array.shape}" if array.dtype.kind in "biuf" else f"type {array.dtype}"
+
+
+def name_of(env: Any) -> str:
+    """What to call an environment: its Gymnasium id, or its class."""
+    spec = getattr(env, "spec", None)
+    return str(getattr(spec, "id", None) or type(getattr(env, "unwrapped", env)).__name__)
+
+
+def open_environment(make: Callable[[], gymnasium.Env[Any, Any]]) -> CheckedEnvironment:
+    """The environment that `make` makes.
+
+    Raises `UsageError` where it cannot be made, is none, or its spaces are not flat boxes.
+    """
+    try:
+        env = make()
+    except TabbError:
+        raise
+    except Exception as error:  # a constructor may raise anything
+        raise UsageError(f"env_factory raised {type(error).__name__}: {error}; mend the environment") from error
+    if isinstance(env, CheckedEnvironment):
+        return env
+    for name in ("observation_space", "action_space", "reset", "step"):
+        if not hasattr(env, name):
+            raise UsageError(
+                f"env_factory made {type(env).__name__}, which has no {name}; give a function that makes a "
+                "gymnasium.Env"
+            )
+    return CheckedEnvironment(flat_spaces(env))
+
+
+def check_one_step(env: CheckedEnvironment) -> None:
+    """Reset the environment with a seed and take one step, so that what is wrong is found at the door.
+
+    Raises `UsageError` for what the environment gives.
+    """
+    env.reset(seed=0)
+    low, high = env.action_space.low, env.action_space.high
+    env.step(((low + high) / 2).astype(np.float32))
+
+
+def flat_spaces(env: Any) -> Any:
+    """`env` itself; raises `UsageError` unless its observations and actions are flat boxes."""
+    spaces = gymnasium.spaces
+    flat = isinstance(env.observation_space, spaces.Box) and len(env.observation_space.shape) == 1
+    box = isinstance(env.action_space, spaces.Box) and len(env.action_space.shape) == 1
+    if not (flat and box and np.isfinite([env.action_space.low, env.action_space.high]).all()):
+        raise UsageError(
+            "env_factory must make an environment of flat Box observations and bounded flat Box actions, not "
+            f"{env.observation_space} and {env.action_space}"
+        )
+    return env
+
+
+def unit_actions(env: Any) -> Any:
+    """`env` itself; raises `UsageError` unless its spaces are flat boxes and its actions lie in [-1, 1]."""
+    env = flat_spaces(env)
+    low, high = float(env.action_space.low.min()), float(env.action_space.high.max())
+    if not (np.allclose(env.action_space.low, -1) and np.allclose(env.action_space.high, 1)):
+        raise UsageError(
+            f"the environment's actions lie in [{low:g}, {high:g}], but policies act in [-1, 1]; wrap it in "
+            "gymnasium.wrappers.RescaleAction(env, -1, 1), and scale logged actions likewise"
+        )
+    return env

@@ -1,0 +1,194 @@
+"""Environments of the user's: checked in each step, bounded in steps, stopped inside a rollout."""
+
+import os
+import signal
+
+import gymnasium
+import numpy as np
+import pytest
+
+import tabb
+from tabb import files
+from tabb.environments.own_environment import STEP_LIMIT, check_one_step, open_environment
+from tabb.environments.registration import env_factory_of
+from tabb.environments.rollout import rollout
+from tabb.errors import MachineWarning, Stopped, UsageError
+from tabb.training.checks import check_environment
+
+Box = gymnasium.spaces.Box
+
+
+class Still(gymnasium.Env):
+    """Never ends; subclasses give something wrong."""
+
+    observation_space, action_space = Box(-np.inf, np.inf, (3,)), Box(-1, 1, (2,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(3), {}
+
+    def step(self, action):
+        return np.zeros(3), 1.0, False, False, {}
+
+
+class Gives(Still):
+    def __init__(self, step=None, reset=None, error=None):
+        self._step, self._reset, self._error = step, reset, error
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed) if self._reset is None else self._reset
+
+    def step(self, action):
+        if self._error is not None:
+            raise self._error
+        return self._step
+
+
+class Unseeded(Still):
+    def reset(self):
+        return np.zeros(3), {}
+
+
+def five(observation=(0.0, 0.0, 0.0), reward=1.0, terminated=False, truncated=False):
+    return np.asarray(observation) if isinstance(observation, tuple) else observation, reward, terminated, truncated, {}
+
+
+def rolled(make, **options):
+    return rollout(lambda seen, _: np.zeros((len(seen), 2)), None, 2, env_factory=make, **options)
+
+
+WRONG = {
+    "NaN reward": (lambda: Gives(five(reward=float("nan"))), "reward nan; give a finite number"),
+    "infinite reward": (lambda: Gives(five(reward=np.float32("inf"))), "reward inf"),
+    "reward of shape (1,)": (lambda: Gives(five(reward=np.array([1.0]))), r"reward of shape \(1,\); give one number"),
+    "reward None": (lambda: Gives(five(reward=None)), "reward of type object"),
+    "text reward": (lambda: Gives(five(reward="1")), "reward of type <U1"),
+    "old API": (lambda: Gives((np.zeros(3), 1.0, False, {})), "must give .observation, reward, terminated"),
+    "no tuple": (lambda: Gives(np.zeros(3)), "must give .observation, reward, terminated"),
+    "old API below a wrapper": (
+        lambda: gymnasium.wrappers.TimeLimit(Gives((np.zeros(3), 1.0, False, {})), 20),
+        "must give .observation, reward, terminated",
+    ),
+    "exception": (lambda: Gives(error=RuntimeError("the simulator\ndiverged")), "RuntimeError: the simulator diverged"),
+    "key error": (lambda: Gives(error=KeyError("joint")), "step.. raised KeyError"),
+    "type error": (lambda: Gives(error=TypeError("seed of dice")), "step.. raised TypeError"),
+    "observation of another size": (lambda: Gives(five(np.zeros(4))), r"observation of shape \(4,\)"),
+    "column": (lambda: Gives(five(np.zeros((3, 1)))), r"observation of shape \(3, 1\)"),
+    "ragged": (lambda: Gives(five([[0.0], [0.0, 1.0], 2.0])), "observation of type object"),
+    "NaN observation": (lambda: Gives(five((0.0, np.nan, 0.0))), "observation with NaN"),
+    "dictionary": (lambda: Gives(five({"a": 1})), "observation of type object"),
+    "ends as array": (lambda: Gives(five(terminated=np.array([False, False]))), r"terminated of shape \(2,\)"),
+    "ends as None": (lambda: Gives(five(truncated=None)), "truncated of type object"),
+    "reset without info": (lambda: Gives(reset=np.zeros(3)), r"reset.. must give .observation, info"),
+    "reset with NaN": (lambda: Gives(reset=(np.full(3, np.nan), {})), r"reset.. gives an observation with NaN"),
+    "reset without seed": (Unseeded, "takes no seed"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_one_line_at_the_door_and_in_a_rollout(name):
+    make, says = WRONG[name]
+    for use in (lambda: check_one_step(open_environment(make)), lambda: rolled(make)):
+        with pytest.raises(UsageError, match=says) as caught:
+            use()
+        assert "environment " in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: None, "made NoneType, which has no observation_space"),
+        (lambda: 1 / 0, "env_factory raised ZeroDivisionError"),
+    ],
+)
+def test_factories_that_make_no_environment(make, says):
+    with pytest.raises(UsageError, match=says):
+        rolled(make)
+
+
+@pytest.mark.parametrize(
+    "step", [five([0.0, 0.0, 0.0]), five(reward=1), five(reward=np.float32(1), terminated=np.False_)]
+)
+def test_lists_and_numbers_of_all_kinds_are_taken(step):
+    assert rolled(lambda: Gives(step), max_steps=4).returns.tolist() == [4.0, 4.0]
+
+
+def test_training_takes_a_trial_step(pair):
+    with pytest.raises(UsageError, match="give a finite number"):
+        check_environment(WRONG["NaN reward"][0], pair[1])
+    check_environment(Still, pair[1])
+
+
+# --- Steps ---
+
+
+@pytest.fixture(autouse=True)
+def not_warned_yet(monkeypatch):
+    monkeypatch.setattr(files, "_WARNED", set())
+
+
+def test_an_environment_without_a_limit_is_cut_with_a_warning():
+    with pytest.warns(MachineWarning, match="Still: states no step limit, so 2 of 2 episodes were cut after 1,000"):
+        found = rolled(Still)
+    assert found.lengths.tolist() == [STEP_LIMIT] * 2
+    assert found.truncated.all()
+
+
+def test_a_stated_limit_counts():
+    name = "tabb-tests/Still-v0"
+    if name not in gymnasium.registry:
+        gymnasium.register(name, entry_point=lambda: Still(), max_episode_steps=30)
+    assert rolled(env_factory_of(name)).lengths.tolist() == [30, 30]
+    assert rolled(Still, max_steps=7).lengths.tolist() == [7, 7]
+
+
+def test_an_environment_that_ends_by_itself_needs_no_limit():
+    assert rolled(lambda: Gives(five(terminated=True))).lengths.tolist() == [1, 1]
+
+
+# --- Stops ---
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_heard_inside_a_rollout(pair, tmp_path, number):
+    steps = []
+
+    class Signals(Still):
+        def step(self, action):
+            steps.append(1)
+            if len(steps) == 5:  # the first is that of the door
+                os.kill(os.getpid(), number)
+            return super().step(action)
+
+    settings = tabb.Settings(updates=4, evaluations=2, episodes=1, backbone=tabb.IQL(hidden=(8,), batch_size=8))
+    options = {"settings": settings, "folder": tmp_path, "env_factory": Signals}
+    with pytest.raises(Stopped, match="stopped during an evaluation; go on from the last checkpoint"):
+        tabb.train(tabb.TargetOnly(), None, pair[1], **options)
+    assert len(steps) < 10
+
+    class Short(Still):
+        def step(self, action):
+            return np.zeros(3), 1.0, True, False, {}
+
+    (resumed,) = tabb.train(tabb.TargetOnly(), None, pair[1], resume=True, **(options | {"env_factory": Short}))
+    (whole,) = tabb.train(tabb.TargetOnly(), None, pair[1], settings=settings, env_factory=Short)
+    for one, other in zip(resumed.policy.weights, whole.policy.weights, strict=True):
+        assert one.tobytes() == other.tobytes()
+    assert resumed.evaluations == whole.evaluations
+
+
+def test_evaluate_and_watch_know_the_environment_of_a_run(pair, tmp_path, monkeypatch, capsys):
+    from tabb.cli import main
+
+    name = "tabb-tests/Short-v0"
+    if name not in gymnasium.registry:
+        gymnasium.register(name, entry_point=lambda: Still(), max_episode_steps=9)
+    settings = tabb.Settings(updates=2, evaluations=1, episodes=1, backbone=tabb.IQL(hidden=(8,), batch_size=8))
+    options = {"settings": settings, "folder": tmp_path, "env_factory": name, "origin": {"env": name}}
+    tabb.train(tabb.TargetOnly(), None, pair[1], **options)
+    for policy in ("seed0", "seed0/policy.npz"):
+        assert main(["evaluate", str(tmp_path / policy), "--episodes", "2"]) == 0
+        assert f"{name}: return 9.0, length 9 (2 episodes" in capsys.readouterr().out
+    assert main(["watch", str(tmp_path / "seed0")]) == 2
+    assert f"was evaluated in {name}, and films show tasks of tabb alone" in capsys.readouterr().err
