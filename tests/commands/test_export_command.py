@@ -41,7 +41,7 @@ def test_errors_are_one_line(run_folder, tmp_path, capsys):
         (2, "format", [str(run_folder)]),
         (2, "tflite", [str(run_folder), "--format", "tflite"]),
         (2, "is a folder", [str(run_folder), "--format", "onnx", "--out", str(tmp_path)]),
-        (2, "ends in .onnx", [str(run_folder), "--format", "onnx", "--out", str(run_folder / "policy.npz")]),
+        (2, "must end in .onnx", [str(run_folder), "--format", "onnx", "--out", str(run_folder / "policy.npz")]),
         (4, "is a folder without a policy", [str(tmp_path), "--format", "npz"]),
         (4, "cannot be written", [str(run_folder), "--format", "npz", "--out", str(tmp_path / "none" / "a.npz")]),
     ):

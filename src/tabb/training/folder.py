@@ -177,6 +177,9 @@ class RunFolder:
 
     def restore_prepared(self, template: Any) -> Any | None:
         """What the rule fitted, if that was finished."""
+        # A rule that fits nothing: an earlier version may have kept what it fitted and never used.
+        if not jax.tree.leaves(template):
+            return template
         return load_tree(self.prepared_file, template)[0] if self.prepared_file.exists() else None
 
 
