@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tabb.batch import make_domains
-from tabb.rules import IGDF, TABB, Pooled, ResidualPredictor
+from tabb.rules import IGDF, RULES, TABB, Pooled, ResidualPredictor
 from tabb.training import Settings, source_code, train
 from tabb.training import cache as cache_module
 from tabb.training.cache import cache_folder, cached, entry_name, prepared
@@ -53,6 +53,7 @@ def test_where_it_is(monkeypatch, tmp_path):
 
 def test_names_tell_apart_what_prepares_differently():
     name = entry_name(RULE, DATA, "pooled", KEY)
+    assert name is not None
     assert name == entry_name(RULE, DATA, "pooled", KEY)
     others = [
         entry_name(dataclasses.replace(RULE, updates=4), DATA, "pooled", KEY),
@@ -134,6 +135,11 @@ def test_tabbs_rules_depend_on_their_own_code_alone():
     modules = set(source_code.sources_of([type(RULE).__module__]))
     assert {"tabb.rules.igdf", "tabb.rules.rule", "tabb.models.fitting", "tabb.networks"} <= modules
     assert not modules & {"tabb.rules.tabb", "tabb.training.run", "tabb.cli"}
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_the_source_of_every_rule_can_be_read(name):
+    assert source_code.code_of(RULES[name]()) is not None
 
 
 def test_a_rule_that_cannot_be_told_apart_is_not_cached(folder, pair):

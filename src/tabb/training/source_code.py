@@ -48,10 +48,10 @@ def sources_of(modules: Iterable[str]) -> dict[str, str] | None:
 
     None if one of them cannot be read.
     """
-    modules = set(modules)
-    roots = {"tabb", *(name.partition(".")[0] for name in modules)}
+    # The standard library counts by Python's version.
+    waiting = [name for name in modules if name.partition(".")[0] not in sys.stdlib_module_names]
+    roots = {"tabb", *(name.partition(".")[0] for name in waiting)}
     sources: dict[str, str] = {}
-    waiting = [name for name in modules if name.partition(".")[0] not in sys.stdlib_module_names - {"__main__"}]
     while waiting:
         spec = _spec(waiting.pop())
         if spec is None or spec.name in sources:
