@@ -10,12 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy.typing import NDArray
 
 from tabb.errors import UsageError
+from tabb.float32 import is_constant
 from tabb.networks import Normaliser
 from tabb.transitions import Transitions
 
-NORMALISATIONS = ("none", "pooled")
+NORMALISATIONS = ("none", "pooled", "pooled-absolute")
+
+DAMPING = 1e-3
+"""Added to each column's spread, as published code does. It has no unit of its own: where the columns' usual (median)
+spread is below 0.1 it is a hundredth of that."""
 
 FIELDS = ("observation", "action", "reward", "next_observation", "terminal")
 """The columns of a transition that a batch holds."""
@@ -42,22 +48,35 @@ def fit_normaliser(source: Transitions, target: Transitions, kind: str, shares: 
     - "none": identity.
     - "pooled": mean and standard deviation over both data sets, where each *domain* counts half: batches hold
       both in equal shares, whatever the sizes of the files. A domain of which batches hold no rows, by `shares`,
-      does not count.
-
-    A constant column (Ant's contact forces) gets scale 1 rather than a division by nearly zero.
+      does not count. The scale is that of `scale_of`.
+    - "pooled-absolute": the same, but the scale is the spread + 1e-3 whatever the unit, and 1 for a spread below 1e-6:
+      what "pooled" meant to runs that were begun before. Both agree bit for bit where the median spread is 0.1 at
+      least and each column's 0.002 at least.
     """
     size = source.observation_size
     if kind == "none":
         return Normaliser(jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32))
-    if kind != "pooled":
-        raise UsageError(f"normalise={kind!r} is unknown: use one of {', '.join(NORMALISATIONS)}")
+    if kind not in NORMALISATIONS:
+        raise UsageError(f"normalise={kind!r} is unknown: use one of {', '.join(NORMALISATIONS[:2])}")
     drawn = [domain for domain, share in zip((source, target), shares, strict=True) if share and len(domain)]
     observations = [np.asarray(domain.observation, np.float64) for domain in drawn]
     mean = np.mean([x.mean(axis=0) for x in observations], axis=0)
     variance = np.mean([((x - mean) ** 2).mean(axis=0) for x in observations], axis=0)
-    scale = np.sqrt(variance)
-    scale = np.where(scale < 1e-6, 1.0, scale + 1e-3)
+    spread = np.sqrt(variance)
+    scale = np.where(spread < 1e-6, 1.0, spread + 1e-3) if kind == "pooled-absolute" else scale_of(mean, spread)
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
+
+
+def scale_of(mean: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What each column is divided by: its spread + `DAMPING`, or its spread alone where that is below twice `DAMPING`.
+
+    A column that never moves, as far as float32 can tell (Ant's contact forces), gets 1: it is only centred. Other
+    units give other scales in the same proportion, up to the damping.
+    """
+    constant = is_constant(mean, spread)
+    usual = float(np.median(spread[~constant])) if (~constant).any() else 1.0
+    damping = min(DAMPING, 0.01 * usual)
+    return np.where(constant, 1.0, np.where(spread >= 2 * damping, spread + damping, spread))
 
 
 def make_domains(

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tabb.data import inspect_arrays, read
-from tabb.data.precision import blocks_of, coarse_columns, is_constant
+from tabb.data.precision import blocks_of, coarse_columns
+from tabb.float32 import is_constant
 
 PLACES = {
     "UTM": lambda x: x + 5.4e6,

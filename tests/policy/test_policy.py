@@ -194,3 +194,15 @@ def test_failing_write_leaves_the_old_file(policy, path):
     with pytest.raises(RunError, match="cannot be written"):
         policy.save(path / "policy.npz")
     assert same(policy, Policy.load(path))
+
+
+def test_far_from_zero_the_mean_is_subtracted_in_double_precision(policy):
+    far = Policy(np.float32([5.4e6, -2.0, 0.0, 3.0]), policy.scale, policy.weights, policy.biases)
+    near = Policy(np.float32([0.0, -2.0, 0.0, 3.0]), policy.scale, policy.weights, policy.biases)
+    assert far.coarse_columns.tolist() == [0]
+    assert policy.coarse_columns.size == 0
+    observations = np.random.default_rng(0).normal(size=(50, 4))
+    moved = observations + np.array([5.4e6, 0, 0, 0])
+    np.testing.assert_allclose(far.act(moved), near.act(observations), atol=1e-5)
+    assert np.abs(far.act(moved.astype(np.float32)) - near.act(observations)).max() > 1e-3  # what a cast alone costs
+    np.testing.assert_allclose(far.act(moved[0]), near.act(observations[0]), atol=1e-5)

@@ -14,6 +14,7 @@ from tabb.errors import UsageError
 from tabb.networks import MLP, avg_l1_norm, mlp, moving_average, twin
 from tabb.rules.soft_weights import soft_weight
 from tabb.rules.tabb import TABB, Backups, target_bellman_mismatch
+from tabb.training.config import normalisation_of
 from tabb.transitions import Transitions
 
 
@@ -194,6 +195,38 @@ def test_each_domain_counts_half_in_the_normaliser():
     # Column 0: means 0 and 6 give 3; variances about 3: 9 and (1 + 25) / 2 give 11. Column 1 is constant.
     close(normaliser.mean, [3.0, 5.0])
     close(normaliser.scale, [math.sqrt(11) + 1e-3, 1.0])
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-2, 1e-3, 1e-4, 1e-6, 1e-9, 1e4])
+def test_what_is_learned_does_not_depend_on_the_unit(unit):
+    rows = np.random.default_rng(0).normal(2.0, [1.0, 0.3, 0.05], (1000, 3)) * unit
+    rows[:, 2] = rows[0, 2]
+    normaliser = fit_normaliser(data(rows), data(rows), "pooled")
+    spread = np.std((np.float32(rows) - np.asarray(normaliser.mean)) / np.asarray(normaliser.scale), axis=0)
+    close(spread[:2], [1.0, 1.0], rtol=0.03)
+    assert normaliser.scale[2] == 1.0  # constant: centred alone
+
+
+def test_one_small_column_beside_large_ones_counts_as_much():
+    rows = np.random.default_rng(0).normal(0.0, [1.0, 2.0, 1e-6], (1000, 3))
+    normaliser = fit_normaliser(data(rows), data(rows), "pooled")
+    close(np.std(np.float32(rows) / np.asarray(normaliser.scale), axis=0), [1.0, 1.0, 1.0], rtol=0.01)
+
+
+def test_ordinary_spreads_keep_the_old_scale_bit_for_bit():
+    rows = np.random.default_rng(0).normal(0.0, [3.0, 0.2, 0.003, 0.5], (1000, 4))
+    old, new = (fit_normaliser(data(rows), data(rows), kind) for kind in ("pooled-absolute", "pooled"))
+    assert np.array_equal(old.mean, new.mean)
+    assert np.array_equal(old.scale, new.scale)
+    small = data(rows * 1e-4)
+    old = fit_normaliser(small, small, "pooled-absolute")
+    close(old.scale, np.where(np.std(small.observation, axis=0) < 1e-6, 1.0, np.std(small.observation, axis=0) + 1e-3))
+
+
+def test_a_run_keeps_the_normaliser_that_it_was_begun_with():
+    assert normalisation_of({"settings": {"normalise": "pooled"}}) == "pooled-absolute"  # from before
+    assert normalisation_of({"settings": {"normalise": "none"}}) == "none"
+    assert normalisation_of({"settings": {"normalise": "pooled"}, "normaliser": "pooled"}) == "pooled"
 
 
 def test_domains_are_normalised_and_keep_the_rest():

@@ -7,30 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from tabb.float32 import spacing
+
 BLOCK = 500
 """adjacent rows looked at together"""
 BLOCKS = 40
 """blocks looked at, spread over the file"""
 SPACINGS = 8.0
 """A step of fewer float32 spacings than this keeps less than three bits."""
-CONSTANT = 4.0
-"""A spread of fewer float32 spacings than this is rounding."""
 
 
 def blocks_of(array: Any) -> list[np.ndarray]:
     """Stretches of adjacent rows, spread over an array or HDF5 dataset, as they are stored: enough to measure steps."""
     starts = np.linspace(0, max(0, len(array) - BLOCK), BLOCKS).astype(int)
     return [array[start : start + BLOCK] for start in dict.fromkeys(starts.tolist())]
-
-
-def spacing(values: np.ndarray) -> np.ndarray:
-    """Distance of float32 numbers near `values`."""
-    return np.spacing(np.abs(values).astype(np.float32)).astype(np.float64)
-
-
-def is_constant(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Whether columns of such a mean and standard deviation never move, as far as float32 can tell."""
-    return deviation <= CONSTANT * spacing(mean)
 
 
 def coarse_columns(blocks: list[np.ndarray]) -> Iterator[tuple[int, float, float]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from tabb.errors import RunError, UsageError
+from tabb.errors import DataWarning, RunError, UsageError
 from tabb.policy import Policy
 
 Writer = Callable[[Policy, Path], object]
@@ -72,6 +73,14 @@ def export(policy: Policy | str | Path, format: str, out: str | Path | None = No
     if out.suffix != suffix:
         raise UsageError(f"{out}: a file in format {format} must end in {suffix}")
     loaded = policy if isinstance(policy, Policy) else Policy.load(policy)
+    if loaded.coarse_columns.size and format != "npz":
+        columns = ", ".join(map(str, loaded.coarse_columns[:5]))
+        warnings.warn(
+            f"{out}: float32 does not resolve column {columns} of the observation so far from 0, and {format} takes "
+            "float32: subtract an origin from it in the data, train again, and subtract it before the policy acts",
+            DataWarning,
+            stacklevel=2,
+        )
     if source is None or not out.exists() or not out.samefile(source):
         write(loaded, out)
     return out

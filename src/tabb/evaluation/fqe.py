@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from tabb.errors import DataError, UsageError
 from tabb.evaluation.statistics import CONFIDENCE, Estimate
+from tabb.float32 import is_constant
 from tabb.policy import Policy
 from tabb.transitions import Transitions
 
@@ -101,7 +102,7 @@ def make_basis(config: FQE, observation: NDArray[np.float32], action: NDArray[np
     draw = np.random.default_rng(config.seed)
     x = np.concatenate([observation, action], axis=-1, dtype=np.float64)
     mean, scale = x.mean(axis=0), x.std(axis=0)
-    scale = np.where(scale < 1e-6, 1.0, scale)
+    scale = np.where(is_constant(mean, scale), 1.0, scale)
     one, other = ((x - mean) / scale)[draw.integers(0, len(x), (2, 2000))]
     distances = np.linalg.norm(one - other, axis=-1)
     width = config.bandwidth * max(float(np.median(distances)), 1e-6)

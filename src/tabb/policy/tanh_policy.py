@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tabb.errors import RunError, UsageError
 from tabb.files import atomic
+from tabb.float32 import spacing
 from tabb.networks import MLP, Normaliser
 from tabb.own_files import refuse_others
 
@@ -23,6 +25,9 @@ UNREADABLE = (
 )
 """what NumPy, zipfile and json raise on a damaged file"""
 
+
+COARSE = 1e-3
+"""A column is coarse in float32 if that resolves no more than this share of its spread."""
 
 Layers = tuple[tuple[NDArray[np.float32], ...], tuple[NDArray[np.float32], ...]]
 """Weights [in, out] and biases [out] of a relu network."""
@@ -93,6 +98,14 @@ class Policy:
     def action_size(self) -> int:
         return self.biases[-1].size
 
+    @functools.cached_property
+    def coarse_columns(self) -> NDArray[np.intp]:
+        """Columns of the observation so far from 0 that float32 does not resolve them.
+
+        `act` standardises them in double precision; what takes float32 observations needs an origin subtracted first.
+        """
+        return np.flatnonzero(spacing(self.mean) > COARSE * self.scale)
+
     def act(self, observation: ArrayLike) -> NDArray[np.float32]:
         """Actions in [-1, 1], shape [..., A], for raw observations of shape [..., S].
 
@@ -101,7 +114,8 @@ class Policy:
             is not finite.
         """
         try:
-            x = np.asarray(observation, np.float32)
+            given = np.asarray(observation)
+            x = np.asarray(given, np.float32)
         except (TypeError, ValueError):
             raise UsageError(
                 f"observation is {type(observation).__name__}: give an array of numbers [..., {self.observation_size}]"
@@ -113,7 +127,11 @@ class Policy:
             )
         if not np.isfinite(x).all():
             raise UsageError("observation holds NaN or infinity: a policy must not act on it; check the sensors")
-        return self._act((x - self.mean) / self.scale)
+        standardised = (x - self.mean) / self.scale
+        far = self.coarse_columns
+        if far.size and given.dtype != np.float32:
+            standardised[..., far] = (given[..., far] - self.mean[far].astype(np.float64)) / self.scale[far]
+        return self._act(standardised)
 
     def predict(self, observation: ArrayLike) -> NDArray[np.float32]:
         """The same as `act`, under the name that scikit-learn and d3rlpy have for it."""

@@ -28,7 +28,7 @@ from tabb.provenance import fingerprint
 from tabb.rules import Rule
 from tabb.rules.rule import Value
 from tabb.training.checkpoint import load_tree
-from tabb.training.config import backbone_of, settings_from
+from tabb.training.config import backbone_of, normalisation_of, settings_from
 from tabb.training.folder import RunFolder
 from tabb.training.held_out import split
 from tabb.training.loop import Program
@@ -108,7 +108,7 @@ def _domains(
     }
     settings = settings_from(config)
     seen = split(loaded["target"].transitions, settings.held_out or 0.0).train
-    return make_domains(loaded["source"].transitions, seen, settings.normalise, program.shares), loaded["source"]
+    return make_domains(loaded["source"].transitions, seen, normalisation_of(config), program.shares), loaded["source"]
 
 
 def _finished(

@@ -86,6 +86,16 @@ def backbone_of(settings: Settings, rule: Rule) -> Backbone:
     return settings.backbone or own_backbone(rule)
 
 
+def normalisation_of(config: dict[str, Any]) -> str:
+    """How a run normalises observations, as `tabb.batch.fit_normaliser` names it.
+
+    A run from before the normaliser was free of units keeps the one that it was begun with.
+    """
+    settings = settings_from(config)
+    old = "pooled-absolute" if settings.normalise == "pooled" else settings.normalise
+    return str(config.get("normaliser", old))
+
+
 def settings_from(config: dict[str, Any]) -> Settings:
     """The settings of a run's config; a run from before episodes could be held out held out none."""
     return from_plain(Settings, {"held_out": 0.0} | (config.get("settings") or {}))

@@ -65,7 +65,7 @@ def fitted_models(
         if folder is not None and resume and folder.prepared_file.exists():
             # Not traced: a template may look at the data (their scales, how many rows they have).
             return folder.restore_prepared(rule.template(domains, key))
-        models = prepared(rule, domains, setup.config["data"], setup.settings.normalise, key, report, note)
+        models = prepared(rule, domains, setup.config["data"], setup.config["normaliser"], key, report, note)
         if folder is not None:
             folder.save_prepared(models)
         return models

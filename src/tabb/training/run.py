@@ -29,7 +29,7 @@ from tabb.training.checks import (
     resolved_backbone,
     usable_source,
 )
-from tabb.training.config import Settings
+from tabb.training.config import Settings, normalisation_of
 from tabb.training.held_out import HeldOut, share_of, split
 from tabb.training.lanes import Clock, Lanes, run_folder
 from tabb.training.loop import Program
@@ -132,7 +132,9 @@ def train(
     target = limited(target, settings.target_rows, settings.rows_seed)
     share = share_of(settings, task is not None or env_factory is not None, target)
     parts = split(target, share)
-    domains = make_domains(source, parts.train, settings.normalise, shares)
+    begun = [run for run in (run_folder(folder, seed) for seed in seeds) if run.config_file.exists()] if folder else []
+    normalisation = normalisation_of(begun[0].config()) if resume and begun else settings.normalise
+    domains = make_domains(source, parts.train, normalisation, shares)
 
     settings = dataclasses.replace(settings, backbone=backbone, held_out=share)
     data: dict[str, Any] = {"source": fingerprint(source), "target": fingerprint(target)}
@@ -144,6 +146,7 @@ def train(
     config = {
         "rule": plain(rule),
         "settings": plain(settings),
+        "normaliser": normalisation,
         "task": None if task is None else task.name,
         "seeds": seeds,
         "origin": origin or {},

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from tabb.data import hdf5, npz, storage
+from tabb.data.audit.alike import check_columns_alike
 from tabb.data.audit.columns import check_columns
-from tabb.data.audit.episodes import check_episodes, check_reward_timing
+from tabb.data.audit.episodes import check_episodes, check_timing
 from tabb.data.audit.files import check_bytes, check_rows, check_tasks
 from tabb.data.audit.finding import LEVELS, Finding, Level
-from tabb.data.audit.pair import check_columns_alike, check_pair
+from tabb.data.audit.pair import check_pair
 from tabb.data.audit.physics import check_physics
 from tabb.data.files import read, split
 from tabb.data.minari_sets import is_minari
@@ -107,7 +108,7 @@ def short_form(loaded: Loaded) -> list[str]:
     stored = {"observations": data.observation, "actions": data.action, "rewards": data.reward}
     findings = [
         *check_columns("", {key: np.asarray(column) for key, column in stored.items()}),
-        *check_reward_timing("", data),
+        *check_timing("", data),
     ]
     return [f"{finding.where.removeprefix(': ')}: {finding.what}; {finding.fix}".removeprefix(": ")
             for finding in findings if finding.level != "note"]  # fmt: skip

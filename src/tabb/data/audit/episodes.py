@@ -1,4 +1,4 @@
-"""Checks of one file after the rule for episodes: boundaries, time limits, the timing of rewards."""
+"""Checks of one file after the rule for episodes: boundaries, time limits, the timing of actions and rewards."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tabb.data.arrays import LEAKED, NOT_STORED
+from tabb.data.arrays import ABSENT, NOT_STORED, OUTSIDE, PADDED
 from tabb.data.audit.finding import Finding
 from tabb.data.report import Loaded
+from tabb.float32 import is_constant
 from tabb.transitions import Transitions
 
 FIT_ROWS = 20_000
 """rows that rewards are explained from"""
 EXPLAINED_BETTER = 0.25
 """a reward belongs to another row if that leaves less than this share of the error unexplained"""
+LEAST_GAIN = 0.1
+"""share of a step that late actions must explain"""
+OWN_GAIN = 0.25
+"""a row's own action explains less than this share of it, if actions are late"""
 
 
 def check_episodes(name: str, loaded: Loaded) -> Iterator[Finding]:
@@ -29,7 +34,7 @@ def check_episodes(name: str, loaded: Loaded) -> Iterator[Finding]:
         where = f"{name}: next_observations"
         yield Finding("warning", "wrong-next", where, what, fix, report.wrong_next)
     for reason, count in report.dropped.items():
-        if reason == NOT_STORED or (reason == LEAKED and not report.wrong_next):
+        if reason in (NOT_STORED, PADDED, ABSENT, OUTSIDE) or not report.wrong_next:
             what = f"{count:,} rows are dropped: {reason}"
             fix = "none needed; to keep them, store next_observations with the true last observation of each episode"
             yield Finding("note", "dropped", name, what, fix, report.dropped_rows[reason])
@@ -40,45 +45,107 @@ def check_episodes(name: str, loaded: Loaded) -> Iterator[Finding]:
         what = f"{report.clipped[1]:.0%} of the rows have an entry clipped at {report.clipped[0]:g}"
         fix = "none needed for training; the true state of these rows is not known, so no simulator can be put into it"
         yield Finding("note", "clipped", f"{name}: observations", what, fix)
-    yield from check_reward_timing(name, loaded.transitions)
+    yield from check_timing(name, loaded.transitions)
 
 
-def check_reward_timing(name: str, data: Transitions) -> Iterator[Finding]:
-    """Whether the rewards of the row before or after are explained far better by a row's step than its own."""
-    left = {lag: unexplained(data, lag) for lag in (-1, 0, 1)}
+def check_timing(name: str, data: Transitions) -> Iterator[Finding]:
+    """Whether actions stand a row late, and whether rewards stand a row late or early."""
+    late = actions_are_late(data)
+    if late:
+        what = "a step follows from the action of the next row, not from its own: rows hold the action that led to them"
+        fix = (
+            "move actions one row towards the beginning (actions[:-1] = actions[1:] within each episode, whose last "
+            "row goes), so that actions[i] is what was done in observations[i]"
+        )
+        yield Finding("warning", "action-timing", f"{name}: actions", what, fix)
+    left = {lag: unexplained(data, lag, int(late)) for lag in (-1, 0, 1)}
     best = min(left, key=lambda lag: left[lag])
     if best != 0 and left[best] < EXPLAINED_BETTER * left[0]:
-        there = "the row before" if best == -1 else "the row after"
         what = (
-            f"a step explains the reward of {there} better than its own: {1 - left[best]:.0%} of its variance, "
-            f"against {1 - left[0]:.0%}"
+            f"a step explains the reward of the row {'before' if best == -1 else 'after'} better than its own: "
+            f"{1 - left[best]:.0%} of its variance, against {1 - left[0]:.0%}"
         )
-        fix = f"shift rewards by one row {'up' if best == -1 else 'down'}, so that rewards[i] is what actions[i] earned"
+        towards, how = (
+            ("end", "rewards[1:] = rewards[:-1]") if best == -1 else ("beginning", "rewards[:-1] = rewards[1:]")
+        )
+        fix = f"move rewards one row towards the {towards} ({how}), so that rewards[i] is what actions[i] earned"
         yield Finding("warning", "reward-timing", f"{name}: rewards", what, fix)
 
 
-def unexplained(data: Transitions, lag: int) -> float:
-    """Share of the variance of r[i + lag] that a quadratic in (s, a, s' - s)[i] leaves unexplained on held-out rows."""
-    episode, following = np.asarray(data.episode), np.asarray(data.next_observation)
+def inner_rows(data: Transitions) -> np.ndarray:
+    """Rows whose neighbours on both sides are of the same episode, spread over the data: the same for every lag."""
+    episode = np.asarray(data.episode)
     number = np.arange(len(episode))
-    other = np.clip(number + lag, 0, len(episode) - 1)
-    # Rows whose neighbours on both sides are of the same episode: the same rows for every lag.
     before, after = np.clip(number - 1, 0, None), np.clip(number + 1, None, len(episode) - 1)
     inner = (episode[before] == episode) & (episode[after] == episode) & (before < number) & (after > number)
-    inner &= np.asarray(data.terminal) == 0
-    rows = np.flatnonzero(inner)
-    if len(rows) > FIT_ROWS:
-        rows = rows[np.linspace(0, len(rows) - 1, FIT_ROWS).astype(int)]
+    rows = np.flatnonzero(inner & (np.asarray(data.terminal) == 0))
+    return rows[np.linspace(0, len(rows) - 1, FIT_ROWS).astype(int)] if len(rows) > FIT_ROWS else rows
+
+
+def moving_columns(table: np.ndarray) -> np.ndarray:
+    """The columns of a table [n, K] that move, with mean 0 and spread 1, cut off at five spreads."""
+    mean, spread = table.mean(axis=0, dtype=np.float64), table.std(axis=0, dtype=np.float64)
+    moves = ~is_constant(mean, spread)
+    return np.clip((table[:, moves] - mean[moves]) / spread[moves], -5, 5)
+
+
+def held_out_error(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Share [K] of the variance of outputs [n, K] that a ridge regression on `inputs` leaves unexplained.
+
+    Fitted to one half of the rows, asked of the other; 1 for an output that does not vary.
+    """
+    half = len(inputs) // 2
+    ridge = 1e-3 * half * np.eye(inputs.shape[1])
+    weight = np.linalg.solve(inputs[:half].T @ inputs[:half] + ridge, inputs[:half].T @ outputs[:half])
+    spread = outputs[half:].var(axis=0)
+    error = ((outputs[half:] - inputs[half:] @ weight) ** 2).mean(axis=0)
+    return np.where(spread > 0, error / np.where(spread > 0, spread, 1.0), 1.0)
+
+
+def action_gains(data: Transitions) -> dict[int, float]:
+    """Share of a step beyond (s, s²) that the action of the row itself (0) and of the next (1) explain.
+
+    Means over the columns that move; empty where there are too few rows to tell.
+    """
+    rows = inner_rows(data)
+    if not rows.size:
+        return {}
+    observation, action = np.asarray(data.observation)[rows], np.asarray(data.action)
+    change = moving_columns(np.asarray(data.next_observation)[rows].astype(np.float64) - observation)
+    state = moving_columns(observation)
+    if not change.shape[1] or len(rows) < 20 * (2 * state.shape[1] + action.shape[1] + 1):
+        return {}
+    seen = np.concatenate([np.ones((len(rows), 1)), state, state**2], axis=1)
+    alone = held_out_error(seen, change)
+    gains = {}
+    for lag in (0, 1):
+        left = held_out_error(np.concatenate([seen, moving_columns(action[rows + lag])], axis=1), change)
+        gains[lag] = float(np.mean(1 - left / np.maximum(alone, 1e-12)))
+    return gains
+
+
+def actions_are_late(data: Transitions) -> bool:
+    """Whether steps follow from the action of the next row alone.
+
+    That of the next row explains something in any log, for it was chosen in the state that the step led to; but then
+    the row's own explains something, too.
+    """
+    gains = action_gains(data)
+    return bool(gains) and gains[1] > LEAST_GAIN and abs(gains[0]) < OWN_GAIN * gains[1]
+
+
+def unexplained(data: Transitions, lag: int, action_lag: int = 0) -> float:
+    """Share of the variance of r[i + lag] that a quadratic in (s[i], a[i + action_lag], s'[i] - s[i]) does not explain.
+
+    On rows it was not fitted to; 1 where there are too few rows to tell.
+    """
+    rows = inner_rows(data)
+    if not rows.size:
+        return 1.0
     observation = np.asarray(data.observation)[rows]
-    step = np.concatenate([observation, np.asarray(data.action)[rows], following[rows] - observation], axis=1)
-    step = step[:, step.std(axis=0) > 1e-6].astype(np.float64)
+    change = np.asarray(data.next_observation)[rows] - observation
+    step = moving_columns(np.concatenate([observation, np.asarray(data.action)[rows + action_lag], change], axis=1))
     if len(rows) < 10 * (2 * step.shape[1] + 1):
-        return 1.0  # too few rows to tell
-    step = np.clip((step - step.mean(axis=0)) / step.std(axis=0), -5, 5)
+        return 1.0
     seen = np.concatenate([np.ones((len(step), 1)), step, step**2], axis=1)
-    reward = np.asarray(data.reward, np.float64)[other[rows]]
-    half = len(rows) // 2
-    ridge = 1e-3 * half * np.eye(seen.shape[1])
-    weight = np.linalg.solve(seen[:half].T @ seen[:half] + ridge, seen[:half].T @ reward[:half])
-    spread = reward[half:].var()
-    return float(((reward[half:] - seen[half:] @ weight) ** 2).mean() / spread) if spread > 0 else 1.0
+    return float(held_out_error(seen, np.asarray(data.reward, np.float64)[rows + lag][:, None])[0])

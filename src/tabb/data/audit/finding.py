@@ -13,7 +13,22 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 """Most harmful first: data that cannot be used as they are, data that look wrong, what a user should know."""
 HARM = (
     *("unreadable", "nan", "inf", "action-range", "no-pair", "identical-files", "identical-rows"),
-    *("engine", "wrong-next", "outlier", "doubt", "reward-timing", "units", "order", "physics"),
+    *(
+        "engine",
+        "wrong-next",
+        "outlier",
+        "doubt",
+        "reward-timing",
+        "action-timing",
+        "units",
+        "sign",
+        "offset",
+        "order",
+        "rewards",
+        "actions",
+        "misfit",
+        "physics",
+    ),
     *("shared-rows", "duplicated-rows", "constant", "duplicated-column", "pair", "same-physics", "coverage"),
 )
 """Codes in the order in which they harm, within a level; others come after these."""

@@ -1,0 +1,19 @@
+"""What float32 resolves: all of tabb works in it, and its spacing is the only floor that no unit moves."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+CONSTANT = 4.0
+"""A spread of fewer spacings than this is rounding."""
+
+
+def spacing(values: ArrayLike) -> NDArray[np.float64]:
+    """Distance of neighbouring float32 numbers near `values`."""
+    return np.spacing(np.abs(np.asarray(values, np.float64)).astype(np.float32)).astype(np.float64)
+
+
+def is_constant(mean: ArrayLike, deviation: ArrayLike) -> NDArray[np.bool_]:
+    """Whether columns of such a mean and standard deviation never move, as far as float32 can tell."""
+    return np.asarray(deviation) <= CONSTANT * spacing(mean)

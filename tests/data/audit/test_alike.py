@@ -1,0 +1,158 @@
+"""What columns of two domains mean: a mend of a column itself comes before an exchange; shifts are left alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tabb.data import inspect_arrays
+from tabb.data.audit.alike import Model, best_mend, check_columns_alike, sample
+from tabb.data.audit.episodes import check_timing
+
+
+def system(rows, seed, force=0.0, size=6, friction=0.0):
+    """A stable linear system of `size` states and two actions; `force` pushes half of the states, constantly."""
+    draw = np.random.default_rng(0)
+    a = draw.normal(0, 1, (size, size)) / np.sqrt(size) - 0.8 * np.eye(size)
+    b, goal = draw.normal(0, 1, (size, 2)), draw.normal(0, 1, size)
+    draw = np.random.default_rng(seed)
+    s, actions = draw.normal(0, 1, (rows, size)), draw.uniform(-1, 1, (rows, 2))
+    push = force * np.r_[np.zeros(size - size // 2), np.ones(size // 2)]
+    change = 0.1 * (s @ ((1 + friction) * a).T + actions @ b.T + push) + 0.005 * draw.normal(size=s.shape)
+    rewards = change @ goal - 0.1 * (actions**2).sum(1)
+    return inspect_arrays(s, actions, rewards, s + change, timeouts=np.arange(rows) % 50 == 49).transitions
+
+
+SOURCE, TARGET = system(4000, 1), system(3000, 2, force=0.5, friction=0.2)
+
+
+def findings(target, source=SOURCE):
+    return {one.code: one for one in check_columns_alike("pair", source, target)}
+
+
+def changed(edit, data=TARGET):
+    first, second = np.array(data.observation), np.array(data.next_observation)
+    edit(first), edit(second)
+    return dataclasses.replace(data, observation=first, next_observation=second)
+
+
+def scaled(column, factor, offset=0.0):
+    def edit(table):
+        table[:, column] = factor * table[:, column] + offset
+
+    return edit
+
+
+def exchanged(i, j):
+    def edit(table):
+        table[:, [i, j]] = table[:, [j, i]]
+
+    return edit
+
+
+def test_shifts_are_no_faults():
+    for force in (0.0, 0.5, 2.0, 5.0):
+        assert not {code for code, one in findings(system(3000, 3, force)).items() if one.level == "warning"}
+
+
+@pytest.mark.parametrize("column", range(6))
+@pytest.mark.parametrize(
+    ("edit", "code", "says"),
+    [
+        (lambda i: scaled(i, -1), "sign", "other sign in the target: {i}"),
+        (lambda i: scaled(i, 57.3), "units", "{i} (about "),
+        (lambda i: scaled(i, 1e-3), "units", "{i} (about "),
+        (lambda i: scaled(i, 1, 40.0), "offset", "{i} (by about "),
+        (lambda i: exchanged(i, (i + 1) % 6), "order", "{i} looks like the target's {j}"),
+    ],
+    ids=["sign", "larger", "smaller", "offset", "exchange"],
+)
+def test_a_planted_fault_names_its_columns_alone(column, edit, code, says):
+    warned = {code: one for code, one in findings(changed(edit(column))).items() if one.level == "warning"}
+    assert set(warned) == {code}
+    assert says.format(i=column, j=(column + 1) % 6) in warned[code].what
+    others = set(range(6)) - {column, (column + 1) % 6}
+    assert not any(f"{other} (about" in warned[code].what for other in others)
+
+
+REWARDS_AND_ACTIONS = {
+    "rewards x 1000": (lambda t: {"reward": t.reward * 1000}, "rewards", "times larger"),
+    "rewards negated": (lambda t: {"reward": -t.reward}, "rewards", "other sign"),
+    "actions halved": (lambda t: {"action": t.action / 2}, "actions", "another bound in the target"),
+    "actions negated": (lambda t: {"action": -t.action}, "actions", "columns 0, 1 have the opposite effect"),
+    "one negated": (lambda t: {"action": t.action * np.float32([1, -1])}, "actions", "columns 1 have the opposite"),
+    "actions in [0, 1]": (lambda t: {"action": (t.action + 1) / 2}, "actions", "never negative in the target"),
+}
+
+
+@pytest.mark.parametrize("case", REWARDS_AND_ACTIONS)
+def test_rewards_and_actions_are_compared(case):
+    change, code, says = REWARDS_AND_ACTIONS[case]
+    found = findings(dataclasses.replace(TARGET, **change(TARGET)))
+    assert set(found) == {code}
+    assert says in found[code].what
+
+
+def test_what_no_mend_helps_does_not_fit():
+    noise = np.random.default_rng(0).normal(size=(3000, 2)).astype(np.float32)
+    following = np.array(TARGET.next_observation)
+    following[:, 3] += 3 * noise[: len(TARGET), 0]
+    found = findings(dataclasses.replace(TARGET, next_observation=following))
+    assert set(found) == {"misfit"}
+    assert found["misfit"].what.startswith("columns of the target do not fit the source's steps: 3 (")
+
+
+def test_the_work_is_bounded(monkeypatch):
+    """At 100 columns not every pair is tried."""
+    wide, other = system(8000, 1, size=100), system(4000, 2, size=100)
+    model = Model(sample(wide), sample(other))
+    assert len(model.suspects()) == 32
+    assert best_mend(model) is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_columns_that_never_move_and_no_rows_warn_of_nothing():
+    flat = inspect_arrays(
+        np.zeros((500, 2)), np.zeros((500, 1)), np.zeros(500), timeouts=np.arange(500) == 499
+    ).transitions
+    list(check_columns_alike("pair", flat, flat))
+    list(check_columns_alike("pair", flat[:0], flat))
+    list(check_timing("log", flat))
+    list(check_timing("log", flat[:1]))
+
+
+# --- timing ---
+
+
+def walk(rows=4000, length=100):
+    """A point pushed about; the reward is its progress less the effort."""
+    draw = np.random.default_rng(0)
+    state, log = np.zeros(2), {"observations": [], "actions": [], "rewards": []}
+    for row in range(rows):
+        state = 0.1 * draw.normal(size=2) if row % length == 0 else state
+        action = draw.uniform(-1, 1, 1)
+        speed = 0.9 * state[1] + 0.2 * action[0] + 0.02 * draw.normal()
+        after = np.array([0.95 * state[0] + 0.1 * speed, speed])
+        for key, value in zip(log, (state, action, after[1] - state[1] - 0.1 * action[0] ** 2), strict=True):
+            log[key].append(value)
+        state = after
+    return {key: np.array(column) for key, column in log.items()} | {"timeouts": np.arange(rows) % length == length - 1}
+
+
+def rolled(log, **rows):
+    return inspect_arrays(**{key: np.roll(column, rows.get(key, 0), 0) for key, column in log.items()}).transitions
+
+
+def test_late_actions_and_late_rewards():
+    log = walk()
+    assert list(check_timing("log", rolled(log))) == []
+    (late,) = check_timing("log", rolled(log, rewards=1))
+    assert (late.code, "towards the beginning" in late.fix) == ("reward-timing", True)
+    (early,) = check_timing("log", rolled(log, rewards=-1))
+    assert (early.code, "towards the end" in early.fix) == ("reward-timing", True)
+    assert [one.code for one in check_timing("log", rolled(log, actions=1))][:1] == ["action-timing"]
+    both = list(check_timing("log", rolled(log, actions=1, rewards=1)))
+    assert [one.code for one in both] == ["action-timing", "reward-timing"]
+    assert "towards the beginning" in both[1].fix
