@@ -208,12 +208,12 @@ def best_mend(model: Model) -> Mend | None:
     return best
 
 
-def offsets(model: Model) -> list[Mend]:
+def offsets(model: Model, mended: set[int]) -> list[Mend]:
     """Columns that lie elsewhere in the target, where the source's model asks for it: its predictions are off by just
     what the offset does to them."""
     before = np.abs(np.median(model.residual, axis=0))
     mends = []
-    for i in np.flatnonzero(model.apart & model.moving):
+    for i in sorted({*np.flatnonzero(model.apart & model.moving).tolist()} - mended):
         mend = Mend("offset", (int(i),), 1.0, -float(model.away[i]))
         after = np.abs(np.median(model.after(mend), axis=0))
         asked = np.abs(model.effect[i] * model.away[i]) > 0.5
@@ -232,10 +232,11 @@ def check_columns_alike(names: str, source: Transitions, target: Transitions) ->
     model = Model(here, there)
     mends: list[Mend] = []
     if model.moving.any():
-        mends = offsets(model)
         while len(mends) < MENDS and (mend := best_mend(model)) is not None:
             model.make(mend)
             mends.append(mend)
+        # A column that was negated or exchanged lies elsewhere, too: the offset of what is left alone.
+        mends += offsets(model, {column for mend in mends for column in mend.columns})
     yield from _findings(names, mends)
     yield from _rewards(names, here, there, bool(mends))
     actions_differ = list(_actions(names, here, there, model, bool(mends)))
