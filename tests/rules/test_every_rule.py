@@ -96,7 +96,7 @@ def beginning(domains, sizes, small_backbone):
     """`beginning(rule, models, seed)`: learner, data and state before the first update, as a run has them."""
 
     def begin(rule, models, seed=1):
-        learner = Program(small_backbone(rule), rule, 12)
+        learner = Program(small_backbone(rule.like if isinstance(rule, Plain) else rule), rule, 12)
         data = pack_data(domains, rule.columns(models, domains), rule.target_columns(models, domains))
         extra = learner.extra_rows(models, domains, jax.random.key(100 + seed))
         state = learner.init(sizes, jax.random.key(seed), extra)
