@@ -10,7 +10,7 @@ PACKAGE = Path(tabb.__file__).parent
 
 LAYERS = (
     {"_version", "errors"},
-    {"files", "float32", "own_files", "transitions", "bellman", "networks"},
+    {"files", "float32", "jax_switches", "own_files", "transitions", "bellman", "networks"},
     {"policy", "batch", "provenance"},
     {"models"},
     {"rules"},

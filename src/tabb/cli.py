@@ -13,6 +13,7 @@ from typing import Any
 
 from tabb._version import __version__
 from tabb.errors import MachineWarning, TabbError, UsageError, meant
+from tabb.jax_switches import fault_of
 
 COMMANDS = {
     "train": "learn a policy for the target domain; without arguments, the demo on the bundled data",
@@ -52,6 +53,7 @@ def usage() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    show_all_text()
     try:
         with warnings.catch_warnings():
             _one_line_warnings()
@@ -62,9 +64,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("tabb: stopped", file=sys.stderr)
         return 130
+    except (AssertionError, RuntimeError, ValueError) as error:
+        if (fault := fault_of(error)) is None:
+            raise
+        print(f"tabb: error: {fault}", file=sys.stderr)
+        return fault.exit_code
     except BrokenPipeError:  # `tabb tasks | head`
         sys.stdout = None  # nothing more can be written: also not at exit
         return 0
+
+
+def show_all_text() -> None:
+    """Let output that is not UTF-8 show what it cannot as `\\xb1`, rather than end in a UnicodeEncodeError."""
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) in ("strict", "surrogateescape") and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _one_line_warnings() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tabb.jax_switches import switches
 from tabb.transitions import Transitions
 
 
@@ -24,7 +25,7 @@ def fingerprint(data: Transitions) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine of this process, for the record of a run."""
+    """Versions, machine and JAX's switches of this process, for the record of a run."""
     from importlib.metadata import PackageNotFoundError, version
 
     names = ("tabb-rl", "jax", "jaxlib", "equinox", "optax", "numpy", "mujoco", "gymnasium")
@@ -40,4 +41,5 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "device": f"{device.platform}: {device.device_kind}",
         "versions": versions,
+        "jax": switches(),
     }

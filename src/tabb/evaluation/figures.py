@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,15 +26,31 @@ ENDS: dict[str, Any] = {"solid_capstyle": "butt"}
 OTHER_COLOURS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
+def new_figure(**options: Any) -> Any:
+    """A Matplotlib figure. Not of pyplot: no global state, no display, safe in threads.
+
+    `MPLBACKEND`, which a notebook sets for its own kernel, is out of sight while Matplotlib is imported: it would be an
+    error where that backend is not installed, and figures in files need none.
+    """
+    backend = os.environ.pop("MPLBACKEND", None) if "matplotlib" not in sys.modules else None
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with contextlib.suppress(ValueError):  # for whoever draws with pyplot later in this process
+            matplotlib.rcParams["backend"] = backend
+    return Figure(**options)
+
+
 def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, path: Path, title: str = "") -> None:
     """Draw mean score against updates, one curve per method; the band spans the runs (seeds) of a method.
 
     If there is a single run, the band is the standard deviation over its episodes. The PNG is written atomically.
     """
-    # Not pyplot: no global state, no display, safe in threads.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    figure = new_figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for (name, runs), colour in zip(curves.items(), colours(curves), strict=True):
         updates = np.array([update for update, _ in runs[0]]) / 1000

@@ -315,11 +315,9 @@ def variants_help() -> str:
 
 def draw_differences(differences: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Draw mean differences to the default with their intervals (if there are any), the first on top."""
-    from matplotlib.figure import Figure
+    from tabb.evaluation.figures import COLOURS, ENDS, new_figure, save_png
 
-    from tabb.evaluation.figures import COLOURS, ENDS, save_png
-
-    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(differences)), layout="constrained")
+    figure = new_figure(figsize=(6.4, 0.9 + 0.3 * len(differences)), layout="constrained")
     axes = figure.add_subplot()
     for height, estimate in enumerate(differences.values()):
         significant = estimate["low"] is not None and (estimate["low"] > 0 or estimate["high"] < 0)

@@ -366,13 +366,11 @@ def _interval(estimate: Mapping[str, float | None], form: str) -> str:
 
 def draw_profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
     """Draw the share of runs above each score, one curve per method; every task has the same weight."""
-    from matplotlib.figure import Figure
-
-    from tabb.evaluation.figures import colours, save_png
+    from tabb.evaluation.figures import colours, new_figure, save_png
 
     highest = max(max(seeds) for method in scores.values() for seeds in method.values())
     limits = np.linspace(0.0, max(highest, 1.0) * 1.05, 200)
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = new_figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
     for name, colour in zip(scores, colours(scores), strict=True):
         axes.plot(limits, performance_profile(scores[name], limits), color=colour, linewidth=1.8, label=name)
@@ -388,12 +386,10 @@ def draw_profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Pat
 
 def draw_intervals(estimates: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Draw each method's interquartile mean and its interval (if there is one), the best on top."""
-    from matplotlib.figure import Figure
-
-    from tabb.evaluation.figures import ENDS, colours, save_png
+    from tabb.evaluation.figures import ENDS, colours, new_figure, save_png
 
     names = sorted(estimates, key=lambda name: estimates[name]["value"])
-    figure = Figure(figsize=(6.4, 0.9 + 0.4 * len(names)), layout="constrained")
+    figure = new_figure(figsize=(6.4, 0.9 + 0.4 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     colour_of = dict(zip(estimates, colours(estimates), strict=True))  # by the methods' order, as in other figures
     for height, name in enumerate(names):

@@ -10,7 +10,7 @@ import numpy as np
 
 from tabb.environments.tasks import ALL_TASKS, SAME_PHYSICS
 from tabb.errors import RunError
-from tabb.evaluation.figures import ENDS, colours, save_png
+from tabb.evaluation.figures import ENDS, colours, new_figure, save_png
 from tabb.evaluation.statistics import Estimate, mean_interval
 from tabb.experiments.benchmark import Place, Table
 
@@ -82,11 +82,9 @@ def draw_intensity(by_shift: Mapping[Place, Mapping[str, ScoresByLevel]], path: 
 
     Bars are Student's 95 % intervals of the mean over seeds, if there are two seeds or more.
     """
-    from matplotlib.figure import Figure
-
     across = min(3, len(by_shift))
     down = -(-len(by_shift) // across)
-    figure = Figure(figsize=(1.4 + 3.2 * across, 1.2 + 2.6 * down), layout="constrained")
+    figure = new_figure(figsize=(1.4 + 3.2 * across, 1.2 + 2.6 * down), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False)
     methods = list(dict.fromkeys(method for scores in by_shift.values() for method in scores))
     colour_of = dict(zip(methods, colours(methods), strict=True))

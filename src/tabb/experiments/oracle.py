@@ -21,7 +21,7 @@ from tabb.backbones import IQL
 from tabb.batch import Domains, Sizes, make_domains
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import RunError
-from tabb.evaluation.figures import save_png
+from tabb.evaluation.figures import new_figure, save_png
 from tabb.evaluation.oracle import (
     ask_target,
     kept_error,
@@ -263,13 +263,11 @@ def draw_kept_error(results: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     Errors are relative to that of all rows. The grey line is the ranking by the oracle error itself.
     """
-    from matplotlib.figure import Figure
-
     tasks = list(dict.fromkeys(result["task"] for result in results))
     rankings = list(dict.fromkeys(name for result in results for name in result["kept_error"]))
     width = min(3, len(tasks))
     height = -(-len(tasks) // width)
-    figure = Figure(figsize=(1.2 + 3.2 * width, 0.8 + 2.4 * height), layout="constrained")
+    figure = new_figure(figsize=(1.2 + 3.2 * width, 0.8 + 2.4 * height), layout="constrained")
     panels = figure.subplots(height, width, sharex=True, squeeze=False)
     for axes, task in zip(panels.flat, tasks, strict=False):
         of_task = [result for result in results if result["task"] == task]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tabb.environments.tasks import ALL_TASKS
 from tabb.errors import RunError
-from tabb.evaluation.figures import save_png
+from tabb.evaluation.figures import new_figure, save_png
 from tabb.experiments.benchmark import BAR, Place, Table
 
 
@@ -86,11 +86,9 @@ def quality_table(grids: Sequence[QualityGrid]) -> str:
 
 def draw_quality(grid: QualityGrid, path: Path) -> None:
     """Draw one robot's mean scores as a heat map per method, and below them the differences to target-only."""
-    from matplotlib.figure import Figure
-
     across, down = len(grid.scores), 2 if grid.gains else 1
     width, height = 1.0 + 0.75 * len(grid.targets), 0.95 + 0.5 * len(grid.sources)
-    figure = Figure(figsize=(1.8 + width * across, 0.9 + height * down), layout="constrained")
+    figure = new_figure(figsize=(1.8 + width * across, 0.9 + height * down), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False)
     every = np.concatenate([scores.ravel() for scores in grid.scores.values()])
     largest = max((np.nanmax(np.abs(gain), initial=0.0) for gain in grid.gains.values()), default=0.0)

@@ -26,7 +26,7 @@ from tabb.backbones import IQL
 from tabb.batch import make_domains
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataError
-from tabb.evaluation.figures import save_png
+from tabb.evaluation.figures import new_figure, save_png
 from tabb.evaluation.oracle import ask_target, kept_error, known_state, oracle_error, rank_correlation
 from tabb.evaluation.replayed_returns import can_replay, replay
 from tabb.experiments.figure_results import save_result
@@ -194,10 +194,8 @@ def draw_transfer(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     Lines are medians and bands the middle half of the rows, both averaged over seeds. Rank correlations are over
     single rows.
     """
-    from matplotlib.figure import Figure
-
     tasks = list(dict.fromkeys(result["task"] for result in results))
-    figure = Figure(figsize=(10.5, 1.3 + 2.7 * len(tasks)), layout="constrained")
+    figure = new_figure(figsize=(10.5, 1.3 + 2.7 * len(tasks)), layout="constrained")
     panels = figure.subplots(len(tasks), 3, sharex=True, squeeze=False)
     for row, task in zip(panels, tasks, strict=True):
         of_task = [result for result in results if result["task"] == task]

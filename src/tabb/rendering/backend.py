@@ -73,7 +73,7 @@ def _failure(backend: str) -> str | None:
     environment |= {"MUJOCO_GL": backend, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         probe = subprocess.run(
-            [sys.executable, "-c", _PROBE, backend], capture_output=True, text=True, env=environment, timeout=120
+            [sys.executable, "-P", "-c", _PROBE, backend], capture_output=True, text=True, env=environment, timeout=120
         )
     except subprocess.TimeoutExpired:
         return "did not start within two minutes"

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tabb.errors import RunError, TabbError, UsageError
+from tabb.jax_switches import fault_of
 
 TRAIN = ("-m", "tabb.running.child")
 """words after `python` that start a child that trains a run"""
@@ -33,11 +34,19 @@ PARENT = "TABB_PARENT"
 def main(arguments: Sequence[str]) -> int:
     """Do what the arguments say; returns the exit code."""
     follow_parent()
+    for stream in (sys.stdout, sys.stderr):  # a log's encoding may not have every sign
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if arguments and arguments[0] == "--call":
             _call(arguments[1], json.load(sys.stdin))
         else:
             _train(*arguments)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        if (fault := fault_of(error)) is None:
+            raise
+        print(f"tabb: error: {fault}", file=sys.stderr)
+        return fault.exit_code
     except TabbError as error:
         print(f"tabb: error: {error}", file=sys.stderr)
         return error.exit_code

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tabb.errors import RunError
 from tabb.evaluation.scores import Evaluation, final_score
+from tabb.jax_switches import check_as_before
 from tabb.plain import plain, rule_from_plain
 from tabb.policy import Policy
 from tabb.rules import Rule
@@ -68,8 +69,12 @@ def evaluation_from(line: dict[str, Any]) -> Evaluation:
 
 
 def check_same_run(folder: RunFolder, config: dict[str, Any]) -> None:
-    """Raise `RunError` unless the folder's run has this rule, these settings and these data."""
+    """Raise `RunError` unless the folder's run has this rule, these settings and these data.
+
+    Raises `UsageError` where it was started under other switches of JAX.
+    """
     before = folder.config()
+    check_as_before((before.get("environment") or {}).get("jax"), str(folder.path))
     # Read and written again: settings that a run from before did not have yet have their defaults.
     before["settings"] = plain(settings_from(before))
     with contextlib.suppress(RunError, KeyError):  # another rule than this one, whose class is not to be found

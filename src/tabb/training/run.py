@@ -17,6 +17,7 @@ from tabb.environments.registration import env_factory_of
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataWarning, warn_caller
 from tabb.evaluation.fqe import FQE
+from tabb.jax_switches import check_switches
 from tabb.plain import plain
 from tabb.provenance import environment, fingerprint
 from tabb.rules import Rule
@@ -104,6 +105,7 @@ def train(
         Stopped: Ctrl-C or SIGTERM; what was done is saved.
     """
     settings = settings or Settings()
+    check_switches()
     check_types(rule, source, target, settings, backbone, env_factory)
     check_style(progress)
     open_sink = opener(track)
