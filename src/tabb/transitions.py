@@ -9,6 +9,9 @@ import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from tabb.errors import DataError
 
 Rows = Any  # an index: integer array, boolean array or slice
 
@@ -52,6 +55,21 @@ class Transitions(eqx.Module):
     @property
     def action_size(self) -> int:
         return self.action.shape[-1]
+
+
+def episode_starts(data: Transitions) -> NDArray[np.intp]:
+    """Numbers of the rows that begin an episode.
+
+    Raises `DataError` where rows of an episode are not adjacent: nothing then says which comes first.
+    """
+    episode = np.asarray(data.episode)
+    starts = np.flatnonzero(np.diff(episode, prepend=episode[:1] - 1))
+    if len(starts) != len(np.unique(episode)):
+        raise DataError(
+            "episode: rows of an episode are not adjacent, so its first row is not known; give the rows in the "
+            "order in which they were logged"
+        )
+    return starts
 
 
 def concatenate(first: Transitions, second: Transitions) -> Transitions:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tabb.data.checks import one_line
 from tabb.data.local_folders import VARIABLE, shelves
-from tabb.data.names import locate
+from tabb.data.names import locate, parts_of
 from tabb.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -112,12 +112,13 @@ def resolve(spec: str | Path, task: str, domain: Domain) -> list[Path]:
         return find(task, text, domain)
     if text.strip() and os.path.exists(text):  # Path.exists raises on names that are too long
         return [Path(text)]
-    parts = [locate(part.strip()) or Path(part.strip()) for part in text.split("+")]
+    parts = [locate(part) or Path(part) for part in map(str.strip, parts_of(text))]
     absent = [part for part in parts if str(part) == "." or not os.path.exists(part)]
     if not absent:
         return parts
+    plus = " (`\\+` is a plus in a name)" if "+" in text else ""
     if absent[0].suffix or len(absent[0].parts) > 1:
-        raise DataError(one_line(f"{absent[0]}: no such file; give a path, or one of {_names()}"))
+        raise DataError(one_line(f"{absent[0]}: no such file; give a path{plus}, or one of {_names()}"))
     close = difflib.get_close_matches(text, (*QUALITIES, *D4RL_QUALITIES, BUNDLED), n=1)
     hint = f"did you mean {close[0]}? Else " if close else ""
     raise UsageError(

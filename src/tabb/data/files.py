@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 from tabb.data import storage
 from tabb.data.checks import one_line
 from tabb.data.hdf5 import load_hdf5
-from tabb.data.names import locate
+from tabb.data.names import locate, parts_of
 from tabb.data.npz import load_npz
 from tabb.data.report import Loaded, join
 from tabb.errors import DataError, UsageError
@@ -28,8 +27,8 @@ def load(path: PathLike | Sequence[PathLike]) -> Transitions:
     Also of a data set named `otdf:hopper-morph-medium`, `d4rl:hopper-medium-v2` (see `tabb data list`) or
     `minari:mujoco/hopper/medium-v0`, which is fetched if it is not at hand, and of the folder of a Minari data set.
     Several files, as a list or as "a.hdf5+b.hdf5", are joined in this order into one data set (medium_expert
-    is medium followed by expert). What looks wrong but can be used is a `DataWarning`. Raises `DataError` (one
-    line) for files that are missing, damaged or do not match.
+    is medium followed by expert); `\\+` is a plus in a name. What looks wrong but can be used is a `DataWarning`.
+    Raises `DataError` (one line) for files that are missing, damaged or do not match.
     """
     return read(path).warned()
 
@@ -75,11 +74,9 @@ def read(path: PathLike | Sequence[PathLike]) -> Loaded:
 
 
 def split(path: PathLike | Sequence[PathLike]) -> list[Path]:
-    """The paths named: a list, one path, or several with `+` between (unless a file has that very name)."""
+    """The paths named: a list, one path, or several with `+` between (`\\+` is a plus in a name)."""
     if isinstance(path, str):
-        if "+" in path and not os.path.exists(path):
-            return [_one(part.strip()) for part in path.split("+") if part.strip()]
-        return [_one(path)]
+        return [_one(part) for part in parts_of(path) if part or "+" not in path]
     if isinstance(path, Path):
         return [_one(str(path))]
     if not isinstance(path, Sequence):

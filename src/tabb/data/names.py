@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tabb.data.checks import one_line
@@ -10,6 +11,43 @@ from tabb.data.local_folders import named_shelves
 from tabb.errors import DataError
 
 SCHEMES = ("otdf", "d4rl", "minari")
+MOST_PIECES = 16
+"""most pieces between plus signs that are tried as one path"""
+
+
+def parts_of(text: str) -> list[str]:
+    """The files or names that stand in `text` with `+` between them; `\\+` is a plus in a name.
+
+    Where a path itself has a plus in it ("c++ proj/a.hdf5"), the parts are what is there, if that makes sense of all.
+    """
+    if "+" not in text or os.path.exists(text):
+        return [text]
+    kept = "\0"
+    pieces = text.replace("\\+", kept).split("+")
+    plain = [piece.replace(kept, "+").strip() for piece in pieces]
+    if all(_is_there(piece) for piece in plain):
+        return plain
+    return _parts_there([piece.replace(kept, "+") for piece in pieces]) or plain
+
+
+def _is_there(part: str) -> bool:
+    return bool(part) and (os.path.exists(part) or part.partition(":")[0] in SCHEMES)
+
+
+def _parts_there(pieces: Sequence[str]) -> list[str] | None:
+    """The pieces put together to paths that are all there, the first as short as can be; None if there is no way."""
+    if not pieces:
+        return []
+    for count in range(1, min(len(pieces), MOST_PIECES) + 1):
+        first = "+".join(pieces[:count]).strip()
+        if _is_there(first) and (rest := _parts_there(pieces[count:])) is not None:
+            return [first, *rest]
+    return None
+
+
+def joined(paths: Iterable[str | Path]) -> str:
+    """Several files as one text that `parts_of` takes apart again."""
+    return "+".join(str(path).replace("+", "\\+") for path in paths)
 
 
 def locate(text: str) -> Path | None:

@@ -32,7 +32,7 @@ from tabb.errors import DataError, UsageError
 from tabb.evaluation.statistics import CONFIDENCE, Estimate
 from tabb.float32 import is_constant
 from tabb.policy import Policy
-from tabb.transitions import Transitions
+from tabb.transitions import Transitions, episode_starts
 
 Report = Callable[[str, float], None]
 PHASE = "off-policy evaluation"
@@ -160,11 +160,6 @@ def fitted_values(
     return np.clip(first @ theta, *bounds).T
 
 
-def first_rows(episode: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Indices of the rows that begin an episode."""
-    return np.flatnonzero(np.diff(episode, prepend=episode[0] - 1))
-
-
 def estimate(
     policies: Sequence[Policy], target: Transitions, config: FQE | None = None, report: Report | None = None
 ) -> list[Estimate]:
@@ -193,7 +188,7 @@ def estimate(
     now = basis(log.observation, log.action)
     weight = block_bootstrap(len(log), config.block, config.members, config.seed) / len(log)
     factors = [cholesky(now, weight[:, k], config.ridge) for k in range(config.members)]
-    starts = log.observation[first_rows(log.episode)]
+    starts = log.observation[episode_starts(log)]
     reward, terminal = log.reward.astype(np.float64), log.terminal.astype(np.float64)
     goes_on = config.discount * (1.0 - terminal)
     bounds = value_bounds(log.reward, config.discount)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tabb.environments.engine import Engine
 from tabb.environments.tasks import Task
 from tabb.errors import UsageError
-from tabb.transitions import Transitions
+from tabb.transitions import Transitions, episode_starts
 
 
 class Returns(NamedTuple):
@@ -28,10 +28,12 @@ class Returns(NamedTuple):
 
 
 def can_replay(source: Transitions, horizon: int) -> NDArray[np.bool_]:
-    """Which rows have `horizon` rows of their episode from themselves on, shape [N]."""
-    episode = np.asarray(source.episode)
-    ends = np.flatnonzero(np.r_[episode[1:] != episode[:-1], True])
-    rows = np.arange(len(episode))
+    """Which rows have `horizon` rows of their episode from themselves on, shape [N].
+
+    Raises `DataError` where rows of an episode are not adjacent.
+    """
+    rows = np.arange(len(source))
+    ends = np.append(episode_starts(source)[1:], len(rows)) - 1
     return ends[np.searchsorted(ends, rows)] - rows + 1 >= horizon
 
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tabb.data.names import joined
 from tabb.environments.tasks import get_task
 from tabb.models.target_predictor import TargetPredictor
 from tabb.registry import learners_of
@@ -21,7 +22,7 @@ def train_command(spec: RunSpec, seeds: Sequence[int]) -> str:
     """
     words = ["tabb", "train", spec.learner]
     for domain, files in spec.files.items():
-        words += [f"--{domain}", "+".join(map(str, files))]
+        words += [f"--{domain}", joined(files)]
     if spec.source is None and spec.task is None:
         # Outside the catalogue `tabb train` wants both named, though this rule reads the target alone.
         words += ["--source", words[-1]]

@@ -24,7 +24,7 @@ from tabb.policy import Policy
 from tabb.training.config import Settings
 from tabb.training.folder import RunFolder
 from tabb.training.loop import Program
-from tabb.transitions import Transitions
+from tabb.transitions import Transitions, episode_starts
 
 DEFAULT_SHARE = 0.2
 """of the target's episodes, where policies are not rolled out"""
@@ -136,6 +136,7 @@ class HeldOut:
     """The held-out rows of a run and what is measured on them."""
 
     def __init__(self, target: Transitions, parts: Split, normaliser: Normaliser, config: FQE) -> None:
+        episode_starts(target)  # policies are valued from first states: at the end of the run that would be too late
         self._target, self._config = target, config
         self._raw, self._rows = parts.held_out, normalised(parts.held_out, normaliser)
         self.about: dict[str, Any] = {"episodes": parts.episodes, "rows": len(parts.held_out)}

@@ -17,13 +17,14 @@ def kept_rows(data: Transitions, rows: int | None, seed: int) -> NDArray[np.intp
     """
     if rows is None or rows >= len(data):
         return np.arange(len(data))
-    _, starts, inverse, counts = np.unique(
-        np.asarray(data.episode), return_index=True, return_inverse=True, return_counts=True
-    )
-    order = np.random.default_rng(seed).permutation(len(starts))
-    room = np.empty(len(starts), np.intp)  # of each episode: how many rows may still come when it is drawn
+    _, inverse, counts = np.unique(np.asarray(data.episode), return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(counts))
+    room = np.empty(len(counts), np.intp)  # of each episode: how many rows may still come when it is drawn
     room[order] = rows - np.r_[0, np.cumsum(counts[order])[:-1]]
-    place_in_episode = np.arange(len(data)) - starts[inverse]  # rows of one episode are adjacent
+    # Rows of one episode need not be adjacent: each is the nth of its episode in the order of the data.
+    by_episode = np.argsort(inverse, kind="stable")
+    place_in_episode = np.empty(len(data), np.intp)
+    place_in_episode[by_episode] = np.arange(len(data)) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.flatnonzero(place_in_episode < room[inverse])
 
 

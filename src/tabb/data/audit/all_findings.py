@@ -19,6 +19,7 @@ from tabb.data.audit.pair import check_pair
 from tabb.data.audit.physics import check_physics
 from tabb.data.files import read, split
 from tabb.data.minari_sets import is_minari
+from tabb.data.names import joined
 from tabb.data.report import Loaded
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataError
@@ -99,7 +100,7 @@ def audit(
     if known is not None:
         findings += _physics(loaded, known, read_as.get(str(source)))
     ranked = sorted(findings, key=lambda finding: finding.rank)
-    return Audit(tuple("+".join(map(str, split(one))) for one in named), tuple(ranked), loaded)
+    return Audit(tuple(joined(split(one)) for one in named), tuple(ranked), loaded)
 
 
 def short_form(loaded: Loaded) -> list[str]:

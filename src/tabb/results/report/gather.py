@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tabb.batch import Domains
 from tabb.bellman import bellman_backup
 from tabb.data.audit import Audit, audit
+from tabb.data.names import joined
 from tabb.data.report import Loaded
 from tabb.errors import UsageError
 from tabb.models.fitting import scores
@@ -165,4 +166,4 @@ def _audited(files: dict[str, Any]) -> Audit | None:
     """The audit of the data files; None where there are none, or folders (Minari's), which it does not read."""
     if not files or any(Path(path).is_dir() for paths in files.values() for path in paths):
         return None
-    return audit(**{domain: "+".join(map(str, paths)) for domain, paths in files.items()})
+    return audit(**{domain: joined(paths) for domain, paths in files.items()})

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tabb.data.audit.finding import LEVELS
+from tabb.data.names import parts_of
 from tabb.errors import UsageError
 from tabb.results.report.charts import Chart, figure, legend, padded
 from tabb.results.report.gather import Gathered
@@ -122,7 +123,7 @@ def audit_section(gathered: Gathered) -> list[Any]:
     counts = ", ".join(f"{len(gathered.audit.of_level(level))} {level}s" for level in LEVELS)
     rows = []
     # Files by name only; their folders are listed under provenance.
-    names = {str(path): Path(path).name for named in gathered.audit.files for path in named.split("+")}
+    names = {str(path): Path(path).name for named in gathered.audit.files for path in parts_of(named)}
     for one in findings:
         where = one.where
         for path, name in names.items():
