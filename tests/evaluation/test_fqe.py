@@ -19,7 +19,6 @@ from tabb.evaluation.fqe import (
     block_bootstrap,
     cholesky,
     estimate,
-    first_rows,
     fitted_values,
     interval,
     make_basis,
@@ -67,7 +66,7 @@ def true_value(state: np.ndarray, action: float, discount: float) -> np.ndarray:
 def test_a_linear_system_has_its_closed_form(action: float) -> None:
     log = linear_log()
     (estimated,) = estimate([constant(action)], log, dataclasses.replace(SMALL, ridge=1e-6, remainder=1e-4))
-    truth = true_value(log.observation[first_rows(log.episode), 0], action, 0.9).mean()
+    truth = true_value(log.observation[episode_starts(log), 0], action, 0.9).mean()
     assert estimated.value == pytest.approx(truth, abs=0.15)
     assert estimated.low <= estimated.value <= estimated.high
 
@@ -142,7 +141,7 @@ def test_how_often_the_interval_holds_the_true_value(noise: float, ridge: float,
     for seed in range(COVERAGE_LOGS):
         log = linear_log(seed=seed, noise=noise)
         (estimated,) = estimate([constant(0.3)], log, config)
-        truth = true_value(log.observation[first_rows(log.episode), 0], 0.3, 0.9).mean()
+        truth = true_value(log.observation[episode_starts(log), 0], 0.3, 0.9).mean()
         held += estimated.low <= truth <= estimated.high
         errors.append(estimated.value - truth)
         halves.append((estimated.high - estimated.low) / 2)
@@ -201,7 +200,7 @@ def test_constant_columns_do_not_divide_by_zero() -> None:
     assert np.isfinite(basis(wide, log.action)).all()
     flat = dataclasses.replace(log, observation=wide, next_observation=wide_next)
     (estimated,) = estimate([constant(0.2, 2)], flat, dataclasses.replace(SMALL, ridge=1e-6))
-    truth = true_value(log.observation[first_rows(log.episode), 0], 0.2, 0.9).mean()
+    truth = true_value(log.observation[episode_starts(log), 0], 0.2, 0.9).mean()
     assert estimated.value == pytest.approx(truth, abs=0.3)
 
 
