@@ -25,6 +25,7 @@ from tabb.evaluation.fqe import (
     value_bounds,
 )
 from tabb.policy import Policy
+from tabb.transitions import episode_starts
 
 SMALL = FQE(discount=0.9, features=64, members=3)
 
