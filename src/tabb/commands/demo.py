@@ -2,32 +2,82 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from tabb.commands.options import jobs_of
+from tabb.commands.options import jobs_of, parse
 from tabb.commands.train_options import DEMO_TASK, Options, place_of, specs_of
 from tabb.environments.tasks import get_task
-from tabb.registry import learners_of
+from tabb.errors import UsageError
+from tabb.registry import learners_of, rule_names
 from tabb.results.summary import summarise
 from tabb.running.plan import Cell, write_plan
 from tabb.running.processes import run_plan
+from tabb.training.checks import check_seeds
 
 RULES = ("tabb", "pooled", "target-only")
-OPTIONS = Options(updates=15_000, evaluations=10, seeds=(0,))
 
 
-def demo() -> int:
-    """Train the three methods as processes on the CPU (one core each), then print and draw the comparison."""
-    root = _new_folder(Path("runs") / "demo")
-    print(
-        f"Demo: learn to hop at half gravity ({DEMO_TASK}) from 50,000 logged transitions of the ordinary robot and\n"
-        f"5,000 of the target robot, without touching either. Three methods, {OPTIONS.updates:,} updates each.\n"
-    )
+@dataclasses.dataclass(frozen=True)
+class DemoOptions:
+    """The demo, shorter or longer."""
+
+    updates: int = 15_000
+    """updates of each run"""
+    evaluations: int = 10
+    """evaluations during each run; 0 for none"""
+    episodes: int = 10
+    """episodes of each evaluation"""
+    seeds: tuple[int, ...] = (0,)
+    """training seeds, one run of each method for each"""
+    jobs: int | None = None
+    """runs at the same time, one core each (CPU only); as many as there are cores if not given"""
+    out: Path | None = None
+    """folder of the runs; runs/demo, or the first of runs/demo-2, ... that is free, if not given"""
+    progress: Literal["auto", "bar", "lines", "none"] = "auto"
+    """a bar on a terminal, plain lines elsewhere, or nothing"""
+
+
+NAMES = tuple(f"--{field.name}" for field in dataclasses.fields(DemoOptions))
+
+
+def demo(arguments: Sequence[str] = ()) -> int:
+    """Train the three methods as processes on the CPU (one core each), then print and draw the comparison.
+
+    Raises `UsageError` for options that are not the demo's: then a rule was forgotten.
+    """
+    other = [word.partition("=")[0] for word in arguments if re.match("--[a-z]", word)]
+    other = [word for word in other if word.replace("_", "-") not in NAMES]
+    if other:
+        raise UsageError(
+            f"{other[0]}: name the rule first, e.g. `tabb train tabb {other[0]} ...`: one or more of "
+            f"{', '.join(rule_names())}; without a rule it is the demo, which takes {', '.join(NAMES)}"
+        )
+    shown = parse(DemoOptions, arguments, "tabb train", "The demo: TABB against two baselines on the bundled data.")
+    kept = ("updates", "evaluations", "episodes", "seeds")
+    options = Options(**{name: getattr(shown, name) for name in kept})
+    check_seeds(options.seeds)
+    jobs = jobs_of(shown.jobs)
+    root = shown.out or _new_folder(Path("runs") / "demo")
+    if shown.progress != "none":
+        print(
+            f"Demo: learn to hop at half gravity ({DEMO_TASK}) from 50,000 logged transitions of the ordinary robot\n"
+            "and 5,000 of the target robot, without touching either. "
+            f"Three methods, {options.updates:,} updates each.\n"
+        )
     learners = learners_of(RULES, None, get_task(DEMO_TASK).suites)
-    place = place_of(OPTIONS, learners)
-    specs = [spec for learner in learners for spec in specs_of(learner, OPTIONS, place)]
-    write_plan(root, [Cell(spec.learner, f"{spec.learner}/seed{spec.seed}", spec) for spec in specs])
-    failed = run_plan(root, jobs_of(None), "auto")
+    place = place_of(options, learners)
+    specs = [spec for learner in learners for spec in specs_of(learner, options, place)]
+    several = len(options.seeds) > 1
+    cells = []
+    for spec in specs:
+        label = f"{spec.learner} seed {spec.seed}" if several else spec.learner
+        cells.append(Cell(label, f"{spec.learner}/seed{spec.seed}", spec))
+    write_plan(root, cells)
+    failed = run_plan(root, jobs, shown.progress)
     print(summarise(root))
     if failed is not None:
         raise failed

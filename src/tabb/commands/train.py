@@ -19,13 +19,14 @@ from tabb.training.spec import RunSpec
 
 def run(arguments: Sequence[str]) -> int:
     arguments = list(arguments)
-    if not arguments:
-        from tabb.commands.demo import demo
-
-        return demo()
     names, others = [], list(arguments)
     while others and not others[0].startswith("-"):
         names.append(others.pop(0))
+    elsewhere = {"-h", "--help"} & set(others) or any(word.partition("=")[0] == "--resume" for word in others)
+    if not names and not elsewhere:
+        from tabb.commands.demo import demo
+
+        return demo(others)
     learners, options = parse_train(names, others)
     opener(options.track)  # what is missing is said before data are read and programs compiled
     if options.resume is not None:
