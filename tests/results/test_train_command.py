@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shlex
 
@@ -57,6 +58,17 @@ def test_defaults_are_left_out():
     assert train_command(spec_of(tabb.TargetOnly(), tabb.Settings(), None, "a:B-v0"), [0]) == (
         "tabb train target-only --target /t.hdf5 --source /t.hdf5 --env a:B-v0 --seeds 0"
     )
+
+
+@pytest.mark.parametrize("parts", [("policy",), ("policy", "critic")], ids="+".join)
+def test_a_start_is_read_back(parts, tmp_path):
+    spec = dataclasses.replace(
+        spec_of(tabb.Pooled(), tabb.Settings()), start=str(tmp_path / "a run"), start_parts=parts
+    )
+    _, _, name, *arguments = shlex.split(train_command(spec, [4]))
+    assert ("--start-parts" in arguments) == (parts == ("policy",))
+    _, options = parse_train([name], arguments)
+    assert (options.start, options.start_parts) == (tmp_path / "a run", parts)
 
 
 def test_values_as_words():

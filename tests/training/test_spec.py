@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -93,10 +94,56 @@ def test_a_config_written_before_is_read() -> None:
         ({"task": None, "env": "Pendulum-v1"}, ["task", "env"]),
         ({"settings": dataclasses.replace(SETTINGS, held_out=None)}, []),  # decided by the data
         ({"seed": 9}, []),
+        ({"start": "/elsewhere"}, ["start"]),
     ],
 )
 def test_differences_are_named(change: dict, names: list[str]) -> None:
     assert differences(config_of(SPEC), dataclasses.replace(SPEC, **change)) == names
+
+
+def test_a_start_is_plain_json(tmp_path: Path) -> None:
+    spec = dataclasses.replace(SPEC, start=str(tmp_path / "a" / ".." / "b"), start_parts=("policy", "policy"))
+    assert (spec.start, spec.start_parts) == (str(tmp_path / "b"), ("policy",))
+    assert RunSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    # Parts of no run, and their order, make no difference; specs written before there was a start have none.
+    assert dataclasses.replace(SPEC, start_parts=("critic",)) == SPEC
+    reverse = dataclasses.replace(spec, start_parts=("critic", "policy"))
+    assert reverse.start_parts == ("policy", "critic")
+    before = {name: value for name, value in SPEC.to_json().items() if not name.startswith("start")}
+    assert RunSpec.from_json(before) == SPEC
+    with pytest.raises(UsageError, match="give one or more of policy, critic"):
+        dataclasses.replace(SPEC, start="/b", start_parts=("actor",))
+
+
+def finished_run(folder: Path, weights: bytes) -> None:
+    folder.mkdir(parents=True)
+    for name in ("config.json", "result.json", "policy.npz"):
+        (folder / name).write_text("{}")
+    (folder / "checkpoint.npz").write_bytes(weights)
+
+
+def test_starts_are_compared_by_their_weights(tmp_path: Path) -> None:
+    """Wherever these lie now; each seed has its own in a folder of runs."""
+    for place in ("first", "copy"):
+        for seed in (3, 4):
+            finished_run(tmp_path / place / f"seed{seed}", b"weights of %d" % seed)
+    spec = dataclasses.replace(SPEC, start=str(tmp_path / "first"))
+    assert spec.starting_run is not None
+    config = json.loads(json.dumps(config_of(spec) | {"start": spec.starting_run.record(spec.seed)}))
+    assert RunSpec.from_config(config) == spec
+    assert differences(config, spec) == []
+    assert differences(config, dataclasses.replace(spec, seed=4)) == []
+    assert differences(config, SPEC) == ["start"]
+    assert differences(config, dataclasses.replace(spec, start_parts=("critic",))) == ["start"]
+    for path, names in (("copy", []), ("copy/seed3", []), ("copy/seed4", ["start"]), ("nowhere", ["start"])):
+        assert differences(config, dataclasses.replace(spec, start=str(tmp_path / path))) == names
+    (tmp_path / "first" / "seed3" / "checkpoint.npz").write_bytes(b"trained again")
+    assert differences(config, spec) == ["start"]
+    (tmp_path / "first" / "seed3" / "checkpoint.npz").unlink()
+    assert differences(config, spec) == []  # nothing to compare but the path
+    # Records written before a folder could be named have the run alone.
+    del config["start"]["path"]
+    assert RunSpec.from_config(config).start == str(tmp_path / "first" / "seed3")
 
 
 def test_what_is_no_spec() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from tabb.backbones import BCQ, CQL, IQL, TD3BC
 from tabb.batch import Sizes, make_domains
 from tabb.errors import RunError, UsageError
 from tabb.networks import MLP, Normaliser
-from tabb.rules import Pooled, PredictorConfig
+from tabb.rules import Pooled
 from tabb.training import Settings, train
 from tabb.training.checkpoint import load_tree
 from tabb.training.loop import Program
@@ -156,7 +157,7 @@ def test_a_folder_of_runs_gives_each_seed_its_own(first_run, pair, tmp_path):
         (Pooled(), BACKBONES["iql"], ("actor",), "start_parts=('actor',): give one or more of policy, critic"),
         (Pooled(), BACKBONES["iql"], (), "start_parts=(): give one or more"),
         (
-            tabb.TABB(predictor=PredictorConfig(space="latent", updates=1, hidden=8, latent_size=8, heads=2)),
+            tabb.TABB(predictor=tabb.LatentPredictor(updates=1, hidden=8, latent_size=8, heads=2)),
             BACKBONES["iql"],
             ("critic",),
             "the critics of rule tabb see features of their own",
@@ -179,3 +180,39 @@ def test_runs_that_nothing_can_start_from(pair, tmp_path):
     (tmp_path / "seed0" / "result.json").unlink()
     with pytest.raises(UsageError, match="is not finished"):
         start_from(tmp_path / "seed0").record(0)
+    (tmp_path / "seed0" / "result.json").write_text("{}")
+    (tmp_path / "seed0" / "checkpoint.npz").unlink()
+    with pytest.raises(UsageError, match=r"has no checkpoint.npz; put it back"):
+        start_from(tmp_path / "seed0").record(0)
+
+
+def test_what_does_not_fit_is_found_before_anything_is_fitted(first_run, pair):
+    """Data of other sizes too; of the sizes that the run has, all else is checked while the data are unknown."""
+    start = start_from(first_run("iql"))
+    wide = Program(IQL(hidden=(9, 8), batch_size=16), Pooled(), 3)
+    with pytest.raises(UsageError, match="its policy has layers"):
+        start.check(wide, [0])
+    fitting = Program(BACKBONES["iql"], Pooled(), 3)
+    start.check(fitting, [0, 1])
+    with pytest.raises(UsageError, match="has 3 observation and 2 action entries, this run's data 4 observation and 2"):
+        start.check(fitting, [0], Sizes(4, 2))
+    narrow = tuple(dataclasses.replace(data, action=data.action[:, :1]) for data in pair)
+    with pytest.raises(UsageError, match="this run's data 3 observation and 1 action entries"):
+        train(Pooled(), *narrow, settings=settings(), start=first_run("iql"))
+
+
+def test_seeds_of_one_folder_start_alike(first_run, pair, tmp_path):
+    short = settings(updates=1)
+    train(Pooled(), *pair, settings=short, folder=tmp_path, start=first_run("iql"))
+    for changed in ({}, {"start": first_run("iql"), "start_parts": ("policy",)}):
+        with pytest.raises(RunError, match="differs in start, and one table would show both"):
+            train(Pooled(), *pair, settings=short, seeds=(1,), folder=tmp_path, **changed)
+    train(Pooled(), *pair, settings=short, seeds=(1,), folder=tmp_path, start=first_run("iql"))
+
+
+def test_a_run_goes_on_where_its_start_was_moved(first_run, pair, tmp_path):
+    moved = shutil.copytree(first_run("iql").folder, tmp_path / "moved")
+    (run,) = train(Pooled(), *pair, settings=settings(), folder=tmp_path / "a", start=first_run("iql"))
+    (run.folder / "result.json").unlink()
+    train(Pooled(), *pair, settings=settings(), folder=tmp_path / "a", start=moved, resume=True)
+    assert (run.folder / "result.json").exists()

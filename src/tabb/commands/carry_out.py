@@ -25,6 +25,8 @@ def check_ray(options: Any) -> None:
     cluster = Cluster(options.ray, options.ray_gpus, options.ray_retries)
     if getattr(options, "track", None) is not None:
         raise UsageError("--track with --ray: nodes keep nothing; send the finished runs with `tabb track FOLDER`")
+    if getattr(options, "start", None) is not None:
+        raise UsageError("--start with --ray: nodes do not have the run to start from; leave --ray out")
     if options.jobs is not None:
         jobs_of(options.jobs)
     require_ray()

@@ -69,8 +69,9 @@ def _go_on(root: Path, options: Any) -> None:
         spec = RunSpec.from_config(first)
     except UsageError as error:
         raise UsageError(f"{root}: {error}") from None
-    from tabb.training.from_files import read_data, train_spec
+    from tabb.training.from_files import check_start, read_data, train_spec
 
+    check_start(spec)
     loaded = read_data(spec)
     check_data(loaded, spec.settings.engine, options.progress != "none")
     alone = root == folders[0]

@@ -39,6 +39,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _train(learners: list[Chosen], options: Any) -> int:
     from tabb.training.checks import check_seeds
+    from tabb.training.from_files import check_start
 
     # Names are looked up before anything is written: a typing error leaves no folder behind.
     place = place_of(options, learners)
@@ -48,6 +49,8 @@ def _train(learners: list[Chosen], options: Any) -> int:
     check_seeds(options.seeds)
     check_ray(options)
     specs = [(learner, spec) for learner in learners for spec in specs_of(learner, options, place)]
+    for _, spec in specs:
+        check_start(spec)
     jobs = None if options.ray is not None else jobs_of(options.jobs)
     if jobs is not None and len(learners) == 1 and (len(specs) == 1 or jobs == 1 or _stays_here(specs[0][1])):
         return _here([spec for _, spec in specs], options, root)
@@ -91,7 +94,7 @@ def _as_plan(cells: list[Cell], options: Any, root: Path) -> int:
     """Train each run in a process of its own, here or on a cluster."""
     from tabb.data import read
     from tabb.results.summary import summarise
-    from tabb.training.from_files import without_data_warnings
+    from tabb.training.from_files import check_start, without_data_warnings
     from tabb.training.held_out import share_of
     from tabb.training.same_row import check_same_row
 
@@ -102,6 +105,8 @@ def _as_plan(cells: list[Cell], options: Any, root: Path) -> int:
     files = {domain: paths for spec in specs for domain, paths in spec.files.items()}
     loaded = {domain: read(paths) for domain, paths in sorted(files.items())}
     check_data(loaded, options.engine, options.progress != "none")
+    for spec in specs:
+        check_start(spec, loaded["target"].transitions)
     # The runs' own words of it go to their logs.
     rolls_out = specs[0].task is not None or specs[0].env is not None
     without_data_warnings(share_of, settings_of(options), rolls_out, loaded["target"].transitions)

@@ -17,6 +17,7 @@ from tabb.errors import UsageError
 from tabb.registry import Chosen, backbone_names, learners_of, presets_help, rule_class, rule_names
 from tabb.training.config import Settings
 from tabb.training.spec import RunSpec
+from tabb.training.starting_weights import PARTS
 
 DEMO_TASK = "hopper-gravity-0.5"
 NO_TASK = "none"
@@ -36,6 +37,10 @@ class Options(Settings):
     """any Gymnasium environment id to evaluate in, instead of a task"""
     seeds: tuple[int, ...] = (0,)
     """training seeds, one run each"""
+    start: Path | None = None
+    """start from the weights of this finished run of the same backbone; a folder of runs gives each seed its own"""
+    start_parts: tuple[Literal["policy", "critic"], ...] = ("policy", "critic")
+    """what to take from it"""
     jobs: int | None = None
     """runs at the same time, one core each (CPU only); as many as there are cores if not given"""
     out: Path | None = None
@@ -66,6 +71,8 @@ def parse_train(names: Sequence[str], arguments: Sequence[str]) -> tuple[list[Ch
         raise UsageError(f"name the rule first, e.g. `tabb train tabb ...`: one or more of {rules}")
     _check_shared(learners, others)
     options: Any = parse(_options_for(learners), others, " ".join(["tabb train", *names]), _description(names))
+    if options.start is None and options.start_parts != PARTS:
+        raise UsageError("--start-parts: says what to take from another run; name that with --start RUN")
     if len(learners) == 1:
         learners = [Chosen(learners[0].name, options.rule, options.backbone)]
     elif options.backbone is not None:
@@ -207,6 +214,8 @@ def specs_of(learner: Chosen, options: Any, place: Place) -> list[RunSpec]:
             env=place.env,
             seed=seed,
             settings=dataclasses.replace(settings_of(options), backbone=None),
+            start=None if options.start is None else str(options.start),
+            start_parts=options.start_parts,
         )
         for seed in options.seeds
     ]

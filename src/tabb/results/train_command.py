@@ -13,6 +13,7 @@ from tabb.models.target_predictor import TargetPredictor
 from tabb.registry import learners_of
 from tabb.training.config import Settings
 from tabb.training.spec import RunSpec
+from tabb.training.starting_weights import PARTS
 
 
 def train_command(spec: RunSpec, seeds: Sequence[int]) -> str:
@@ -29,6 +30,7 @@ def train_command(spec: RunSpec, seeds: Sequence[int]) -> str:
     for name, value in (("task", spec.task), ("env", spec.env)):
         words += [f"--{name}", value] if value else []
     words += ["--seeds", *map(str, seeds)]
+    words += [*option("start", spec.start, None), *option("start_parts", spec.start_parts, PARTS)]
     words += setting_options(spec.settings, Settings())
     suites = get_task(spec.task).suites if spec.task else ()
     (usual,) = learners_of([spec.learner], None, suites)

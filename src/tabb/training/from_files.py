@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tabb.batch import Sizes
 from tabb.data import Loaded, read
 from tabb.environments.registration import env_factory_of
+from tabb.environments.tasks import get_task
 from tabb.errors import DataWarning, HeldOutWarning, MachineWarning, UsageError
 from tabb.tracking import TrackingWarning
 from tabb.training.folder import RunFolder
+from tabb.training.loop import Program
 from tabb.training.progress import Style
 from tabb.training.run import train
 from tabb.training.spec import RunSpec
+from tabb.transitions import Transitions
 
 
 def read_data(spec: RunSpec) -> dict[str, Loaded]:
@@ -32,6 +36,18 @@ def check_engine(loaded: dict[str, Loaded], engine: str) -> None:
                 f"{data.report.name}: the {domain} data come from engine {stated} but --engine is {engine}; "
                 f"say --engine {stated}"
             )
+
+
+def check_start(spec: RunSpec, target: Transitions | None = None) -> None:
+    """Raise `UsageError` where the run cannot start from the weights that it names.
+
+    `target` are its data; before they are read their sizes are the task's, and unknown without one.
+    """
+    if spec.starting_run is None:
+        return
+    sized = get_task(spec.task) if target is None and spec.task is not None else target
+    sizes = None if sized is None else Sizes(sized.observation_size, sized.action_size)
+    spec.starting_run.check(Program(spec.backbone, spec.rule, spec.settings.updates), [spec.seed], sizes)
 
 
 def train_spec(
@@ -76,6 +92,8 @@ def train_spec(
         progress=progress,
         origin=origin | {"env": spec.env},
         track=track,
+        start=spec.start,
+        start_parts=spec.start_parts,
     )
 
 

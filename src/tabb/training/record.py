@@ -79,6 +79,11 @@ def check_same_run(folder: RunFolder, config: dict[str, Any]) -> None:
     before["settings"] = plain(settings_from(before))
     with contextlib.suppress(RunError, KeyError):  # another rule than this one, whose class is not to be found
         before["rule"] = plain(rule_from_plain(before["rule"]))
+    # The same weights may lie elsewhere now.
+    before, config = (
+        one | {"start": {name: one["start"][name] for name in ("parts", "sha256")}} if one.get("start") else one
+        for one in (before, config)
+    )
     for part in ("rule", "settings", "task", "data", "start"):
         if before.get(part) != config.get(part):
             detail = ""

@@ -12,7 +12,7 @@ import gymnasium
 import jax
 
 from tabb.backbones import Backbone
-from tabb.batch import make_domains
+from tabb.batch import Sizes, make_domains
 from tabb.environments.registration import env_factory_of
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataWarning, warn_caller
@@ -123,6 +123,9 @@ def train(
     if env_factory is not None:
         check_environment(env_factory, target)
     seeds = check_seeds(seeds)
+    learner = Program(backbone, rule, settings.updates)
+    if starting_run is not None:
+        starting_run.check(learner, seeds, Sizes(target.observation_size, target.action_size))
     if folder is not None and not resume:
         for seed in seeds:  # before the first of them is trained, not when its turn comes
             run_folder(folder, seed).check_new()
@@ -156,8 +159,7 @@ def train(
         "environment": environment(),
     }
     if folder is not None:
-        check_seeds_alike(Path(folder), config, seeds)
-    learner = Program(backbone, rule, settings.updates)
+        check_seeds_alike(Path(folder), config, seeds, starting_run)
     setup = Setup(learner, domains, settings, task, env_factory, held_out, starting_run, config)
 
     # On an accelerator all seeds are one program; on a CPU they follow one another.

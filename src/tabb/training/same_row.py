@@ -12,6 +12,7 @@ from tabb.plain import plain, rule_from_plain
 from tabb.registry import learner_name
 from tabb.training.config import settings_from
 from tabb.training.spec import RunSpec, differences
+from tabb.training.starting_weights import Start, same_start
 
 BY_SEED = "rows_seed"
 """the setting that may go with the seed"""
@@ -25,13 +26,19 @@ def check_same_row(root: Path, spec: RunSpec) -> None:
         _refuse(file.parent, spec.learner, [name for name in differences(config, spec) if BY_SEED not in name])
 
 
-def check_seeds_alike(folder: Path, config: Mapping[str, Any], seeds: Sequence[int]) -> None:
-    """Raise `RunError` (one line) where a run of another seed in `folder` has the learner of `config`, but differs."""
+def check_seeds_alike(
+    folder: Path, config: Mapping[str, Any], seeds: Sequence[int], start: Start | None = None
+) -> None:
+    """Raise `RunError` (one line) where a run of another seed in `folder` has the learner of `config`, but differs.
+
+    `start` is where the weights of these seeds come from.
+    """
     learner = _learner(config) or ""
     own = {folder / f"seed{seed}" for seed in seeds}
     for file, other in _runs(folder.glob("seed*/config.json"), learner):
         if file.parent not in own:
-            _refuse(file.parent, learner, list(_differences(other, config)))
+            starts = [] if same_start(other, start) else ["start"]
+            _refuse(file.parent, learner, [*_differences(other, config), *starts])
 
 
 def _runs(files: Iterator[Path], learner: str) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -17,6 +17,7 @@ from tabb.plain import from_plain, plain, rule_from_plain
 from tabb.registry import learner_name, module_of
 from tabb.rules import Rule
 from tabb.training.config import Settings, backbone_of, settings_from
+from tabb.training.starting_weights import PARTS, Start, recorded_path, same_start, start_from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,17 +40,29 @@ class RunSpec:
     """Gymnasium id of an environment to evaluate in, `module:Id-v0` where a module registers it."""
     seed: int
     settings: Settings
+    start: str | None = None
+    """Absolute path of the run, or of the folder of runs, whose weights it starts from; None for fresh weights."""
+    start_parts: tuple[str, ...] = PARTS
+    """What it takes from there."""
 
     def __post_init__(self) -> None:
         if self.task is not None and self.env is not None:
             raise UsageError(f"task {self.task} with env {self.env}: give one of them")
         object.__setattr__(self, "rule", self.rule.on(self.backbone))
         object.__setattr__(self, "settings", dataclasses.replace(self.settings, backbone=None))
+        start = self.starting_run
+        object.__setattr__(self, "start", None if start is None else str(start.path))
+        object.__setattr__(self, "start_parts", PARTS if start is None else start.parts)
 
     @property
     def learner(self) -> str:
         """`tabb`, or `tabb@cql` on another backbone than the rule's own."""
         return learner_name(self.rule.name, self.backbone.name)
+
+    @property
+    def starting_run(self) -> Start | None:
+        """Where its first weights come from. Raises `UsageError` for parts that there are not."""
+        return None if self.start is None else start_from(self.start, self.start_parts)
 
     @property
     def files(self) -> dict[str, list[Path]]:
@@ -94,6 +107,7 @@ class RunSpec:
             )
         files = {name: tuple(origin[name]["files"]) for name in ("source", "target") if name in origin}
         rule, settings = rule_from_plain(config["rule"]), settings_from(dict(config))
+        start = config.get("start")
         return cls(
             rule=rule,
             backbone=backbone_of(settings, rule),
@@ -103,6 +117,8 @@ class RunSpec:
             env=origin.get("env"),
             seed=int(config["seed"]) if seed is None else seed,
             settings=settings,
+            start=None if start is None else recorded_path(start),
+            start_parts=PARTS if start is None else tuple(start["parts"]),
         )
 
 
@@ -110,7 +126,7 @@ def differences(config: Mapping[str, Any], spec: RunSpec) -> list[str]:
     """In what a started run (its `config.json`) is not what `spec` says, its seed aside: `rule keep`, `source data`.
 
     What is held out of the target is decided by its data where the spec leaves it open. Data are compared by the names
-    of their files, where the run was made from files.
+    of their files, where the run was made from files, starting weights by their hash.
     """
     before = settings_from(dict(config))
     held_out = before.held_out if spec.settings.held_out is None else spec.settings.held_out
@@ -127,4 +143,5 @@ def differences(config: Mapping[str, Any], spec: RunSpec) -> list[str]:
         known = origin.get(domain)
         if isinstance(known, dict) and files is not None and tuple(known.get("files", files)) != files:
             names.append(f"{domain} data")
+    names += [] if same_start(config, spec.starting_run) else ["start"]
     return names

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,11 +56,35 @@ def renormalised(network: MLP, before: Normaliser, after: Normaliser) -> MLP:
     )
 
 
+class _OtherRun(NamedTuple):
+    """The finished run that a run starts from."""
+
+    path: Path
+    checkpoint: Path
+    normaliser: Normaliser
+    sizes: Sizes
+    state: Any
+    """A fresh state of its program: what its checkpoint looks like."""
+    names: list[str]
+    """Fields of the state that are taken."""
+
+    def check_layers(self, state: Any) -> None:
+        """Raise `UsageError` where the networks that are taken have other layers than those of `state`."""
+        for name in self.names:
+            ours, theirs = _shapes(getattr(state, name)), _shapes(getattr(self.state, name))
+            if ours != theirs:
+                raise UsageError(
+                    f"start={self.path}: its {name} has layers {theirs}, this run's {ours}; give both the same "
+                    "backbone constants (hidden, layer_norm)"
+                )
+
+
 @dataclasses.dataclass(frozen=True)
 class Start:
     """The run, or the folder of runs, that new runs start from, and which of its parts they take."""
 
     path: Path
+    """Absolute."""
     parts: tuple[str, ...]
 
     def folder(self, seed: int) -> RunFolder:
@@ -73,19 +97,51 @@ class Start:
             raise UsageError(
                 f"start={folder.path}: is not finished; go on with `tabb train --resume {folder.path}` first"
             )
+        for file in (folder.checkpoint_file, folder.policy_file):
+            if not file.exists():
+                raise UsageError(f"start={folder.path}: has no {file.name}; put it back, or start from another run")
         return folder
 
     def record(self, seed: int) -> dict[str, Any]:
-        """What a run's record says of its start: where from, which parts, and the hash of the weights."""
+        """What a run's record says of its start: the path that was given, the run, its parts, the weights' hash."""
         folder = self.folder(seed)
         digest = hashlib.sha256(folder.checkpoint_file.read_bytes()).hexdigest()
-        return {"run": str(folder.path), "parts": list(self.parts), "sha256": digest}
+        return {"path": str(self.path), "run": str(folder.path), "parts": list(self.parts), "sha256": digest}
+
+    def check(self, learner: Program, seeds: Sequence[int], sizes: Sizes | None = None) -> None:
+        """Raise `UsageError` where a seed has no finished run to start from, or one whose networks do not fit.
+
+        `sizes` are those of the new run's data; while they are unknown, all else is checked.
+        """
+        for seed in seeds:
+            other = self._other_run(learner, seed)
+            if sizes is not None and sizes != other.sizes:
+                raise UsageError(
+                    f"start={other.path}: has {_counts(other.sizes)}, this run's data {_counts(sizes)}; start from a "
+                    "run on data of the same sizes"
+                )
+            other.check_layers(learner.init(other.sizes, jax.random.key(0)))
 
     def weights(self, learner: Program, state: Any, normaliser: Normaliser, seed: int) -> Any:
         """The fresh `state` of a run with the parts of the other run, for observations that `normaliser` normalises.
 
         Raises `UsageError` where the other run's networks do not fit.
         """
+        other = self._other_run(learner, seed)
+        other.check_layers(state)
+        fields = other.state._fields
+        # What the rule learned along the way comes last in the file, and its shapes are not known here.
+        last = max(map(fields.index, other.names))
+        loaded, _ = load_tree(other.checkpoint, tuple(other.state)[: last + 1], more=True)
+        networks = jax.tree.map(
+            lambda network: renormalised(network, other.normaliser, normaliser),
+            {name: loaded[fields.index(name)] for name in other.names},
+            is_leaf=lambda node: isinstance(node, MLP),
+        )
+        return state._replace(**networks)
+
+    def _other_run(self, learner: Program, seed: int) -> _OtherRun:
+        """The run that this seed starts from. Raises `UsageError` for another backbone, and for features of a rule."""
         folder = self.folder(seed)
         config = folder.config()
         rule = rule_from_plain(config["rule"])
@@ -96,32 +152,22 @@ class Start:
                 f"start={folder.path}: is a run of backbone {backbone.name}, not of {learner.backbone.name}; start "
                 "from a run of the same backbone"
             )
-        for other in (rule, learner.rule):
-            if "critic" in self.parts and other.changes_features:
+        for one in (rule, learner.rule):
+            if "critic" in self.parts and one.changes_features:
                 raise UsageError(
-                    f"start={folder.path}: the critics of rule {other.name} see features of their own, which another "
+                    f"start={folder.path}: the critics of rule {one.name} see features of their own, which another "
                     "run does not have; take the policy alone"
                 )
-        old_normaliser = Policy.load(folder.policy_file)
-        before = Normaliser(jnp.asarray(old_normaliser.mean), jnp.asarray(old_normaliser.scale))
-        names = [name for part in self.parts for name in backbone.parts[part]]
-        sizes = Sizes(old_normaliser.observation_size, old_normaliser.action_size)
-        template = Program(backbone, rule, settings.updates).init(sizes, jax.random.key(0))
-        # What the rule learned along the way comes last in the file, and its shapes are not known here.
-        last = max(template._fields.index(name) for name in names)
-        loaded, _ = load_tree(folder.checkpoint_file, tuple(template)[: last + 1], more=True)
-        taken = {name: loaded[template._fields.index(name)] for name in names}
-        for name, network in taken.items():
-            ours, theirs = _shapes(getattr(state, name)), _shapes(network)
-            if ours != theirs:
-                raise UsageError(
-                    f"start={folder.path}: its {name} has layers {theirs}, this run's {ours}; give both the same data "
-                    "sizes and the same backbone constants (hidden, layer_norm)"
-                )
-        networks = jax.tree.map(
-            lambda network: renormalised(network, before, normaliser), taken, is_leaf=lambda node: isinstance(node, MLP)
+        policy = Policy.load(folder.policy_file)
+        sizes = Sizes(policy.observation_size, policy.action_size)
+        return _OtherRun(
+            path=folder.path,
+            checkpoint=folder.checkpoint_file,
+            normaliser=Normaliser(jnp.asarray(policy.mean), jnp.asarray(policy.scale)),
+            sizes=sizes,
+            state=Program(backbone, rule, settings.updates).init(sizes, jax.random.key(0)),
+            names=[name for part in self.parts for name in backbone.parts[part]],
         )
-        return state._replace(**networks)
 
 
 def start_from(start: str | Path | Run, parts: Sequence[str] = PARTS) -> Start:
@@ -133,10 +179,36 @@ def start_from(start: str | Path | Run, parts: Sequence[str] = PARTS) -> Start:
     parts = (parts,) if isinstance(parts, str) else tuple(parts)
     if not parts or not set(parts) <= set(PARTS):
         raise UsageError(f"start_parts={parts}: give one or more of {', '.join(PARTS)}")
-    return Start(Path(start), tuple(part for part in PARTS if part in parts))
+    return Start(Path(start).resolve(), tuple(part for part in PARTS if part in parts))
+
+
+def same_start(config: Mapping[str, Any], start: Start | None) -> bool:
+    """Whether the run of this `config.json` started as its seed would from `start`: same parts, same weights.
+
+    Weights are compared by their hash, wherever they lie now; where they are gone, by the path that was given.
+    """
+    recorded = config.get("start")
+    if recorded is None or start is None:
+        return recorded is None and start is None
+    if recorded["parts"] != list(start.parts):
+        return False
+    try:
+        return bool(recorded["sha256"] == start.record(config["seed"])["sha256"])
+    except UsageError:
+        return bool(recorded_path(recorded) == str(start.path))
+
+
+def recorded_path(recorded: Mapping[str, Any]) -> str:
+    """The path that was given, from what `Start.record` wrote."""
+    path: str = recorded.get("path", recorded["run"])
+    return path
 
 
 def _shapes(tree: Any) -> list[Any]:
     """Layers of networks as sizes, with what stands between them."""
     networks = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, MLP))
     return [(network.activation, *(tuple(weight.shape) for weight in network.weights)) for network in networks]
+
+
+def _counts(sizes: Sizes) -> str:
+    return f"{sizes.observation} observation and {sizes.action} action entries"

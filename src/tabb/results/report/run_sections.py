@@ -20,6 +20,7 @@ from tabb.results.report.html import Html, element, number, say, table
 from tabb.results.report.records import Curve, Record
 from tabb.results.train_command import train_command
 from tabb.training.spec import RunSpec
+from tabb.training.starting_weights import recorded_path
 
 SHOWN_ROWS = 8
 """row numbers that are listed with a finding"""
@@ -174,7 +175,9 @@ def _command(records: Sequence[Record]) -> str:
         return train_command(RunSpec.from_config(first.config), seeds)
     except UsageError:
         settings = dataclasses.replace(first.settings, backbone=first.backbone)
+        start = first.config.get("start")
+        named = "" if start is None else f", start={recorded_path(start)!r}, start_parts={tuple(start['parts'])}"
         return (
             f"tabb.train(tabb.{first.rule!r}, source, target, task={first.task!r}, seeds={seeds}, "
-            f"settings=tabb.{settings!r})"
+            f"settings=tabb.{settings!r}{named})"
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tabb.errors import DataError
+from tabb.errors import DataError, UsageError
 from tabb.running.cluster.node import sha256
 from tabb.training.spec import RunSpec
 
@@ -44,7 +44,12 @@ class Shipping:
 
 
 def check_files(specs: Sequence[RunSpec]) -> None:
-    """Raise `DataError` for the first data file of these runs that is not here."""
+    """Raise `DataError` for the first data file of these runs that is not here.
+
+    Raises `UsageError` for runs that start from the weights of another, which nodes do not have.
+    """
+    if started := next((spec.start for spec in specs if spec.start is not None), None):
+        raise UsageError(f"start={started}: nodes do not have the run to start from; go on without --ray")
     for path in dict.fromkeys(path for spec in specs for paths in spec.files.values() for path in paths):
         if not path.exists():
             raise DataError(f"{path}: no such file; put it back, or start the runs again with another one")
