@@ -80,19 +80,22 @@ def test_better_policies_come_first() -> None:
 
 def test_each_iteration_is_the_regression_written_out() -> None:
     draw = np.random.default_rng(1)
-    now, following, first = (draw.normal(size=(n, 4)) for n in (30, 30, 2))
+    now, *following = (draw.normal(size=(30, 4)) for _ in range(3))
+    first = [draw.normal(size=(2, 4)) for _ in following]
     reward = draw.normal(size=30)
     goes_on = np.where(np.arange(30) % 7 == 0, 0.0, 0.9)
     weight = block_bootstrap(30, 5, 2, seed=3) / 30
     bounds = (-2.0, 1.5)
-    expected = []
-    for k in range(2):
-        theta = np.zeros(4)
-        for _ in range(6):
-            backup = reward + goes_on * np.clip(following @ theta, *bounds)
-            # argmin of Σ w (φ θ - backup)² + λ |θ|², by its normal equations
-            theta = np.linalg.solve((now.T * weight[:, k]) @ now + 0.01 * np.eye(4), now.T @ (weight[:, k] * backup))
-        expected.append(np.clip(first @ theta, *bounds))
+    expected = np.empty((2, 2, 2))
+    for policy in range(2):
+        for k in range(2):
+            theta = np.zeros(4)
+            for _ in range(6):
+                backup = reward + goes_on * np.clip(following[policy] @ theta, *bounds)
+                # argmin of Σ w (φ θ - backup)² + λ |θ|², by its normal equations
+                matrix = (now.T * weight[:, k]) @ now + 0.01 * np.eye(4)
+                theta = np.linalg.solve(matrix, now.T @ (weight[:, k] * backup))
+            expected[policy, k] = np.clip(first[policy] @ theta, *bounds)
     factors = [cholesky(now, weight[:, k], 0.01) for k in range(2)]
     values = fitted_values(factors, weight, now, following, reward, goes_on, first, bounds, 6)
     np.testing.assert_allclose(values, expected, rtol=1e-10)

@@ -36,6 +36,8 @@ from tabb.transitions import Transitions, episode_starts
 
 Report = Callable[[str, float], None]
 PHASE = "off-policy evaluation"
+TOGETHER = 256 * 2**20
+"""bytes of features of next states that are held at once: so many policies are valued together"""
 FARTHEST = 10.0
 """standard deviations from the log's mean at which s and a are clipped before they enter φ"""
 
@@ -128,36 +130,40 @@ def fitted_values(
     factors: Sequence[NDArray[np.float64]],
     weight: NDArray[np.float64],
     now: NDArray[np.float64],
-    following: NDArray[np.float64],
+    following: Sequence[NDArray[np.float64]],
     reward: NDArray[np.float64],
     goes_on: NDArray[np.float64],
-    first: NDArray[np.float64],
+    first: Sequence[NDArray[np.float64]],
     bounds: tuple[float, float],
     iterations: int,
-) -> NDArray[np.float64]:
-    """Q of the first states after `iterations` regressions, for each member, shape [K, M].
+) -> list[NDArray[np.float64]]:
+    """Q of the first states after `iterations` regressions, for each policy and member: [K, M] for each policy.
 
     Args:
         factors: Cholesky factor of Σ w φ φᵀ + λ for each member, as `cholesky` gives it.
         weight: w of each row and member, shape [N, K].
         now: φ(s, a), shape [N, F].
-        following: φ(s', π(s')), shape [N, F].
+        following: φ(s', π(s')) of each policy, shape [N, F].
         reward: r of each row.
         goes_on: γ (1 - d) of each row.
-        first: φ(s, π(s)) of the first states, shape [M, F].
+        first: φ(s, π(s)) of the first states of each policy, shape [M, F].
         bounds: least and largest Q; values are clipped to them.
         iterations: number of regressions.
     """
-    theta = np.zeros((now.shape[-1], len(factors)))
+    policies, members = len(following), len(factors)
+    theta = np.zeros((policies, now.shape[-1], members))
+    backup = np.empty((len(now), policies, members))
     for _ in range(iterations):
-        backup = np.clip(following @ theta, *bounds)
-        backup *= goes_on[:, None]
-        backup += reward[:, None]
-        backup *= weight
-        moments = now.T @ backup
+        for number, features in enumerate(following):
+            backup[:, number] = np.clip(features @ theta[number], *bounds)
+        backup *= goes_on[:, None, None]
+        backup += reward[:, None, None]
+        backup *= weight[:, None]
+        # The policies are taken together: what they share, `now` and the factors, is read from memory once for all.
+        moments = (now.T @ backup.reshape(len(now), -1)).reshape(-1, policies, members)
         for k, factor in enumerate(factors):
-            theta[:, k] = scipy.linalg.cho_solve((factor, True), moments[:, k], check_finite=False)
-    return np.clip(first @ theta, *bounds).T
+            theta[:, :, k] = scipy.linalg.cho_solve((factor, True), moments[:, :, k], check_finite=False).T
+    return [np.clip(features @ one, *bounds).T for features, one in zip(first, theta, strict=True)]
 
 
 def estimate(
@@ -168,7 +174,7 @@ def estimate(
     Args:
         policies: deterministic policies of raw observations.
         target: logged rows of the target domain, raw.
-        report: called with the phase and the share done, before each policy.
+        report: called with the phase and the share done, before each group of policies.
 
     Raises:
         DataError: there are no rows, or their sizes differ from the policies'.
@@ -192,13 +198,15 @@ def estimate(
     reward, terminal = log.reward.astype(np.float64), log.terminal.astype(np.float64)
     goes_on = config.discount * (1.0 - terminal)
     bounds = value_bounds(log.reward, config.discount)
-    estimates = []
-    for number, policy in enumerate(policies):
-        report(PHASE, number / len(policies))
-        following = basis(log.next_observation, policy.act(log.next_observation))
-        first = basis(starts, policy.act(starts))
+    together = max(1, TOGETHER // now.nbytes)
+    estimates: list[Estimate] = []
+    for begin in range(0, len(policies), together):
+        report(PHASE, begin / len(policies))
+        group = policies[begin : begin + together]
+        following = [basis(log.next_observation, policy.act(log.next_observation)) for policy in group]
+        first = [basis(starts, policy.act(starts)) for policy in group]
         values = fitted_values(factors, weight, now, following, reward, goes_on, first, bounds, config.iterations)
-        estimates.append(interval(values.mean(axis=1)))
+        estimates += [interval(of_policy.mean(axis=1)) for of_policy in values]
     report(PHASE, 1.0)
     return estimates
 
