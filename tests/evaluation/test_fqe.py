@@ -192,7 +192,7 @@ def test_interval_is_students() -> None:
 def test_the_same_seed_gives_the_same_estimate_and_policies_do_not_matter_to_each_other() -> None:
     log, config = linear_log(10), SMALL
     both = estimate([constant(0.1), constant(-0.3)], log, config)
-    assert estimate([constant(-0.3)], log, config) == [both[1]]
+    np.testing.assert_allclose(estimate([constant(-0.3)], log, config), [both[1]], rtol=1e-9)
     assert estimate([constant(-0.3)], log, dataclasses.replace(config, seed=1)) != [both[1]]
 
 
@@ -209,9 +209,10 @@ def test_constant_columns_do_not_divide_by_zero() -> None:
 
 
 def test_progress_is_told() -> None:
-    told: list[float] = []
-    estimate([constant(0.1)] * 2, linear_log(4), SMALL, lambda what, share: told.append(share))
-    assert told == [0.0, 0.5, 1.0]
+    shares: list[float] = []
+    estimate([constant(0.1)] * 2, linear_log(4), SMALL, lambda what, share: shares.append(share))
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1], len(shares)) == (0.0, 1.0, SMALL.iterations + 1)
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,7 @@ def fitted_values(
     first: Sequence[NDArray[np.float64]],
     bounds: tuple[float, float],
     iterations: int,
+    report: Callable[[float], None] = lambda share: None,
 ) -> list[NDArray[np.float64]]:
     """Q of the first states after `iterations` regressions, for each policy and member: [K, M] for each policy.
 
@@ -149,11 +150,13 @@ def fitted_values(
         first: φ(s, π(s)) of the first states of each policy, shape [M, F].
         bounds: least and largest Q; values are clipped to them.
         iterations: number of regressions.
+        report: called with the share of them that is done, before each.
     """
     policies, members = len(following), len(factors)
     theta = np.zeros((policies, now.shape[-1], members))
     backup = np.empty((len(now), policies, members))
-    for _ in range(iterations):
+    for iteration in range(iterations):
+        report(iteration / iterations)
         for number, features in enumerate(following):
             backup[:, number] = np.clip(features @ theta[number], *bounds)
         backup *= goes_on[:, None, None]
@@ -174,7 +177,7 @@ def estimate(
     Args:
         policies: deterministic policies of raw observations.
         target: logged rows of the target domain, raw.
-        report: called with the phase and the share done, before each group of policies.
+        report: called with the phase and the share done, before each regression.
 
     Raises:
         DataError: there are no rows, or their sizes differ from the policies'.
@@ -201,11 +204,16 @@ def estimate(
     together = max(1, TOGETHER // now.nbytes)
     estimates: list[Estimate] = []
     for begin in range(0, len(policies), together):
-        report(PHASE, begin / len(policies))
         group = policies[begin : begin + together]
         following = [basis(log.next_observation, policy.act(log.next_observation)) for policy in group]
         first = [basis(starts, policy.act(starts)) for policy in group]
-        values = fitted_values(factors, weight, now, following, reward, goes_on, first, bounds, config.iterations)
+
+        def report_group(share: float, begin: int = begin, size: int = len(group)) -> None:
+            report(PHASE, (begin + share * size) / len(policies))
+
+        values = fitted_values(
+            factors, weight, now, following, reward, goes_on, first, bounds, config.iterations, report_group
+        )
         estimates += [interval(of_policy.mean(axis=1)) for of_policy in values]
     report(PHASE, 1.0)
     return estimates
