@@ -45,8 +45,8 @@ def run(arguments: Sequence[str]) -> int:
 
     if options.out is not None:
         refuse_others(options.out, "audit")
-    found = audit(*options.files, source=options.source, target=options.target, task=options.task)
+    result = audit(*options.files, source=options.source, target=options.target, task=options.task)
     if options.out is not None:
-        write_json(options.out, found.to_dict())
-    print(json.dumps(found.to_dict(), indent=2) if options.json else found)
-    return WRONG if found.of_level("error") else 0
+        write_json(options.out, result.to_dict())
+    print(json.dumps(result.to_dict(), indent=2) if options.json else result)
+    return WRONG if result.of_level("error") else 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -13,7 +12,7 @@ import tyro
 from tabb.commands.options import parse
 from tabb.data import available, describe, read
 from tabb.data.download import at_hand
-from tabb.data.names import locate
+from tabb.data.names import locate, parts_of
 from tabb.data.published_d4rl import published_d4rl
 from tabb.data.published_otdf import published_otdf
 from tabb.errors import UsageError, meant
@@ -75,9 +74,9 @@ def _list(options: ListOptions) -> int:
     entries = available()
     public = [(entry, at_hand(entry)) for entry in (*published_otdf(), *published_d4rl())]
     if options.json:
-        told = [entry._asdict() | {"path": str(entry.path)} for entry in entries]
-        told += [entry._asdict() | {"path": path and str(path)} for entry, path in public]
-        print(json.dumps(told, indent=2))
+        rows = [entry._asdict() | {"path": str(entry.path)} for entry in entries]
+        rows += [entry._asdict() | {"path": path and str(path)} for entry, path in public]
+        print(json.dumps(rows, indent=2))
         return 0
     for entry in entries:
         print(f"{entry.domain:6}  {entry.task:24}  {entry.quality:13}  {entry.bytes / 1e6:6.1f} MB  {entry.path}")
@@ -104,14 +103,14 @@ def _get(options: GetOptions) -> int:
 def _describe(options: DescribeOptions) -> int:
     if not options.files:
         raise UsageError("tabb data describe: name at least one file; `tabb data list` shows those at hand")
-    told = []
+    reports = []
     for name in options.files:
-        loaded = read(name if Path(name).exists() else name.split("+"))
+        loaded = read(parts_of(name))
         entry = {"report": loaded.report.to_dict()}
         if options.columns:
             entry["columns"] = describe(loaded.transitions)
         if options.json:
-            told.append(entry)
+            reports.append(entry)
             continue
         print(loaded.report)
         for key, table in entry.get("columns", {}).items():
@@ -119,5 +118,5 @@ def _describe(options: DescribeOptions) -> int:
             for i, values in enumerate(zip(*table.values(), strict=True)):
                 print(f"    {i:3}  " + "  ".join(f"{n} {v:10.4g}" for n, v in zip(table, values, strict=True)))
     if options.json:
-        print(json.dumps(told, indent=2))
+        print(json.dumps(reports, indent=2))
     return 0

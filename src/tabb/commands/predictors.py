@@ -106,7 +106,7 @@ def _by_name(name: str, rule: Any) -> tuple[str, Any, Any]:
         f"`--{name}.predictor.updates` and its like set"
     )
     names = Annotated[Literal[tuple(PREDICTORS)], tyro.conf.arg(help=help_text)]  # type: ignore[valid-type]
-    told = dataclasses.make_dataclass(
+    options = dataclasses.make_dataclass(
         type(rule).__name__,
         [("predictor", names, dataclasses.field(default=rule.predictor.name))],
         bases=(type(rule),),
@@ -114,4 +114,4 @@ def _by_name(name: str, rule: Any) -> tuple[str, Any, Any]:
         namespace={"__doc__": type(rule).__doc__, "__post_init__": lambda self: None},
     )
     values = {field.name: getattr(rule, field.name) for field in dataclasses.fields(rule)}
-    return name, told, dataclasses.field(default=told(**values | {"predictor": rule.predictor.name}))
+    return name, options, dataclasses.field(default=options(**values | {"predictor": rule.predictor.name}))

@@ -42,8 +42,8 @@ def run(arguments: Sequence[str]) -> int:
     print(f"{len(scores.columns['episode']):,} source rows: 10 %, 50 % and 90 % of them lie below")
     for name, column in scores.columns.items():
         if column.ndim == 1 and column.dtype.kind == "f":
-            told = "  ".join(f"{value:10.4g}" for value in np.quantile(column, (0.1, 0.5, 0.9)))
-            print(f"  {name:12}  {told}   mean {column.mean():.4g}")
+            quantiles = "  ".join(f"{value:10.4g}" for value in np.quantile(column, (0.1, 0.5, 0.9)))
+            print(f"  {name:12}  {quantiles}   mean {column.mean():.4g}")
     for number, name in enumerate(scores.about.get("files", ())):
         rows = scores.columns["file"] == number
         means = [

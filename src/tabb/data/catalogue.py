@@ -57,8 +57,8 @@ def available() -> list[Entry]:
     roots = shelves()
     domains: tuple[Domain, ...] = ("source", "target")
     for domain in domains:
-        found = {path.name: path for root in reversed(roots) for path in _files(root / domain)}
-        entries += [_entry(path, domain, None) for path in found.values()]
+        by_name = {path.name: path for root in reversed(roots) for path in _files(root / domain)}
+        entries += [_entry(path, domain, None) for path in by_name.values()]
     for path in _files(_BUNDLED_FOLDER):
         name = path.stem.removesuffix(f"_{_BUNDLED_QUALITY}")
         entries.append(_entry(path, "target" if "_" in name else "source", BUNDLED))
@@ -83,15 +83,15 @@ def find(task: str, quality: str, domain: Domain) -> list[Path]:
         return [path] if path.is_file() else _missing(f"no bundled {domain} data for {task}", task, domain)
     folders = [root / domain for root in shelves()]
     wanted = f"{name}_{quality}.hdf5"
-    if found := _in(folders, wanted):
-        return [found]
+    if local := _in(folders, wanted):
+        return [local]
     split = (domain, quality) == ("source", "medium_expert")
     halves = [f"{name}_medium.hdf5", f"{name}_expert.hdf5"] if split else []
     own = [part for half in halves if (part := _in(folders, half))]
     if split and len(own) == 2:
         return own
-    if found := _fetched(wanted, domain):
-        return [found]
+    if fetched := _fetched(wanted, domain):
+        return [fetched]
     both = {half: _in(folders, half) or _fetched(half, domain) for half in halves}
     if split and all(both.values()):
         return [part for part in both.values() if part]

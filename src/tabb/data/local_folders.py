@@ -18,8 +18,8 @@ def named_shelves() -> list[Path]:
 
 def shelves() -> list[Path]:
     """The same. Raises `UsageError` (one line) if one is not a folder."""
-    found = named_shelves()
-    for folder in found:
+    folders = named_shelves()
+    for folder in folders:
         if not folder.is_dir():
             raise UsageError(
                 one_line(
@@ -27,4 +27,4 @@ def shelves() -> list[Path]:
                     f"target/, several with {os.pathsep!r} between them"
                 )
             )
-    return found
+    return folders

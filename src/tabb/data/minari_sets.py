@@ -123,9 +123,9 @@ def _columns(data: Any, name: str, sizes: dict[str, int]) -> dict[str, np.ndarra
             "truncations": (steps,),
         }
         for key, shape in expected.items():
-            found = np.shape(getattr(episode, key))
-            if found != shape:
-                fail(name, key, f"episode {episode.id} has shape {found}, not {shape} as its {steps} rewards ask for")
+            given = np.shape(getattr(episode, key))
+            if given != shape:
+                fail(name, key, f"episode {episode.id} has shape {given}, not {shape} as its {steps} rewards ask for")
         parts["observations"].append(np.asarray(episode.observations[:-1]))
         parts["next_observations"].append(np.asarray(episode.observations[1:]))
         parts["actions"].append(np.asarray(episode.actions))
@@ -144,9 +144,9 @@ def _check_space(space: Any, name: str, key: str) -> None:
     if isinstance(space, Box) and len(space.shape) == 1:
         return
     kind = type(space).__name__
-    told = f"{kind} with keys {', '.join(map(str, space))}" if kind == "Dict" else f"{kind}{space.shape or ''}"
+    description = f"{kind} with keys {', '.join(map(str, space))}" if kind == "Dict" else f"{kind}{space.shape or ''}"
     advice = "tabb needs vectors (Box of shape (n,)): flatten them, or use tabb.from_arrays"
-    fail(name, key, f"are of space {told}; {advice}")
+    fail(name, key, f"are of space {description}; {advice}")
 
 
 def _check_store(path: Path, name: str) -> None:
@@ -189,18 +189,18 @@ def _check_infos(group: Any, name: str, size: int) -> None:
 def _provenance(metadata: dict[str, Any]) -> dict[str, Any]:
     """Where the data come from. Gymnasium's own v4 and v5 classes run today's MuJoCo: the engine `native`."""
     kept = ("dataset_id", "algorithm_name", "requirements", "minari_version", "code_permalink")
-    found = {key: metadata[key] for key in kept if isinstance(metadata.get(key), str | list)}
+    provenance = {key: metadata[key] for key in kept if isinstance(metadata.get(key), str | list)}
     try:
         spec = json.loads(metadata.get("env_spec") or "null")
     except (TypeError, ValueError):
         spec = None
     if not isinstance(spec, dict):
-        return found
-    found["env_id"] = str(spec.get("id"))
+        return provenance
+    provenance["env_id"] = str(spec.get("id"))
     own = str(spec.get("entry_point")).startswith("gymnasium.envs.mujoco.")
-    if own and found["env_id"].endswith(("-v4", "-v5")) and not (spec.get("kwargs") or {}).get("xml_file"):
-        found["engine"] = "native"
-    return found
+    if own and provenance["env_id"].endswith(("-v4", "-v5")) and not (spec.get("kwargs") or {}).get("xml_file"):
+        provenance["engine"] = "native"
+    return provenance
 
 
 def _doubted(loaded: Loaded, doubt: str) -> Loaded:

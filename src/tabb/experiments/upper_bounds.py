@@ -37,6 +37,7 @@ from tabb.batch import Domains, fit_normaliser, make_domains
 from tabb.data import read
 from tabb.data.catalogue import resolve
 from tabb.environments.tasks import get_task
+from tabb.errors import UsageError
 from tabb.evaluation.oracle import Truth, ask_target, known_state
 from tabb.models.agreed_shift import AgreedShift
 from tabb.models.fitting import Report
@@ -67,7 +68,7 @@ class GivenOutcomes(TargetPredictor):
         return ()
 
     def outcomes(self, models: Any, rows: Transitions) -> Outcome:
-        raise NotImplementedError("outcomes are given for a whole source, not for rows of it")
+        raise UsageError("outcomes are given for a whole source, not for rows of it")
 
     def source_outcomes(self, models: Any, source: Transitions) -> Outcome:
         with np.load(self.file, allow_pickle=False) as answers:

@@ -73,10 +73,10 @@ def deviations(
     """
     chunk = max(1, min(chunk, LARGEST_MATRIX // len(target)))
     order = np.asarray(jax.random.permutation(key, len(source)))
-    found = np.empty(len(source), np.float32)
+    deviation = np.empty(len(source), np.float32)
     pieces = np.array_split(order, -(-len(source) // chunk))
     for number, piece in enumerate(pieces):
         report("transport", number / len(pieces))
-        found[piece] = np.asarray(_deviation(source[piece], target, regularisation, iterations))
+        deviation[piece] = np.asarray(_deviation(source[piece], target, regularisation, iterations))
     report("transport", 1.0)
-    return jnp.asarray(found)
+    return jnp.asarray(deviation)

@@ -43,11 +43,11 @@ class Support(eqx.Module):
         """min_e log p̂_e(s' | s, a) of standardised rows [s, a, s' - s]."""
         width = rows.shape[-1] - self.step_noise.shape[-1] // 2
         noise = self.step_noise[:, None]
-        found = [
+        likelihoods = [
             importance_log_likelihood(member, rows[:, :width], rows[:, width:], noise, variance)
             for member in self.dynamics
         ]
-        return jnp.min(jnp.stack(found), axis=0)
+        return jnp.min(jnp.stack(likelihoods), axis=0)
 
 
 def _changing(domains: Domains) -> Domains:
@@ -137,8 +137,8 @@ class BOSA(Rule):
 
     def _likelihood(self, models: Support, data: Transitions) -> dict[str, Array]:
         def score(rows: Transitions) -> Array:
-            found = models.of_steps(models.normaliser(steps(changes(rows))), self.variance)
-            return jnp.where(rows.terminal > 0, jnp.inf, found)
+            likelihood = models.of_steps(models.normaliser(steps(changes(rows))), self.variance)
+            return jnp.where(rows.terminal > 0, jnp.inf, likelihood)
 
         return {"log_likelihood": scores(score, data)}
 
@@ -171,5 +171,5 @@ class BOSA(Rule):
             return super().actor_term(step, action)
         models: Support = step.models
         noise = models.action_noise[:, None]
-        found = importance_log_likelihood(models.actions, step.batch.observation, action, noise, self.variance)
-        return -self.policy_scale * jnp.mean(found)
+        likelihood = importance_log_likelihood(models.actions, step.batch.observation, action, noise, self.variance)
+        return -self.policy_scale * jnp.mean(likelihood)

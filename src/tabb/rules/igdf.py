@@ -63,8 +63,8 @@ def likenesses(contrast: Contrast, data: Transitions) -> Float[Array, " n"]:
     def score(rows: Transitions) -> Array:
         return cosine(*contrast.encode(contrast.normaliser(steps(rows))))
 
-    found, alive = scores(score, data), 1.0 - data.terminal
-    return jnp.where(alive > 0, found, jnp.sum(alive * found) / jnp.sum(alive))
+    row_scores, alive = scores(score, data), 1.0 - data.terminal
+    return jnp.where(alive > 0, row_scores, jnp.sum(alive * row_scores) / jnp.sum(alive))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -104,7 +104,7 @@ class OTDF(Rule):
     def prepare(self, domains: Domains, key: PRNGKeyArray, report: Report) -> Transported:
         transport_key, cvae_key, noise_key = jax.random.split(key, 3)
         alive = with_next(domains.source, "source")
-        found = deviations(
+        deviation = deviations(
             *standard_steps(domains, step_normaliser(domains)),
             self.chunk,
             self.regularisation,
@@ -112,7 +112,7 @@ class OTDF(Rule):
             transport_key,
             report,
         )
-        score = jnp.full(len(domains.source), jnp.mean(found)).at[alive].set(found)
+        score = jnp.full(len(domains.source), jnp.mean(deviation)).at[alive].set(deviation)
         cvae = fit_cvae(
             self.cvae, [(domains.target.observation, domains.target.action)], cvae_key, report, "autoencoder"
         )
@@ -140,5 +140,5 @@ class OTDF(Rule):
         if self.behaviour_scale == 0:
             return super().actor_term(step, action)
         models: Transported = step.models
-        found = log_likelihood(models.cvae, step.batch.observation, action, models.noise, self.variance)
-        return -self.behaviour_scale / action.shape[-1] * jnp.mean(found)
+        likelihood = log_likelihood(models.cvae, step.batch.observation, action, models.noise, self.variance)
+        return -self.behaviour_scale / action.shape[-1] * jnp.mean(likelihood)

@@ -86,17 +86,17 @@ def audit(
         paths = split(one)
         for path in paths:
             findings += check_bytes(path, digests)
-        found, whole = _audit_one(paths)
-        findings += found
+        own_findings, whole = _audit_one(paths)
+        findings += own_findings
         if whole is not None:
             loaded[whole.report.name] = whole
             read_as[str(one)] = whole
-    told = {finding.where for finding in findings if finding.code == "identical-files"}
+    reported = {finding.where for finding in findings if finding.code == "identical-files"}
     if source is not None and target is not None and {str(source), str(target)} <= set(read_as):
         pair = list(check_pair(read_as[str(source)], read_as[str(target)]))
-        told |= {finding.where for finding in pair if finding.code == "no-pair"}
+        reported |= {finding.where for finding in pair if finding.code == "no-pair"}
         findings += pair
-    findings += [*check_rows(loaded, told), *check_tasks(loaded)]
+    findings += [*check_rows(loaded, reported), *check_tasks(loaded)]
     if known is not None:
         findings += _physics(loaded, known, read_as.get(str(source)))
     ranked = sorted(findings, key=lambda finding: finding.rank)
@@ -118,8 +118,8 @@ def short_form(loaded: Loaded) -> list[str]:
 def pair_form(source: Transitions, target: Transitions) -> list[str]:
     """The warnings about units and order of columns of two domains, one line each, likewise."""
     with np.errstate(over="ignore", invalid="ignore"):
-        found = list(check_columns_alike("source and target", source, target))
-    return [f"{one.where}: {one.what}; {one.fix}" for one in found if one.level != "note"]
+        alike = list(check_columns_alike("source and target", source, target))
+    return [f"{one.where}: {one.what}; {one.fix}" for one in alike if one.level != "note"]
 
 
 def _physics(loaded: dict[str, Loaded], task: Task, source: Loaded | None) -> list[Finding]:
@@ -127,14 +127,14 @@ def _physics(loaded: dict[str, Loaded], task: Task, source: Loaded | None) -> li
     findings: list[Finding] = []
     engines: dict[str, str] = {}
     for name, data in loaded.items():
-        found, engine = check_physics(data, get_task(task.robot) if data is source else task)
-        findings += [found] if found else []
+        step_findings, engine = check_physics(data, get_task(task.robot) if data is source else task)
+        findings += [step_findings] if step_findings else []
         if engine is not None:
             engines.setdefault(engine, name)
     if len(engines) > 1:
-        told = " and ".join(f"{name} engine {engine}" for engine, name in engines.items())
+        by_domain = " and ".join(f"{name} engine {engine}" for engine, name in engines.items())
         fix = "take both domains from one engine: the two differ by as much as a shift"
-        what = f"steps follow different engines: {told}"
+        what = f"steps follow different engines: {by_domain}"
         findings.append(Finding("error", "engine", " and ".join(engines.values()), what, fix))
     return findings
 

@@ -33,8 +33,8 @@ def check_bytes(path: Path, seen: dict[str, str]) -> Iterator[Finding]:
         yield Finding("error", "identical-files", f"{first} and {path}", "hold the same bytes", fix)
 
 
-def check_rows(loaded: Mapping[str, Loaded], told: set[str]) -> Iterator[Finding]:
-    """Rows (s, a, r) that two data sets have in common, bit for bit; pairs in `told` (`a and b`) are left out."""
+def check_rows(loaded: Mapping[str, Loaded], reported: set[str]) -> Iterator[Finding]:
+    """Rows (s, a, r) that two data sets have in common, bit for bit; pairs in `reported` (`a and b`) are left out."""
     sums = {}
     for name, data in loaded.items():
         rows = data.transitions
@@ -42,7 +42,7 @@ def check_rows(loaded: Mapping[str, Loaded], told: set[str]) -> Iterator[Finding
     for first, second in itertools.combinations(loaded, 2):
         where = f"{first} and {second}"
         here, there = np.isin(sums[first], sums[second]), np.isin(sums[second], sums[first])
-        if where in told or not max(here.mean(), there.mean()) > MANY_SHARED:
+        if where in reported or not max(here.mean(), there.mean()) > MANY_SHARED:
             continue
         if here.all() and there.all():
             fix = "one of them is not what its name says, or both tasks are the same physics: use one of the two"

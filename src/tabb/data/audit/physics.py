@@ -47,21 +47,21 @@ def check_physics(loaded: Loaded, task: Task) -> tuple[Finding | None, str | Non
     asked = {engine: error[task.name, engine] for engine in ("legacy", "native")}
     engine = min(asked, key=lambda one: asked[one])
     (best, its_engine), least = min(error.items(), key=lambda pair: pair[1])
-    told = f"median error of a step {asked[engine]:.1g}, with the other engine {max(asked.values()):.1g}"
+    errors = f"median error of a step {asked[engine]:.1g}, with the other engine {max(asked.values()):.1g}"
     if asked[engine] > FOLLOWS or asked[engine] > CLEARLY * least:
-        what = f"does not follow the physics of {task.name}: {told}"
+        what = f"does not follow the physics of {task.name}: {errors}"
         if best != task.name and least <= FOLLOWS:
             what += f"; it follows {best}, engine {its_engine} ({least:.1g})"
         fix = "name the task that the data come from; then look for other units, another order or another engine"
         return Finding("warning", "physics", name, what, fix), None
     elif max(asked.values()) < CLEARLY * asked[engine]:
-        what = f"follows the physics of {task.name} in either engine: {told}"
+        what = f"follows the physics of {task.name} in either engine: {errors}"
         return Finding("note", "physics", name, what, "none needed"), None
     if loaded.report.engine not in (None, engine):
-        what = f"states engine {loaded.report.engine} but follows engine {engine} of {task.name}: {told}"
+        what = f"states engine {loaded.report.engine} but follows engine {engine} of {task.name}: {errors}"
         fix = "correct the attribute `engine`: engines differ as much as a shift"
         return Finding("error", "engine", name, what, fix), engine
-    what = f"follows the physics of {task.name}, engine {engine}: {told}"
+    what = f"follows the physics of {task.name}, engine {engine}: {errors}"
     return Finding("note", "physics", name, what, "none needed; the other domain must be of this engine too"), engine
 
 
