@@ -132,7 +132,8 @@ def test_a_run_with_other_options_is_refused(tmp_path: Path, capsys: pytest.Capt
         learner, *words = [*(options or VARIANTS["c-3"].words).split(), "--updates", "9"]
         rule, backbone, settings = changed_learner(learner, words)
         settings = dataclasses.replace(settings, backbone=backbone)
-        RunFolder(place).config_file.unlink(missing_ok=True)
+        for file in (RunFolder(place).config_file, RunFolder(place).result_file):
+            file.unlink(missing_ok=True)
         RunFolder(place).start({"rule": plain(rule), "settings": plain(settings)})
         RunFolder(place).result_file.write_text(json.dumps({"updates": 9, "score": 12.0}))
         assert main([*command, "--out", str(tmp_path), "--variants", "c-3"]) == code
