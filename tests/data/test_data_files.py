@@ -188,7 +188,7 @@ rows = np.random.default_rng(0).uniform(-1, 1, (5000, 3))
 columns = dict(observations=rows, actions=rows, rewards=rows[:, 0], terminals=rows[:, 0] > 9)
 for write in (
     lambda path: write_hdf5(path, columns),
-    lambda path: save_npz(path, from_arrays(rows, rows, rows[:, 0])),
+    lambda path: save_npz(path + ".npz", from_arrays(rows, rows, rows[:, 0])),
 ):
     try:
         write(sys.argv[1])
