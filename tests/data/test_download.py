@@ -141,12 +141,18 @@ def test_a_silent_server_is_given_up(entry, tmp_path, monkeypatch):
     assert left(tmp_path) == []
 
 
+def know(monkeypatch, kind, entries):
+    """Make these the public data sets of a kind, wherever they are asked for."""
+    for module in (f"tabb.data.published_{kind}", "tabb.data.published"):
+        monkeypatch.setattr(f"{module}.published_{kind}", lambda: entries)
+
+
 STOPPED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from tabb import cli
-from tabb.data import published
-published.OTDF_ADDRESS = sys.argv[1]
+from tabb.data import published_otdf
+published_otdf.OTDF_ADDRESS = sys.argv[1]
 sys.exit(cli.main(["data", "get", "otdf:hopper-morph-medium"]))
 """
 
@@ -188,13 +194,13 @@ def test_no_folder_to_download_to(entry, monkeypatch):
 def test_a_folder_that_cannot_be_made(entry, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     monkeypatch.setenv("TABB_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr(published, "published", lambda: [entry()])
+    know(monkeypatch, "otdf", [entry()])
     assert main(["data", "get", "otdf:hopper-morph-medium"]) == 4
     assert "cannot be written (Not a directory)" in capsys.readouterr().err
 
 
 def test_names_are_used_like_files(entry, content, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(published, "published", lambda: [entry()])
+    know(monkeypatch, "otdf", [entry()])
     monkeypatch.setattr("tabb.commands.data.published_otdf", lambda: [entry()])
     with pytest.raises(DataError, match="or fetch them: tabb data get otdf:hopper-morph-medium"):
         resolve("medium", "hopper-morph", "target")
@@ -275,7 +281,7 @@ def test_d4rl_files_with_a_checksum_are_found_or_fetched(server, content, tmp_pa
     here = entry._replace(
         address=f"{server}/good/{entry.file}", bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
     )
-    monkeypatch.setattr("tabb.data.published_d4rl.published_d4rl", lambda: [here])
+    know(monkeypatch, "d4rl", [here])
     own = tmp_path / "shelf" / "source" / "hopper_medium_replay.hdf5"
     own.parent.mkdir(parents=True)
     with pytest.raises(
@@ -291,7 +297,7 @@ def test_d4rl_files_with_a_checksum_are_found_or_fetched(server, content, tmp_pa
     # Own halves of medium_expert come before a downloaded whole, which comes before a mixture.
     whole = here._replace(name="d4rl:hopper-medium-expert-v2", file="hopper_medium_expert-v2.hdf5")
     half = here._replace(name="d4rl:hopper-expert-v2", file="hopper_expert-v2.hdf5")
-    monkeypatch.setattr("tabb.data.published_d4rl.published_d4rl", lambda: [here, whole, half])
+    know(monkeypatch, "d4rl", [here, whole, half])
     place, shelf = fetched.parent, own.parent
     for path in (shelf / "hopper_medium.hdf5", place / half.file):
         path.write_bytes(content)
