@@ -10,6 +10,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from tabb.environments.antmaze import AntMaze, build_ant_among
@@ -50,6 +51,7 @@ class OpenField(AntMaze):
 
     def __init__(self, engine: Engine = "legacy") -> None:
         super().__init__(ALL_TASKS["antmaze-small"], engine)
+        self.observation_space = Box(-np.inf, np.inf, (OBSERVATION_SIZE,), np.float32)
 
     def _initialize_simulation(self) -> tuple[Any, Any]:
         model = build_ant_among(("r",), self.engine)
