@@ -1,0 +1,1 @@
+"""What rules fit before training: models of the domains, autoencoders, ensembles, transport."""

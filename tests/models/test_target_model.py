@@ -1,0 +1,83 @@
+"""The model of both domains: what it learns of a known shift, and that it is the same each time."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from tabb.errors import DataError, UsageError
+from tabb.models.target_model import TargetModelConfig, fit_target_model
+from tabb.transitions import Transitions
+
+SMALL = TargetModelConfig(hidden=(64, 64), updates=1_500, batch_size=64)
+
+
+def rows(count: int, shift: float, seed: int) -> Transitions:
+    """s' = s + 0.1 (sin 2s₁, s₀ + a) + (0, shift), reward s₀ + shift, the task ends where s₁ > 1.5."""
+    draw = np.random.default_rng(seed)
+    s = draw.normal(size=(count, 2)).astype(np.float32)
+    a = draw.uniform(-1, 1, (count, 1)).astype(np.float32)
+    change = 0.1 * np.stack([np.sin(2 * s[:, 1]), s[:, 0] + a[:, 0]], axis=1) + np.array([0, shift])
+    ended = (s[:, 1] > 1.5).astype(np.float32)
+    following = np.where(ended[:, None] > 0, s, s + change).astype(np.float32)
+    reward = (s[:, 0] + shift).astype(np.float32)
+    return Transitions(s, a, reward, following, ended, np.arange(count, dtype=np.int32) // 50)
+
+
+def error(model, data: Transitions, domain: float) -> float:
+    prediction = model(data.observation, data.action, domain)
+    alive = np.asarray(data.terminal) == 0
+    return float(np.abs(np.asarray(prediction.change) - (data.next_observation - data.observation))[alive].mean())
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit_target_model(SMALL, rows(5_000, 0.0, 0), rows(100, 0.1, 1), jax.random.key(0))
+
+
+def test_it_knows_both_domains(fitted) -> None:
+    source, target = rows(500, 0.0, 2), rows(500, 0.1, 3)
+    assert error(fitted, source, 0.0) < 0.01
+    assert error(fitted, target, 1.0) < 0.02
+    assert error(fitted, target, 0.0) > 0.04  # the source's answer lacks the shift of 0.1 in one of two entries
+    prediction = fitted(target.observation, target.action)
+    assert np.abs(np.asarray(prediction.reward) - target.reward).mean() < 0.1
+    assert ((np.asarray(prediction.terminal) > 0.5) == (target.terminal > 0)).mean() > 0.97
+
+
+def test_the_source_helps_where_target_rows_are_few(fitted) -> None:
+    alone = fit_target_model(SMALL, None, rows(100, 0.1, 1), jax.random.key(0))
+    unseen = rows(500, 0.1, 4)
+    assert error(fitted, unseen, 1.0) < 0.8 * error(alone, unseen, 1.0)
+
+
+def test_alone_it_has_no_modulation() -> None:
+    alone = fit_target_model(SMALL, None, rows(100, 0.1, 1), jax.random.key(0))
+    assert float(alone.members[0].shift_size()) == 0
+
+
+def test_members_differ_and_agree_on_shapes() -> None:
+    config = TargetModelConfig(hidden=(16,), updates=20, members=2, target_noise=0.1)
+    model = fit_target_model(config, rows(200, 0.0, 0), rows(50, 0.1, 1), jax.random.key(0))
+    steps = model.steps(np.zeros((7, 2), np.float32), np.zeros((7, 1), np.float32))
+    assert steps.change.shape == (2, 7, 2)
+    assert steps.reward.shape == steps.terminal.shape == (2, 7)
+    assert not np.allclose(steps.change[0], steps.change[1])
+
+
+def test_a_fit_is_the_same_each_time() -> None:
+    config = TargetModelConfig(hidden=(16,), updates=50)
+    first, second = (fit_target_model(config, rows(200, 0.0, 0), rows(50, 0.1, 1), jax.random.key(3)) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
+
+
+def test_what_cannot_be_fitted_is_refused() -> None:
+    data = rows(50, 0.0, 0)
+    ended = Transitions(
+        data.observation, data.action, data.reward, data.observation, np.ones(50, np.float32), data.episode
+    )
+    with pytest.raises(DataError, match="target"):
+        fit_target_model(SMALL, data, ended, jax.random.key(0))
+    with pytest.raises(UsageError):
+        TargetModelConfig(members=0)
