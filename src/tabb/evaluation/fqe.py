@@ -28,6 +28,7 @@ import scipy.linalg
 import scipy.stats
 from numpy.typing import NDArray
 
+from tabb.environments.rollout import one_blas_thread
 from tabb.errors import DataError, UsageError
 from tabb.evaluation.statistics import CONFIDENCE, Estimate
 from tabb.float32 import is_constant
@@ -211,9 +212,11 @@ def estimate(
         def report_group(share: float, begin: int = begin, size: int = len(group)) -> None:
             report(PHASE, (begin + share * size) / len(policies))
 
-        values = fitted_values(
-            factors, weight, now, following, reward, goes_on, first, bounds, config.iterations, report_group
-        )
+        # The products are narrow: more threads gain little, and on a busy machine they wait for each other.
+        with one_blas_thread():
+            values = fitted_values(
+                factors, weight, now, following, reward, goes_on, first, bounds, config.iterations, report_group
+            )
         estimates += [interval(of_policy.mean(axis=1)) for of_policy in values]
     report(PHASE, 1.0)
     return estimates
