@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 POOLED = "pooled"
 LEARNERS = (
     *("target-only", "tabb", "dara", "srpo", "igdf", "dvdf", "droco", "otdf"),
-    *("pooled@td3-bc", "tabb@td3-bc", "bosa", "pooled@cql", "tabb@cql", "pooled@bcq"),
+    *("pooled@td3-bc", "tabb@td3-bc", "bosa", "pooled@cql", "tabb@cql", "pooled@bcq", "target-only@clone"),
 )
 TURN = 0.7
 """seconds of a turn, about"""

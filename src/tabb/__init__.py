@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tabb.backbones import IQL as IQL
     from tabb.backbones import TD3BC as TD3BC
     from tabb.backbones import Backbone as Backbone
+    from tabb.backbones import Clone as Clone
     from tabb.behaviours.collect import collect as collect
     from tabb.data import from_arrays as from_arrays
     from tabb.data import load as load
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
 
 # Names are imported when they are first used: `tabb tasks` and an acting policy need not wait for JAX.
 _WHERE = {
-    **dict.fromkeys(("BCQ", "CQL", "IQL", "TD3BC", "Backbone"), "tabb.backbones"),
+    **dict.fromkeys(("BCQ", "CQL", "IQL", "TD3BC", "Backbone", "Clone"), "tabb.backbones"),
     "BOSA": "tabb.rules",
     "DVDF": "tabb.rules",
     "SparseQConfig": "tabb.rules",

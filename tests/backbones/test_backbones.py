@@ -1,4 +1,4 @@
-"""TD3+BC, CQL and BCQ alike: seams, runs cut and resumed, seeds as an axis, policies saved, wrong constants."""
+"""The backbones beside IQL alike: seams, runs cut and resumed, seeds as an axis, policies saved, wrong constants."""
 
 import dataclasses
 import functools
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tabb.backbones import BACKBONES, BCQ, CQL, IQL, TD3BC, own_backbone
+from tabb.backbones import BACKBONES, BCQ, CQL, IQL, TD3BC, Clone, own_backbone
 from tabb.errors import UsageError
 from tabb.policy import Policy
 from tabb.rules import BOSA, TABB, LatentPredictor, Pooled, ResidualPredictor, Rule, SourceOnly, TargetOnly
@@ -23,6 +23,7 @@ SMALLS = {
     "td3-bc": TD3BC(**SMALL),
     "cql": CQL(**SMALL, actions=2, policy_learning_rate=1e-2),
     "bcq": BCQ(**SMALL, cvae_hidden=(16,), candidates=3),
+    "clone": Clone(**SMALL),
 }
 WEIGHING = ("td3-bc", "cql")
 TABB_SMALL = TABB(predictor=ResidualPredictor(heads=2, updates=1, hidden=8, batch_size=8))
@@ -76,7 +77,7 @@ def test_layer_norm_is_of_values_alone_and_keeps_them_down_off_the_data(backbone
 
 
 def test_names():
-    assert BACKBONES == {"iql": IQL, "td3-bc": TD3BC, "cql": CQL, "bcq": BCQ}
+    assert {"iql": IQL, "td3-bc": TD3BC, "cql": CQL, "bcq": BCQ, "clone": Clone} == BACKBONES
     assert own_backbone(TABB) == IQL()
     assert own_backbone(BOSA()) == TD3BC(value_weight=1.0, cloning=0.0)
 
@@ -219,6 +220,7 @@ def test_learners_that_cannot_be(pair):
         (BCQ, {"pessimism": 1.5}, "pessimism=1.5"),
         (BCQ, {"candidates": 0}, "candidates=0"),
         (BCQ, {"cvae_hidden": (0,)}, "cvae_hidden"),
+        (Clone, {"learning_rate": math.inf}, "learning_rate=inf"),
     ],
 )
 def test_wrong_constants(backbone, constants, says):

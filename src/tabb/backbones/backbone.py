@@ -42,6 +42,8 @@ class Backbone(abc.ABC):
     """Constants of ODRL's for a suite: its tasks take them unless told otherwise."""
     has_value_network: ClassVar[bool]
     """Whether V is a network of its own. Without one, V(s) is Q at the policy's action: backups rest on the policy."""
+    has_critics: ClassVar[bool] = True
+    """Whether it learns Q, as `critic` of its state, and V by `value_at`. A policy that only imitates needs neither."""
     takes_seams: ClassVar[bool] = True
     """Whether a rule can act inside an update. If not, only rules that say which rows are drawn fit."""
     parts: ClassVar[dict[str, tuple[str, ...]]]
@@ -74,7 +76,10 @@ class Backbone(abc.ABC):
         key: PRNGKeyArray,
         number: Int[Array, ""],
     ) -> tuple[State, Metrics]:
-        """Update `number` (from 0) on one batch, with a key of its own; pure. Metrics hold `critic_loss`."""
+        """Update `number` (from 0) on one batch, with a key of its own; pure.
+
+        Metrics hold `critic_loss`, or `policy_loss` where there are no critics.
+        """
 
     @abc.abstractmethod
     def value_at(self, rule: Rule, models: Models, state: State) -> Value:

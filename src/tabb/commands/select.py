@@ -79,11 +79,11 @@ def table(selection: Selection, by: str, top: int) -> str:
     rows: list[tuple[str, ...]] = [(*names, "score")]
     for rank, one in enumerate(shown, 1):
         value, low, high = one.estimate
-        predictor = "-" if one.predictor_error is None else f"{one.predictor_error:.3g}"
+        errors = ("-" if error is None else f"{error:.3g}" for error in (one.td_error, one.predictor_error))
         truth = "-" if one.truth is None else f"{one.truth:.1f}"
         interval = f"{low:.1f} to {high:.1f}"
         cells = (str(rank), f"{value:.1f}", interval, one.learner, str(one.seed), f"{one.update:,}")
-        rows.append((*cells, f"{one.action_error:.3f}", f"{one.td_error:.3g}", predictor, truth))
+        rows.append((*cells, f"{one.action_error:.3f}", *errors, truth))
     if not known:
         rows = [row[:-1] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

@@ -13,6 +13,7 @@ policies and the target data alone.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -66,7 +67,7 @@ def policies_in(folder: Path) -> list[dict[str, Any]]:
                     "value": value.value,
                     "low": value.low,
                     "actions": -action_error(policy, held_out),
-                    "td": -measured["td_error"],
+                    "td": -measured.get("td_error", math.inf),
                 }
             )
     return policies

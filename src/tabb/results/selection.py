@@ -32,7 +32,7 @@ class Candidate(NamedTuple):
     policy: Path
     estimate: Estimate
     """Off-policy value, in units of discounted return."""
-    td_error: float
+    td_error: float | None
     predictor_error: float | None
     action_error: float
     truth: float | None
@@ -124,7 +124,7 @@ def _candidates(run: Path, result: dict[str, Any]) -> list[Candidate]:
                 line["update"],
                 RunFolder(run).policy_at(line["update"]),
                 Estimate(line["value"], line["low"], line["high"]),
-                line["td_error"],
+                line.get("td_error"),
                 line.get("predictor_error"),
                 line["action_error"],
                 truth.get(line["update"]),

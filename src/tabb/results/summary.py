@@ -105,6 +105,10 @@ def summarise(root: Path) -> str:
     return "\n".join(lines)
 
 
+ERRORS = {"td_error": "TD error", "predictor_error": "predictor error", "action_error": "off actions"}
+"""measures on held-out rows, in words"""
+
+
 def _held_out(groups: Mapping[str, list[dict[str, Any]]], root: Path) -> list[str]:
     """Measures of the final policies on held-out target episodes, if any were held out."""
     lines = []
@@ -112,9 +116,8 @@ def _held_out(groups: Mapping[str, list[dict[str, Any]]], root: Path) -> list[st
         for result in runs:
             last = (result.get("held_out") or {}).get("policies", [])[-1:]
             for measures in last:
-                errors = f"TD error {measures['td_error']:.3g}"
-                if "predictor_error" in measures:
-                    errors += f", predictor error {measures['predictor_error']:.3g}"
+                shown = ("td_error", "predictor_error") if "td_error" in measures else ("action_error",)
+                errors = ", ".join(f"{ERRORS[name]} {measures[name]:.3g}" for name in shown if name in measures)
                 value = f"value {measures['value']:.1f} ({measures['low']:.1f} to {measures['high']:.1f})"
                 rows = f"{result['held_out']['rows']:,} held-out target rows"
                 lines.append(f"{rule} seed {result['seed']}: {value}, {errors} on {rows}")

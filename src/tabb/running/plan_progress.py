@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from tabb.running.plan import Cell
 from tabb.training.folder import RunFolder
-from tabb.training.progress import Style
+from tabb.training.progress import Style, shown_loss
 
 
 class PlanProgress:
@@ -66,7 +66,7 @@ class PlanProgress:
         status = "preparing"
         if training is not None:
             left = (cell.updates - training["update"]) / max(training["rate"], 1e-9)
-            status = f"{training['rate']:4.0f} updates/s {left:4.0f} s left  loss {training['critic_loss']:.2g}"
+            status = f"{training['rate']:4.0f} updates/s {left:4.0f} s left  loss {shown_loss(training):.2g}"
         if scored is not None:
             status += f"  score {scored['mean']:.1f}"
         done = training["update"] if training else 0

@@ -90,8 +90,8 @@ class HeldOutMeasures:
     """What the held-out rows say of a run after `update` updates."""
 
     update: int
-    td_error: float
-    """Mean |min_i Q_i(s, a) - (r + γ (1 - d) V(s'))| over the rows, in units of return."""
+    td_error: float | None
+    """Mean |min_i Q_i(s, a) - (r + γ (1 - d) V(s'))| over the rows, in units of return; None without critics."""
     predictor_error: float | None
     """Mean |mean_k b̂_k - b| of the target-domain predictor, in units of return; None for rules without one."""
     action_error: float
@@ -107,9 +107,11 @@ class HeldOutMeasures:
         return {name: value for name, value in values.items() if value is not None}
 
 
-def errors(learner: Program, models: Any, state: Any, rows: Transitions) -> tuple[jax.Array, jax.Array | None]:
+def errors(learner: Program, models: Any, state: Any, rows: Transitions) -> tuple[jax.Array | None, jax.Array | None]:
     """Mean absolute errors of Q and of the predictor's backups on (normalised) target rows."""
     rule, backbone = learner.rule, learner.backbone
+    if not backbone.has_critics:
+        return None, None
     discount: float = backbone.discount
     value = backbone.value_at(rule, models, state)
     following = value(rule.see_state(models, rows.next_observation))
@@ -144,8 +146,8 @@ class HeldOut:
     def measure(self, learner: Program, models: Any, state: Any, policy: Policy, update: int) -> HeldOutMeasures:
         """Errors of the learner in this state; its policy is valued later."""
         td_error, predictor_error = compiled_errors(learner, models, state, self._rows)
-        error = None if predictor_error is None else float(predictor_error)
-        return HeldOutMeasures(update, float(td_error), error, action_error(policy, self._raw), policy)
+        td, predictor = (None if error is None else float(error) for error in (td_error, predictor_error))
+        return HeldOutMeasures(update, td, predictor, action_error(policy, self._raw), policy)
 
     def value(self, measures: Sequence[HeldOutMeasures], report: Report) -> list[HeldOutMeasures]:
         """The measures with their policies' values."""
@@ -158,7 +160,7 @@ def measures_from(folder: RunFolder, metrics: Sequence[Mapping[str, Any]]) -> li
     return [
         HeldOutMeasures(
             values["update"],
-            values["td_error"],
+            values.get("td_error"),
             values.get("predictor_error"),
             values["action_error"],
             Policy.load(folder.policy_at(values["update"])),

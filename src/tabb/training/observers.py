@@ -16,7 +16,7 @@ from tabb.evaluation.scores import Evaluation, evaluate
 from tabb.tracking import Tracker
 from tabb.training.held_out import HeldOut, HeldOutMeasures, measures_from
 from tabb.training.lanes import Clock, Lanes
-from tabb.training.progress import Reporter
+from tabb.training.progress import Reporter, shown_loss
 from tabb.training.record import evaluation_from
 from tabb.training.setup import Setup
 from tabb.training.stretches import Stretch
@@ -171,7 +171,7 @@ class Showing(Observer):
         self._reporter, self._lanes, self._last_score = reporter, lanes, last_score
 
     def after(self, stretch: Stretch) -> None:
-        losses = [float(metrics["critic_loss"]) for metrics in self._lanes.split(stretch.metrics)]
+        losses = [shown_loss(metrics) for metrics in self._lanes.split(stretch.metrics)]
         mean = sum(losses) / len(losses)
         self._reporter.training(stretch.update, stretch.rate * len(losses), mean, self._last_score())
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -22,12 +23,17 @@ class Reporter(Protocol):
         """A part before training (fitting the predictor, compiling) has come this far, 0 to 1."""
 
     def training(self, update: int, rate: float, loss: float, score: float | None) -> None:
-        """So many updates are done, at `rate` per second, with this critic loss and last score."""
+        """So many updates are done, at `rate` per second, with this loss (`shown_loss`) and last score."""
 
     def note(self, text: str) -> None:
         """Something that the user should know."""
 
     def close(self) -> None: ...
+
+
+def shown_loss(metrics: Mapping[str, Any]) -> float:
+    """The critics' loss, or the policy's where a learner has no critics."""
+    return float(metrics["critic_loss"] if "critic_loss" in metrics else metrics["policy_loss"])
 
 
 class Silent:

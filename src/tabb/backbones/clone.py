@@ -1,0 +1,107 @@
+"""Behaviour cloning: the policy imitates the actions of its rows, and nothing is valued.
+
+    L_π = mean over rows of  ‖π(s) - a‖² / A
+
+The control that says what imitation alone is worth: `target-only@clone` imitates target rows, `source-only@clone`
+source rows, `pooled@clone` both. It is IQL's policy with β = 0, without V and Q. Rewards and next states are not looked
+at, so only rules that say which rows are drawn act on it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from tabb.backbones.backbone import Backbone, check_common
+from tabb.batch import Batch, Sizes
+from tabb.errors import UsageError
+from tabb.networks import MLP, mlp
+from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
+from tabb.rules.step import Acting
+
+
+class State(NamedTuple):
+    """All that an update changes."""
+
+    policy: MLP
+    policy_optimiser: optax.OptState
+    learned: Learned = ()
+    extra: Any = ()
+
+
+def cloning_loss(action: Float[Array, "b a"], wanted: Float[Array, "b a"]) -> Float[Array, " b"]:
+    """‖π(s) - a‖² / A of each row."""
+    return jnp.mean((action - wanted) ** 2, axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clone(Backbone):
+    """Behaviour cloning."""
+
+    name: ClassVar[str] = "clone"
+    has_value_network: ClassVar[bool] = False
+    has_critics: ClassVar[bool] = False
+    takes_seams: ClassVar[bool] = False
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"policy": ("policy",), "critic": ()}
+
+    learning_rate: float = 3e-4
+    """Adam's rate; it falls to 0 as a cosine over the run [as IQL's policy here]"""
+    hidden: tuple[int, ...] = (256, 256)
+    """widths of the hidden layers [as IQL's policy here]"""
+    discount: float = 0.99
+    """γ by which the policy is valued on held-out episodes; cloning itself has none [as IQL here]"""
+    batch_size: int = 256
+    """rows per update, half source and half target unless the rule says otherwise [as IQL here]"""
+
+    def __post_init__(self) -> None:
+        check_common(self, shares=("discount",), amounts=("learning_rate",))
+
+    def optimiser(self, updates: int) -> optax.GradientTransformation:
+        """Adam with the cosine schedule over `updates`."""
+        return optax.adam(optax.cosine_decay_schedule(self.learning_rate, max(updates, 1)))
+
+    def init(self, rule: Rule, sizes: Sizes, updates: int, key: PRNGKeyArray) -> State:
+        # The first weights are those of IQL's policy of the same seed.
+        policy = mlp(jax.random.split(key, 3)[2], (sizes.observation, *self.hidden, sizes.action))
+        learned = rule.init_learned(sizes, jax.random.fold_in(key, 3))
+        return State(policy, self.optimiser(updates).init(policy), learned)
+
+    def value_at(self, rule: Rule, models: Models, state: State) -> Value:
+        """A function that raises `UsageError`: there is no V."""
+        del rule, models, state
+
+        def value(observation: Array) -> Array:
+            del observation
+            raise UsageError("backbone clone estimates no values: use one that does, such as iql")
+
+        return value
+
+    def acts(self, state: State) -> Acting:
+        return lambda observation: jnp.tanh(state.policy(observation))
+
+    def update(
+        self,
+        rule: Rule,
+        models: Models,
+        updates: int,
+        state: State,
+        batch: Batch,
+        key: PRNGKeyArray,
+        number: Int[Array, ""],
+    ) -> tuple[State, Metrics]:
+        step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
+        batch = step.batch
+
+        def policy_loss(policy: MLP) -> Array:
+            distance = cloning_loss(jnp.tanh(policy(batch.observation)), batch.action)
+            return jnp.mean(weights.policy * distance)
+
+        loss, gradient = jax.value_and_grad(policy_loss)(state.policy)
+        change, policy_optimiser = self.optimiser(updates).update(gradient, state.policy_optimiser)
+        policy = optax.apply_updates(state.policy, change)
+        return State(policy, policy_optimiser, step.learned, state.extra), metrics | {"policy_loss": loss}
