@@ -9,8 +9,9 @@ import tabb
 PACKAGE = Path(tabb.__file__).parent
 
 LAYERS = (
-    {"_version", "errors"},
-    {"files", "float32", "jax_switches", "own_files", "transitions", "bellman", "networks"},
+    {"_version", "errors", "float32"},
+    {"action_bounds", "files", "jax_switches", "own_files", "bellman", "networks"},
+    {"transitions"},
     {"policy", "batch", "provenance"},
     {"models"},
     {"rules"},

@@ -200,7 +200,7 @@ class Learner:
         return float(np.mean(known)) if known else None
 
     def predict(self, observation: ArrayLike) -> NDArray[np.float32]:
-        """Actions in [-1, 1], shape [..., A], of `policy` for raw observations of shape [..., S]."""
+        """Actions inside their bounds, shape [..., A], of `policy` for raw observations of shape [..., S]."""
         return self.policy.predict(observation)
 
     act = predict

@@ -177,7 +177,10 @@ def _has_runs(folder: Path) -> bool:
 
 KINDS: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "policy": ("a policy", _is_policy),
-    "transitions": ("a file of transitions", lambda path: _is_npz_of(path, _TRANSITIONS)),
+    "transitions": (
+        "a file of transitions",
+        lambda path: any(_is_npz_of(path, _TRANSITIONS | more) for more in (set(), {"action_low", "action_high"})),
+    ),
     "data": ("a data set", lambda path: _has_attributes(path, ["content_sha256"], ["tabb_version", "task"])),
     "scores": (
         "a file of scores",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import platform
 from typing import Any
@@ -11,16 +10,18 @@ import jax
 import numpy as np
 
 from tabb.jax_switches import switches
-from tabb.transitions import Transitions
+from tabb.transitions import COLUMNS, Transitions
 
 
 def fingerprint(data: Transitions) -> str:
-    """SHA-256 over all columns: tells on resuming whether the data are the same."""
+    """SHA-256 over all columns and, where there are some, bounds: tells on resuming whether the data are the same."""
     digest = hashlib.sha256()
-    for field in dataclasses.fields(data):
-        array = np.ascontiguousarray(getattr(data, field.name))
-        digest.update(f"{field.name} {array.shape} {array.dtype}".encode())
+    for name in COLUMNS:
+        array = np.ascontiguousarray(getattr(data, name))
+        digest.update(f"{name} {array.shape} {array.dtype}".encode())
         digest.update(array.tobytes())
+    if data.action_bounds is not None:
+        digest.update(repr(data.action_bounds).encode())
     return digest.hexdigest()
 
 

@@ -11,9 +11,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from tabb.action_bounds import ActionBounds
 from tabb.errors import DataError
 
 Rows = Any  # an index: integer array, boolean array or slice
+COLUMNS = ("observation", "action", "reward", "next_observation", "terminal", "episode")
+"""Fields of `Transitions` with an entry for each row."""
 
 
 class Transitions(eqx.Module):
@@ -22,7 +25,7 @@ class Transitions(eqx.Module):
     Fields hold NumPy or JAX arrays, float32 and contiguous:
 
     - `observation`: s, shape [N, S], in the units of the file (never normalised).
-    - `action`: a, shape [N, A], inside [-1, 1].
+    - `action`: a, shape [N, A], inside [-1, 1]. `action_bounds` says what -1 and 1 are in the robot's units.
     - `reward`: r, shape [N].
     - `next_observation`: s', shape [N, S]. Where `terminal` is 1 it may be unknown (the D4RL layout does not
       store it) and then equals `observation`: finite, but nothing may be learned from it.
@@ -32,6 +35,9 @@ class Transitions(eqx.Module):
 
     A row whose next observation is unknown and that is not terminal does not exist here: the doors of
     `tabb.data` drop such rows and count them.
+
+    `action_bounds`, which is no column, are the bounds that actions were scaled by; None where the log itself has them
+    in [-1, 1].
     """
 
     observation: Float[Any, "n s"]
@@ -40,6 +46,7 @@ class Transitions(eqx.Module):
     next_observation: Float[Any, "n s"]
     terminal: Float[Any, " n"]
     episode: Int[Any, " n"]
+    action_bounds: ActionBounds | None = eqx.field(static=True, default=None)
 
     def __len__(self) -> int:
         return self.observation.shape[0]
@@ -73,7 +80,15 @@ def episode_starts(data: Transitions) -> NDArray[np.intp]:
 
 
 def concatenate(first: Transitions, second: Transitions) -> Transitions:
-    """`first` followed by `second` (medium followed by expert, say); episodes are renumbered to stay distinct."""
+    """`first` followed by `second` (medium followed by expert, say); episodes are renumbered to stay distinct.
+
+    Raises `DataError` where their actions were scaled by other bounds.
+    """
+    if first.action_bounds != second.action_bounds:
+        raise DataError(
+            f"action: the bounds are {first.action_bounds or '[-1, 1]'} and {second.action_bounds or '[-1, 1]'}; join "
+            "only data of one action space"
+        )
     shift = int(np.max(first.episode)) + 1 if len(first) else 0
     moved = dataclasses.replace(second, episode=np.asarray(second.episode) + np.int32(shift))
     return jax.tree.map(lambda a, b: np.concatenate([np.asarray(a), np.asarray(b)]), first, moved)

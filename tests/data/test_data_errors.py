@@ -57,7 +57,7 @@ WRONG_COLUMNS = {
         "next_observations",
         "is NaN in every row; leave it out",
     ),
-    "action above 1": (put("actions", (4, 1), 1.5), "actions", r"row 4, column 1 is 1.5.*\[-1, 1\].*rescale"),
+    "action above 1": (put("actions", (4, 1), 1.5), "actions", r"row 4, column 1 is 1.5.*\[-1, 1\].*action_low"),
     "action just above 1": (put("actions", (4, 1), 1.00001), "actions", "outside"),
     "action below -1": (put("actions", (0, 0), -2), "actions", "row 0, column 0 is -2"),
     "terminal of 2": (put("terminals", 3, 2), "terminals", "row 3 is 2.0, neither 0 nor 1"),

@@ -145,10 +145,10 @@ WRONG = {
         [episode(4, "truncated", 1, np.zeros((5, 2, 3)))],
         r"observations: are of space Box\(2, 3\)",
     ),
-    "wide actions": (
-        {"action_space": Box(-3, 3, (2,))},
+    "actions outside of their space": (
+        {"action_space": Box(-2, 2, (2,))},
         [episode(4, "truncated", 1, actions=np.full((4, 2), 2.5))],
-        r"actions: row 0, column 0 is 2.5, outside \[-1, 1\].*rescale",
+        r"actions: row 0, column 0 is 2.5, outside its bounds \[-2, 2\]",
     ),
     "an observation is missing": (
         {},
@@ -170,10 +170,11 @@ def test_what_cannot_be_used(case, make):
     assert "\n" not in str(caught.value)
 
 
-def test_a_narrow_action_space_is_doubted(make):
+def test_actions_are_scaled_by_the_action_space(make):
     name = make(action_space=Box(-0.4, 0.4, (2,)), episodes=[episode(4, "truncated", 1, actions=np.full((4, 2), 0.3))])
-    (doubt,) = read(f"minari:{name}").report.doubts
-    assert doubt.startswith("the action space is [-0.4, 0.4], not [-1, 1]: rescale")
+    data = load(f"minari:{name}")
+    np.testing.assert_allclose(data.action, 0.75, rtol=1e-6)
+    np.testing.assert_allclose(data.action_bounds.high, 0.4, rtol=1e-6)
 
 
 def damage(path, edit):

@@ -16,6 +16,7 @@ import onnxruntime
 import pytest
 
 import tabb
+from tabb.action_bounds import ActionBounds
 from tabb.errors import RunError, UsageError
 from tabb.policy import Policy
 
@@ -198,6 +199,32 @@ def test_actions_stay_inside_their_bounds(format, tmp_path):
     actions = run_exported(policy, format, tmp_path, given)
     assert np.abs(actions).max() == 1
     np.testing.assert_allclose(actions, policy.act(given), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("format", ["onnx", "stablehlo", "npz"])
+@both
+def test_actions_are_scaled_to_their_bounds(kind, format, policies, draw, agree, tmp_path):
+    bounds = ActionBounds((-2.0, 0.0), (0.5, 1.0))
+    policy = dataclasses.replace(policies[kind], action_bounds=bounds)
+    if format == "npz":
+        again = Policy.load(tabb.export(policy, format, tmp_path / "policy.npz"))
+        assert again.action_bounds == bounds
+        actions = again.act(draw(33))
+    else:
+        actions = run_exported(policy, format, tmp_path, draw(33))
+        assert np.isnan(run_exported(policy, format, tmp_path, draw(2) * np.float32(np.inf))).all()
+    agree(policy, draw(33), actions)
+    agree(policies[kind], draw(33), bounds.scaled(actions))
+    assert ((actions >= bounds.low) & (actions <= bounds.high)).all()
+
+
+def test_numpy_lines_scale_back(policies, draw, agree, without_tabb, tmp_path):
+    policy = dataclasses.replace(policies["policy"], action_bounds=ActionBounds((-2.0, 0.0), (0.5, 1.0)))
+    policy.save(tmp_path / "policy.npz")
+    np.savez(tmp_path / "observations.npz", **{"33": draw(33)})
+    without_tabb(tmp_path, READ + lines_of("npz") + "action = act(observation)\n" + WRITE, "jax")
+    with np.load(tmp_path / "result.npz") as result:
+        agree(policy, draw(33)[4:5], result["one"][None])
 
 
 @pytest.mark.parametrize("format", ["onnx", "stablehlo"])

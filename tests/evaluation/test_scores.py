@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from tabb.action_bounds import ActionBounds
 from tabb.environments.tasks import get_task
 from tabb.errors import UsageError
 from tabb.evaluation.scores import EVALUATION_SEED, Evaluation, evaluate, final_score
@@ -111,9 +112,14 @@ def test_an_environment_of_other_action_bounds_is_refused():
     class Strong(Count):
         action_space = gymnasium.spaces.Box(-2, 2, (1,))
 
-    with pytest.raises(UsageError, match=r"^the environment's actions lie in \[-2, 2\].*RescaleAction"):
+    words = r"^the environment's actions lie in \[-2, 2\], but .*\[-1, 1\].*action_low.*RescaleAction"
+    with pytest.raises(UsageError, match=words):
         evaluate(linear_policy(2, 1), None, 1, env_factory=Strong)
     wrapped = evaluate(
         linear_policy(2, 1), None, 1, env_factory=lambda: gymnasium.wrappers.RescaleAction(Strong(), -1, 1)
     )
     assert len(wrapped.returns) == 1
+    strong = dataclasses.replace(linear_policy(2, 1), action_bounds=ActionBounds((-2.0,), (2.0,)))
+    assert evaluate(strong, None, 1, env_factory=Strong) == wrapped
+    with pytest.raises(UsageError, match=r"actions lie in \[-1, 1\], but those of the policy in \[-2, 2\]"):
+        evaluate(strong, None, 1, env_factory=Count)

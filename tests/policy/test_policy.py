@@ -1,12 +1,15 @@
 """A saved policy acts as its network did, and every kind of damage to its file ends in one line."""
 
+import dataclasses
 import itertools
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tabb.action_bounds import ActionBounds
 from tabb.errors import RunError, UsageError
 from tabb.networks import Normaliser, mlp
 from tabb.policy import Policy
@@ -206,3 +209,15 @@ def test_far_from_zero_the_mean_is_subtracted_in_double_precision(policy):
     np.testing.assert_allclose(far.act(moved), near.act(observations), atol=1e-5)
     assert np.abs(far.act(moved.astype(np.float32)) - near.act(observations)).max() > 1e-3  # what a cast alone costs
     np.testing.assert_allclose(far.act(moved[0]), near.act(observations[0]), atol=1e-5)
+
+
+def test_bounds_of_actions_are_kept(policy, path):
+    bounded = dataclasses.replace(policy, action_bounds=ActionBounds((-2.0, 0.0), (2.0, 10.0)))
+    observations = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    np.testing.assert_array_equal(bounded.act_scaled(observations), policy.act(observations))
+    np.testing.assert_array_equal(bounded.act(observations), bounded.action_bounds.restored(policy.act(observations)))
+    again = Policy.load(bounded.save(path))
+    assert again.action_bounds == bounded.action_bounds
+    np.testing.assert_array_equal(again.act(observations), bounded.act(observations))
+    with np.load(path) as file:  # an older tabb must refuse it
+        assert json.loads(str(file["header"]))["format"] == "tabb-policy-1-bounded"

@@ -14,6 +14,7 @@ from tabb.data.files import read
 from tabb.data.hdf5 import write_hdf5
 from tabb.data.report import Report
 from tabb.environments.engine import Engine
+from tabb.environments.own_environment import check_task_takes
 from tabb.environments.rollout import Rows, rollout
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import UsageError
@@ -48,6 +49,8 @@ def collect(
     """
     task = get_task(task)
     engine = engine or (policy.about.get("engine") if policy is not None else None) or "legacy"
+    if policy is not None:
+        check_task_takes(policy.action_bounds, task.name)
     if policy is not None and policy.observation_size != task.observation_size:
         raise UsageError(
             f"policy and task {task.name} do not fit: observation_size is {policy.observation_size} and "

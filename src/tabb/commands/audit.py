@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from tabb.commands.options import parse
+from tabb.data.reading import Reading
 from tabb.errors import UsageError
 
 WRONG = 3
@@ -18,7 +19,7 @@ WRONG = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(Reading):
     """What to audit."""
 
     files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
@@ -45,7 +46,9 @@ def run(arguments: Sequence[str]) -> int:
 
     if options.out is not None:
         refuse_others(options.out, "audit")
-    result = audit(*options.files, source=options.source, target=options.target, task=options.task)
+    result = audit(
+        *options.files, source=options.source, target=options.target, task=options.task, reading=Reading.within(options)
+    )
     if options.out is not None:
         write_json(options.out, result.to_dict())
     print(json.dumps(result.to_dict(), indent=2) if options.json else result)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
 from tabb.commands.options import parse
 from tabb.data import available, describe, read
+from tabb.data.checks import UnscaledActions
 from tabb.data.download import at_hand
 from tabb.data.names import locate, parts_of
 from tabb.data.published_d4rl import published_d4rl
 from tabb.data.published_otdf import published_otdf
+from tabb.data.reading import Reading
+from tabb.data.report import Loaded
 from tabb.errors import UsageError, meant
 
 ACTIONS = ("list", "describe", "get")
@@ -29,7 +33,7 @@ class ListOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class DescribeOptions:
+class DescribeOptions(Reading):
     """What to describe."""
 
     files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
@@ -103,20 +107,56 @@ def _get(options: GetOptions) -> int:
 def _describe(options: DescribeOptions) -> int:
     if not options.files:
         raise UsageError("tabb data describe: name at least one file; `tabb data list` shows those at hand")
-    reports = []
+    reports, unscaled = [], False
     for name in options.files:
-        loaded = read(parts_of(name))
-        entry = {"report": loaded.report.to_dict()}
+        loaded, outside = _read_unscaled(name, Reading.within(options))
+        unscaled |= outside is not None
+        entry: dict[str, Any] = {"report": loaded.report.to_dict()}
+        if outside is not None:
+            entry["unscaled_actions"] = {"min": outside.low.tolist(), "max": outside.high.tolist()}
         if options.columns:
             entry["columns"] = describe(loaded.transitions)
         if options.json:
             reports.append(entry)
             continue
         print(loaded.report)
+        if outside is not None:
+            print(_told(outside))
         for key, table in entry.get("columns", {}).items():
             print(f"  {key}")
             for i, values in enumerate(zip(*table.values(), strict=True)):
                 print(f"    {i:3}  " + "  ".join(f"{n} {v:10.4g}" for n, v in zip(table, values, strict=True)))
     if options.json:
         print(json.dumps(reports, indent=2))
-    return 0
+    return UnscaledActions.exit_code if unscaled else 0
+
+
+def _read_unscaled(name: str, reading: Reading) -> tuple[Loaded, UnscaledActions | None]:
+    """A data set, and what is known of its actions if they lie outside of their bounds: then it is no use for training.
+
+    They are then read with the bounds that they span, so that all else can be told.
+    """
+    try:
+        return read(parts_of(name), reading), None
+    except UnscaledActions as error:
+        outside = error
+    while True:
+        high = np.where(outside.low < outside.high, outside.high, outside.low + 1)
+        spanned = dataclasses.replace(reading, action_low=tuple(outside.low), action_high=tuple(high))
+        try:
+            loaded = read(parts_of(name), spanned)
+            return loaded._replace(report=dataclasses.replace(loaded.report, action_bounds=None)), outside
+        except UnscaledActions as error:  # of several files, another one
+            low, high = np.minimum(error.low, outside.low), np.maximum(error.high, outside.high)
+            outside = UnscaledActions(str(error), low, high)
+
+
+def _told(outside: UnscaledActions) -> str:
+    """The columns of actions, as lines of a report, and what to do."""
+    lines = [
+        f"  action {i:3} {low:.6g} to {high:.6g}"
+        for i, (low, high) in enumerate(zip(outside.low, outside.high, strict=True))
+    ]
+    lines.append(f"  unscaled   {str(outside).partition(': actions: ')[2]}")
+    lines.append(f"             --action-low {' '.join(f'LOW_{i}' for i in range(len(outside.low)))} --action-high ...")
+    return "\n".join(lines)

@@ -103,7 +103,7 @@ def _as_plan(cells: list[Cell], options: Any, root: Path) -> int:
         spec.check_importable()
         check_same_row(root, spec)
     files = {domain: paths for spec in specs for domain, paths in spec.files.items()}
-    loaded = {domain: read(paths) for domain, paths in sorted(files.items())}
+    loaded = {domain: read(paths, specs[0].reading) for domain, paths in sorted(files.items())}
     check_data(loaded, options.engine, options.progress != "none")
     for spec in specs:
         check_start(spec, loaded["target"].transitions)

@@ -13,6 +13,7 @@ import tyro
 from tabb.commands.options import parse, take
 from tabb.commands.presets import preset_of
 from tabb.data.catalogue import BUNDLED, resolve
+from tabb.data.reading import Reading
 from tabb.errors import UsageError
 from tabb.registry import Chosen, backbone_names, learners_of, presets_help, rule_class, rule_names
 from tabb.training.config import Settings
@@ -24,7 +25,7 @@ NO_TASK = "none"
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Settings):
+class Options(Settings, Reading):
     """What to train, on what, for how long."""
 
     source: str = BUNDLED
@@ -216,6 +217,7 @@ def specs_of(learner: Chosen, options: Any, place: Place) -> list[RunSpec]:
             settings=dataclasses.replace(settings_of(options), backbone=None),
             start=None if options.start is None else str(options.start),
             start_parts=options.start_parts,
+            reading=Reading.within(options),
         )
         for seed in options.seeds
     ]

@@ -6,11 +6,13 @@ from tabb.data.catalogue import Entry, available, find, resolve
 from tabb.data.files import load, read
 from tabb.data.hdf5 import load_hdf5, write_hdf5
 from tabb.data.npz import load_npz, save_npz
+from tabb.data.reading import Reading
 from tabb.data.report import Loaded, Report, describe
 
 __all__ = [
     "Entry",
     "Loaded",
+    "Reading",
     "Report",
     "available",
     "check_domains",

@@ -12,6 +12,7 @@ from tabb.data.audit.inspection import clipped, flag_doubts, last_unfinished, no
 from tabb.data.audit.structure import structure_doubts
 from tabb.data.boundaries import Boundaries, boundaries
 from tabb.data.column_names import OPTIONAL, REQUIRED, Names, names_of, resolve
+from tabb.data.reading import BOUNDS, NOTHING_STATED, Reading, bounds_of, overruled, reading_with
 from tabb.data.report import FIRST_ROWS, Loaded, Report
 from tabb.transitions import Transitions
 
@@ -36,12 +37,16 @@ def from_arrays(
     timeouts: Any = None,
     *,
     episodes: Any = None,
+    action_low: Any = None,
+    action_high: Any = None,
     name: str = "arrays",
     **others: Any,
 ) -> Transitions:
     """Transitions from logged steps, one row per step, in the order they were taken.
 
-    - `observations` [N, S], `actions` [N, A] inside [-1, 1], `rewards` [N] or [N, 1]: any numeric type.
+    - `observations` [N, S], `actions` [N, A], `rewards` [N] or [N, 1]: any numeric type.
+    - `action_low`, `action_high`: bounds of the action space, a number or one for each entry of an action. Actions are
+      scaled by them to [-1, 1], and a policy scales back. Without them actions must lie in [-1, 1].
     - `next_observations` [N, S]: leave it out if it is just the next row. NaN where it is not known.
     - `terminals`, `timeouts` [N] or [N, 1]: booleans or 0 and 1; the task itself ended after this row, or the
       episode was cut after it. A row marked as both is terminal.
@@ -56,7 +61,17 @@ def from_arrays(
     no row is left.
     """
     return inspect_arrays(
-        observations, actions, rewards, next_observations, terminals, timeouts, episodes=episodes, name=name, **others
+        observations,
+        actions,
+        rewards,
+        next_observations,
+        terminals,
+        timeouts,
+        episodes=episodes,
+        action_low=action_low,
+        action_high=action_high,
+        name=name,
+        **others,
     ).warned()
 
 
@@ -69,6 +84,8 @@ def inspect_arrays(
     timeouts: Any = None,
     *,
     episodes: Any = None,
+    action_low: Any = None,
+    action_high: Any = None,
     name: str = "arrays",
     **others: Any,
 ) -> Loaded:
@@ -87,7 +104,8 @@ def inspect_arrays(
     names = names_of(given, name)
     if names.unread:
         checks.fail(name, names.unread[0], f"is not a column of a log; use {', '.join((*REQUIRED, *OPTIONAL))}")
-    return build({key: given[key] for key in names.keys}, name=name, layout="arrays", names=names)
+    reading = reading_with(None, action_low, action_high)
+    return build({key: given[key] for key in names.keys}, name=name, layout="arrays", names=names, reading=reading)
 
 
 def build(
@@ -99,6 +117,7 @@ def build(
     owned: bool = False,
     names: Names | None = None,
     wide: Mapping[str, list[np.ndarray]] | None = None,
+    reading: Reading = NOTHING_STATED,
 ) -> Loaded:
     """Check the columns `raw`, find the episodes, drop rows with nowhere to go.
 
@@ -108,6 +127,7 @@ def build(
             little more memory than its transitions.
         names: what the keys of the file are; those of `raw` if not given.
         wide: stretches of rows as the file holds them, by column, where `raw` has them in float32 already.
+        reading: what the user states of the file, `action_low` and `action_high` among it; else those of `provenance`.
     """
     names = names or names_of(raw, name)
     for key in REQUIRED:
@@ -119,6 +139,11 @@ def build(
     if owned:
         raw.clear()
     provenance = dict(provenance or {})
+    size = columns["actions"].shape[1]
+    bounds = bounds_of(reading, provenance, size, name)
+    notes += overruled(reading, provenance, size, name)
+    columns["actions"] = checks.unit_actions(columns["actions"], bounds, name, owned=owned)
+    provenance = {key: value for key, value in provenance.items() if key not in BOUNDS}
     if names.maze and columns["observations"].shape[1] == MAZE_SIZE:
         provenance |= _mark_maze_jumps(columns)
     rows = len(columns["observations"])
@@ -170,6 +195,7 @@ def build(
         doubts=tuple(doubts),
         unread=names.unread,
         kept_rows=inside[keep],
+        action_bounds=bounds,
     )
     transitions = Transitions(
         observation=_kept(observations, keep, owned),
@@ -178,6 +204,7 @@ def build(
         next_observation=_kept(outcome.next_observations, keep, owned or not stores_next),
         terminal=terminals[keep].astype(np.float32),
         episode=_numbers(outcome.end, keep),
+        action_bounds=bounds,
     )
     return Loaded(transitions, report)
 
@@ -284,5 +311,4 @@ def _checked(raw: dict[str, Any], name: str, names: Names) -> dict[str, np.ndarr
             label["next_observations"],
             f"has {sizes[1]} columns but observations has {sizes[0]}; make them equal",
         )
-    columns["actions"] = checks.actions_in_range(columns["actions"], name)
     return columns

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from tabb.action_bounds import ActionBounds
 from tabb.errors import DataError
 
 ACTION_TOLERANCE = 1e-6
@@ -177,22 +178,65 @@ def same_length(columns: Mapping[str, Sized], name: str) -> None:
             )
 
 
-def actions_in_range(actions: np.ndarray, name: str, key: str = "actions") -> np.ndarray:
-    """`actions` when all lie in [-1, 1]; those beyond by rounding alone (1e-6) are brought back."""
-    low, high = float(actions.min()), float(actions.max())
-    if low >= -1 and high <= 1:
-        return actions
-    bound = np.float32(1 + ACTION_TOLERANCE)
-    if low < -bound or high > bound:
-        row, at = (int(i) for i in np.argwhere(np.abs(actions) > bound)[0])
-        fail(
-            name,
-            key,
-            f"row {row}, column {at} is {actions[row, at]:.6g}, outside [-1, 1] "
-            f"(the file spans [{low:.6g}, {high:.6g}]); "
-            "rescale as 2 * (action - low) / (high - low) - 1 with the bounds of the action space",
+class UnscaledActions(DataError):
+    """Actions that do not lie inside their bounds, with the smallest and largest value of each entry."""
+
+    def __init__(self, message: str, low: np.ndarray, high: np.ndarray) -> None:
+        super().__init__(message)
+        self.low, self.high = low, high
+
+
+def unit_actions(
+    actions: np.ndarray, bounds: ActionBounds | None, name: str, key: str = "actions", owned: bool = False
+) -> np.ndarray:
+    """`actions` [N, A] scaled by their bounds to [-1, 1]; those beyond by rounding alone (1e-6) are brought back.
+
+    `owned`: they may be scaled in place. Raises `UnscaledActions` for actions outside of the bounds.
+    """
+    low, high = actions.min(axis=0), actions.max(axis=0)
+    beyond: Any = np.float32(1 + ACTION_TOLERANCE) if bounds is None else 1 + ACTION_TOLERANCE + bounds.rounding()
+
+    def outside(rows: np.ndarray) -> np.ndarray:
+        mask: np.ndarray = np.abs(rows if bounds is None else bounds.scaled(rows)) > beyond
+        return mask
+
+    if outside(np.stack([low, high])).any():
+        row, column = next(
+            (piece.start + int(found[0, 0]), int(found[0, 1]))
+            for piece in pieces(len(actions))
+            if (found := np.argwhere(outside(actions[piece]))).size
         )
-    return np.clip(actions, -1, 1)
+        raise _unscaled(float(actions[row, column]), row, column, low, high, bounds, name, key)
+    if bounds is None:
+        return np.clip(actions, -1, 1) if low.min() < -1 or high.max() > 1 else actions
+    result = actions if owned else np.empty_like(actions)
+    for piece in pieces(len(actions)):
+        result[piece] = np.clip(bounds.scaled(actions[piece]), -1, 1)
+    return result
+
+
+def _unscaled(
+    value: float,
+    row: int,
+    column: int,
+    low: np.ndarray,
+    high: np.ndarray,
+    bounds: ActionBounds | None,
+    name: str,
+    key: str,
+) -> UnscaledActions:
+    """The error for the first action outside of its bounds."""
+    if bounds is None:
+        problem = (
+            f"is {value:.6g}, outside [-1, 1] (the file spans [{low.min():.6g}, {high.max():.6g}]); state the bounds "
+            "of the action space as action_low and action_high, and actions are scaled by them"
+        )
+    else:
+        problem = (
+            f"is {value:.6g}, outside its bounds [{bounds.low[column]:g}, {bounds.high[column]:g}] (the file spans "
+            f"[{low[column]:.6g}, {high[column]:.6g}] there); state the action_low and action_high that the robot obeys"
+        )
+    return UnscaledActions(one_line(f"{name}: {key}: row {row}, column {column} {problem}"), low, high)
 
 
 def _finite(array: np.ndarray, name: str, key: str, unknown: bool = False) -> np.ndarray:

@@ -58,8 +58,8 @@ UNCERTAIN = {
 """why a name cannot be read as it is, and what to do"""
 COMPARED = (*ENDS, *GOES_ON)
 """uncertain names that can be held against terminals and timeouts"""
-QUIET = ("infos", "metadata")
-"""groups of D4RL's files that hold nothing of the log itself"""
+QUIET = ("infos", "metadata", "action_low", "action_high")
+"""groups of D4RL's files that hold nothing of the log itself, and the bounds of the action space"""
 
 
 class Names(NamedTuple):

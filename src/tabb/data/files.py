@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,32 +13,49 @@ from tabb.data.checks import one_line
 from tabb.data.hdf5 import load_hdf5
 from tabb.data.names import locate, parts_of
 from tabb.data.npz import load_npz
+from tabb.data.reading import Reading, reading_with
 from tabb.data.report import Loaded, join
 from tabb.errors import DataError, UsageError
-from tabb.transitions import Transitions
+from tabb.transitions import COLUMNS, Transitions
 
 PathLike = str | Path
-FIELDS = dataclasses.fields(Transitions)
 
 
-def load(path: PathLike | Sequence[PathLike]) -> Transitions:
+def load(
+    path: PathLike | Sequence[PathLike],
+    reading: Reading | None = None,
+    *,
+    action_low: Any = None,
+    action_high: Any = None,
+) -> Transitions:
     """The transitions of a file, HDF5 (D4RL, ODRL, OTDF) or npz, told apart by content.
 
     Also of a data set named `otdf:hopper-morph-medium`, `d4rl:hopper-medium-v2` (see `tabb data list`) or
     `minari:mujoco/hopper/medium-v0`, which is fetched if it is not at hand, and of the folder of a Minari data set.
     Several files, as a list or as "a.hdf5+b.hdf5", are joined in this order into one data set (medium_expert
     is medium followed by expert); `\\+` is a plus in a name. What looks wrong but can be used is a `DataWarning`.
+
+    `action_low`, `action_high` are the bounds of the action space, a number or one for each entry, where actions are
+    not logged in [-1, 1] and the file does not say so itself. `reading` states these and more.
+
     Raises `DataError` (one line) for files that are missing, damaged or do not match.
     """
-    return read(path).warned()
+    return read(path, reading, action_low=action_low, action_high=action_high).warned()
 
 
-def read(path: PathLike | Sequence[PathLike]) -> Loaded:
+def read(
+    path: PathLike | Sequence[PathLike],
+    reading: Reading | None = None,
+    *,
+    action_low: Any = None,
+    action_high: Any = None,
+) -> Loaded:
     """As `load`, with the report of what was found, kept and dropped."""
+    reading = reading_with(reading, action_low, action_high)
     paths = split(path)
     if not paths:
         raise DataError("no file given; name at least one")
-    parts = [_load_one(one) for one in paths]
+    parts = [_load_one(one, reading) for one in paths]
     first = parts[0]
     for part in parts[1:]:
         for size in ("observation_size", "action_size"):
@@ -50,6 +67,14 @@ def read(path: PathLike | Sequence[PathLike]) -> Loaded:
                         "join only files of one robot"
                     )
                 )
+        here, there = first.transitions.action_bounds, part.transitions.action_bounds
+        if here != there:
+            raise DataError(
+                one_line(
+                    f"{part.report.name}: the bounds of actions are {there or '[-1, 1]'} but {here or '[-1, 1]'} in "
+                    f"{first.report.name}; join only files of one action space"
+                )
+            )
         # A file without the attribute is another physics too, as far as anyone can tell.
         if part.report.engine != first.report.engine:
             raise DataError(
@@ -61,16 +86,16 @@ def read(path: PathLike | Sequence[PathLike]) -> Loaded:
             )
     if len(parts) == 1:
         return first
-    reports = [part.report for part in parts]
+    reports, bounds = [part.report for part in parts], first.transitions.action_bounds
     # Column by column, each let go of as it is joined: a+b must not need the memory of both twice.
-    tables = [{f.name: np.asarray(getattr(p.transitions, f.name)) for f in FIELDS} for p in parts]
+    tables = [{name: np.asarray(getattr(p.transitions, name)) for name in COLUMNS} for p in parts]
     del parts, first, part
     before = 0
     for table in tables:
         table["episode"] = table["episode"] + np.int32(before)
         before = int(table["episode"].max()) + 1
-    joined = {field.name: np.concatenate([table.pop(field.name) for table in tables]) for field in FIELDS}
-    return Loaded(Transitions(**joined), join(reports))
+    joined = {name: np.concatenate([table.pop(name) for table in tables]) for name in COLUMNS}
+    return Loaded(Transitions(**joined, action_bounds=bounds), join(reports))
 
 
 def split(path: PathLike | Sequence[PathLike]) -> list[Path]:
@@ -88,10 +113,10 @@ def _one(text: str) -> Path:
     return locate(text) or Path(text)
 
 
-def _load_one(path: Path) -> Loaded:
+def _load_one(path: Path, reading: Reading) -> Loaded:
     if path.is_dir():
         from tabb.data.minari_sets import is_minari, load_minari
 
         if is_minari(path):
-            return load_minari(path)
-    return (load_hdf5 if storage.kind(path) == "hdf5" else load_npz)(path)
+            return load_minari(path, reading)
+    return (load_hdf5 if storage.kind(path) == "hdf5" else load_npz)(path, reading)

@@ -16,6 +16,7 @@ import numpy as np
 from tabb.data import checks, precision, storage
 from tabb.data.arrays import build
 from tabb.data.column_names import OPTIONAL, REQUIRED, SAME, Names, names_of
+from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading
 from tabb.data.report import Loaded
 from tabb.errors import DataError, TabbError
 from tabb.files import atomic
@@ -40,11 +41,12 @@ class _Content(NamedTuple):
     wide: dict[str, list[np.ndarray]]  # stretches of doubles that became float32, by column
 
 
-def load_hdf5(path: str | Path) -> Loaded:
+def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
     """Transitions and report of one file; the rule for ends and dropped rows is that of `from_arrays`.
 
     Read are `observations`, `actions`, `rewards` (needed), `terminals`, `next_observations`, `timeouts`, `episodes`,
-    these under their names in other libraries (`tabb.data.column_names`), and the file's attributes; in AntMaze files
+    these under their names in other libraries (`tabb.data.column_names`), and the file's attributes, among which
+    `action_low` and `action_high` bound the actions (they may be datasets, too); in AntMaze files
     (29 observation entries and `infos/goal`) rows after which the ant is elsewhere count as timeouts, their number as
     `unstated_ends`; `infos` and `metadata` are otherwise ignored, further keys listed in the report. Nothing is
     unpickled. Raises `DataError` (one line) naming file, key and row.
@@ -64,14 +66,16 @@ def load_hdf5(path: str | Path) -> Loaded:
         owned=True,
         names=content.names,
         wide=content.wide,
+        reading=reading,
     )
 
 
-def raw_columns(path: Path) -> dict[str, np.ndarray]:
+def raw_columns(path: Path) -> RawColumns:
     """The columns of a file as it stores them, numbers unchecked. Raises `DataError` where it cannot be read."""
     content = _content(path)
     column_of = {key: column for column, key in content.names.read.items()}
-    return {column_of.get(key, key): column for key, column in content.columns.items()}
+    columns = {column_of.get(key, key): column for key, column in content.columns.items()}
+    return RawColumns(columns, content.provenance)
 
 
 def _content(path: Path) -> _Content:
@@ -93,13 +97,14 @@ def write_hdf5(path: str | Path, arrays: Mapping[str, Any], provenance: Mapping[
     """Write steps (keys as in `from_arrays`; `terminals` needed) in the D4RL layout, all at once or not at
     all.
 
-    Columns are compressed (gzip, shuffled), `provenance` becomes attributes (JSON where not text or number).
+    Columns are compressed (gzip, shuffled), `provenance` becomes attributes (JSON where not text or number);
+    `action_low` and `action_high` among it are the bounds of actions that are not in [-1, 1].
     Raises `DataError` if the arrays could not be read back by `load_hdf5`, `RunError` if the file cannot be
     written, `UsageError` if `path` is there and is no data set that tabb wrote.
     """
     path = Path(path)
     refuse_others(path, "data")
-    columns = _columns_to_write(arrays, str(path))
+    columns = _columns_to_write(arrays, provenance or {}, str(path))
     write_columns(path, columns, {**(provenance or {}), DIGEST: storage.digest(columns)})
 
 
@@ -130,13 +135,13 @@ def _write_attribute(file: h5py.File, key: str, value: Any) -> None:
     file.attrs.create(key, np.bytes_(text), dtype=h5py.string_dtype("utf-8", max(1, len(text))))
 
 
-def _columns_to_write(arrays: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
+def _columns_to_write(arrays: Mapping[str, Any], provenance: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
     """The arrays with the types they are stored in, after a trial of what a reader will make of them."""
     unknown = sorted(set(arrays) - {*REQUIRED, *OPTIONAL})
     if unknown:
         checks.fail(name, unknown[0], f"is not a column of this layout; use {', '.join((*REQUIRED, *OPTIONAL))}")
     _need(arrays, arrays, name, (*REQUIRED, "terminals"))
-    build(dict(arrays), name=name, layout="d4rl")
+    build(dict(arrays), name=name, layout="d4rl", provenance=dict(provenance))
     columns = {}
     for key in arrays:
         if key in ("terminals", "timeouts"):
@@ -171,6 +176,10 @@ def _read(path: Path) -> _Content:
                 reason = checks.one_line(str(error)) or type(error).__name__
                 checks.fail(name, key, f"cannot be read, damaged or cut ({reason[:200]}); fetch the file again")
         provenance = {key: _plain(file.attrs[key]) for key in file.attrs if _readable(file, key)}
+        for key in set(BOUNDS) & set(file):
+            item = direct(file, key, name)
+            check_dataset(item, name, key, size)
+            provenance[key] = _plain(item[()])
         inside = isinstance(file.get("infos", getlink=True), h5py.HardLink) and isinstance(file["infos"], h5py.Group)
         names = names._replace(maze=inside and "goal" in file["infos"])
     return _Content(columns, provenance, names, {key: blocks for key, blocks in wide.items() if blocks})

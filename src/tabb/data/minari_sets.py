@@ -19,6 +19,7 @@ import numpy as np
 
 from tabb.data.arrays import build
 from tabb.data.checks import fail, one_line
+from tabb.data.reading import NOTHING_STATED, Reading
 from tabb.data.report import Loaded
 from tabb.errors import DataError, TabbError, UsageError
 
@@ -66,7 +67,7 @@ def folder_of(name: str) -> Path:
     return folder
 
 
-def load_minari(folder: Path) -> Loaded:
+def load_minari(folder: Path, reading: Reading = NOTHING_STATED) -> Loaded:
     """Transitions and report of the Minari data set in `folder` (which holds `data/metadata.json`).
 
     Observations and actions must be vectors (`Box` of one dimension). Raises `DataError` (one line) naming the data
@@ -78,7 +79,7 @@ def load_minari(folder: Path) -> Loaded:
         metadata = json.loads((folder / "data" / "metadata.json").read_text())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _load(folder, metadata, f"minari:{metadata['dataset_id']}")
+            return _load(folder, metadata, f"minari:{metadata['dataset_id']}", reading)
     except TabbError:
         raise
     except Exception as error:  # Minari trusts its folders: damaged ones raise whatever they meet first
@@ -86,7 +87,7 @@ def load_minari(folder: Path) -> Loaded:
         raise DataError(one_line(f"{name}: cannot be read by Minari, damaged or cut ({reason[:200]})")) from None
 
 
-def _load(folder: Path, metadata: dict[str, Any], name: str) -> Loaded:
+def _load(folder: Path, metadata: dict[str, Any], name: str, reading: Reading) -> Loaded:
     for key in ("observation_space", "action_space"):
         if not isinstance(metadata.get(key), str):  # Minari would build the environment that the file names
             fail(name, key, "is not stated in metadata.json; write the data set with a newer Minari")
@@ -98,15 +99,11 @@ def _load(folder: Path, metadata: dict[str, Any], name: str) -> Loaded:
     for key, space in spaces.items():
         _check_space(space, name, key)
     columns = _columns(data, name, {key: space.shape[0] for key, space in spaces.items()})
-    loaded = build(columns, name=name, layout="minari", provenance=_provenance(metadata), owned=True)
-    bounds = float(data.action_space.low.min()), float(data.action_space.high.max())
-    if np.isfinite(bounds).all() and bounds != (-1, 1):
-        return _doubted(
-            loaded,
-            f"the action space is [{bounds[0]:g}, {bounds[1]:g}], not [-1, 1]: rescale actions as "
-            "2 * (action - low) / (high - low) - 1 and give them to tabb.from_arrays",
-        )
-    return loaded
+    provenance = _provenance(metadata)
+    bounds = {"action_low": data.action_space.low, "action_high": data.action_space.high}
+    if np.isfinite([*bounds.values()]).all():
+        provenance |= {key: bound.tolist() for key, bound in bounds.items()}
+    return build(columns, name=name, layout="minari", provenance=provenance, owned=True, reading=reading)
 
 
 def _columns(data: Any, name: str, sizes: dict[str, int]) -> dict[str, np.ndarray]:
@@ -201,13 +198,6 @@ def _provenance(metadata: dict[str, Any]) -> dict[str, Any]:
     if own and provenance["env_id"].endswith(("-v4", "-v5")) and not (spec.get("kwargs") or {}).get("xml_file"):
         provenance["engine"] = "native"
     return provenance
-
-
-def _doubted(loaded: Loaded, doubt: str) -> Loaded:
-    import dataclasses
-
-    report = dataclasses.replace(loaded.report, doubts=(*loaded.report.doubts, doubt))
-    return loaded._replace(report=report)
 
 
 def _import() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import zipfile
@@ -14,13 +13,12 @@ import numpy as np
 from tabb.data import checks, precision, storage
 from tabb.data.arrays import build
 from tabb.data.column_names import MATRICES, REQUIRED, SAME, Names, names_of
+from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading, bounds_of
 from tabb.data.report import Loaded, Report
 from tabb.errors import DataError, TabbError
 from tabb.files import atomic
 from tabb.own_files import refuse_others
-from tabb.transitions import Transitions
-
-FIELDS = tuple(field.name for field in dataclasses.fields(Transitions))
+from tabb.transitions import COLUMNS, Transitions
 
 
 class _Content(NamedTuple):
@@ -29,14 +27,15 @@ class _Content(NamedTuple):
     columns: dict[str, np.ndarray]  # by key of the file, numbers unchecked
     names: Names | None  # None where the file is one of `save_npz`
     wide: dict[str, list[np.ndarray]]  # stretches of doubles that became float32, by column
+    bounds: dict[str, Any]  # of actions, where the file has them
 
 
-def load_npz(path: str | Path) -> Loaded:
+def load_npz(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
     """Transitions and report of one file, of either kind:
 
     - columns: `observations`, `actions`, `rewards` and, where known, `next_observations`, `terminals`,
       `timeouts`, `episodes`, or their names in other libraries: treated as `from_arrays` does, further keys listed in
-      the report;
+      the report; `action_low` and `action_high`, if they are there, bound the actions;
     - a file of `save_npz` (`observation`, `action`, ...): its rows are checked and taken as they are.
 
     Nothing is unpickled. Raises `DataError` (one line) naming file, key and row.
@@ -44,18 +43,28 @@ def load_npz(path: str | Path) -> Loaded:
     path = Path(path)
     content = _content(path)
     if content.names is None:
-        return _saved(content.columns, str(path))
-    return build(content.columns, name=str(path), layout="npz", owned=True, names=content.names, wide=content.wide)
+        return _saved(content.columns, content.bounds, str(path), reading)
+    return build(
+        content.columns,
+        name=str(path),
+        layout="npz",
+        provenance=content.bounds,
+        owned=True,
+        names=content.names,
+        wide=content.wide,
+        reading=reading,
+    )
 
 
-def raw_columns(path: Path) -> dict[str, np.ndarray]:
+def raw_columns(path: Path) -> RawColumns:
     """The columns of a file (keys as in `from_arrays`), numbers unchecked. Raises `DataError` as `load_npz`."""
     content = _content(path)
     if content.names is None:
         singular = {"observations": "observation", "actions": "action", "rewards": "reward"}
-        return {key: content.columns[own] for key, own in singular.items()}
+        return RawColumns({key: content.columns[own] for key, own in singular.items()}, {})
     column_of = {key: column for column, key in content.names.read.items()}
-    return {column_of.get(key, key): column for key, column in content.columns.items()}
+    columns = {column_of.get(key, key): column for key, column in content.columns.items()}
+    return RawColumns(columns, content.bounds)
 
 
 def _content(path: Path) -> _Content:
@@ -81,7 +90,9 @@ def save_npz(path: str | Path, transitions: Transitions) -> None:
     """
     path = Path(path)
     refuse_others(path, "transitions")
-    columns: dict[str, Any] = {field: np.asarray(getattr(transitions, field)) for field in FIELDS}
+    columns: dict[str, Any] = {field: np.asarray(getattr(transitions, field)) for field in COLUMNS}
+    bounds = transitions.action_bounds
+    columns |= {} if bounds is None else {"action_low": np.asarray(bounds.low), "action_high": np.asarray(bounds.high)}
     with atomic(path) as part, open(part, "wb") as file:
         np.savez_compressed(file, **columns)
 
@@ -90,16 +101,19 @@ def _read(path: Path) -> _Content:
     with zipfile.ZipFile(path) as archive:
         entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         names = None if "observation" in entries else names_of(entries, str(path))
-        wanted = FIELDS if names is None else names.keys
-        missing = [key for key in (FIELDS if names is None else REQUIRED) if key not in entries]
+        wanted = COLUMNS if names is None else names.keys
+        bounds = [key for key in BOUNDS if key in entries]
+        missing = [key for key in (COLUMNS if names is None else REQUIRED) if key not in entries]
         if missing:
             checks.fail(str(path), ", ".join(missing), f"missing; the keys there are: {checks.listed(entries)}")
         for info in entries.values():
             archive.open(info).close()  # a key renamed by damage must not pass for one that was never there
         size = os.path.getsize(path)
-        for key in wanted:
+        for key in (*wanted, *bounds):
             if entries[key].file_size > max(1 << 24, 2_000 * size):
                 checks.fail(str(path), key, f"claims {entries[key].file_size:,} bytes, more than the file can hold")
+        for key in bounds:
+            _shape(archive, entries[key], str(path), key)
         shapes = {key: _shape(archive, entries[key], str(path), key) for key in wanted}
         checks.shapes(shapes, str(path), _is_saved_matrix if names is None else names.is_matrix)
     columns: dict[str, np.ndarray] = {}
@@ -119,7 +133,8 @@ def _read(path: Path) -> _Content:
             columns[key] = checks.narrow(array)
             if columns[key] is not array:
                 wide[key] = [block.copy() for block in precision.blocks_of(array)]
-    return _Content(columns, names, wide)
+        stated = {key: file[key].tolist() for key in bounds}
+    return _Content(columns, names, wide, stated)
 
 
 def _is_saved_matrix(field: str) -> bool:
@@ -142,17 +157,28 @@ def _shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, key: str)
     return shape
 
 
-def _saved(columns: dict[str, np.ndarray], name: str) -> Loaded:
+def _saved(columns: dict[str, np.ndarray], own: dict[str, Any], name: str, reading: Reading) -> Loaded:
     """The rows of `save_npz`, checked; ends of episodes are where the number changes."""
+    action = checks.matrix(columns["action"], name, "action")
+    bounds = bounds_of(NOTHING_STATED, own, action.shape[1], name)
+    stated = bounds_of(reading, own, action.shape[1], name)
+    if stated != bounds:
+        checks.fail(
+            name,
+            "action",
+            f"was scaled by the bounds {bounds or '[-1, 1]'} before it was saved, not by {stated or '[-1, 1]'}; leave "
+            "the bounds of the action space out",
+        )
     transitions = Transitions(
         observation=checks.matrix(columns["observation"], name, "observation"),
-        action=checks.actions_in_range(checks.matrix(columns["action"], name, "action"), name, "action"),
+        action=checks.unit_actions(action, None, name, "action"),
         reward=checks.real(columns["reward"], name, "reward"),
         next_observation=checks.matrix(columns["next_observation"], name, "next_observation"),
         terminal=checks.flag(columns["terminal"], name, "terminal").astype(np.float32),
         episode=_numbers(columns["episode"], name),
+        action_bounds=bounds,
     )
-    checks.same_length({key: np.asarray(getattr(transitions, key)) for key in FIELDS}, name)
+    checks.same_length({key: np.asarray(getattr(transitions, key)) for key in COLUMNS}, name)
     if transitions.next_observation.shape != transitions.observation.shape:
         checks.fail(name, "next_observation", "has another size than observation; write the file again")
     number = np.asarray(transitions.episode)
@@ -176,6 +202,7 @@ def _saved(columns: dict[str, np.ndarray], name: str) -> Loaded:
             truncations=int((~ended).sum()),
             notes=("rows that were dropped when these transitions were first read are in no return",),
             kept_rows=np.arange(len(transitions)),
+            action_bounds=bounds,
         ),
     )
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tabb.action_bounds import ActionBounds
 from tabb.errors import DataWarning, warn_caller
 from tabb.transitions import Transitions
 
@@ -59,6 +60,8 @@ class Report:
     """Rows of each episode, where rows between episodes belong to none; else empty."""
     parts: tuple[tuple[str, int], ...] = ()
     """Name and rows of each of several files that were read as one, in their order."""
+    action_bounds: ActionBounds | None = None
+    """Bounds that actions were scaled by to [-1, 1]; None where the file has them so."""
     kept_rows: NDArray[np.intp] = dataclasses.field(
         default_factory=lambda: np.empty(0, np.intp), repr=False, compare=False
     )
@@ -94,7 +97,8 @@ class Report:
     def summary(self) -> dict[str, Any]:
         """The numbers of the report that do not grow with the file, as JSON types."""
         names = ("layout", "rows", "kept", "dropped", "episodes", "mean_return", "engine")
-        return {name: getattr(self, name) for name in names}
+        bounds = {} if self.action_bounds is None else {"action_bounds": dataclasses.asdict(self.action_bounds)}
+        return {name: getattr(self, name) for name in names} | bounds
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON types."""
@@ -122,6 +126,8 @@ class Report:
             finished = np.delete(np.asarray(self.returns), list(self.unfinished))
             span = f"{finished.min():,.1f} to {finished.max():,.1f}"
             lines.append(f"  return     {self.mean_return:.1f}, mean over finished episodes; {span}")
+        if self.action_bounds is not None:
+            lines.append(f"  actions    scaled to [-1, 1] from {self.action_bounds}")
         if self.clipped:
             lines.append(f"  clipped    {self.clipped[1]:.1%} of rows have an observation at +-{self.clipped[0]:g}")
         if self.wrong_next:
@@ -191,6 +197,7 @@ def join(reports: list[Report]) -> Report:
         episode_lengths=tuple(length for report in reports for length in report.lengths)
         if any(report.episode_lengths for report in reports)
         else (),
+        action_bounds=first.action_bounds,
         parts=tuple((report.name, report.rows) for report in reports),
         kept_rows=np.concatenate([report.kept_rows + start for report, start in zip(reports, starts, strict=True)]),
     )
@@ -200,11 +207,13 @@ def describe(transitions: Transitions) -> dict[str, dict[str, list[float]]]:
     """Minimum, maximum, mean and standard deviation of each entry of observation, action and reward.
 
     Returns {"observation": {"min": [S values], "max": [...], "mean": [...], "std": [...]}, "action": ...,
-    "reward": ...}.
+    "reward": ...}. Actions are in the robot's units, where the data say what these are.
     """
     table = {}
     for key in ("observation", "action", "reward"):
         values = np.asarray(getattr(transitions, key)).reshape(len(transitions), -1)
+        if key == "action" and transitions.action_bounds is not None:
+            values = transitions.action_bounds.restored(values)
         table[key] = {
             "min": values.min(axis=0).tolist(),
             "max": values.max(axis=0).tolist(),

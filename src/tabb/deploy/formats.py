@@ -34,7 +34,7 @@ FORMATS: dict[str, tuple[str, Writer, tuple[str, ...]]] = {
 
 
 def export(policy: Policy | str | Path, format: str, out: str | Path | None = None) -> Path:
-    """Write a policy for deployment: float32 raw observations [batch, S] in, actions [batch, A] in [-1, 1] out.
+    """Write a policy for deployment: float32 raw observations [batch, S] in, actions [batch, A] out, inside the bounds.
 
     All formats give the actions of `Policy.act` up to float32 rounding. They cannot raise errors: in ONNX and StableHLO
     the action is NaN if the observation holds NaN or infinity. docs/export.md shows how to run each format.

@@ -1,7 +1,7 @@
 """A policy as an ONNX graph, built node by node without tracing or a framework.
 
     x      = (observation - mean) / scale
-    action = clip(tanh(network(x)), ±1) + Σ 0 x
+    action = clip(tanh(network(x)), ±1) + Σ 0 x        (scaled to the bounds of the action space before the sum)
 
 The sum over an observation's entries is 0, or NaN if an entry is not finite. Without it infinity would give a full
 action, because a graph cannot raise errors and the standard does not say whether relu propagates NaN. The clip is for
@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from onnx import helper, numpy_helper
 
 from tabb._version import __version__
+from tabb.action_bounds import ActionBounds
 from tabb.files import atomic
 from tabb.own_files import refuse_others
 from tabb.policy import Layers, Policy
@@ -96,6 +97,8 @@ def onnx_model(policy: Policy) -> onnx.ModelProto:
         action = _best_candidate(graph, policy, x)
     else:
         action = graph.clip(graph.add("Tanh", graph.network((policy.weights, policy.biases), "", x)))
+    if policy.action_bounds is not None:
+        action = _restored(graph, policy.action_bounds, action)
     zeros = graph.add("Mul", x, graph.constant("zero", 0.0))
     # A product with ones, not ReduceSum, which gives a wrong shape for an empty batch up to onnxruntime 1.22.
     zero_or_nan = graph.add("MatMul", zeros, graph.constant("ones", np.ones((policy.observation_size, 1))))
@@ -116,11 +119,21 @@ def onnx_model(policy: Policy) -> onnx.ModelProto:
         ir_version=IR,
         producer_name="tabb",
         producer_version=__version__,
-        doc_string="raw observations to actions in [-1, 1]; NaN where an observation is not finite",
+        doc_string=f"raw observations to actions in {policy.action_bounds or '[-1, 1]'}; NaN where an observation is "
+        "not finite",
     )
     helper.set_model_props(model, {"format": "tabb-onnx-1", "about": json.dumps(policy.about)})
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _restored(graph: _Graph, bounds: ActionBounds, action: str) -> str:
+    """The action in the robot's units, as `ActionBounds.restored`."""
+    (middle, half), (low, high) = bounds.middle_and_half(), bounds.as_float32()
+    action = graph.add("Mul", action, graph.constant("action_half", half))
+    action = graph.add("Add", action, graph.constant("action_middle", middle))
+    action = graph.add("Max", action, graph.constant("action_low", low))
+    return graph.add("Min", action, graph.constant("action_high", high))
 
 
 def _best_candidate(graph: _Graph, policy: CandidatePolicy, x: str) -> str:

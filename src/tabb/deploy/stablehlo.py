@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -25,6 +26,10 @@ def action_of(policy: Policy, observation: Array) -> Array:
         action = _best_candidate(policy, x)
     else:
         action = jnp.tanh(_forward((policy.weights, policy.biases), x))
+    bounds = policy.action_bounds
+    if bounds is not None:
+        middle, half = bounds.middle_and_half()
+        action = jnp.clip(middle + half * action, *bounds.as_float32())
     return jnp.where(jnp.isfinite(x).all(axis=-1, keepdims=True), action, jnp.nan)
 
 
@@ -63,6 +68,7 @@ def write_stablehlo(policy: Policy, out: Path) -> None:
         return action_of(policy, observation)
 
     exported = export.export(jax.jit(act), platforms=PLATFORMS)(observations)
+    bounds = policy.action_bounds
     header = {
         "format": "tabb-stablehlo-1",
         "tabb": __version__,
@@ -71,6 +77,7 @@ def write_stablehlo(policy: Policy, out: Path) -> None:
         "platforms": PLATFORMS,
         "observation_size": policy.observation_size,
         "action_size": policy.action_size,
+        **({} if bounds is None else {"action_bounds": dataclasses.asdict(bounds)}),
         "about": policy.about,
     }
     with atomic(out) as part:

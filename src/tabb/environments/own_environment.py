@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from tabb.action_bounds import ActionBounds
 from tabb.errors import TabbError, UsageError
 
 STEP_LIMIT = 1_000
@@ -153,13 +154,29 @@ def flat_spaces(env: Any) -> Any:
     return env
 
 
-def unit_actions(env: Any) -> Any:
-    """`env` itself; raises `UsageError` unless its spaces are flat boxes and its actions lie in [-1, 1]."""
+def check_action_space(env: Any, bounds: ActionBounds | None) -> Any:
+    """`env` itself; raises `UsageError` unless its spaces are flat boxes and its actions lie in the policy's `bounds`.
+
+    None stands for [-1, 1].
+    """
     env = flat_spaces(env)
-    low, high = float(env.action_space.low.min()), float(env.action_space.high.max())
-    if not (np.allclose(env.action_space.low, -1) and np.allclose(env.action_space.high, 1)):
+    space = env.action_space
+    low, high = (-1.0, 1.0) if bounds is None else bounds.as_float32()
+    fits = bounds is None or bounds.size == space.shape[0]  # other sizes are told as such
+    if fits and not (np.allclose(space.low, low) and np.allclose(space.high, high)):
+        own = ActionBounds(tuple(space.low.tolist()), tuple(space.high.tolist()))
         raise UsageError(
-            f"the environment's actions lie in [{low:g}, {high:g}], but policies act in [-1, 1]; wrap it in "
-            "gymnasium.wrappers.RescaleAction(env, -1, 1), and scale logged actions likewise"
+            f"the environment's actions lie in {own}, but those of the policy in {bounds or '[-1, 1]'}; state the "
+            "environment's bounds as action_low and action_high of the data, or, where logged actions are scaled "
+            "already, wrap it in gymnasium.wrappers.RescaleAction(env, -1, 1)"
         )
     return env
+
+
+def check_task_takes(bounds: ActionBounds | None, task: str) -> None:
+    """Raise `UsageError` for actions that are not in [-1, 1], which is what every task of the catalogue takes."""
+    if bounds is not None:
+        raise UsageError(
+            f"task {task} takes actions in [-1, 1], and these are in {bounds}; leave action_low and action_high out, "
+            "or evaluate in an environment of your own"
+        )

@@ -206,8 +206,8 @@ def estimate(
     estimates: list[Estimate] = []
     for begin in range(0, len(policies), together):
         group = policies[begin : begin + together]
-        following = [basis(log.next_observation, policy.act(log.next_observation)) for policy in group]
-        first = [basis(starts, policy.act(starts)) for policy in group]
+        following = [basis(log.next_observation, policy.act_scaled(log.next_observation)) for policy in group]
+        first = [basis(starts, policy.act_scaled(starts)) for policy in group]
 
         def report_group(share: float, begin: int = begin, size: int = len(group)) -> None:
             report(PHASE, (begin + share * size) / len(policies))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tabb.environments.engine import Engine
-from tabb.environments.own_environment import open_environment, unit_actions
+from tabb.environments.own_environment import check_action_space, check_task_takes, open_environment
 from tabb.environments.registration import env_factory_of
 from tabb.environments.rollout import rollout
 from tabb.environments.tasks import Task, get_task
@@ -82,6 +82,7 @@ def evaluate(
                     f"policy and task {task.name} do not fit: {size} is {getattr(policy, size)} and "
                     f"{getattr(task, size)}; evaluate in a task of the same robot"
                 )
+        check_task_takes(policy.action_bounds, task.name)
     checked = policy
 
     def act(observations: NDArray[np.float32], _: np.random.Generator) -> NDArray[np.float32]:
@@ -95,7 +96,7 @@ def evaluate(
         episodes,
         seed,
         engine=engine or policy.about.get("engine") or "legacy",
-        env_factory=None if make is None else lambda: unit_actions(open_environment(make)),
+        env_factory=None if make is None else lambda: check_action_space(open_environment(make), checked.action_bounds),
     )
     scores = None if result.task is None else tuple(result.scores.tolist())
     return Evaluation(tuple(result.returns.tolist()), tuple(result.lengths.tolist()), scores, seed)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tabb.action_bounds import ActionBounds, action_bounds
 from tabb.errors import RunError, UsageError
 from tabb.files import atomic
 from tabb.float32 import spacing
@@ -25,6 +26,9 @@ UNREADABLE = (
 )
 """what NumPy, zipfile and json raise on a damaged file"""
 
+
+BOUNDED = "-bounded"
+"""what is added to the format of a file that holds the bounds of the action space"""
 
 COARSE = 1e-3
 """A column is coarse in float32 if that resolves no more than this share of its spread."""
@@ -64,7 +68,7 @@ KINDS: dict[str, type[Policy]] = {}
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Deterministic policy tanh(MLP((observation - mean) / scale)), float32.
+    """Deterministic policy tanh(MLP((observation - mean) / scale)), float32, scaled to the bounds of the action space.
 
     `about` says where it comes from (task, rule, seed, updates, versions); it travels in the saved file.
     """
@@ -77,6 +81,8 @@ class Policy:
     """Shape [in, out] each."""
     biases: tuple[NDArray[np.float32], ...]
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
+    action_bounds: ActionBounds | None = dataclasses.field(default=None, kw_only=True)
+    """What -1 and 1 are in the robot's units; None where it takes actions in [-1, 1]."""
 
     def __init_subclass__(cls) -> None:
         KINDS[cls.format] = cls
@@ -107,7 +113,15 @@ class Policy:
         return np.flatnonzero(spacing(self.mean) > COARSE * self.scale)
 
     def act(self, observation: ArrayLike) -> NDArray[np.float32]:
-        """Actions in [-1, 1], shape [..., A], for raw observations of shape [..., S].
+        """Actions inside the bounds of the action space, shape [..., A], for raw observations of shape [..., S].
+
+        The bounds are `action_bounds`, or [-1, 1] if that is None. Raises as `act_scaled` does.
+        """
+        actions = self.act_scaled(observation)
+        return actions if self.action_bounds is None else self.action_bounds.restored(actions)
+
+    def act_scaled(self, observation: ArrayLike) -> NDArray[np.float32]:
+        """The same actions scaled to [-1, 1], as `tabb.Transitions` have them.
 
         Raises:
             UsageError: the last axis is not the observation size that the policy was trained with, or a number in it
@@ -167,9 +181,13 @@ class Policy:
         """
         path = Path(path)
         refuse_others(path, "policy")
-        header = json.dumps({"format": self.format, "layers": len(self.weights), "about": self.about})
+        format, arrays, bounds = self.format, self._arrays(), self.action_bounds
+        if bounds is not None:  # whoever does not know of them must not take the file for one without
+            format += BOUNDED
+            arrays |= {"action_low": np.asarray(bounds.low), "action_high": np.asarray(bounds.high)}
+        header = json.dumps({"format": format, "layers": len(self.weights), "about": self.about})
         with atomic(path) as part, open(part, "wb") as file:
-            np.savez(file, allow_pickle=False, header=np.array(header), **self._arrays())
+            np.savez(file, allow_pickle=False, header=np.array(header), **arrays)
         return path
 
     @classmethod
@@ -189,13 +207,16 @@ class Policy:
         try:
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))
-                kind = KINDS.get(header["format"])
+                kind = KINDS.get(str(header["format"]).removesuffix(BOUNDED))
                 if kind is None:
                     raise RunError(
                         f"{path}: format {header['format']!r} is not {Policy.format!r}; use the tabb that wrote it"
                     )
                 arrays = {name: file[name] for name in file.files if name != "header"}
+            low, high = (arrays.pop(name, None) for name in ("action_low", "action_high"))
             policy = kind._from_arrays(arrays, header["about"])
+            if low is not None and high is not None:
+                policy = dataclasses.replace(policy, action_bounds=action_bounds(low, high, policy.action_size))
             if len(policy.weights) != header["layers"]:
                 raise ValueError(f"{len(policy.weights)} of {header['layers']} layers")
             policy._check(path)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tabb.environments.engine import ENGINES, Engine
+from tabb.environments.own_environment import check_task_takes
 from tabb.environments.tasks import ALL_TASKS, Task, get_task
 from tabb.errors import UsageError
 from tabb.evaluation.scores import EVALUATION_SEED
@@ -153,6 +154,7 @@ def _task_of(policies: Sequence[Policy], task: str | Task | None) -> Task:
             f"the policies are of the robot {robots[0]}, which is not that of task {filmed.name}; choose another task"
         )
     for policy in policies:
+        check_task_takes(policy.action_bounds, filmed.name)
         for what in ("observation_size", "action_size"):
             if getattr(filmed, what) != getattr(policy, what):
                 raise UsageError(

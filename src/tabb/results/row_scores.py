@@ -34,6 +34,7 @@ from tabb.training.held_out import split
 from tabb.training.loop import Program
 from tabb.training.record import Run
 from tabb.training.row_limit import kept_rows
+from tabb.training.spec import reading_from
 from tabb.transitions import Transitions
 
 Files = str | Path | Sequence[str | Path] | Transitions
@@ -126,14 +127,15 @@ def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: s
         DataError: a file is missing or damaged.
     """
     origin = config.get("origin", {}).get(domain)
+    reading = reading_from(config.get("origin", {}))
     if given is None and not isinstance(origin, dict):
         raise UsageError(f"{folder}: was trained from arrays, which tabb does not keep; name the files with --{domain}")
     if isinstance(given, Transitions):
         loaded = _arrays(given, domain)
     elif given is not None:
-        loaded = read([given] if isinstance(given, str | Path) else list(given))
+        loaded = read([given] if isinstance(given, str | Path) else list(given), reading)
     else:
-        loaded = read([Path(file) for file in origin["files"]])
+        loaded = read([Path(file) for file in origin["files"]], reading)
     offset = get_task(config["task"]).reward_offset if config["task"] is not None else 0.0
     if offset:
         rows = loaded.transitions

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tabb.data.names import joined
+from tabb.data.reading import NOTHING_STATED
 from tabb.environments.tasks import get_task
 from tabb.models.target_predictor import TargetPredictor
 from tabb.registry import learners_of
@@ -31,6 +32,7 @@ def train_command(spec: RunSpec, seeds: Sequence[int]) -> str:
         words += [f"--{name}", value] if value else []
     words += ["--seeds", *map(str, seeds)]
     words += [*option("start", spec.start, None), *option("start_parts", spec.start_parts, PARTS)]
+    words += changed_options("", spec.reading, NOTHING_STATED)
     words += setting_options(spec.settings, Settings())
     suites = get_task(spec.task).suites if spec.task else ()
     (usual,) = learners_of([spec.learner], None, suites)
@@ -57,7 +59,7 @@ def changed_options(prefix: str, value: Any, usual: Any) -> Iterator[str]:
         elif dataclasses.is_dataclass(here):
             yield from changed_options(f"{prefix}.{field.name}", here, there)
         else:
-            yield from option(f"{prefix}.{field.name}", here, there)
+            yield from option(f"{prefix}.{field.name}" if prefix else field.name, here, there)
 
 
 def predictor_options(name: str, predictor: TargetPredictor) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,12 +10,18 @@ import numpy as np
 
 from tabb.backbones import Backbone, for_task, own_backbone
 from tabb.data import check_domains, check_side
+from tabb.environments.own_environment import (
+    check_action_space,
+    check_one_step,
+    check_task_takes,
+    open_environment,
+)
 from tabb.environments.tasks import Task
 from tabb.errors import DataError, UsageError
 from tabb.registry import backbone_named
 from tabb.rules import Rule
 from tabb.training.config import Settings
-from tabb.transitions import Transitions
+from tabb.transitions import COLUMNS, Transitions
 
 LARGEST_ACTION = 1.001
 """bound of actions, 1, with room for rounding"""
@@ -111,6 +116,8 @@ def check_data(source: Transitions, target: Transitions, task: Task | None) -> l
                 f"task {task.name} and the data do not fit: {size} is {getattr(task, size)} and "
                 f"{getattr(target, size)}; name the task that the target data come from"
             )
+    if task is not None:
+        check_task_takes(target.action_bounds, task.name)
     return check_domains(source, target) if len(source) else check_side("target", target)
 
 
@@ -118,24 +125,23 @@ def check_columns(domain: str, data: Transitions) -> None:
     """Raise `DataError` for columns that do not fit together, as those of transitions changed by hand may not."""
     rows, sizes = len(data), (data.observation_size, data.action_size)
     shapes = {"observation": (rows, sizes[0]), "action": (rows, sizes[1]), "next_observation": (rows, sizes[0])}
-    for field in dataclasses.fields(data):
-        column, shape = np.asarray(getattr(data, field.name)), shapes.get(field.name, (rows,))
+    for name in COLUMNS:
+        column, shape = np.asarray(getattr(data, name)), shapes.get(name, (rows,))
         if column.shape != shape:
-            raise DataError(f"{domain}: {field.name} has shape {column.shape}; give {shape}, like the other columns")
+            raise DataError(f"{domain}: {name} has shape {column.shape}; give {shape}, like the other columns")
         if not np.isfinite(column).all():
-            raise DataError(f"{domain}: {field.name} holds NaN or infinity; remove these rows, or mend their source")
+            raise DataError(f"{domain}: {name} holds NaN or infinity; remove these rows, or mend their source")
     largest = float(np.abs(np.asarray(data.action)).max(initial=0.0))
     if largest > LARGEST_ACTION:
         raise DataError(
-            f"{domain}: action reaches {largest:.6g}; divide actions by their bounds, so that all lie in [-1, 1]"
+            f"{domain}: action reaches {largest:.6g}, outside [-1, 1]; give tabb.from_arrays the bounds of the "
+            "action space as action_low and action_high"
         )
 
 
 def check_environment(env_factory: Callable[[], gymnasium.Env[Any, Any]], target: Transitions) -> None:
     """An environment of another size, or one whose first step fails, is found now, not at the first evaluation."""
-    from tabb.environments.own_environment import check_one_step, open_environment, unit_actions
-
-    env = unit_actions(open_environment(env_factory))
+    env = check_action_space(open_environment(env_factory), target.action_bounds)
     sizes = {"observation_size": env.observation_space.shape[0], "action_size": env.action_space.shape[0]}
     for name, size in sizes.items():
         if size != getattr(target, name):

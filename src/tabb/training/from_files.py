@@ -24,7 +24,7 @@ from tabb.transitions import Transitions
 
 def read_data(spec: RunSpec) -> dict[str, Loaded]:
     """The data sets of a run by domain. Raises `DataError` for files that are not there or cannot be used."""
-    return {domain: read(files) for domain, files in spec.files.items()}
+    return {domain: read(files, spec.reading) for domain, files in spec.files.items()}
 
 
 def check_engine(loaded: dict[str, Loaded], engine: str) -> None:
@@ -90,7 +90,7 @@ def train_spec(
         resume=resume,
         env_factory=env_factory_of(spec.env) if spec.env else None,
         progress=progress,
-        origin=origin | {"env": spec.env},
+        origin=origin | {"env": spec.env} | ({"reading": stated} if (stated := spec.reading.to_dict()) else {}),
         track=track,
         start=spec.start,
         start_parts=spec.start_parts,

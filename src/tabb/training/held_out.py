@@ -128,7 +128,7 @@ def errors(learner: Program, models: Any, state: Any, rows: Transitions) -> tupl
 
 def action_error(policy: Policy, rows: Transitions) -> float:
     """Root mean square of π(s) - a over (raw) rows and action entries."""
-    return float(np.sqrt(np.mean((policy.act(rows.observation) - np.asarray(rows.action)) ** 2)))
+    return float(np.sqrt(np.mean((policy.act_scaled(rows.observation) - np.asarray(rows.action)) ** 2)))
 
 
 compiled_errors = jax.jit(errors, static_argnums=0)

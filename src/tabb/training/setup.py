@@ -66,4 +66,5 @@ class Setup:
             "updates": update,
             "engine": self.settings.engine if self.task else None,
         }
-        return self.learner.backbone.policy(state, self.domains.normaliser, about)
+        policy = self.learner.backbone.policy(state, self.domains.normaliser, about)
+        return dataclasses.replace(policy, action_bounds=self.domains.target.action_bounds)

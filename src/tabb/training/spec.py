@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tabb.backbones import Backbone
+from tabb.data.reading import NOTHING_STATED, Reading
 from tabb.errors import RunError, UsageError
 from tabb.plain import from_plain, plain, rule_from_plain
 from tabb.registry import learner_name, module_of
@@ -44,6 +45,8 @@ class RunSpec:
     """Absolute path of the run, or of the folder of runs, whose weights it starts from; None for fresh weights."""
     start_parts: tuple[str, ...] = PARTS
     """What it takes from there."""
+    reading: Reading = NOTHING_STATED
+    """What is stated of the data files of both domains."""
 
     def __post_init__(self) -> None:
         if self.task is not None and self.env is not None:
@@ -119,7 +122,13 @@ class RunSpec:
             settings=settings,
             start=None if start is None else recorded_path(start),
             start_parts=PARTS if start is None else tuple(start["parts"]),
+            reading=reading_from(origin),
         )
+
+
+def reading_from(origin: Mapping[str, Any]) -> Reading:
+    """What was stated of the data files of a run, from the `origin` of its config."""
+    return from_plain(Reading, dict(origin.get("reading") or {}))
 
 
 def differences(config: Mapping[str, Any], spec: RunSpec) -> list[str]:
@@ -143,5 +152,6 @@ def differences(config: Mapping[str, Any], spec: RunSpec) -> list[str]:
         known = origin.get(domain)
         if isinstance(known, dict) and files is not None and tuple(known.get("files", files)) != files:
             names.append(f"{domain} data")
+    names += ["reading"] if isinstance(origin.get("target"), dict) and reading_from(origin) != spec.reading else []
     names += [] if same_start(config, spec.starting_run) else ["start"]
     return names

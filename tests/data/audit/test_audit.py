@@ -117,7 +117,7 @@ def flat(columns):
 PLANTED = {
     "nan": (put("rewards", [4, 17], np.nan), "error", "rewards: 2 rows hold NaN (row 4, 17)", "log them again"),
     "inf": (put("observations", 7, np.inf), "error", "observations: 1 rows hold infinity (row 7)", "log them again"),
-    "action-range": (bounds, "error", "outside [-1, 1]; the file spans [-2.", "2 * (action - low)"),
+    "action-range": (bounds, "error", "outside [-1, 1]; column 0 spans [-2.", "action_low and action_high"),
     "constant": (still, "note", "observations: columns 1 are the same", "none needed"),
     "constant ": (stuck, "warning", "actions: columns 1 are the same", "check the log"),
     "constant  ": (flat, "warning", "rewards: is 1 in every row", "reward of each step"),

@@ -20,6 +20,7 @@ from tabb.data.audit.physics import check_physics
 from tabb.data.files import read, split
 from tabb.data.minari_sets import is_minari
 from tabb.data.names import joined
+from tabb.data.reading import Reading, bounds_of, reading_with
 from tabb.data.report import Loaded
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataError
@@ -65,17 +66,22 @@ def audit(
     source: PathLike | None = None,
     target: PathLike | None = None,
     task: str | Task | None = None,
+    reading: Reading | None = None,
+    action_low: Any = None,
+    action_high: Any = None,
 ) -> Audit:
     """Audit files, each for itself and beside the others, and `source` and `target` together too.
 
     A file is HDF5 (D4RL, ODRL, OTDF) or npz; `a.hdf5+b.hdf5` are two read as one. `task` is that of the files and of
     the target (the source is of its robot, unshifted): logged steps are then compared with simulated ones. Defects are
-    findings, not exceptions: also a file that cannot be read is one.
+    findings, not exceptions: also a file that cannot be read is one. `reading`, `action_low` and `action_high` state
+    what files mean, as for `tabb.load`.
 
     Raises:
         UsageError: there is no such task, or it is not that of the data.
     """
     known = None if task is None else get_task(task)
+    stated = reading_with(reading, action_low, action_high)
     sides = {"source": source, "target": target}
     named = [*files, *(side for side in sides.values() if side is not None)]
     findings: list[Finding] = []
@@ -86,7 +92,7 @@ def audit(
         paths = split(one)
         for path in paths:
             findings += check_bytes(path, digests)
-        own_findings, whole = _audit_one(paths)
+        own_findings, whole = _audit_one(paths, stated)
         findings += own_findings
         if whole is not None:
             loaded[whole.report.name] = whole
@@ -139,7 +145,7 @@ def _physics(loaded: dict[str, Loaded], task: Task, source: Loaded | None) -> li
     return findings
 
 
-def _audit_one(paths: list[Path]) -> tuple[list[Finding], Loaded | None]:
+def _audit_one(paths: list[Path], reading: Reading) -> tuple[list[Finding], Loaded | None]:
     """Findings about files read as one, and what was read if they could be."""
     findings: list[Finding] = []
     raw = True
@@ -149,12 +155,16 @@ def _audit_one(paths: list[Path]) -> tuple[list[Finding], Loaded | None]:
                 raw = False
                 continue
             read_raw = hdf5.raw_columns if storage.kind(path) == "hdf5" else npz.raw_columns
-            findings += check_columns(str(path), read_raw(path))
+            stored = read_raw(path)
+            actions = stored.columns.get("actions")
+            size = actions.shape[1] if actions is not None and actions.ndim == 2 else 0
+            bounds = bounds_of(reading, stored.provenance, size, str(path)) if size else None
+            findings += check_columns(str(path), stored.columns, bounds)
         except DataError as error:
             findings.append(_refused(error))
             return findings, None
     try:
-        whole = read(list(paths))
+        whole = read(list(paths), reading)
     except DataError as error:
         known = {"nan", "inf", "action-range"}
         if not any(finding.level == "error" and finding.code in known for finding in findings):
@@ -162,8 +172,8 @@ def _audit_one(paths: list[Path]) -> tuple[list[Finding], Loaded | None]:
         return findings, None
     if not raw:
         data = whole.transitions
-        stored = {"observations": data.observation, "actions": data.action, "rewards": data.reward}
-        findings += check_columns(whole.report.name, {key: np.asarray(column) for key, column in stored.items()})
+        kept = {"observations": data.observation, "actions": data.action, "rewards": data.reward}
+        findings += check_columns(whole.report.name, {key: np.asarray(column) for key, column in kept.items()})
     return [*findings, *check_episodes(whole.report.name, whole)], whole
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tabb.action_bounds import ActionBounds
 from tabb.data.audit.finding import Finding, row_numbers
 from tabb.data.checks import ACTION_TOLERANCE, pieces
 
@@ -14,21 +15,28 @@ AT_BOUND = 1.0 - 1e-4
 """an action this large is at its bound"""
 MANY_AT_BOUND = 0.2
 """share of rows with an action at its bound that is worth a note (HalfCheetah's logged policies reach 0.1)"""
+SMALL = 0.2
+"""size that scaled actions exceed in almost any log"""
+SPANS = 6
+"""columns listed with their spans"""
 ABSURD = 1e4
 """factor between a number and 99 % of its column that no sensor makes"""
 MANY_TWICE = 0.001
 """share of rows that occur twice from which it is a warning"""
 
 
-def check_columns(name: str, columns: dict[str, np.ndarray]) -> Iterator[Finding]:
-    """Findings about stored columns: numbers that are not finite, bounds, constants, repetitions."""
+def check_columns(name: str, columns: dict[str, np.ndarray], bounds: ActionBounds | None = None) -> Iterator[Finding]:
+    """Findings about stored columns: numbers that are not finite, bounds, constants, repetitions.
+
+    `bounds` are those of stored actions, None for [-1, 1].
+    """
     for key, array in columns.items():
         if array.dtype.kind == "f" and array.ndim in (1, 2):
             yield from _not_finite(name, key, array)
             yield from _absurd(name, key, array)
     actions = columns.get("actions")
     if actions is not None and actions.ndim == 2 and actions.size:
-        yield from _actions(name, actions)
+        yield from _actions(name, actions, bounds)
     for key in ("observations", "actions"):
         table = columns.get(key)
         if table is not None and table.ndim == 2 and len(table) > 1:
@@ -64,21 +72,42 @@ def _absurd(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
         yield Finding("warning", "outlier", f"{name}: {key}", what, fix, row_numbers(wrong))
 
 
-def _actions(name: str, actions: np.ndarray) -> Iterator[Finding]:
-    size = np.abs(np.where(np.isfinite(actions), actions, 0)).max(axis=1)
-    beyond = size > 1 + ACTION_TOLERANCE
+def _actions(name: str, actions: np.ndarray, bounds: ActionBounds | None) -> Iterator[Finding]:
+    if bounds is not None and bounds.size != actions.shape[1]:
+        return  # said when it is read
+    finite = np.where(np.isfinite(actions), actions, 0 if bounds is None else bounds.middle_and_half()[0])
+    scaled = finite if bounds is None else bounds.scaled(finite)
+    size = np.abs(scaled)
+    outside = size > 1 + ACTION_TOLERANCE + (0.0 if bounds is None else bounds.rounding())
     where = f"{name}: actions"
-    if beyond.any():
-        low, high = np.nanmin(actions), np.nanmax(actions)
-        what = f"{int(beyond.sum()):,} rows lie outside [-1, 1]; the file spans [{low:.4g}, {high:.4g}]"
-        fix = "rescale as 2 * (action - low) / (high - low) - 1 with the bounds of the action space, both domains alike"
-        yield Finding("error", "action-range", where, what, fix, row_numbers(beyond))
+    if outside.any():
+        columns = np.flatnonzero(outside.any(axis=0))
+        spans = [f"column {i} spans [{finite[:, i].min():.4g}, {finite[:, i].max():.4g}]" for i in columns[:SPANS]]
+        spans += ["..."] if len(columns) > SPANS else []
+        what = f"{int(outside.any(axis=1).sum()):,} rows lie outside {bounds or '[-1, 1]'}; {', '.join(spans)}"
+        fix = "state the bounds of the action space as action_low and action_high, the same for both domains"
+        yield Finding("error", "action-range", where, what, fix, row_numbers(outside.any(axis=1)))
         return
-    share = float((size >= AT_BOUND).mean())
+    for columns, how in _unlike_scaled(scaled):
+        fix = "none needed if the policy did so; else state the bounds of the action space, action_low and action_high"
+        yield Finding("note", "action-scale", where, f"columns {_ranges(columns)} {how}", fix)
+    share = float((size.max(axis=1) >= AT_BOUND).mean())
     if share > MANY_AT_BOUND:
         what = f"{share:.0%} of the rows have an action at its bound"
         fix = "none needed if the controller saturates; if the log was clipped, log what was sent instead"
         yield Finding("note", "action-bound", where, what, fix)
+
+
+def _unlike_scaled(actions: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
+    """Columns that move but keep to a small part of [-1, 1], as actions in other units do, and how."""
+    low, high = actions.min(axis=0), actions.max(axis=0)
+    moves = low < high
+    small = moves & (np.maximum(-low, high) < SMALL)
+    one_sign = moves & ~small & ((low >= 0) | (high <= 0))
+    if small.any():
+        yield np.flatnonzero(small), f"never exceed {np.maximum(-low, high)[small].max():.2g} in size"
+    if one_sign.any():
+        yield np.flatnonzero(one_sign), "never change their sign"
 
 
 def _flat_columns(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:

@@ -50,6 +50,12 @@ def check_domains(
         raise DataError(one_line(f"{names}: hold the same {len(source):,} rows; give the target domain's own data"))
 
     warnings = []
+    bounds = [side.action_bounds for side in (source, target)]
+    if bounds[0] != bounds[1]:
+        warnings.append(
+            f"actions are scaled from {bounds[0] or '[-1, 1]'} in the source and from {bounds[1] or '[-1, 1]'} in the "
+            "target, so that one number means two actions; give both the same bounds, unless their units differ"
+        )
     ranges = [float(np.abs(np.asarray(side.action)).max()) for side in (source, target)]
     low, high = sorted(ranges)
     if high > ACTION_RATIO * low:

@@ -29,7 +29,16 @@ HARM = (
         "misfit",
         "physics",
     ),
-    *("shared-rows", "duplicated-rows", "constant", "duplicated-column", "pair", "same-physics", "coverage"),
+    *(
+        "shared-rows",
+        "duplicated-rows",
+        "action-scale",
+        "constant",
+        "duplicated-column",
+        "pair",
+        "same-physics",
+        "coverage",
+    ),
 )
 """Codes in the order in which they harm, within a level; others come after these."""
 SHOWN = 8

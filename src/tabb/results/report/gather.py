@@ -14,6 +14,7 @@ from tabb.batch import Domains
 from tabb.bellman import bellman_backup
 from tabb.data.audit import Audit, audit
 from tabb.data.names import joined
+from tabb.data.reading import Reading
 from tabb.data.report import Loaded
 from tabb.errors import UsageError
 from tabb.models.fitting import scores
@@ -21,6 +22,7 @@ from tabb.results.report.records import Record, read_records
 from tabb.results.report.rows import Column, return_to_go, steps_of
 from tabb.results.row_scores import PLACES, Files, Finished, open_run, run_data, scores_of
 from tabb.rules import Rule
+from tabb.training.spec import reading_from
 from tabb.transitions import Transitions
 
 
@@ -99,7 +101,7 @@ def gather(folder: str | Path, source: Files | None = None, target: Files | None
         data = {domain: run_data(first.config, domain, files, str(first.folder)) for domain, files in given.items()}
     scored = _scored(records, data, source, target) if keeps else None
     files = {domain: given[domain] or [Path(file) for file in origin[domain]["files"]] for domain in data}
-    return Gathered(Path(folder), records, data, scored, _audited(files))
+    return Gathered(Path(folder), records, data, scored, _audited(files, reading_from(origin)))
 
 
 def _keeps_scores(rule: Rule) -> bool:
@@ -162,8 +164,8 @@ def _yardstick(run: Finished, record: Record, target: Loaded) -> Yardstick | Non
     return Yardstick(np.abs(predicted.mean(axis=1) - own), held_out)
 
 
-def _audited(files: dict[str, Any]) -> Audit | None:
+def _audited(files: dict[str, Any], reading: Reading) -> Audit | None:
     """The audit of the data files; None where there are none, or folders (Minari's), which it does not read."""
     if not files or any(Path(path).is_dir() for paths in files.values() for path in paths):
         return None
-    return audit(**{domain: joined(paths) for domain, paths in files.items()})
+    return audit(**{domain: joined(paths) for domain, paths in files.items()}, reading=reading)
