@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tabb.evaluation.scores import Evaluation as Evaluation
     from tabb.evaluation.scores import evaluate as evaluate
     from tabb.learner import Learner as Learner
+    from tabb.models.imitation import Imitation as Imitation
     from tabb.policy import Policy as Policy
     from tabb.rendering import watch as watch
     from tabb.results.report import write_report as write_report
@@ -85,6 +86,7 @@ _WHERE = {
     "DARA": "tabb.rules",
     "Audit": "tabb.data.audit",
     "Evaluation": "tabb.evaluation.scores",
+    "Imitation": "tabb.models.imitation",
     "Learner": "tabb.learner",
     "Policy": "tabb.policy",
     "Pooled": "tabb.rules",

@@ -111,6 +111,13 @@ class ExtraRows(eqx.Module):
         return self.observation.shape[0]
 
 
+class Imitated(NamedTuple):
+    """What the policy imitates in place of the batch's target rows: states (normalised) and actions, a row for each."""
+
+    observation: Float[Array, "t s"]
+    action: Float[Array, "t a"]
+
+
 class Batch(eqx.Module):
     """Rows of one update, B in all: `source_rows` source rows, then target rows, then `extra_rows` extra rows.
 
@@ -128,6 +135,8 @@ class Batch(eqx.Module):
     source_rows: int = eqx.field(static=True)
     extra_columns: dict[str, Array] = eqx.field(default_factory=dict)
     extra_rows: int = eqx.field(static=True, default=0)
+    imitated: Imitated | None = None
+    """copies of the target rows that the policy imitates in their place; None where it imitates the rows themselves"""
 
     def __len__(self) -> int:
         return self.observation.shape[0]
@@ -136,6 +145,16 @@ class Batch(eqx.Module):
     def target_rows(self) -> int:
         """How many target rows it holds."""
         return len(self) - self.source_rows - self.extra_rows
+
+    def to_imitate(self) -> tuple[Float[Array, "b s"], Float[Array, "b a"]]:
+        """States and actions of the policy's loss: those of each row, or of a copy of it."""
+        if self.imitated is None:
+            return self.observation, self.action
+        first, last = self.source_rows, len(self) - self.extra_rows
+        return tuple(  # type: ignore[return-value]
+            jnp.concatenate([rows[:first], copies, rows[last:]])
+            for rows, copies in zip((self.observation, self.action), self.imitated, strict=True)
+        )
 
     def best_source(self, score: Float[Array, " s"], count: int) -> Batch:
         """The batch with only the `count` source rows of the highest score, in the order they were in."""

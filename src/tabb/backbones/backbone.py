@@ -49,6 +49,8 @@ class Backbone(abc.ABC):
     parts: ClassVar[dict[str, tuple[str, ...]]]
     """Fields of the state that are the `policy` and the `critic`, each with its slow copies: what another run may start
     from. Networks in them see the observation first."""
+    imitates: ClassVar[bool] = True
+    """Whether its policy imitates rows, and so can imitate copies of them (`tabb.models.imitation`)."""
     batch_size: int
     discount: float
 
@@ -137,6 +139,11 @@ def check_common(constants: Any, shares: Sequence[str], amounts: Sequence[str], 
         if constants.batch_size < 2 or not hidden or min(hidden) < 1:
             sizes = f"batch_size={constants.batch_size}, {name}={hidden}"
             raise UsageError(f"backbone {sizes}: needs two rows and layers of width 1 at least")
+
+
+def action_at_rows(policy: MLP, batch: Batch, imitating: Float[Array, "b a"]) -> Float[Array, "b a"]:
+    """The policy's action at the batch's own rows; `imitating` is that at the rows that it imitates."""
+    return imitating if batch.imitated is None else jnp.tanh(policy(batch.observation))
 
 
 def critic_activation(layer_norm: bool) -> str:

@@ -177,9 +177,7 @@ class BCQ(Backbone):
 
         # --- what the data would do ---
         noise = jax.random.normal(noise_key, latent_shape)
-        loss, gradient = jax.value_and_grad(cvae_loss)(
-            state.cvae, batch.observation, batch.action, noise, self.divergence
-        )
+        loss, gradient = jax.value_and_grad(cvae_loss)(state.cvae, *batch.to_imitate(), noise, self.divergence)
         change, cvae_optimiser = adam.update(gradient, state.cvae_optimiser)
         cvae = optax.apply_updates(state.cvae, change)
 

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tabb.backbones.backbone import (
     Backbone,
+    action_at_rows,
     check_common,
     cloned_improvement,
     critic_activation,
@@ -189,14 +190,17 @@ class IQL(Backbone):
         # --- policy: advantage-weighted regression on the data's actions, or Q held to them ---
         imitation = weights.policy * advantage_weight(advantage, self.temperature, self.largest_advantage_weight)
 
+        observation, wanted = batch.to_imitate()
+
         def policy_loss(policy: MLP) -> Array:
-            action = jnp.tanh(policy(batch.observation))
-            distance = jnp.mean((action - batch.action) ** 2, axis=-1)
+            action = jnp.tanh(policy(observation))
+            distance = jnp.mean((action - wanted) ** 2, axis=-1)
+            term = rule.actor_term(step, action_at_rows(policy, batch, action))
             if self.extraction == "imitation":
-                return jnp.mean(imitation * distance) + rule.actor_term(step, action)
-            q = jnp.min(critic(rule.see_action(models, batch.observation, action)), axis=0)
+                return jnp.mean(imitation * distance) + term
+            q = jnp.min(critic(rule.see_action(models, observation, action)), axis=0)
             loss = cloned_improvement(q, distance, weights.policy, self.value_weight, 1.0)
-            return jnp.mean(weights.policy * loss) + rule.actor_term(step, action)
+            return jnp.mean(weights.policy * loss) + term
 
         p_loss, gradient = jax.value_and_grad(policy_loss)(state.policy)
         change, policy_optimiser = policy_adam.update(gradient, state.policy_optimiser)

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tabb.backbones.backbone import (
     Backbone,
+    action_at_rows,
     check_common,
     cloned_improvement,
     critic_activation,
@@ -160,13 +161,15 @@ class TD3BC(Backbone):
         critic = optax.apply_updates(state.critic, change)
 
         # --- policy and slow networks: every `policy_delay` updates ---
+        observation, wanted = batch.to_imitate()
+
         def policy_loss(policy: MLP) -> Array:
-            action = jnp.tanh(policy(batch.observation))
-            seen_action = rule.see_action(models, batch.observation, action)
+            action = jnp.tanh(policy(observation))
+            seen_action = rule.see_action(models, observation, action)
             value = jnp.min(critic(seen_action), 0) if self.smaller_critic else critic.first(seen_action)[..., 0]
-            distance = jnp.mean((action - batch.action) ** 2, axis=-1)
+            distance = jnp.mean((action - wanted) ** 2, axis=-1)
             loss = cloned_improvement(value, distance, weights.policy, self.value_weight, self.cloning)
-            return jnp.mean(weights.policy * loss) + rule.actor_term(step, action)
+            return jnp.mean(weights.policy * loss) + rule.actor_term(step, action_at_rows(policy, batch, action))
 
         def improve(state: State) -> tuple[State, Array]:
             p_loss, gradient = jax.value_and_grad(policy_loss)(state.policy)

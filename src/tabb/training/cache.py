@@ -22,6 +22,7 @@ import numpy as np
 from tabb.batch import Domains
 from tabb.errors import RunError
 from tabb.models.fitting import Report
+from tabb.models.imitation import Imitation
 from tabb.plain import plain
 from tabb.provenance import environment
 from tabb.rules import Rule
@@ -63,8 +64,6 @@ def prepared(
         return rule.prepare(domains, key, report)
 
     name = None if cache_folder() is None else entry_name(rule, data, normalise, key)
-    if name is None:
-        return make()
     return cached(name, lambda: rule.template(domains, key), make, note)
 
 
@@ -73,16 +72,24 @@ def entry_name(rule: Rule, data: dict[str, Any], normalise: str, key: Any) -> st
 
     None for a rule that cannot be told apart from others: its source cannot be read, or JSON cannot hold its fields.
     """
-    code = code_of(rule)
-    if code is None:
-        return None
     settings = {name: value for name, value in plain(rule).items() if name not in rule.after_preparation}
-    depends = {
-        "rule": settings,
-        "data": data,
-        "normalise": normalise,
+    return _name(rule.name, {"rule": settings, "code": code_of(rule), "data": data, "normalise": normalise}, key)
+
+
+def imitated_name(config: Imitation, data: dict[str, Any], with_source: bool, normalise: str, key: Any) -> str | None:
+    """The name of the entry for the copies that policies imitate; the same for every rule that draws the same data."""
+    # Without source rows in its batches, what a rule is given as source data changes nothing.
+    data = data if with_source else {name: value for name, value in data.items() if name != "source"}
+    depends = {"imitation": plain(config), "code": code_of(config), "data": data, "normalise": normalise}
+    return _name("imitated", depends, key)
+
+
+def _name(kind: str, depends: dict[str, Any], key: Any) -> str | None:
+    """A name from all that an entry depends on; None where its code cannot be read, or JSON cannot hold it."""
+    if depends["code"] is None:
+        return None
+    depends |= {
         "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "code": code,
         "environment": environment(),
         "flags": os.environ.get("XLA_FLAGS", ""),
     }
@@ -90,16 +97,16 @@ def entry_name(rule: Rule, data: dict[str, Any], normalise: str, key: Any) -> st
         text = json.dumps(depends, sort_keys=True)
     except TypeError:
         return None
-    return f"{rule.name}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
 
 
-def cached(name: str, template: Callable[[], Any], make: Callable[[], Any], note: Callable[[str], None]) -> Any:
+def cached(name: str | None, template: Callable[[], Any], make: Callable[[], Any], note: Callable[[str], None]) -> Any:
     """The entry `name`, read into the structure of `template()`; or what `make()` returns, which is kept as it.
 
-    A cache that cannot be read or written never stops a run: `note` gets one line.
+    A cache that cannot be read or written never stops a run: `note` gets one line. Without a name nothing is kept.
     """
     folder = cache_folder()
-    if folder is None:
+    if folder is None or name is None:
         return make()
     file = folder / name
     if _exists(file):

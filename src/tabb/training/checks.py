@@ -76,6 +76,15 @@ def check_backbone(backbone: object) -> None:
         raise UsageError(f"backbone is {name}: give an instance such as tabb.IQL(), or a name such as 'iql'")
 
 
+def check_imitation(settings: Settings, backbone: Backbone) -> None:
+    """Raise `UsageError` where copies are to be imitated by a policy that imitates nothing."""
+    if settings.imitation.makes_copies and not backbone.imitates:
+        raise UsageError(
+            f"imitation rows={settings.imitation.rows}: the policy of backbone {backbone.name} imitates no rows; "
+            "use rows=logged, or another backbone"
+        )
+
+
 def resolved_backbone(rule: Rule, backbone: Backbone | str | None, settings: Settings, task: Task | None) -> Backbone:
     """The backbone of a run: the one that is given, else the settings', else the rule's own.
 

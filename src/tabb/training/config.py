@@ -8,11 +8,14 @@ from typing import Any, TypeVar
 
 from tabb.backbones import Backbone, own_backbone
 from tabb.errors import UsageError
+from tabb.models.imitation import Imitation
 from tabb.plain import from_plain
 from tabb.registry import backbone_named
 from tabb.rules import Rule
 
 C = TypeVar("C")
+
+LOGGED = Imitation()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Settings:
     """the same of the target"""
     rows_seed: int = 0
     """which episodes are drawn for `source_rows` and `target_rows`; not the seed of training"""
+    imitation: Imitation = LOGGED
+    """what the policy imitates of the target's rows: see `tabb.Imitation`"""
     backbone: Backbone | None = None
     """the single-domain learner and its constants; None is the rule's own (IQL for most), with the constants that the
     rule (BOSA) or the task's suite (AntMaze, Adroit) has for it. In Python one that is given is taken as it is: start
@@ -52,6 +57,10 @@ class Settings:
         if self.backbone is not None and not isinstance(self.backbone, Backbone):
             given_type = self.backbone.__name__ if isinstance(self.backbone, type) else type(self.backbone).__name__
             raise UsageError(f"backbone is {given_type}: give an instance such as tabb.IQL(), or a name such as 'iql'")
+        if not isinstance(self.imitation, Imitation):
+            raise UsageError(
+                f"imitation={self.imitation!r}: give an instance such as tabb.Imitation(rows='corrective')"
+            )
         given = [name for name in ("source_rows", "target_rows") if getattr(self, name) is not None]
         for name in ("updates", "evaluations", "episodes", "evaluation_seed", "rows_seed", *given):
             if not isinstance(getattr(self, name), int):

@@ -20,8 +20,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tabb.backbones.backbone import Backbone, State
-from tabb.batch import FIELDS, Batch, Domains, ExtraRows, Sizes
+from tabb.batch import FIELDS, Batch, Domains, ExtraRows, Imitated, Sizes
 from tabb.errors import UsageError
+from tabb.models.imitation import ImitatedRows
 from tabb.rules.rule import Metrics, Models, Rule, check_seams
 
 
@@ -90,8 +91,8 @@ class Program:
 
 EXTRA_ROWS = 1_000
 """folded into the key of preparation for the rows that a rule makes once"""
-EXTRA_DRAW, REFRESH = 3, 4
-"""folded into an update's key for drawing extra rows, and for making them anew"""
+EXTRA_DRAW, REFRESH, IMITATED_DRAW = 3, 4, 5
+"""folded into an update's key for drawing extra rows, for making them anew, and for drawing copies to imitate"""
 
 
 @jax.tree_util.register_static
@@ -161,6 +162,8 @@ class Data(NamedTuple):
     """What it prepared for each target row."""
     extra: Packed | None = None
     """Rows that the rule made once; None if it made none, or makes them anew along the way."""
+    imitated: Packed | None = None
+    """The target rows and then their copies, copy after copy, for the policy to imitate; None without copies."""
 
 
 def pack_data(domains: Domains, columns: dict[str, Array], target_columns: dict[str, Array] | None = None) -> Data:
@@ -169,6 +172,13 @@ def pack_data(domains: Domains, columns: dict[str, Array], target_columns: dict[
     rows = pack(both)
     assert rows is not None
     return Data(rows, jnp.asarray(len(domains.source), jnp.int32), pack(columns), pack(target_columns or {}))
+
+
+def pack_imitated(rows: ImitatedRows) -> Packed:
+    """The target rows and their copies as one matrix, copy after copy."""
+    packed = pack({name: column.reshape(-1, column.shape[-1]) for name, column in rows._asdict().items()})
+    assert packed is not None
+    return packed
 
 
 def draw(
@@ -189,9 +199,10 @@ def draw(
     if data.target_columns is not None:
         target_columns = data.target_columns.rows(numbers[shares[0] :] - data.sources)
     rows: dict[str, Any] = data.rows.rows(numbers)
+    imitated = _draw_imitated(data, numbers[shares[0] :] - data.sources, key)
     extra = data.extra if extra is None else extra
     if not extra_share or extra is None:
-        return Batch(**rows, columns=columns, target_columns=target_columns, source_rows=shares[0])
+        return Batch(**rows, columns=columns, target_columns=target_columns, source_rows=shares[0], imitated=imitated)
     numbers = jax.random.randint(jax.random.fold_in(key, EXTRA_DRAW), (extra_share,), 0, len(extra.matrix))
     made = unpack_extra(extra, numbers)
     rows = {name: jnp.concatenate([column, getattr(made, name)]) for name, column in rows.items()}
@@ -202,7 +213,18 @@ def draw(
         source_rows=shares[0],
         extra_columns=made.columns,
         extra_rows=extra_share,
+        imitated=imitated,
     )
+
+
+def _draw_imitated(data: Data, numbers: Int[Array, " t"], key: PRNGKeyArray) -> Imitated | None:
+    """For each of these target rows itself or one of its copies, all equally likely."""
+    if data.imitated is None:
+        return None
+    targets = len(data.rows.matrix) - data.sources
+    copies = len(data.imitated.matrix) // targets
+    copy = jax.random.randint(jax.random.fold_in(key, IMITATED_DRAW), numbers.shape, 0, copies)
+    return Imitated(**data.imitated.rows(copy * targets + numbers))
 
 
 def refreshed(
@@ -302,7 +324,7 @@ def run_updates_of_seeds(
     """`run_updates` with a leading seed axis on models, columns, extra rows, key and state; the data are shared."""
     over_seeds = jax.vmap(
         functools.partial(run_updates, program),
-        in_axes=(0, Data(None, None, 0, 0, 0), 0, 0, None, None),  # type: ignore[arg-type]
+        in_axes=(0, Data(None, None, 0, 0, 0, 0), 0, 0, None, None),  # type: ignore[arg-type]
     )
     return over_seeds(models, data, key, state, first, last)
 

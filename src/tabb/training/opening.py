@@ -11,12 +11,23 @@ import jax.numpy as jnp
 from tabb.batch import Sizes
 from tabb.errors import RunError, UsageError
 from tabb.models.fitting import Report
+from tabb.models.imitation import ImitatedRows, imitated_rows, imitated_template
 from tabb.rules import Rule
 from tabb.tracking import TrackedRun
-from tabb.training.cache import prepared
+from tabb.training.cache import cached, imitated_name, prepared
+from tabb.training.checkpoint import load_tree, save_tree
 from tabb.training.folder import RunFolder, Saved
 from tabb.training.lanes import Lanes
-from tabb.training.loop import Data, Packed, Program, compiled_updates, compiled_updates_of_seeds, pack, pack_data
+from tabb.training.loop import (
+    Data,
+    Packed,
+    Program,
+    compiled_updates,
+    compiled_updates_of_seeds,
+    pack,
+    pack_data,
+    pack_imitated,
+)
 from tabb.training.record import check_same_run
 from tabb.training.setup import Setup
 from tabb.training.stretches import Updates
@@ -82,10 +93,43 @@ def extra_rows(setup: Setup, models: list[Any], keys: list[Any]) -> list[Packed 
     return [learner.extra_rows(of_seed, domains, key) for of_seed, key in zip(models, keys, strict=True)]
 
 
-def packed_rows(setup: Setup, models: list[Any], extra: Packed | None) -> Data:
+IMITATED = 2_000
+"""folded into the key of preparation for the copies that the policy imitates"""
+
+
+def rows_to_imitate(
+    setup: Setup, lanes: Lanes, keys: list[Any], resume: bool, report: Report, note: Callable[[str], None]
+) -> list[Packed | None]:
+    """Target rows and copies that the policy imitates, for each seed; None where it imitates the rows alone.
+
+    They come from the run's folder if they were finished, else from the cache, else they are made now.
+    """
+    config, domains = setup.settings.imitation, setup.domains
+
+    def of_seed(folder: RunFolder | None, key: Any) -> Packed | None:
+        if not config.makes_copies:
+            return None
+        template = imitated_template(config, domains)
+        if folder is not None and resume and folder.imitated_file.exists():
+            return pack_imitated(load_tree(folder.imitated_file, template)[0])
+        key = jax.random.fold_in(key, IMITATED)
+        rows: ImitatedRows = cached(
+            imitated_name(config, setup.config["data"], bool(len(domains.source)), setup.config["normaliser"], key),
+            lambda: template,
+            lambda: imitated_rows(config, domains, key, report),
+            note,
+        )
+        if folder is not None:
+            save_tree(folder.imitated_file, rows, {})
+        return pack_imitated(rows)
+
+    return [of_seed(folder, key) for folder, key in zip(lanes.folders, keys, strict=True)]
+
+
+def packed_rows(setup: Setup, models: list[Any], extra: Packed | None, imitated: Packed | None) -> Data:
     """Both domains, shared by all seeds, and what the rule adds for each seed: columns, and rows of its own.
 
-    `models` are what the rule fitted for each seed, `extra` the rows of all seeds.
+    `models` are what the rule fitted for each seed, `extra` and `imitated` the rows of all seeds.
     """
     rule, domains = setup.learner.rule, setup.domains
     source = [_a_row_each(rule.columns(of_seed, domains), rule, "source", len(domains.source)) for of_seed in models]
@@ -97,6 +141,7 @@ def packed_rows(setup: Setup, models: list[Any], extra: Packed | None) -> Data:
         target_columns=_pack_seeds(target),
         # Rows that are made anew along the way are part of the state.
         extra=None if setup.learner.refresh_every else extra,
+        imitated=imitated,
     )
 
 

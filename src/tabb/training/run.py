@@ -25,6 +25,7 @@ from tabb.tracking import Opener, Tracker, opener
 from tabb.training.checks import (
     check_data,
     check_environment,
+    check_imitation,
     check_seeds,
     check_types,
     resolved_backbone,
@@ -42,6 +43,7 @@ from tabb.training.opening import (
     open_folders,
     packed_rows,
     random_keys,
+    rows_to_imitate,
     starting_state,
     tracked_runs,
 )
@@ -114,6 +116,7 @@ def train(
     backbone = resolved_backbone(rule, backbone, settings, task)
     rule = rule.on(backbone)
     backbone.check_rule(rule)
+    check_imitation(settings, backbone)
     shares = rule.shares(backbone.batch_size)
     source = usable_source(rule, source, target, shares[0])
     for warning in check_data(source, target, task):
@@ -187,7 +190,8 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
             report = stoppable(reporter.phase, lanes, stop, 0)
             models = fitted_models(setup, lanes, prepare_keys, resume, report, reporter.note)
             extra = extra_rows(setup, models, prepare_keys)
-            rows = packed_rows(setup, models, lanes.stack(extra))
+            imitated = rows_to_imitate(setup, lanes, prepare_keys, resume, report, reporter.note)
+            rows = packed_rows(setup, models, lanes.stack(extra), lanes.stack(imitated))
         start = starting_state(setup, lanes, init_keys, extra, resume)
         clock.add(start.seconds)
 

@@ -1,0 +1,325 @@
+"""What should a policy imitate of few target rows? One critic, and policies of several cures that learn beside it.
+
+IQL's policy does not act back on V and Q, so policies that imitate different rows can share one critic: they see the
+same advantages of the same target rows in the same order, from the same first weights. Each is what a run of its own
+would give. The critic learns from target rows alone (or from both domains, by `--critic RULE`). A cell is a task, a
+quality of target data and a seed; its policies:
+
+    logged              imitates target rows by their advantage weights, as target-only IQL does
+    clone               imitates them all alike
+    noisy               logged rows and copies whose states have noise
+    corrective          logged rows and copies that lead back to them; the model behind knows target rows alone
+    corrective:QUALITY  the same with a model of both domains, source rows of this quality
+    ... x5              five such networks, acting together as their mean
+
+    TABB_DATA=... python -m tabb.experiments.extraction --robots hopper --out benchmarks/results/extraction
+    python -m tabb.experiments.extraction --table benchmarks/results/extraction        prints the table again
+
+A cell of five policies and 10,000 updates takes about three minutes on one core. Cells that the folder holds are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.scipy.linalg import block_diag
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from tabb.backbones.iql import IQL, advantage_weight
+from tabb.batch import Sizes, make_domains
+from tabb.data import read
+from tabb.data.catalogue import resolve
+from tabb.environments.tasks import get_task
+from tabb.errors import UsageError
+from tabb.evaluation.scores import evaluate
+from tabb.files import read_json, write_json
+from tabb.models.imitation import Imitation, imitated_rows
+from tabb.networks import MLP, mlp
+from tabb.policy import Policy
+from tabb.provenance import environment
+from tabb.registry import rule_class
+from tabb.training.loop import Data, Packed, Program, draw, pack_data, pack_imitated
+from tabb.training.opening import IMITATED
+from tabb.training.row_limit import limited
+from tabb.transitions import Transitions
+
+POLICIES = ("logged", "clone", "corrective", "corrective:medium", "corrective:expert")
+SHIFTS = ("gravity-0.5", "kinematic", "morph")
+ROBOTS = ("hopper", "halfcheetah", "walker2d", "ant")
+QUALITIES = ("medium", "medium_expert", "expert")
+LAST = 3
+"""evaluations whose mean is the score: a single one swings by 20 points"""
+
+
+class Cure(NamedTuple):
+    """A policy of the experiment: what it imitates, and how."""
+
+    imitation: Imitation
+    source: str | None
+    """quality of the source data that its model knows; None for none"""
+    advantages: bool
+    """whether rows count by their advantage weights"""
+    networks: int
+
+
+def cure_of(name: str) -> Cure:
+    """The cure that a name says. Raises `UsageError` for one that there is not."""
+    match = re.fullmatch(r"(logged|clone|noisy|corrective)(?::(\w+))?(?: ?x(\d+))?", name)
+    if match is None or (match[2] and match[1] != "corrective"):
+        raise UsageError(
+            f"policy {name!r} is unknown: use logged, clone, noisy, corrective or corrective:QUALITY, and x5"
+        )
+    rows = "logged" if match[1] == "clone" else match[1]
+    return Cure(Imitation(rows=rows), match[2], match[1] != "clone", int(match[3] or 1))  # type: ignore[arg-type]
+
+
+def mean_network(networks: Sequence[MLP]) -> MLP:
+    """One network whose output is the mean of the outputs of several of one shape."""
+    first, *_ = networks
+    last = len(first.weights) - 1
+    weights, biases = [], []
+    for i in range(last + 1):
+        parts = [network.weights[i] for network in networks]
+        if i == 0:
+            weights.append(jnp.concatenate(parts, axis=1))
+        else:
+            weights.append(block_diag(*parts) if i < last else jnp.concatenate(parts, axis=0) / len(parts))
+        shifts = [network.biases[i] for network in networks]
+        biases.append(jnp.concatenate(shifts) if i < last else sum(shifts[1:], start=shifts[0]) / len(shifts))
+    return MLP(tuple(weights), tuple(biases), first.activation)
+
+
+class Imitator(NamedTuple):
+    """A policy that is being trained beside the critic."""
+
+    networks: tuple[MLP, ...]
+    optimiser: Any
+
+
+def imitation_loss(
+    networks: tuple[MLP, ...], observation: Float[Array, "b s"], action: Float[Array, "b a"], weight: Float[Array, " b"]
+) -> Float[Array, ""]:
+    """Σ over networks of mean_rows w · mean_entries (π(s) - a)², IQL's policy loss for each."""
+    distances = [jnp.mean((jnp.tanh(one(observation)) - action) ** 2, axis=-1) for one in networks]
+    return sum((jnp.mean(weight * distance) for distance in distances), start=jnp.zeros(()))
+
+
+def update_all(
+    program: Program,
+    cures: tuple[Cure, ...],
+    models: Any,
+    data: Data,
+    copies: tuple[Packed | None, ...],
+    keys: PRNGKeyArray,
+    carry: tuple[Any, tuple[Imitator, ...]],
+    number: Int[Array, ""],
+) -> tuple[Any, tuple[Imitator, ...]]:
+    """One update of the critic, and of every policy on the same target rows."""
+    state, imitators = carry
+    backbone = program.backbone
+    assert isinstance(backbone, IQL)
+    _, optimiser = backbone.optimisers(program.updates)
+    key = jax.random.fold_in(keys, number)
+    batch = draw(data, program.shares, key)
+    first = program.shares[0]
+    step = program.rule.represent(program.backbone.step(program.rule, models, state, batch, key, number))
+    slow_q = jnp.min(state.slow_critic(step.critic), axis=0)
+    advantage = slow_q - state.value(step.now)[..., 0]
+    weight = advantage_weight(advantage, backbone.temperature, backbone.largest_advantage_weight)[first:]
+    new = []
+    for cure, rows, imitator in zip(cures, copies, imitators, strict=True):
+        drawn = draw(data._replace(imitated=rows), program.shares, key)
+        observation, action = (column[first:] for column in drawn.to_imitate())
+        gradient = jax.grad(imitation_loss)(
+            imitator.networks, observation, action, weight if cure.advantages else jnp.ones_like(weight)
+        )
+        change, optimiser_state = optimiser.update(gradient, imitator.optimiser)
+        new.append(Imitator(optax.apply_updates(imitator.networks, change), optimiser_state))
+    state, _ = program.update(models, state, batch, jax.random.fold_in(key, 2), number)
+    return state, tuple(new)
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=6)
+def updates_of_all(
+    program: Program,
+    cures: tuple[Cure, ...],
+    models: Any,
+    data: Data,
+    copies: tuple[Packed | None, ...],
+    key: PRNGKeyArray,
+    carry: Any,
+    first: Any,
+    last: Any,
+) -> Any:
+    """Updates `first` to `last` - 1."""
+    body = partial(update_all, program, cures, models, data, copies, key)
+    return jax.lax.fori_loop(first, last, lambda number, carry: body(carry, number), carry)
+
+
+def load(quality: str, task: str, domain: Literal["source", "target"]) -> Transitions:
+    return read(resolve(quality, task, domain)).transitions
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What is trained together."""
+
+    task: str
+    target: str
+    """quality of the target data"""
+    policies: tuple[str, ...]
+    critic: str = "target-only"
+    """rule of the critic"""
+    critic_source: str | None = None
+    """quality of its source data; None for a rule that draws none"""
+    seed: int = 0
+    updates: int = 10_000
+    evaluations: int = 5
+    episodes: int = 10
+    target_rows: int | None = None
+
+    @property
+    def file(self) -> str:
+        """Name of its result."""
+        parts = [self.task, self.target]
+        parts += [] if self.critic == "target-only" else [self.critic, self.critic_source or "none"]
+        parts += [] if self.target_rows is None else [f"{self.target_rows}-rows"]
+        return "-".join([*parts, f"seed{self.seed}"]) + ".json"
+
+
+def run_cell(cell: Cell) -> dict[str, Any]:
+    """Train and evaluate all policies of a cell; its result as JSON types."""
+    began = time.monotonic()
+    target = load(cell.target, cell.task, "target")
+    if cell.target_rows is not None:
+        target = limited(target, cell.target_rows, cell.seed)
+    cures = tuple(cure_of(name) for name in cell.policies)
+    init_key, prepare_key, draw_key = jax.random.split(jax.random.key(cell.seed), 3)
+    program = Program(IQL(temperature=0.5), rule_class(cell.critic)(), cell.updates)
+    source = target[:0] if cell.critic_source is None else load(cell.critic_source, cell.task, "source")
+    domains = make_domains(source, target, "pooled", program.shares)
+    models = program.rule.prepare(domains, prepare_key, lambda what, share: None)
+    data = pack_data(domains, program.rule.columns(models, domains), program.rule.target_columns(models, domains))
+
+    def copies_of(cure: Cure) -> Packed | None:
+        if not cure.imitation.makes_copies:
+            return None
+        known = target[:0] if cure.source is None else load(cure.source, cell.task, "source")
+        both = domains._replace(source=dataclasses.replace(
+            jax.tree.map(jnp.asarray, known),
+            observation=domains.normaliser(jnp.asarray(known.observation)),
+            next_observation=domains.normaliser(jnp.asarray(known.next_observation)),
+        ))  # fmt: skip
+        return pack_imitated(imitated_rows(cure.imitation, both, jax.random.fold_in(prepare_key, IMITATED)))
+
+    copies = tuple(copies_of(cure) for cure in cures)
+    prepared = time.monotonic() - began
+    sizes = Sizes(target.observation_size, target.action_size)
+    state = program.init(sizes, init_key)
+    policy_key = jax.random.split(init_key, 3)[2]  # of IQL's own policy
+    hidden = program.backbone.hidden  # type: ignore[attr-defined]
+    _, optimiser = program.backbone.optimisers(cell.updates)  # type: ignore[attr-defined]
+
+    def imitator(cure: Cure) -> Imitator:
+        keys = [policy_key, *jax.random.split(jax.random.fold_in(policy_key, 1), cure.networks - 1)]
+        networks = tuple(mlp(key, (sizes.observation, *hidden, sizes.action)) for key in keys)
+        return Imitator(networks, optimiser.init(networks))
+
+    carry = (state, tuple(imitator(cure) for cure in cures))
+    curves: dict[str, list[list[float]]] = {name: [] for name in cell.policies}
+    points = [round(cell.updates * (i + 1) / cell.evaluations) for i in range(cell.evaluations)]
+    spent = {"prepare": prepared, "train": 0.0, "evaluate": 0.0}
+    for first, last in zip([0, *points[:-1]], points, strict=True):
+        began = time.monotonic()
+        carry = jax.block_until_ready(
+            updates_of_all(program, cures, models, data, copies, draw_key, carry, jnp.int32(first), jnp.int32(last))
+        )
+        spent["train"] += time.monotonic() - began
+        began = time.monotonic()
+        for name, one in zip(cell.policies, carry[1], strict=True):
+            policy = Policy.from_networks(mean_network(one.networks), domains.normaliser)
+            curves[name].append([last, round(evaluate(policy, cell.task, cell.episodes).mean, 2)])
+        spent["evaluate"] += time.monotonic() - began
+    return {
+        **{name: getattr(cell, name) for name in ("task", "target", "critic", "critic_source", "seed", "updates")},
+        "target_rows": cell.target_rows,
+        "returns": returns_of(target, cell.task),
+        "scores": {name: float(np.mean([score for _, score in curve[-LAST:]])) for name, curve in curves.items()},
+        "curves": curves,
+        "seconds": {name: round(value, 1) for name, value in spent.items()},
+        "environment": environment(),
+    }
+
+
+def returns_of(target: Transitions, task: str) -> float:
+    """Mean score of the data's own episodes; each counts by its rows, the last, cut one does not count."""
+    number = np.asarray(target.episode) - int(np.min(target.episode))
+    returns, lengths = np.bincount(number, np.asarray(target.reward)), np.bincount(number)
+    scores = get_task(task).normalised_score(returns)
+    whole = slice(None, -1) if len(scores) > 1 else slice(None)
+    return float(np.average(scores[whole], weights=lengths[whole]))
+
+
+def table(folder: Path) -> str:
+    """The cells of a folder as a Markdown table, and the mean of each policy over those cells that have it."""
+    cells = [read_json(file) for file in sorted(folder.glob("*.json"))]
+    names = list(dict.fromkeys(name for cell in cells for name in cell["scores"]))
+    lines = [f"| task | target data | seed | the data | {' | '.join(names)} |", "|---" * (4 + len(names)) + "|"]
+    for cell in cells:
+        scores = [f"{cell['scores'][name]:.1f}" if name in cell["scores"] else "-" for name in names]
+        lines.append(
+            f"| {cell['task']} | {cell['target']} | {cell['seed']} | {cell['returns']:.1f} | {' | '.join(scores)} |"
+        )
+    means = [np.mean([cell["scores"][name] for cell in cells if name in cell["scores"]]) for name in names]
+    data = np.mean([cell["returns"] for cell in cells])
+    lines.append(f"| mean of {len(cells)} | | | {data:.1f} | {' | '.join(f'{mean:.1f}' for mean in means)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--robots", nargs="+", choices=ROBOTS, default=ROBOTS)
+    parser.add_argument("--shifts", nargs="+", choices=SHIFTS, default=SHIFTS)
+    parser.add_argument("--targets", nargs="+", choices=QUALITIES, default=QUALITIES)
+    parser.add_argument("--policies", nargs="+", default=POLICIES, metavar="POLICY")
+    parser.add_argument("--critic", default="target-only", metavar="RULE")
+    parser.add_argument("--critic-source", metavar="QUALITY")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--updates", type=int, default=10_000)
+    parser.add_argument("--target-rows", type=int)
+    parser.add_argument("--out", type=Path, default=Path("runs/extraction"))
+    parser.add_argument("--table", type=Path, metavar="FOLDER", help="print the table of finished cells")
+    options = parser.parse_args()
+    if options.table is not None:
+        print(table(options.table))
+        return
+    for seed in options.seeds:
+        for target in options.targets:
+            for task in (f"{robot}-{shift}" for robot in options.robots for shift in options.shifts):
+                cell = Cell(
+                    task, target, tuple(options.policies), options.critic, options.critic_source, seed,
+                    options.updates, target_rows=options.target_rows,
+                )  # fmt: skip
+                file = options.out / cell.file
+                if file.exists():
+                    continue
+                result = run_cell(cell)
+                options.out.mkdir(parents=True, exist_ok=True)
+                write_json(file, result)
+                scores = "  ".join(f"{name} {score:.1f}" for name, score in result["scores"].items())
+                print(f"{cell.file}  {scores}  {result['seconds']}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

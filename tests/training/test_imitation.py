@@ -1,0 +1,172 @@
+"""Copies of target rows that the policy alone imitates: drawn beside the rows, made once, part of a run."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_extra_rows import extra_rows
+
+import tabb
+from tabb.backbones import BCQ, CQL, IQL, TD3BC
+from tabb.errors import UsageError
+from tabb.models.imitation import ImitatedRows, Imitation, imitated_rows, imitated_template
+from tabb.rules import Pooled, TargetOnly
+from tabb.training import Settings, train
+from tabb.training.loop import Program, draw, pack_data, pack_extra, pack_imitated, update_once
+
+SMALL = Imitation(rows="corrective", copies=2, model_updates=3)
+
+
+def numbered(domains, copies):
+    """Rows whose state and action tell the number of the target row and of the copy."""
+    number = jnp.arange(len(domains.target), dtype=jnp.float32)[None, :, None]
+    copy = jnp.arange(1.0 + copies)[:, None, None]
+    together = 1000 * copy + number
+    ones = jnp.ones(3)
+    return ImitatedRows(together * ones, together * ones[:2])
+
+
+@pytest.fixture(scope="module")
+def plain_data(domains):
+    return pack_data(domains, {}, {"number": jnp.arange(len(domains.target))})
+
+
+def test_a_target_row_stands_for_itself_or_one_of_its_copies(domains, plain_data):
+    data = plain_data._replace(imitated=pack_imitated(numbered(domains, 3)))
+    batch = draw(data, (6, 4_000), jax.random.key(0), 5, pack_extra(extra_rows(5)))
+    alone = draw(plain_data, (6, 4_000), jax.random.key(0), 5, pack_extra(extra_rows(5)))
+    for name in ("observation", "action", "reward", "next_observation", "terminal"):
+        np.testing.assert_array_equal(getattr(batch, name), getattr(alone, name))
+    observation, action = batch.to_imitate()
+    assert (observation.shape, action.shape) == (batch.observation.shape, batch.action.shape)
+    for rows, copies in ((batch.observation, observation), (batch.action, action)):
+        np.testing.assert_array_equal(copies[:6], rows[:6])
+        np.testing.assert_array_equal(copies[-5:], rows[-5:])
+    drawn = np.asarray(observation[6:-5, 0])
+    np.testing.assert_array_equal(drawn % 1000, batch.target_columns["number"])
+    np.testing.assert_array_equal(drawn, action[6:-5, 1])
+    shares = np.bincount((drawn // 1000).astype(int)) / len(drawn)
+    np.testing.assert_allclose(shares, 1 / 4, atol=0.03)
+    # They stay beside their rows where source rows are left out.
+    best = batch.best_source(jnp.arange(6.0), 2)
+    np.testing.assert_array_equal(best.to_imitate()[0], observation[4:].at[:2].set(batch.observation[4:6]))
+    # Without copies the policy imitates the rows.
+    assert alone.to_imitate()[0] is alone.observation
+
+
+@pytest.mark.parametrize("backbone", [IQL, TD3BC, BCQ], ids=lambda kind: kind.name)
+def test_copies_that_are_the_rows_change_nothing_and_others_the_policy_alone(domains, sizes, backbone, plain_data):
+    widths = {"cvae_hidden": (8,)} if backbone is BCQ else {}
+    backbone = backbone(hidden=(8,), batch_size=8, **widths)
+    learner = Program(backbone, Pooled(), 4)
+    target = domains.target
+    same = ImitatedRows(jnp.stack([target.observation] * 3), jnp.stack([target.action] * 3))
+    other = same._replace(action=-same.action)
+
+    def after_two(imitated):
+        data = plain_data._replace(imitated=None if imitated is None else pack_imitated(imitated))
+        state = learner.init(sizes, jax.random.key(1))
+        for number in (0, 1):
+            state, _ = jax.jit(update_once, static_argnums=0)(learner, (), data, jax.random.key(2), state, number)
+        return state
+
+    logged, copied, changed = after_two(None), after_two(same), after_two(other)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), logged, copied)
+    name = backbone.parts["policy"][0]
+
+    def distance(field):
+        before, after = getattr(logged, field), getattr(changed, field)
+        return max(float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True))
+
+    assert distance(name) > 1e-4
+    if isinstance(backbone, IQL):  # the only one whose critic does not look at the policy
+        for field in ("value", "critic", "slow_critic"):
+            assert distance(field) == 0
+
+
+# --- how they are made ---
+
+
+def test_rows_and_their_copies(domains):
+    key = jax.random.key(0)
+    for config in (SMALL, dataclasses.replace(SMALL, rows="noisy", noise=0.1)):
+        made = imitated_rows(config, domains, key)
+        assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, imitated_template(config, domains))
+        np.testing.assert_array_equal(made.observation[0], domains.target.observation)
+        np.testing.assert_array_equal(made.action[0], domains.target.action)
+        deviation = made.observation[1:] - made.observation[0]
+        spread = np.std(domains.target.observation, axis=0)
+        np.testing.assert_allclose(np.std(deviation, axis=(0, 1)) / spread, config.noise, rtol=0.35)
+        moved = np.abs(made.action[1:] - made.action[0]).max()
+        assert (moved == 0) == (config.rows == "noisy")
+
+
+def test_the_source_counts_only_where_it_is_asked_for(domains):
+    key = jax.random.key(0)
+    alone = domains._replace(source=domains.source[:0])
+    both, target = SMALL, dataclasses.replace(SMALL, model="target")
+    actions = [
+        imitated_rows(config, d, key).action for config, d in ((both, domains), (target, domains), (both, alone))
+    ]
+    np.testing.assert_array_equal(actions[1], actions[2])
+    assert np.abs(actions[0] - actions[1]).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": "perfect"}, "rows='perfect' is unknown: use logged, noisy or corrective"),
+        ({"model": "source"}, "model='source' is unknown: use both or target"),
+        ({"copies": 0}, "copies=0: give a whole number, 1 or more"),
+        ({"copies": 1.5}, "copies=1.5: give a whole number"),
+        ({"noise": -0.1}, "noise=-0.1: must be a positive number"),
+        ({"stay": float("inf")}, "stay=inf: must be a positive number"),
+    ],
+)
+def test_settings_that_cannot_work(changes, message):
+    with pytest.raises(UsageError, match=message):
+        Imitation(**changes)
+
+
+# --- runs ---
+
+
+def settings(**changes):
+    values = {"updates": 6, "evaluations": 0, "imitation": SMALL, "backbone": IQL(hidden=(8,), batch_size=8)}
+    return Settings(**(values | changes))
+
+
+def test_a_run_makes_them_once_and_goes_on_with_them(pair, tmp_path, monkeypatch, same_bits):
+    monkeypatch.setenv("TABB_CACHE", str(tmp_path / "cache"))
+    source, target = pair
+    (whole,) = train(Pooled(), source, target, settings=settings(), folder=tmp_path / "whole")
+    file = tmp_path / "whole" / "seed0" / "imitated.npz"
+    assert file.exists()
+    assert [one.name.partition("-")[0] for one in (tmp_path / "cache").glob("*.npz")] == ["imitated"]
+    # Another learner of the same data takes them from the cache; target-only has a model of its own.
+    train(Pooled(), source, target, settings=settings(updates=3), folder=tmp_path / "other")
+    assert len(list((tmp_path / "cache").glob("*.npz"))) == 1
+    for given in (source, None):
+        train(TargetOnly(), given, target, settings=settings(), folder=tmp_path / f"target-only {given is None}")
+    assert len(list((tmp_path / "cache").glob("*.npz"))) == 2
+    # A run that goes on reads its own, whatever has become of the cache.
+    monkeypatch.setenv("TABB_CACHE", "off")
+    folder = tmp_path / "whole" / "seed0"
+    (folder / "result.json").unlink()
+    (folder / "checkpoint.npz").unlink()
+    (again,) = train(Pooled(), source, target, settings=settings(), folder=tmp_path / "whole", resume=True)
+    assert same_bits(again.policy.weights, whole.policy.weights)
+    (logged,) = train(Pooled(), source, target, settings=settings(imitation=Imitation()))
+    assert not same_bits(logged.policy.weights, whole.policy.weights)
+
+
+def test_a_policy_that_imitates_nothing_is_refused(pair):
+    with pytest.raises(UsageError, match="the policy of backbone cql imitates no rows; use rows=logged"):
+        train(Pooled(), *pair, settings=settings(backbone=CQL(hidden=(8,), batch_size=8)))
+
+
+def test_the_wrong_type_is_refused():
+    with pytest.raises(UsageError, match=r"imitation='corrective': give an instance"):
+        tabb.Settings(imitation="corrective")
