@@ -49,12 +49,14 @@ if TYPE_CHECKING:
     from tabb.rules import DVDF as DVDF
     from tabb.rules import IGDF as IGDF
     from tabb.rules import OTDF as OTDF
+    from tabb.rules import PTR as PTR
     from tabb.rules import SRPO as SRPO
     from tabb.rules import TABB as TABB
     from tabb.rules import AgreedShift as AgreedShift
     from tabb.rules import CVAEConfig as CVAEConfig
     from tabb.rules import DirectPredictor as DirectPredictor
     from tabb.rules import EnsembleConfig as EnsembleConfig
+    from tabb.rules import FineTune as FineTune
     from tabb.rules import LatentDirectPredictor as LatentDirectPredictor
     from tabb.rules import LatentPredictor as LatentPredictor
     from tabb.rules import Pooled as Pooled
@@ -82,6 +84,7 @@ _WHERE = {
     "EnsembleConfig": "tabb.rules",
     "SRPO": "tabb.rules",
     "IGDF": "tabb.rules",
+    **dict.fromkeys(("FineTune", "PTR"), "tabb.rules"),
     "DROCO": "tabb.rules",
     "DARA": "tabb.rules",
     "Audit": "tabb.data.audit",

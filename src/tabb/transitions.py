@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tabb.action_bounds import ActionBounds
 from tabb.errors import DataError
@@ -77,6 +77,13 @@ def episode_starts(data: Transitions) -> NDArray[np.intp]:
             "order in which they were logged"
         )
     return starts
+
+
+def spread_episodes(episode: ArrayLike, share: float) -> NDArray[Any]:
+    """Numbers of `share` of the episodes (one at least, if `share` is not 0), evenly spread over the log."""
+    numbers = np.unique(np.asarray(episode))
+    count = max(1, round(share * len(numbers))) if share > 0 else 0
+    return numbers[((np.arange(count) + 0.5) * len(numbers) / max(count, 1)).astype(int)]
 
 
 def concatenate(first: Transitions, second: Transitions) -> Transitions:

@@ -27,6 +27,9 @@ from tabb.rules.step import Acting, Step
 RULE_KEY = 7
 """folded into an update's key for the rule, so that what a rule draws disturbs no draw of the backbone"""
 
+ANY_LENGTH = 1_000
+"""of a run that is not begun yet, in updates: which rules its phases have does not depend on it"""
+
 State = Any
 """the backbone's own NamedTuple, whose last two fields are `learned`, what the rule learns along the way, and `extra`,
 the rows that the rule makes anew along the way; `update` hands `extra` on as it is"""
@@ -56,7 +59,10 @@ class Backbone(abc.ABC):
 
     def check_rule(self, rule: Rule) -> None:
         """Raise `UsageError` if `rule` cannot act on this backbone."""
-        if not self.takes_seams and (filled := filled_seams(rule)):
+        filled = dict.fromkeys(
+            name for one in (rule, *(phase.rule for phase in rule.phases(ANY_LENGTH))) for name in filled_seams(one)
+        )
+        if not self.takes_seams and filled:
             raise UsageError(
                 f"backbone {self.name} takes only rules that say which rows are drawn (pooled, target-only), not "
                 f"{rule.name}: it has no place for {' and '.join(filled)}; choose another backbone"
@@ -120,6 +126,20 @@ class Backbone(abc.ABC):
         step = dataclasses.replace(step, learned=learned)
         weights, metrics = rule.weigh(step)
         return step, weights, metrics | seen
+
+    def slowed(self, factor: float) -> Backbone:
+        """The backbone with all its learning rates times `factor`."""
+        if factor == 1.0:
+            return self
+        same: Any = self  # every backbone is a dataclass, which this class cannot say
+        names = [field.name for field in dataclasses.fields(same) if field.name.endswith("learning_rate")]
+        slowed: Backbone = dataclasses.replace(same, **{name: factor * getattr(self, name) for name in names})
+        return slowed
+
+    def restarted(self, state: State) -> State:
+        """The state with optimisers that begin anew: Adam's moments and counts are zero."""
+        names = [name for name in state._fields if name.endswith("optimiser")]
+        return state._replace(**{name: jax.tree.map(jnp.zeros_like, getattr(state, name)) for name in names})
 
     def policy(self, state: State, normaliser: Normaliser, about: dict[str, Any]) -> Policy:
         """The policy to deploy, with the normaliser inside."""

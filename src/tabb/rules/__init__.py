@@ -12,6 +12,7 @@ from tabb.rules.bosa import BOSA
 from tabb.rules.dara import DARA
 from tabb.rules.droco import DROCO
 from tabb.rules.dvdf import DVDF, SparseQConfig
+from tabb.rules.finetune import PTR, FineTune
 from tabb.rules.igdf import IGDF
 from tabb.rules.otdf import OTDF
 from tabb.rules.rule import Rule
@@ -24,6 +25,7 @@ RULES: dict[str, type[Rule]] = {
     rule.name: rule
     for rule in (
         *(TABB, Pooled, TargetOnly, SourceOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO),
+        *(FineTune, PTR),
         *(Similarity, ValueNoise),
     )
 }
@@ -35,6 +37,7 @@ __all__ = [
     "DVDF",
     "IGDF",
     "OTDF",
+    "PTR",
     "RULES",
     "SRPO",
     "TABB",
@@ -42,6 +45,7 @@ __all__ = [
     "CVAEConfig",
     "DirectPredictor",
     "EnsembleConfig",
+    "FineTune",
     "LatentDirectPredictor",
     "LatentPredictor",
     "Pooled",

@@ -7,6 +7,7 @@ training into `learned`. Every rule with its knobs at neutral equals the plain b
 Seams outside of updates, in the order in which they are called:
 
     on, check_backbone        the rule on a backbone
+    phases                    parts of a run in which other rules draw and act
     shares, extra_share       how many rows of each domain, and how many extra rows, a batch holds
     widths                    how wide what V and Q see is
     prepare, template         fit models, once per run
@@ -34,6 +35,10 @@ One update calls these, in this order. Each takes a `Step`; those that edit some
         the backbone updates Q
     actor_term                an extra term of the policy's loss
         the backbone updates the policy
+
+After each update:
+
+    stopped                   whether the run has ended before its last update
 """
 
 from __future__ import annotations
@@ -41,11 +46,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from tabb.batch import Batch, Domains, ExtraRows, Sizes
 from tabb.errors import UsageError
@@ -73,6 +78,17 @@ class BackboneTraits(Protocol):
 
     name: ClassVar[str]
     has_value_network: ClassVar[bool]
+
+
+class Phase(NamedTuple):
+    """A part of a run. Each but the first begins with the networks of the one before it and with fresh optimisers."""
+
+    rule: Rule
+    """What fills the seams of an update and says which rows are drawn"""
+    updates: int
+    """Its length, and that of the learning rate's schedule"""
+    rate_factor: float = 1.0
+    """factor on the backbone's learning rates"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +136,16 @@ class Rule:
         """Raise `UsageError` if the rule cannot act on this backbone."""
         del backbone
 
+    def phases(self, updates: int) -> tuple[Phase, ...]:
+        """The parts of a run of so many updates, of one update at least each; their metrics have the same names.
+
+        In a part its own rule is asked for `shares`, `extra_share`, `refresh` and all that follows below. What there is
+        once per run is this rule's: the models, the columns, the extra rows and what `init_learned` gives.
+        """
+        return (Phase(self, updates),)
+
     def shares(self, batch_size: int) -> tuple[int, int]:
-        """How many source and target rows a batch of `batch_size` rows holds."""
+        """How many source and target rows a batch of `batch_size` rows holds; of a rule with phases: on average."""
         return batch_size // 2, batch_size - batch_size // 2
 
     def extra_share(self, batch_size: int) -> int:
@@ -267,6 +291,16 @@ class Rule:
         del step, action
         return jnp.zeros((), jnp.float32)
 
+    # --- After an update ---
+
+    def stopped(self, learned: Learned) -> Bool[Array, ""] | None:
+        """Whether the run has ended early, by what was learned before this update: nothing changes then any more.
+
+        None: it never ends early.
+        """
+        del learned
+        return None
+
 
 def filled_seams(rule: Rule | type[Rule]) -> list[str]:
     """Names of the update's seams that the rule fills, in calling order."""
@@ -298,6 +332,7 @@ __all__ = [
     "Learned",
     "Metrics",
     "Models",
+    "Phase",
     "Rule",
     "Step",
     "Value",

@@ -24,7 +24,7 @@ from tabb.policy import Policy
 from tabb.training.config import Settings
 from tabb.training.folder import RunFolder
 from tabb.training.loop import Program
-from tabb.transitions import Transitions, episode_starts
+from tabb.transitions import Transitions, episode_starts, spread_episodes
 
 DEFAULT_SHARE = 0.2
 """of the target's episodes, where policies are not rolled out"""
@@ -74,15 +74,14 @@ def split(target: Transitions, share: float) -> Split:
     Raises `UsageError` where no episode would be left to learn from.
     """
     numbers = np.unique(np.asarray(target.episode))
-    count = max(1, round(share * len(numbers))) if share > 0 else 0
-    if count and count == len(numbers):
+    chosen = spread_episodes(numbers, share)
+    if len(chosen) and len(chosen) == len(numbers):
         raise UsageError(
             f"held_out={share}: the target has {len(numbers)} episode{'s' if len(numbers) > 1 else ''}, so none would "
             "be left to learn from; give more episodes, or held_out=0"
         )
-    chosen = numbers[((np.arange(count) + 0.5) * len(numbers) / max(count, 1)).astype(int)]
     held = np.isin(np.asarray(target.episode), chosen)
-    return Split(target[~held], target[held]) if count else Split(target, target[:0])
+    return Split(target[~held], target[held]) if len(chosen) else Split(target, target[:0])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,8 @@ no bit of the result.
 
 Extra rows that a rule makes once are part of the data. Those that it makes anew every n updates are part of the state:
 the loop then runs in stretches of n updates, each of which begins with fresh rows.
+
+Where a rule has phases, each has its own updates in the same compiled call: one loop follows another.
 """
 
 from __future__ import annotations
@@ -52,6 +54,17 @@ class Program:
     def refresh_every(self) -> int:
         """Updates from one refresh of the extra rows to the next; 0 for none."""
         return self.rule.refresh_every if self.extra_share else 0
+
+    @property
+    def parts(self) -> tuple[tuple[int, Program], ...]:
+        """The program of each phase of the run, with its first update; this program alone for a rule without phases."""
+        parts, first = [], 0
+        for phase in self.rule.phases(self.updates):
+            same = phase.rule is self.rule and phase == (self.rule, self.updates, 1.0)
+            program = self if same else Program(self.backbone.slowed(phase.rate_factor), phase.rule, phase.updates)
+            parts.append((first, program))
+            first += phase.updates
+        return tuple(parts)
 
     def init(self, sizes: Sizes, key: PRNGKeyArray, extra: Packed | None = None) -> State:
         """Fresh networks; with the extra rows that the run begins with, if the rule makes them anew along the way."""
@@ -261,9 +274,25 @@ def update_once(
     program: Program, models: Models, data: Data, key: PRNGKeyArray, state: State, number: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Update `number` (counted from 0): make extra rows anew if they are due, draw its batch, update."""
-    if program.refresh_every:
-        state = refreshed(program, models, data, key, state, number)
-    return _update(program, models, data, key, state, number)
+
+    def of_part(first: int, part: Program, state: State) -> tuple[State, Metrics]:
+        state = _begun(part, first, state, number == first)
+        if part.refresh_every:
+            state = refreshed(part, models, data, key, state, number)
+        return _update(part, models, data, key, state, number)
+
+    parts = program.parts
+    if len(parts) == 1:
+        return of_part(*parts[0], state)
+    place = jnp.sum(number >= jnp.asarray([first for first, _ in parts])) - 1
+    return jax.lax.switch(place, [functools.partial(of_part, *part) for part in parts], state)
+
+
+def _begun(part: Program, first: int, state: State, now: Array) -> State:
+    """The state as it goes into a phase: where one begins `now`, other than the first, with fresh optimisers."""
+    if first == 0:
+        return state
+    return jax.lax.cond(now, part.backbone.restarted, lambda state: state, state)
 
 
 def _update(
@@ -271,7 +300,11 @@ def _update(
 ) -> tuple[State, Metrics]:
     key = jax.random.fold_in(key, number)
     batch = draw(data, program.shares, key, program.extra_share, state.extra if program.refresh_every else None)
-    return program.update(models, state, batch, jax.random.fold_in(key, 2), number)
+    updated, metrics = program.update(models, state, batch, jax.random.fold_in(key, 2), number)
+    stopped = program.rule.stopped(state.learned)
+    if stopped is not None:
+        updated = jax.tree.map(lambda before, after: jnp.where(stopped, before, after), state, updated)
+    return updated, metrics
 
 
 def run_updates(
@@ -288,9 +321,33 @@ def run_updates(
     The bounds are traced, so every stretch of a run is the same compiled program.
     """
     first, last = jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32)
+    parts = program.parts
+    shapes = jax.eval_shape(functools.partial(_update, parts[0][1], models, data, key), state, first)[1]
+    sums = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    if len(parts) == 1:
+        state, sums = _run_part(parts[0][1], models, data, key, state, sums, first, last)
+    else:
+        ends: list[int | Array] = [*(begin for begin, _ in parts[1:]), last]
+        for (begin, part), end in zip(parts, ends, strict=True):
+            since, until = jnp.maximum(first, begin), jnp.minimum(last, end)
+            state = _begun(part, begin, state, (since == begin) & (since < until))
+            state, sums = _run_part(part, models, data, key, state, sums, since, until)
+    count = jnp.maximum(last - first, 1).astype(jnp.float32)
+    return state, jax.tree.map(lambda total: total / count, sums)
+
+
+def _run_part(
+    program: Program,
+    models: Models,
+    data: Data,
+    key: PRNGKeyArray,
+    state: State,
+    sums: Metrics,
+    first: Int[Array, ""],
+    last: Int[Array, ""],
+) -> tuple[State, Metrics]:
+    """Updates `first` to `last` - 1, all of one phase; `sums` of the metrics go on."""
     update = functools.partial(_update, program, models, data, key)
-    shapes = jax.eval_shape(update, state, first)[1]
-    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
 
     def body(number: Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
         state, sums = carry
@@ -298,7 +355,7 @@ def run_updates(
         return state, jax.tree.map(jnp.add, sums, metrics)
 
     if not program.refresh_every:
-        state, sums = jax.lax.fori_loop(first, last, body, (state, zeros))
+        state, sums = jax.lax.fori_loop(first, last, body, (state, sums))
     else:
         # Rows are made anew between inner loops: a condition inside of them would copy all rows at each update.
         every = program.refresh_every
@@ -309,9 +366,8 @@ def run_updates(
             end = jnp.minimum(last, (number // every + 1) * every)
             return end, *jax.lax.fori_loop(number, end, body, (state, sums))
 
-        _, state, sums = jax.lax.while_loop(lambda carry: carry[0] < last, stretch, (first, state, zeros))
-    count = jnp.maximum(last - first, 1).astype(jnp.float32)
-    return state, jax.tree.map(lambda total: total / count, sums)
+        _, state, sums = jax.lax.while_loop(lambda carry: carry[0] < last, stretch, (first, state, sums))
+    return state, sums
 
 
 compiled_updates = jax.jit(run_updates, static_argnums=0, donate_argnums=4)

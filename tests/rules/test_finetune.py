@@ -1,0 +1,149 @@
+"""Fine-tuning: its phases, what goes on from one to the next, and the stop by held-out target rows."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from steps import step_of
+from tabb.backbones import CQL, IQL, Clone
+from tabb.errors import UsageError
+from tabb.rules import PTR, FineTune, SourceOnly, TargetOnly
+from tabb.rules.finetune import Mixed, Watched, checked, fresh_watch
+from tabb.rules.rule import Phase
+from tabb.training import Settings, train
+from tabb.training.loop import Program, compiled_updates, pack_data, update_once
+
+KEY = jax.random.key(2)
+UPDATES = 10
+
+
+def test_phases_by_hand():
+    assert FineTune().phases(10) == (Phase(Mixed(1.0), 5), Phase(Mixed(0.0), 5))
+    assert FineTune(source_updates=0.3, source_share=0.25, rate_factor=0.1).phases(10) == (
+        Phase(Mixed(1.0), 3),
+        Phase(Mixed(0.25), 7, 0.1),
+    )
+    assert FineTune(source_updates=0.0).phases(10) == (Phase(Mixed(0.0), 10),)
+    assert FineTune(source_updates=0.9).phases(1) == (Phase(Mixed(0.0), 1),)
+    assert PTR(checks=5).phases(20) == (Phase(Watched(1.0, 2, 5), 10), Phase(Watched(0.3, 2, 5), 10, 0.3))
+    assert Mixed(0.25).shares(16) == (4, 12)
+    # On average over the run: half source alone, then a quarter.
+    assert FineTune(source_share=0.25).shares(16) == (10, 6)
+    assert FineTune(source_updates=0.01).shares(16) == (1, 15)
+
+
+@pytest.fixture(scope="module")
+def data(domains):
+    return pack_data(domains, {})
+
+
+def test_it_is_source_only_and_then_target_only_from_its_weights(sizes, data, largest_difference):
+    # The clone, which compiles soonest; its schedule spans each phase, so that it shows when optimisers begin anew.
+    backbone = Clone(hidden=(16,), batch_size=16, learning_rate=1e-2)
+    learner = Program(backbone, FineTune(rate_factor=0.5), UPDATES)
+    start = learner.init(sizes, jax.random.key(1))
+    copy = jax.tree.map(jnp.copy, start)
+    tuned, metrics = compiled_updates(learner, (), data, KEY, start, 0, UPDATES)
+    source = Program(backbone, SourceOnly(), 5)
+    state, first = compiled_updates(source, (), data, KEY, jax.tree.map(jnp.copy, copy), 0, 5)
+    halved = dataclasses.replace(backbone, learning_rate=backbone.learning_rate / 2)
+    target = Program(halved, TargetOnly(), 5)
+    state, second = compiled_updates(target, (), data, KEY, halved.restarted(state), 5, UPDATES)
+    assert largest_difference(tuned, state) < 1e-5
+    assert float(metrics["policy_loss"]) == pytest.approx(
+        (float(first["policy_loss"]) + float(second["policy_loss"])) / 2, rel=1e-4
+    )
+    # What the loop does in stretches is what single updates do.
+    once = jax.jit(lambda state, number: update_once(learner, (), data, KEY, state, number)[0])
+    state = copy
+    for number in range(UPDATES):
+        state = once(state, jnp.asarray(number))
+    assert largest_difference(tuned, state) < 1e-5
+
+
+def test_rates_are_those_of_every_optimiser():
+    assert IQL(learning_rate=1e-3).slowed(0.1).learning_rate == pytest.approx(1e-4)
+    slow = CQL(learning_rate=1e-3, policy_learning_rate=2e-3).slowed(0.5)
+    assert (slow.learning_rate, slow.policy_learning_rate) == (5e-4, 1e-3)
+
+
+# --- The stop ---
+
+
+def test_checks_by_hand():
+    watch = fresh_watch()
+    seen = []
+    for error, rows in ((6.0, 2.0), (8.0, 2.0), (0.0, 0.0), (7.0, 2.0), (4.0, 2.0)):
+        watch = checked(watch._replace(error=jnp.asarray(error), rows=jnp.asarray(rows)))
+        seen.append((float(watch.least), int(watch.worse), float(watch.error), float(watch.rows)))
+    # Mean errors 3, 4, none drawn, 3.5, 2.
+    assert seen == [(3, 0, 0, 0), (3, 1, 0, 0), (3, 1, 0, 0), (3, 2, 0, 0), (2, 0, 0, 0)]
+
+
+def test_held_out_rows_weigh_nothing_and_are_what_is_watched(batch):
+    batch = dataclasses.replace(batch, target_columns={"watched": jnp.array([0.0, 1.0, 0.0])})
+    step = dataclasses.replace(
+        step_of(batch), learned=fresh_watch(), policy=lambda s: jnp.zeros((*s.shape[:-1], 2)), number=jnp.asarray(0)
+    )
+    rule = Watched(0.5, check_every=2, patience=1)
+    weights, _ = rule.weigh(step)
+    for weight in weights:
+        np.testing.assert_allclose(weight, [1, 1, 1, 1.5, 0, 1.5])
+    watch, metrics = rule.observe(step)
+    wanted = float(jnp.mean(batch.action[4] ** 2))
+    assert float(watch.error) == float(metrics["watched_error"]) == pytest.approx(wanted, rel=1e-6)
+    assert (float(watch.rows), int(watch.worse)) == (1, 0)
+    assert np.isinf(watch.least)
+    due, _ = rule.observe(dataclasses.replace(step, number=jnp.asarray(1)))
+    assert float(due.least) == pytest.approx(wanted, rel=1e-6)
+    assert not rule.stopped(due)
+    assert rule.stopped(due._replace(worse=jnp.asarray(1)))
+
+
+def test_a_run_that_was_stopped_does_not_change(backbone, sizes, domains, same_bits):
+    rule = PTR(source_updates=0.0, watched=0.3, patience=1, checks=20)
+    data = pack_data(domains, {}, rule.target_columns((), domains))
+    learner = Program(backbone, rule, 40)
+    state, last = learner.init(sizes, jax.random.key(1)), 0
+    ends = []
+    for end in (20, 30, 40):
+        state, _ = compiled_updates(learner, (), data, KEY, state, last, end)
+        ends.append(jax.tree.map(jnp.copy, state))
+        last = end
+    assert int(ends[-1].learned.worse) == 1
+    assert same_bits(ends[1], ends[2])
+    assert not same_bits(learner.init(sizes, jax.random.key(1)).policy, ends[0].policy)
+
+
+def test_a_clone_is_fine_tuned_and_cannot_be_watched(pair):
+    backbone = Clone(hidden=(8,), batch_size=16)
+    settings = Settings(updates=4, evaluations=0, backbone=backbone)
+    (run,) = train(FineTune(), *pair, settings=settings)
+    assert run.policy.about["rule"] == "finetune"
+    with pytest.raises(UsageError, match="not ptr: it has no place for observe and weigh"):
+        train(PTR(), *pair, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"source_updates": 1.0}, "source_updates=1.0"),
+        ({"source_share": -0.1}, "source_share=-0.1"),
+        ({"watched": 1.0}, "watched=1.0"),
+        ({"rate_factor": 0.0}, "rate_factor=0.0"),
+        ({"patience": 0}, "patience=0"),
+        ({"checks": 0}, "checks=0"),
+    ],
+)
+def test_wrong_settings(settings, says):
+    with pytest.raises(UsageError, match=says):
+        FineTune(**settings)
+
+
+def test_a_single_episode_cannot_be_held_out(domains):
+    one = dataclasses.replace(domains.target, episode=jnp.zeros_like(domains.target.episode))
+    with pytest.raises(UsageError, match=r"watched=0\.1: the target has 1 episode, so none would be left"):
+        PTR().target_columns((), domains._replace(target=one))
