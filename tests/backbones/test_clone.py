@@ -10,6 +10,7 @@ import pytest
 import tabb
 from tabb.backbones import IQL, Clone
 from tabb.backbones.clone import cloning_loss
+from tabb.batch import Imitated
 from tabb.commands.select import table
 from tabb.errors import UsageError
 from tabb.results.selection import select
@@ -51,6 +52,9 @@ def test_rewards_and_next_states_are_not_looked_at(batch, sizes, same_bits):
     moved = dataclasses.replace(batch, action=-batch.action)
     assert same_bits(update(batch), update(other))
     assert not same_bits(update(batch), update(moved))
+    copies = dataclasses.replace(batch, imitated=Imitated(batch.observation[3:], -batch.action[3:]))
+    mixed = dataclasses.replace(batch, action=batch.action.at[3:].multiply(-1.0))
+    assert same_bits(update(copies), update(mixed))
 
 
 def test_held_out_episodes_judge_it_without_a_td_error(pair, tmp_path):

@@ -95,10 +95,10 @@ class Clone(Backbone):
         number: Int[Array, ""],
     ) -> tuple[State, Metrics]:
         step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
-        batch = step.batch
+        observation, wanted = step.batch.to_imitate()
 
         def policy_loss(policy: MLP) -> Array:
-            distance = cloning_loss(jnp.tanh(policy(batch.observation)), batch.action)
+            distance = cloning_loss(jnp.tanh(policy(observation)), wanted)
             return jnp.mean(weights.policy * distance)
 
         loss, gradient = jax.value_and_grad(policy_loss)(state.policy)
