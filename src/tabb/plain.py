@@ -61,6 +61,8 @@ def from_plain(kind: type[C], values: dict[str, Any]) -> C:
     arguments: dict[str, Any] = {}
     for name, value in values.items():
         wanted = types[name]
+        if isinstance(value, dict):  # of `Imitation | None`, the dataclass
+            wanted = next((one for one in typing.get_args(wanted) if dataclasses.is_dataclass(one)), wanted)
         if name == "backbone" and isinstance(value, dict):
             value = backbone_from_plain(value)
         elif isinstance(wanted, type) and issubclass(wanted, Rule):

@@ -10,11 +10,15 @@ from test_extra_rows import extra_rows
 
 import tabb
 from tabb.backbones import BCQ, CQL, IQL, TD3BC
+from tabb.commands.train_options import parse_train, settings_of
 from tabb.errors import UsageError
-from tabb.models.imitation import ImitatedRows, Imitation, imitated_rows, imitated_template
+from tabb.models.imitation import LOGGED, ImitatedRows, Imitation, imitated_rows, imitated_template
+from tabb.results.train_command import train_command
 from tabb.rules import Pooled, TargetOnly
 from tabb.training import Settings, train
+from tabb.training.config import imitation_of, settings_from
 from tabb.training.loop import Program, draw, pack_data, pack_extra, pack_imitated, update_once
+from tabb.training.spec import RunSpec
 
 SMALL = Imitation(rows="corrective", copies=2, model_updates=3)
 
@@ -170,3 +174,41 @@ def test_a_policy_that_imitates_nothing_is_refused(pair):
 def test_the_wrong_type_is_refused():
     with pytest.raises(UsageError, match=r"imitation='corrective': give an instance"):
         tabb.Settings(imitation="corrective")
+
+
+# --- whose choice it is ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Steady(Pooled):
+    """A rule whose policy imitates noisy rows unless told otherwise."""
+
+    imitation = Imitation(rows="noisy")
+
+
+def test_a_rule_has_a_choice_of_its_own_where_the_backbone_imitates():
+    assert imitation_of(Settings(), Pooled(), IQL()) == LOGGED
+    assert imitation_of(Settings(), Steady(), IQL()) == Steady.imitation
+    assert imitation_of(Settings(), Steady(), CQL()) == LOGGED
+    assert imitation_of(Settings(imitation=SMALL), Steady(), IQL()) == SMALL
+
+
+def test_runs_from_before_there_was_a_choice_imitated_logged_rows():
+    spec = RunSpec(Pooled(), IQL(), ("/s.npz",), ("/t.npz",), None, None, 0, Settings(imitation=SMALL))
+    values = spec.to_json()
+    assert RunSpec.from_json(values) == spec
+    del values["settings"]["imitation"]
+    assert RunSpec.from_json(values).settings.imitation == LOGGED
+    assert settings_from({"settings": {"updates": 5}}).imitation == LOGGED
+
+
+def test_the_command_says_it_for_one_learner_or_for_all():
+    words = ["--imitation.rows", "corrective", "--imitation.copies", "2"]
+    for names in (["tabb"], ["tabb", "target-only", "pooled@td3-bc"]):
+        learners, options = parse_train(names, words)
+        assert len(learners) == len(names)
+        assert settings_of(options).imitation == Imitation(rows="corrective", copies=2)
+    spec = RunSpec(Pooled(), IQL(), ("/s.npz",), ("/t.npz",), None, None, 0, settings_of(options))
+    command = train_command(spec, [0])
+    assert "--imitation.rows corrective --imitation.copies 2" in command
+    assert "imitation" not in train_command(dataclasses.replace(spec, settings=Settings()), [0])

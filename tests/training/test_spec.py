@@ -11,6 +11,7 @@ import pytest
 
 import tabb
 from tabb.errors import RunError, UsageError
+from tabb.models.imitation import LOGGED
 from tabb.plain import plain
 from tabb.registry import learners_of, rule_names
 from tabb.training.spec import RunSpec, differences
@@ -55,7 +56,7 @@ def test_constants_survive() -> None:
     spec = RunSpec.from_json(json.loads(json.dumps(SPEC.to_json())))
     assert (spec.rule.temperature, spec.rule.predictor.heads, spec.backbone.hidden) == (math.inf, 3, (8, 9))
     assert (spec.source, spec.settings.held_out) == (("/a.hdf5", "/b.hdf5"), 0.5)
-    assert spec.full_settings() == dataclasses.replace(SETTINGS, backbone=tabb.IQL(hidden=(8, 9)))
+    assert spec.full_settings() == dataclasses.replace(SETTINGS, backbone=tabb.IQL(hidden=(8, 9)), imitation=LOGGED)
 
 
 def test_equal_runs_are_equal_specs() -> None:

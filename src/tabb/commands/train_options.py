@@ -15,8 +15,9 @@ from tabb.commands.presets import preset_of
 from tabb.data.catalogue import BUNDLED, resolve
 from tabb.data.reading import Reading
 from tabb.errors import UsageError
+from tabb.models.imitation import LOGGED, Imitation
 from tabb.registry import Chosen, backbone_names, learners_of, presets_help, rule_class, rule_names
-from tabb.training.config import Settings
+from tabb.training.config import Settings, imitation_of
 from tabb.training.spec import RunSpec
 from tabb.training.starting_weights import PARTS
 
@@ -71,7 +72,7 @@ def parse_train(names: Sequence[str], arguments: Sequence[str]) -> tuple[list[Ch
         rules = ", ".join(rule_names())
         raise UsageError(f"name the rule first, e.g. `tabb train tabb ...`: one or more of {rules}")
     _check_shared(learners, others)
-    options: Any = parse(_options_for(learners), others, " ".join(["tabb train", *names]), _description(names))
+    options: Any = parse(_options_for(learners, others), others, " ".join(["tabb train", *names]), _description(names))
     if options.start is None and options.start_parts != PARTS:
         raise UsageError("--start-parts: says what to take from another run; name that with --start RUN")
     if len(learners) == 1:
@@ -99,7 +100,7 @@ def changed_learner(
     Raises `UsageError` as `parse_train` does.
     """
     (learner,) = learners_of([name], preset, suites)
-    options: Any = parse(_options_for([learner]), arguments, "tabb train", "")
+    options: Any = parse(_options_for([learner], arguments), arguments, "tabb train", "")
     options.backbone.check_rule(options.rule)
     return Changed(options.rule.on(options.backbone), options.backbone, settings_of(options))
 
@@ -126,8 +127,11 @@ def _suites(arguments: Sequence[str]) -> tuple[str, ...]:
     return ALL_TASKS[task].suites if task is not None and task in ALL_TASKS else ()
 
 
-def _options_for(learners: list[Chosen]) -> type[Options]:
-    """The options of `tabb train`, with those of the rule and its backbone where there is just one of them."""
+def _options_for(learners: list[Chosen], arguments: Sequence[str]) -> type[Options]:
+    """The options of `tabb train`, with those of the rule and its backbone where there is just one of them.
+
+    Learners that imitate different rows by themselves imitate the same where `arguments` say which.
+    """
     rules = {learner.rule: learner.rule for learner in learners}
     backbones = {learner.backbone: learner.backbone for learner in learners}
     fields: list[Any] = []
@@ -137,6 +141,11 @@ def _options_for(learners: list[Chosen]) -> type[Options]:
         fields.append(("backbone", type(*backbones), dataclasses.field(default=next(iter(backbones)))))
     else:
         fields.append(("backbone", Annotated[None, tyro.conf.Suppress], None))
+    own = {imitation_of(Settings(), learner.rule, learner.backbone) for learner in learners}
+    if len(own) == 1 or any(one.startswith("--imitation.") for one in arguments):
+        fields.append(("imitation", Imitation, dataclasses.field(default=own.pop() if len(own) == 1 else LOGGED)))
+    else:
+        fields.append(("imitation", Annotated[None, tyro.conf.Suppress], None))
     return dataclasses.make_dataclass("RuleOptions", fields, bases=(Options,), frozen=True)
 
 

@@ -67,6 +67,10 @@ class Imitation:
         return self.rows != "logged"
 
 
+LOGGED = Imitation()
+"""no copies"""
+
+
 class ImitatedRows(NamedTuple):
     """States and actions to imitate, [1 + copies, n] each: the target's n logged rows, then their copies."""
 

@@ -13,7 +13,7 @@ from tabb.errors import RunError, RunWarning, warn_caller
 from tabb.plain import plain
 from tabb.registry import backbone_named
 from tabb.results.report.records import Record, read_record
-from tabb.training.config import Settings
+from tabb.training.config import Settings, imitation_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +119,7 @@ def changed_settings(record: Record) -> dict[str, Any]:
     suites = get_task(record.task).suites if record.task is not None else ()
     own = for_task(record.rule, backbone_named(record.backbone.name, record.rule), suites)
     default = Settings(updates=record.settings.updates, held_out=record.settings.held_out)
+    default = dataclasses.replace(default, imitation=imitation_of(default, record.rule, record.backbone))
     settings = dataclasses.replace(record.settings, backbone=None)
     return {
         **dict(_differences("rule.", record.rule, type(record.rule)().on(record.backbone))),

@@ -12,7 +12,7 @@ from tabb.data.reading import NOTHING_STATED
 from tabb.environments.tasks import get_task
 from tabb.models.target_predictor import TargetPredictor
 from tabb.registry import learners_of
-from tabb.training.config import Settings
+from tabb.training.config import Settings, imitation_of
 from tabb.training.spec import RunSpec
 from tabb.training.starting_weights import PARTS
 
@@ -33,7 +33,7 @@ def train_command(spec: RunSpec, seeds: Sequence[int]) -> str:
     words += ["--seeds", *map(str, seeds)]
     words += [*option("start", spec.start, None), *option("start_parts", spec.start_parts, PARTS)]
     words += changed_options("", spec.reading, NOTHING_STATED)
-    words += setting_options(spec.settings, Settings())
+    words += setting_options(spec.settings, Settings(imitation=imitation_of(Settings(), spec.rule, spec.backbone)))
     suites = get_task(spec.task).suites if spec.task else ()
     (usual,) = learners_of([spec.learner], None, suites)
     words += changed_options("rule", spec.rule, usual.rule.on(spec.backbone))
@@ -43,9 +43,11 @@ def train_command(spec: RunSpec, seeds: Sequence[int]) -> str:
 
 def setting_options(settings: Settings, usual: Settings) -> list[str]:
     """Options that turn the settings `usual` into `settings`, the backbone aside."""
-    words = []
+    words: list[str] = []
     for field in dataclasses.fields(Settings):
-        if field.name != "backbone":
+        if field.name == "imitation":
+            words += changed_options(field.name, settings.imitation, usual.imitation)
+        elif field.name != "backbone":
             words += option(field.name, getattr(settings, field.name), getattr(usual, field.name))
     return words
 

@@ -78,6 +78,7 @@ def check_backbone(backbone: object) -> None:
 
 def check_imitation(settings: Settings, backbone: Backbone) -> None:
     """Raise `UsageError` where copies are to be imitated by a policy that imitates nothing."""
+    assert settings.imitation is not None, "resolved before"
     if settings.imitation.makes_copies and not backbone.imitates:
         raise UsageError(
             f"imitation rows={settings.imitation.rows}: the policy of backbone {backbone.name} imitates no rows; "

@@ -8,14 +8,12 @@ from typing import Any, TypeVar
 
 from tabb.backbones import Backbone, own_backbone
 from tabb.errors import UsageError
-from tabb.models.imitation import Imitation
-from tabb.plain import from_plain
+from tabb.models.imitation import LOGGED, Imitation
+from tabb.plain import from_plain, plain
 from tabb.registry import backbone_named
 from tabb.rules import Rule
 
 C = TypeVar("C")
-
-LOGGED = Imitation()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +42,8 @@ class Settings:
     """the same of the target"""
     rows_seed: int = 0
     """which episodes are drawn for `source_rows` and `target_rows`; not the seed of training"""
-    imitation: Imitation = LOGGED
-    """what the policy imitates of the target's rows: see `tabb.Imitation`"""
+    imitation: Imitation | None = None
+    """what the policy imitates of the target's rows: see `tabb.Imitation`; None is the rule's own"""
     backbone: Backbone | None = None
     """the single-domain learner and its constants; None is the rule's own (IQL for most), with the constants that the
     rule (BOSA) or the task's suite (AntMaze, Adroit) has for it. In Python one that is given is taken as it is: start
@@ -57,7 +55,7 @@ class Settings:
         if self.backbone is not None and not isinstance(self.backbone, Backbone):
             given_type = self.backbone.__name__ if isinstance(self.backbone, type) else type(self.backbone).__name__
             raise UsageError(f"backbone is {given_type}: give an instance such as tabb.IQL(), or a name such as 'iql'")
-        if not isinstance(self.imitation, Imitation):
+        if self.imitation is not None and not isinstance(self.imitation, Imitation):
             raise UsageError(
                 f"imitation={self.imitation!r}: give an instance such as tabb.Imitation(rows='corrective')"
             )
@@ -78,8 +76,9 @@ class Settings:
             raise UsageError(f"held_out={self.held_out}: a share of the target's episodes lies in [0, 1)")
 
     def on(self, rule: Rule) -> Settings:
-        """These settings with the rule's own backbone where none is named."""
-        return dataclasses.replace(self, backbone=backbone_of(self, rule))
+        """These settings with the rule's own backbone and imitation where none are named."""
+        backbone = backbone_of(self, rule)
+        return dataclasses.replace(self, backbone=backbone, imitation=imitation_of(self, rule, backbone))
 
     def evaluation_points(self) -> list[int]:
         """After how many updates the policy is evaluated."""
@@ -95,6 +94,11 @@ def backbone_of(settings: Settings, rule: Rule) -> Backbone:
     return settings.backbone or own_backbone(rule)
 
 
+def imitation_of(settings: Settings, rule: Rule, backbone: Backbone) -> Imitation:
+    """What a run's policy imitates: what the settings say, or else the rule's own where the backbone imitates."""
+    return settings.imitation or (rule.imitation if backbone.imitates else LOGGED)
+
+
 def normalisation_of(config: dict[str, Any]) -> str:
     """How a run normalises observations, as `tabb.batch.fit_normaliser` names it.
 
@@ -106,5 +110,5 @@ def normalisation_of(config: dict[str, Any]) -> str:
 
 
 def settings_from(config: dict[str, Any]) -> Settings:
-    """The settings of a run's config; a run from before episodes could be held out held out none."""
-    return from_plain(Settings, {"held_out": 0.0} | (config.get("settings") or {}))
+    """The settings of a run's config; a run from before episodes could be held out held out none, nor had it copies."""
+    return from_plain(Settings, {"held_out": 0.0, "imitation": plain(LOGGED)} | (config.get("settings") or {}))

@@ -105,10 +105,10 @@ def rows_to_imitate(
     They come from the run's folder if they were finished, else from the cache, else they are made now.
     """
     config, domains = setup.settings.imitation, setup.domains
+    if config is None or not config.makes_copies:
+        return [None for _ in keys]
 
-    def of_seed(folder: RunFolder | None, key: Any) -> Packed | None:
-        if not config.makes_copies:
-            return None
+    def of_seed(folder: RunFolder | None, key: Any) -> Packed:
         template = imitated_template(config, domains)
         if folder is not None and resume and folder.imitated_file.exists():
             return pack_imitated(load_tree(folder.imitated_file, template)[0])

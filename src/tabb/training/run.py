@@ -31,7 +31,7 @@ from tabb.training.checks import (
     resolved_backbone,
     usable_source,
 )
-from tabb.training.config import Settings, normalisation_of
+from tabb.training.config import Settings, imitation_of, normalisation_of
 from tabb.training.held_out import HeldOut, share_of, split
 from tabb.training.lanes import Clock, Lanes, run_folder
 from tabb.training.loop import Program
@@ -116,6 +116,7 @@ def train(
     backbone = resolved_backbone(rule, backbone, settings, task)
     rule = rule.on(backbone)
     backbone.check_rule(rule)
+    settings = dataclasses.replace(settings, imitation=imitation_of(settings, rule, backbone))
     check_imitation(settings, backbone)
     shares = rule.shares(backbone.batch_size)
     source = usable_source(rule, source, target, shares[0])

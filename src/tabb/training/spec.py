@@ -14,10 +14,11 @@ from typing import Any
 from tabb.backbones import Backbone
 from tabb.data.reading import NOTHING_STATED, Reading
 from tabb.errors import RunError, UsageError
+from tabb.models.imitation import LOGGED
 from tabb.plain import from_plain, plain, rule_from_plain
 from tabb.registry import learner_name, module_of
 from tabb.rules import Rule
-from tabb.training.config import Settings, backbone_of, settings_from
+from tabb.training.config import Settings, backbone_of, imitation_of, settings_from
 from tabb.training.starting_weights import PARTS, Start, recorded_path, same_start, start_from
 
 
@@ -25,8 +26,8 @@ from tabb.training.starting_weights import PARTS, Start, recorded_path, same_sta
 class RunSpec:
     """One run. Two specs that are equal describe the same run.
 
-    `rule` takes on those defaults that depend on the backbone, and `settings.backbone` is always None: the backbone
-    has a field of its own.
+    `rule` takes on those defaults that depend on the backbone, `settings.imitation` is the rule's own where none is
+    named, and `settings.backbone` is always None: the backbone has a field of its own.
     """
 
     rule: Rule
@@ -52,7 +53,8 @@ class RunSpec:
         if self.task is not None and self.env is not None:
             raise UsageError(f"task {self.task} with env {self.env}: give one of them")
         object.__setattr__(self, "rule", self.rule.on(self.backbone))
-        object.__setattr__(self, "settings", dataclasses.replace(self.settings, backbone=None))
+        imitation = imitation_of(self.settings, self.rule, self.backbone)
+        object.__setattr__(self, "settings", dataclasses.replace(self.settings, backbone=None, imitation=imitation))
         start = self.starting_run
         object.__setattr__(self, "start", None if start is None else str(start.path))
         object.__setattr__(self, "start_parts", PARTS if start is None else start.parts)
@@ -90,7 +92,8 @@ class RunSpec:
     def from_json(cls, values: Mapping[str, Any]) -> RunSpec:
         """The spec that `to_json` wrote. Raises `RunError` for anything else."""
         try:
-            return from_plain(cls, dict(values))
+            settings = {"imitation": plain(LOGGED)} | dict(values["settings"])  # before there was a choice
+            return from_plain(cls, dict(values) | {"settings": settings})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(f"is no spec of a run ({error}); it is damaged, or of another version of tabb") from None
 
