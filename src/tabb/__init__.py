@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from tabb.rules import PTR as PTR
     from tabb.rules import SRPO as SRPO
     from tabb.rules import TABB as TABB
+    from tabb.rules import VGDF as VGDF
     from tabb.rules import AgreedShift as AgreedShift
     from tabb.rules import CVAEConfig as CVAEConfig
     from tabb.rules import DirectPredictor as DirectPredictor
@@ -84,7 +85,7 @@ _WHERE = {
     "EnsembleConfig": "tabb.rules",
     "SRPO": "tabb.rules",
     "IGDF": "tabb.rules",
-    **dict.fromkeys(("FineTune", "PTR"), "tabb.rules"),
+    **dict.fromkeys(("FineTune", "PTR", "VGDF"), "tabb.rules"),
     "DROCO": "tabb.rules",
     "DARA": "tabb.rules",
     "Audit": "tabb.data.audit",

@@ -1,4 +1,5 @@
-"""Probabilistic ensemble of one-step dynamics (PETS, Chua et al. 2018): members give mean and variance of s' - s.
+"""Probabilistic ensemble of one-step dynamics (PETS, Chua et al. 2018): members give mean and variance of s' - s,
+and of the reward where that is asked for.
 
 The members are separate networks, not one stacked: XLA's batched matrix product is many times slower on a CPU.
 """
@@ -16,8 +17,8 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.errors import UsageError
-from tabb.models.fitting import Report, draw_rows, fit, with_next
-from tabb.networks import MLP, mlp
+from tabb.models.fitting import Report, draw_rows, fit, outcome_scales, with_next
+from tabb.networks import MLP, Normaliser, mlp
 from tabb.transitions import Transitions
 
 LOG_VARIANCE = (-10.0, 0.5)
@@ -58,16 +59,28 @@ class EnsembleConfig:
 
 
 class Ensemble(eqx.Module):
-    """Elite members; (s' - s) / `scale` is what they predict."""
+    """Elite members; (s' - s) / `scale` is what they predict, and after it the standardised reward."""
 
     members: tuple[MLP, ...]
     scale: Float[Array, " s"]
+    rewards: Normaliser | None = None
+    """mean and spread of rewards; None where members predict none"""
 
     def following(self, observation: Float[Array, "b s"], action: Float[Array, "b a"]) -> Float[Array, "b e s"]:
         """Mean next state of each member."""
         inputs = jnp.concatenate([observation, action], axis=-1)
         means = jnp.stack([gaussian(member(inputs))[0] for member in self.members], axis=1)
-        return observation[:, None] + self.scale * means
+        return observation[:, None] + self.scale * means[..., : len(self.scale)]
+
+    def outcomes(
+        self, observation: Float[Array, "b s"], action: Float[Array, "b a"]
+    ) -> tuple[Float[Array, "b e"], Float[Array, "b e s"]]:
+        """Mean reward and next state of each member; it must predict rewards."""
+        assert self.rewards is not None
+        inputs = jnp.concatenate([observation, action], axis=-1)
+        means = jnp.stack([gaussian(member(inputs))[0] for member in self.members], axis=1)
+        reward = self.rewards.mean + self.rewards.scale * means[..., -1]
+        return reward, observation[:, None] + self.scale * means[..., :-1]
 
 
 def gaussian(output: Float[Array, "*b o"]) -> tuple[Float[Array, "*b s"], Float[Array, "*b s"]]:
@@ -84,24 +97,31 @@ def negative_log_likelihood(output: Float[Array, "b o"], change: Float[Array, "b
     return 0.5 * jnp.mean((mean - change) ** 2 * jnp.exp(-log_variance) + log_variance)
 
 
-def init_ensemble(config: EnsembleConfig, data: Transitions, key: PRNGKeyArray, count: int) -> Ensemble:
+def init_ensemble(
+    config: EnsembleConfig, data: Transitions, key: PRNGKeyArray, count: int, rewards: bool = False
+) -> Ensemble:
     """A fresh ensemble of `count` members for `data` (its rows with a next state set the scale)."""
     rows = np.asarray(with_next(data, "target"))
     change = np.asarray(data.next_observation)[rows] - np.asarray(data.observation)[rows]
     spread = np.sqrt(np.mean(change.astype(np.float64) ** 2, axis=0))
     scale = jnp.asarray(np.where(spread < 1e-6, 1.0, spread), jnp.float32)
-    sizes = (data.observation_size + data.action_size, *config.hidden, 2 * data.observation_size)
-    return Ensemble(tuple(mlp(k, sizes, "swish") for k in jax.random.split(key, count)), scale)
+    sizes = (data.observation_size + data.action_size, *config.hidden, 2 * (data.observation_size + rewards))
+    members = tuple(mlp(k, sizes, "swish") for k in jax.random.split(key, count))
+    return Ensemble(members, scale, outcome_scales(jax.tree.map(jnp.asarray, data))[1] if rewards else None)
 
 
-def fit_ensemble(config: EnsembleConfig, data: Transitions, key: PRNGKeyArray, report: Report) -> Ensemble:
+def fit_ensemble(
+    config: EnsembleConfig, data: Transitions, key: PRNGKeyArray, report: Report, rewards: bool = False
+) -> Ensemble:
     """Fit all members on the rows of `data` that have a next state, and return the elites."""
     init_key, order_key, fit_key = jax.random.split(key, 3)
-    fresh = init_ensemble(config, data, init_key, config.members)
+    fresh = init_ensemble(config, data, init_key, config.members, rewards)
     rows = jax.random.permutation(order_key, with_next(data, "target"))
     aside = max(1, int(config.held_out * len(rows)))
     inputs = jnp.concatenate([data.observation, data.action], axis=-1)
     changes = (data.next_observation - data.observation) / fresh.scale
+    if fresh.rewards is not None:
+        changes = jnp.concatenate([changes, fresh.rewards(data.reward)[:, None]], axis=-1)
     used = rows[aside:] if len(rows) > aside else rows  # a single row is fitted and held out
 
     def loss(members: tuple[MLP, ...], data: tuple[Array, Array], key: PRNGKeyArray) -> Array:
@@ -125,4 +145,4 @@ def fit_ensemble(config: EnsembleConfig, data: Transitions, key: PRNGKeyArray, r
     )
     errors = [float(jnp.mean((gaussian(m(inputs[rows[:aside]]))[0] - changes[rows[:aside]]) ** 2)) for m in members]
     best = sorted(np.argsort(errors)[: config.elites].tolist())
-    return Ensemble(tuple(members[i] for i in best), fresh.scale)
+    return Ensemble(tuple(members[i] for i in best), fresh.scale, fresh.rewards)

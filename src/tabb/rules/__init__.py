@@ -20,12 +20,13 @@ from tabb.rules.similarity import Similarity
 from tabb.rules.srpo import SRPO
 from tabb.rules.tabb import TABB
 from tabb.rules.value_noise import ValueNoise
+from tabb.rules.vgdf import VGDF
 
 RULES: dict[str, type[Rule]] = {
     rule.name: rule
     for rule in (
         *(TABB, Pooled, TargetOnly, SourceOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO),
-        *(FineTune, PTR),
+        *(FineTune, PTR, VGDF),
         *(Similarity, ValueNoise),
     )
 }
@@ -41,6 +42,7 @@ __all__ = [
     "RULES",
     "SRPO",
     "TABB",
+    "VGDF",
     "AgreedShift",
     "CVAEConfig",
     "DirectPredictor",
