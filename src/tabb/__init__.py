@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tabb.backbones import Clone as Clone
     from tabb.behaviours.collect import collect as collect
     from tabb.data import from_arrays as from_arrays
+    from tabb.data import from_table as from_table
     from tabb.data import load as load
     from tabb.data.audit import Audit as Audit
     from tabb.data.audit import audit as audit
@@ -111,6 +112,7 @@ _WHERE = {
     "evaluate": "tabb.evaluation.scores",
     "export": "tabb.deploy",
     "from_arrays": "tabb.data",
+    "from_table": "tabb.data",
     "get_task": "tabb.environments",
     "load": "tabb.data",
     "make": "tabb.environments",

@@ -17,6 +17,7 @@ from tabb.cli import main
 from tabb.rules import RULES
 
 TUTORIALS = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
+FORMATS = TUTORIALS.with_name("formats")
 FAST = {"4-add-a-rule"}
 pytestmark = pytest.mark.skipif(not TUTORIALS.exists(), reason="docs/ is not here: it is no part of a source archive")
 
@@ -90,6 +91,12 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 )
 def test_tutorial_runs_and_says_what_its_page_shows(name: str, empty_folder: Path) -> None:
     run_page(TUTORIALS / f"{name}.md")
+
+
+@pytest.mark.parametrize("name", [page.stem for page in sorted(FORMATS.glob("*.md"))])
+def test_the_page_of_a_format_runs_and_says_what_it_shows(name: str, empty_folder: Path) -> None:
+    pytest.importorskip("pyarrow", reason="formats of data need the extra `parquet`")
+    run_page(FORMATS / f"{name}.md")
 
 
 def test_there_are_the_tutorials_that_run_fast() -> None:

@@ -37,7 +37,7 @@ class DescribeOptions(Reading):
     """What to describe."""
 
     files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """HDF5 or npz files; `a.hdf5+b.hdf5` reads two as one data set; or names: otdf:..., d4rl:..., minari:..."""
+    """HDF5, npz, Parquet or CSV files; `a.hdf5+b.hdf5` reads two as one data set; or names: otdf:..., minari:..."""
     columns: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """also minimum, maximum, mean and standard deviation of each column"""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -59,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
             "       tabb data describe FILE... [--columns] [--json]\n"
             "       tabb data get NAME...\n\n"
             "list      data sets of the folder $TABB_DATA and of the package, and public ones\n"
-            "describe  rows, episodes, returns and defects of files (HDF5 in the D4RL, ODRL or OTDF layout, npz)\n"
+            "describe  rows, episodes, returns and defects of files (HDF5, npz, Parquet, CSV)\n"
             "get       fetch public data sets: otdf:hopper-morph-medium, d4rl:hopper-medium-v2, "
             "minari:mujoco/hopper/medium-v0"
         )

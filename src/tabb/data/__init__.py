@@ -6,10 +6,12 @@ from tabb.data.catalogue import Entry, available, find, resolve
 from tabb.data.files import load, read
 from tabb.data.hdf5 import load_hdf5, write_hdf5
 from tabb.data.npz import load_npz, save_npz
-from tabb.data.reading import Reading
+from tabb.data.reading import ColumnNames, Reading
 from tabb.data.report import Loaded, Report, describe
+from tabb.data.tables import from_table, inspect_table, load_table
 
 __all__ = [
+    "ColumnNames",
     "Entry",
     "Loaded",
     "Reading",
@@ -20,10 +22,13 @@ __all__ = [
     "describe",
     "find",
     "from_arrays",
+    "from_table",
     "inspect_arrays",
+    "inspect_table",
     "load",
     "load_hdf5",
     "load_npz",
+    "load_table",
     "read",
     "resolve",
     "save_npz",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import fnmatch
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -81,16 +83,23 @@ class Names(NamedTuple):
 
     def is_matrix(self, key: str) -> bool:
         """Whether `key` is read as a column with several entries a row."""
-        return SAME.get(key, key) in MATRICES
+        return self.column(key) in MATRICES
+
+    def column(self, key: str) -> str:
+        """What `key` is read as."""
+        return next((column for column, read in self.read.items() if read == key), SAME.get(key, key))
 
 
-def names_of(keys: Iterable[str], name: str) -> Names:
+def names_of(keys: Iterable[str], name: str, stated: Mapping[str, tuple[str, ...]] = MappingProxyType({})) -> Names:
     """Decide which of the keys of a file (called `name` in messages) are read, and as what.
 
-    Raises `DataError` (one line) for a key that means ends of episodes but not which.
+    `stated` are keys that the user names, by what they are. Raises `DataError` (one line) for a key that means ends of
+    episodes but not which, and for stated keys that are not there.
     """
     keys = sorted(set(keys))
-    read = {key: key for key in (*REQUIRED, *OPTIONAL) if key in keys}
+    chosen = {column: _stated_key(patterns, keys, name, column) for column, patterns in stated.items()}
+    keys = [key for key in keys if key not in chosen.values()]
+    read = {key: key for key in (*REQUIRED, *OPTIONAL) if key in keys and key not in chosen} | chosen
     compared, unread = [], []
     for key in keys:
         column = SAME.get(key)
@@ -103,6 +112,17 @@ def names_of(keys: Iterable[str], name: str) -> Names:
         elif key not in read.values() and key.partition("/")[0] not in QUIET:
             unread.append(key)
     return Names(read, tuple(compared), tuple(unread), GOAL in keys)
+
+
+def _stated_key(patterns: tuple[str, ...], keys: list[str], name: str, column: str) -> str:
+    """The one key that the user names for a column."""
+    found = [key for key in keys if any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)]
+    if len(found) == 1 and column in (*REQUIRED, *OPTIONAL):
+        return found[0]
+    problem = (
+        f"is {len(found)} keys ({' '.join(patterns)})" if column in (*REQUIRED, *OPTIONAL) else "is of no use here"
+    )
+    raise checks.refusal(name, f"names.{column}", f"{problem}; name one key of {checks.listed(keys)}")
 
 
 def _ends_are_stated(key: str, keys: list[str]) -> bool:

@@ -13,8 +13,9 @@ from tabb.data.checks import one_line
 from tabb.data.hdf5 import load_hdf5
 from tabb.data.names import locate, parts_of
 from tabb.data.npz import load_npz
-from tabb.data.reading import Reading, reading_with
+from tabb.data.reading import Reading, reading_of, reading_with
 from tabb.data.report import Loaded, join
+from tabb.data.tables import load_table
 from tabb.errors import DataError, UsageError
 from tabb.transitions import COLUMNS, Transitions
 
@@ -28,7 +29,7 @@ def load(
     action_low: Any = None,
     action_high: Any = None,
 ) -> Transitions:
-    """The transitions of a file, HDF5 (D4RL, ODRL, OTDF) or npz, told apart by content.
+    """The transitions of a file, HDF5 (D4RL, ODRL, OTDF), npz, Parquet or CSV, told apart by content.
 
     Also of a data set named `otdf:hopper-morph-medium`, `d4rl:hopper-medium-v2` (see `tabb data list`) or
     `minari:mujoco/hopper/medium-v0`, which is fetched if it is not at hand, and of the folder of a Minari data set.
@@ -114,9 +115,11 @@ def _one(text: str) -> Path:
 
 
 def _load_one(path: Path, reading: Reading) -> Loaded:
+    reading = reading_of(path, reading)
     if path.is_dir():
         from tabb.data.minari_sets import is_minari, load_minari
 
         if is_minari(path):
             return load_minari(path, reading)
-    return (load_hdf5 if storage.kind(path) == "hdf5" else load_npz)(path, reading)
+    door = {"hdf5": load_hdf5, "zip": load_npz}.get(storage.kind(path), load_table)
+    return door(path, reading)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tabb.data import checks, precision, storage
 from tabb.data.arrays import build
-from tabb.data.column_names import OPTIONAL, REQUIRED, SAME, Names, names_of
+from tabb.data.column_names import OPTIONAL, REQUIRED, Names, names_of
 from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading
 from tabb.data.report import Loaded
 from tabb.errors import DataError, TabbError
@@ -52,7 +52,7 @@ def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
     unpickled. Raises `DataError` (one line) naming file, key and row.
     """
     path = Path(path)
-    content = _content(path)
+    content = _content(path, reading)
     columns, provenance = content.columns, content.provenance
     stated = provenance.pop(DIGEST, None)
     if stated is not None and stated != storage.digest(columns):
@@ -70,20 +70,20 @@ def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
     )
 
 
-def raw_columns(path: Path) -> RawColumns:
+def raw_columns(path: Path, reading: Reading = NOTHING_STATED) -> RawColumns:
     """The columns of a file as it stores them, numbers unchecked. Raises `DataError` where it cannot be read."""
-    content = _content(path)
+    content = _content(path, reading)
     column_of = {key: column for column, key in content.names.read.items()}
     columns = {column_of.get(key, key): column for key, column in content.columns.items()}
     return RawColumns(columns, content.provenance)
 
 
-def _content(path: Path) -> _Content:
+def _content(path: Path, reading: Reading) -> _Content:
     """What is read of a file, or one line that says why it cannot be."""
     if storage.kind(path) != "hdf5":
         raise DataError(checks.one_line(f"{path}: is not HDF5; use tabb.data.load, which reads npz too"))
     try:
-        return _read(path)
+        return _read(path, reading)
     except TabbError:
         raise
     except Exception as error:  # h5py has a dozen ways to say that bytes make no sense
@@ -155,12 +155,12 @@ def _columns_to_write(arrays: Mapping[str, Any], provenance: Mapping[str, Any], 
     return columns
 
 
-def _read(path: Path) -> _Content:
+def _read(path: Path, reading: Reading) -> _Content:
     name, size = str(path), os.path.getsize(path)
     columns: dict[str, np.ndarray] = {}
     wide: dict[str, list[np.ndarray]] = {}
     with h5py.File(path, "r", locking=False) as file:  # files are replaced whole, and many shares cannot lock
-        names = names_of(file, name)
+        names = names_of(file, name, reading.names.stated())
         _need(names.read, file, name, REQUIRED)
         items = {key: direct(file, key, name) for key in names.keys}
         for key, item in items.items():
@@ -168,10 +168,10 @@ def _read(path: Path) -> _Content:
         checks.shapes({key: item.shape for key, item in items.items()}, name, names.is_matrix)
         for key, item in items.items():
             try:
-                if SAME.get(key, key) == "episodes" or DIGEST in file.attrs:
+                if names.column(key) == "episodes" or DIGEST in file.attrs:
                     columns[key] = item[()]
                 else:
-                    columns[key], wide[key] = _values(item)
+                    columns[key], wide[names.column(key)] = _values(item)
             except Exception as error:  # as above; here the key is known
                 reason = checks.one_line(str(error)) or type(error).__name__
                 checks.fail(name, key, f"cannot be read, damaged or cut ({reason[:200]}); fetch the file again")

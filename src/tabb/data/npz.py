@@ -12,7 +12,7 @@ import numpy as np
 
 from tabb.data import checks, precision, storage
 from tabb.data.arrays import build
-from tabb.data.column_names import MATRICES, REQUIRED, SAME, Names, names_of
+from tabb.data.column_names import MATRICES, REQUIRED, Names, names_of
 from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading, bounds_of
 from tabb.data.report import Loaded, Report
 from tabb.errors import DataError, TabbError
@@ -41,7 +41,7 @@ def load_npz(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
     Nothing is unpickled. Raises `DataError` (one line) naming file, key and row.
     """
     path = Path(path)
-    content = _content(path)
+    content = _content(path, reading)
     if content.names is None:
         return _saved(content.columns, content.bounds, str(path), reading)
     return build(
@@ -56,9 +56,9 @@ def load_npz(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
     )
 
 
-def raw_columns(path: Path) -> RawColumns:
+def raw_columns(path: Path, reading: Reading = NOTHING_STATED) -> RawColumns:
     """The columns of a file (keys as in `from_arrays`), numbers unchecked. Raises `DataError` as `load_npz`."""
-    content = _content(path)
+    content = _content(path, reading)
     if content.names is None:
         singular = {"observations": "observation", "actions": "action", "rewards": "reward"}
         return RawColumns({key: content.columns[own] for key, own in singular.items()}, {})
@@ -67,12 +67,12 @@ def raw_columns(path: Path) -> RawColumns:
     return RawColumns(columns, content.bounds)
 
 
-def _content(path: Path) -> _Content:
+def _content(path: Path, reading: Reading) -> _Content:
     """What is read of a file, or one line that says why it cannot be."""
     if storage.kind(path) != "zip":
         raise DataError(checks.one_line(f"{path}: is not npz; use tabb.data.load, which reads HDF5 too"))
     try:
-        return _read(path)
+        return _read(path, reading)
     except TabbError:
         raise
     except Exception as error:  # zipfile and NumPy raise a dozen types on damaged bytes
@@ -97,13 +97,14 @@ def save_npz(path: str | Path, transitions: Transitions) -> None:
         np.savez_compressed(file, **columns)
 
 
-def _read(path: Path) -> _Content:
+def _read(path: Path, reading: Reading) -> _Content:
     with zipfile.ZipFile(path) as archive:
         entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        names = None if "observation" in entries else names_of(entries, str(path))
+        names = None if "observation" in entries else names_of(entries, str(path), reading.names.stated())
         wanted = COLUMNS if names is None else names.keys
         bounds = [key for key in BOUNDS if key in entries]
-        missing = [key for key in (COLUMNS if names is None else REQUIRED) if key not in entries]
+        there = entries if names is None else names.read
+        missing = [key for key in (COLUMNS if names is None else REQUIRED) if key not in there]
         if missing:
             checks.fail(str(path), ", ".join(missing), f"missing; the keys there are: {checks.listed(entries)}")
         for info in entries.values():
@@ -127,12 +128,13 @@ def _read(path: Path) -> _Content:
                 pickled = "object" in reason.lower()
                 advice = "store it as float32" if pickled else "fetch or write the file again"
                 checks.fail(str(path), key, f"cannot be read ({reason[:200]}); {advice}")
-            if SAME.get(key, key) == "episodes":  # float32 would round whole numbers
+            column = key if names is None else names.column(key)
+            if column == "episodes":  # float32 would round whole numbers
                 columns[key] = array
                 continue
             columns[key] = checks.narrow(array)
             if columns[key] is not array:
-                wide[key] = [block.copy() for block in precision.blocks_of(array)]
+                wide[column] = [block.copy() for block in precision.blocks_of(array)]
         stated = {key: file[key].tolist() for key in bounds}
     return _Content(columns, names, wide, stated)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tabb.action_bounds import ActionBounds, action_bounds
 from tabb.data import checks
-from tabb.errors import UsageError
+from tabb.errors import DataError, UsageError, meant
 
 BOUNDS = ("action_low", "action_high")
 """Names of the bounds of the action space, in files and as options."""
@@ -26,15 +28,59 @@ class RawColumns(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class ColumnNames:
+    """Which columns of a table are what, by name or pattern (`q_*`), in this order; left out, names are guessed.
+
+    Of HDF5 and npz files one key for each.
+    """
+
+    observations: tuple[str, ...] = ()
+    """what was seen before the step"""
+    actions: tuple[str, ...] = ()
+    """what was done"""
+    rewards: tuple[str, ...] = ()
+    """the reward of the step"""
+    next_observations: tuple[str, ...] = ()
+    """what was seen after the step; the next row's observation if there are none"""
+    terminals: tuple[str, ...] = ()
+    """1 where the task itself ended after the step"""
+    timeouts: tuple[str, ...] = ()
+    """1 where only the episode was cut after the step"""
+    episodes: tuple[str, ...] = ()
+    """number of the row's episode"""
+    steps: tuple[str, ...] = ()
+    """number of the row's step in its episode: rows are put in this order"""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            given: Any = getattr(self, field.name)
+            patterns = (given,) if isinstance(given, str) else tuple(given)
+            if not all(isinstance(one, str) and one for one in patterns):
+                raise UsageError(f"names.{field.name} is {given!r}; give names of columns, or patterns such as 'q_*'")
+            object.__setattr__(self, field.name, patterns)
+
+    def stated(self) -> dict[str, tuple[str, ...]]:
+        """The patterns that are given, by what they name."""
+        fields = [field.name for field in dataclasses.fields(self)]
+        return {name: getattr(self, name) for name in fields if getattr(self, name)}
+
+
+@dataclasses.dataclass(frozen=True)
 class Reading:
-    """How to read a file. What is stated here counts more than what the file says."""
+    """How to read a file. What is stated here counts more than what the file says.
+
+    `FILE.toml` beside a data file `FILE` states the same for it.
+    """
 
     action_low: tuple[float, ...] | None = None
     """smallest value of each entry of an action, or one for all: actions are scaled to [-1, 1], and back when acting"""
     action_high: tuple[float, ...] | None = None
     """largest value of each entry of an action, or one for all"""
+    names: ColumnNames = ColumnNames()
 
     def __post_init__(self) -> None:
+        if isinstance(self.names, Mapping):
+            object.__setattr__(self, "names", _from_mapping(ColumnNames, self.names, "names"))
         for name in BOUNDS:
             value = getattr(self, name)
             if value is not None:
@@ -47,16 +93,45 @@ class Reading:
 
     def to_dict(self) -> dict[str, Any]:
         """What is stated, as JSON types; nothing for what is left open."""
-        stated = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        usual = {field.name: field.default for field in dataclasses.fields(self)}
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in stated.items()
-            if value != usual[name]
-        }
+        bounds = {name: list(value) for name in BOUNDS if (value := getattr(self, name)) is not None}
+        names = {name: list(patterns) for name, patterns in self.names.stated().items()}
+        return bounds | ({"names": names} if names else {})
+
+    def over(self, other: Reading) -> Reading:
+        """What is stated here, and what `other` states beside it."""
+        names = ColumnNames(**other.names.stated() | self.names.stated())
+        bounds = {key: getattr(self, key) if getattr(self, key) is not None else getattr(other, key) for key in BOUNDS}
+        return Reading(**bounds, names=names)
 
 
 NOTHING_STATED = Reading()
+
+
+def reading_of(path: Path, reading: Reading) -> Reading:
+    """`reading`, and what `FILE.toml` beside the data file `path` states.
+
+    Raises `DataError` (one line) where that file cannot be read or states something else.
+    """
+    beside = Path(f"{path}.toml")
+    if not beside.is_file():
+        return reading
+    try:
+        values = tomllib.loads(beside.read_text(encoding="utf-8"))
+        return reading.over(_from_mapping(Reading, values, str(beside)))
+    except (OSError, ValueError) as error:
+        raise DataError(checks.one_line(f"{beside}: cannot be read as TOML ({error}); mend it")) from None
+    except UsageError as error:
+        raise DataError(checks.one_line(f"{beside}: {str(error).removeprefix(f'{beside}: ')}")) from None
+
+
+def _from_mapping(kind: Any, values: Mapping[str, Any], where: str) -> Any:
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name, value in values.items():
+        if name not in known:
+            raise UsageError(f"{where}: {name} is not known; {meant(name, known)}")
+        if name == "names" and not isinstance(value, Mapping | ColumnNames):
+            raise UsageError(f"{where}: names is no table; write [names] and a line for each column")
+    return kind(**values)
 
 
 def reading_with(reading: Reading | None, action_low: Any, action_high: Any) -> Reading:

@@ -60,6 +60,8 @@ class Report:
     """Rows of each episode, where rows between episodes belong to none; else empty."""
     parts: tuple[tuple[str, int], ...] = ()
     """Name and rows of each of several files that were read as one, in their order."""
+    taken: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Of a table, which columns were taken for what."""
     action_bounds: ActionBounds | None = None
     """Bounds that actions were scaled by to [-1, 1]; None where the file has them so."""
     kept_rows: NDArray[np.intp] = dataclasses.field(
@@ -104,6 +106,7 @@ class Report:
         """All of it as JSON types."""
         plain = dataclasses.asdict(dataclasses.replace(self, kept_rows=np.empty(0, np.intp)))
         del plain["kept_rows"], plain["episode_lengths"]
+        plain["taken"] = {key: list(columns) for key, columns in self.taken}
         plain |= {"episodes": self.episodes, "lengths": list(self.lengths), "mean_return": self.mean_return}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
 
@@ -113,6 +116,7 @@ class Report:
             f"{self.name} ({self.layout})",
             f"  rows       {self.rows:,} in the file, {self.kept:,} kept",
         ]
+        lines += [f"  columns    {key}: {_listed(columns)}" for key, columns in self.taken]
         for reason, count in self.dropped.items():
             listed = ", ".join(str(row) for row in self.dropped_rows[reason])
             more = ", ..." if count > len(self.dropped_rows[reason]) else ""
@@ -197,6 +201,7 @@ def join(reports: list[Report]) -> Report:
         episode_lengths=tuple(length for report in reports for length in report.lengths)
         if any(report.episode_lengths for report in reports)
         else (),
+        taken=first.taken if all(report.taken == first.taken for report in reports) else (),
         action_bounds=first.action_bounds,
         parts=tuple((report.name, report.rows) for report in reports),
         kept_rows=np.concatenate([report.kept_rows + start for report, start in zip(reports, starts, strict=True)]),
@@ -221,6 +226,13 @@ def describe(transitions: Transitions) -> dict[str, dict[str, list[float]]]:
             "std": values.std(axis=0, dtype=np.float64).tolist(),
         }
     return table
+
+
+def _listed(columns: tuple[str, ...]) -> str:
+    """Names of columns: all of a few, the first and the last of many."""
+    if len(columns) <= 4:
+        return ", ".join(columns)
+    return f"{columns[0]}, {columns[1]}, ..., {columns[-1]} ({len(columns)})"
 
 
 def _short(value: Any) -> str:

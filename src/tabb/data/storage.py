@@ -14,11 +14,15 @@ from tabb.data.checks import one_line
 from tabb.errors import DataError
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+PARQUET_SIGNATURE = b"PAR1"
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def kind(path: Path) -> str:
-    """`hdf5` or `zip` by the first bytes, whatever the file is called; `DataError` for any other content."""
+    """`hdf5`, `zip` or `parquet` by the first bytes, whatever the file is called; `csv` by its name, if it is text.
+
+    Raises `DataError` for any other content.
+    """
     try:
         # Opening a pipe would wait for its writer, and no format here can be read from one.
         if not stat.S_ISREG(mode := os.stat(path).st_mode) and not stat.S_ISDIR(mode):
@@ -40,23 +44,30 @@ def kind(path: Path) -> str:
         return "hdf5"
     if head.startswith(ZIP_SIGNATURES):
         return "zip"
+    if head.startswith(PARQUET_SIGNATURE):
+        return "parquet"
+    if path.suffix.lower() == ".csv" and not head.startswith(b"version https://git-lfs") and _is_text(head):
+        return "csv"
     if head.startswith(b"version https://git-lfs"):
         raise DataError(one_line(f"{path}: is a Git LFS pointer, not the data; run `git lfs pull`"))
     raise DataError(
         one_line(
-            f"{path}: is neither HDF5 nor npz ({_looks(head)}); give one of these or a Minari data set's "
-            "folder, or read it yourself and pass its columns to tabb.from_arrays"
+            f"{path}: is neither HDF5, npz, Parquet nor CSV ({_looks(head)}); give one of these or the folder of a "
+            "Minari data set, or read it yourself and pass its columns to tabb.from_arrays"
         )
     )
 
 
 def _looks(head: bytes) -> str:
     """What a file that is no data file seems to be."""
+    return "it looks like text" if _is_text(head) else "nothing says what it is"
+
+
+def _is_text(head: bytes) -> bool:
     try:
-        text = head.decode().isprintable() or b"\n" in head
+        return head.decode().isprintable() or b"\n" in head
     except UnicodeDecodeError:
-        text = False
-    return "it looks like text" if text else "nothing says what it is"
+        return False
 
 
 def digest(columns: Mapping[str, np.ndarray]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tabb.data import hdf5, npz, storage
+from tabb.data import hdf5, npz, storage, tables
 from tabb.data.audit.alike import check_columns_alike
 from tabb.data.audit.columns import check_columns
 from tabb.data.audit.episodes import check_episodes, check_timing
@@ -20,7 +20,7 @@ from tabb.data.audit.physics import check_physics
 from tabb.data.files import read, split
 from tabb.data.minari_sets import is_minari
 from tabb.data.names import joined
-from tabb.data.reading import Reading, bounds_of, reading_with
+from tabb.data.reading import Reading, bounds_of, reading_of, reading_with
 from tabb.data.report import Loaded
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataError
@@ -154,11 +154,12 @@ def _audit_one(paths: list[Path], reading: Reading) -> tuple[list[Finding], Load
             if path.is_dir() and is_minari(path):
                 raw = False
                 continue
-            read_raw = hdf5.raw_columns if storage.kind(path) == "hdf5" else npz.raw_columns
-            stored = read_raw(path)
+            doors = {"hdf5": hdf5.raw_columns, "zip": npz.raw_columns}
+            read_raw = doors.get(storage.kind(path), tables.raw_columns)
+            stored = read_raw(path, stated := reading_of(path, reading))
             actions = stored.columns.get("actions")
             size = actions.shape[1] if actions is not None and actions.ndim == 2 else 0
-            bounds = bounds_of(reading, stored.provenance, size, str(path)) if size else None
+            bounds = bounds_of(stated, stored.provenance, size, str(path)) if size else None
             findings += check_columns(str(path), stored.columns, bounds)
         except DataError as error:
             findings.append(_refused(error))

@@ -63,8 +63,8 @@ def _absurd(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
     wrong = np.zeros(len(table), bool)
     for i in range(table.shape[1]):
         size = np.abs(table[:, i])
-        usual = np.quantile(size, 0.99) if len(size) else 0.0
         with np.errstate(invalid="ignore"):
+            usual = np.quantile(size, 0.99) if len(size) else 0.0
             wrong |= np.isfinite(size) & (size > ABSURD * max(usual, 1.0))
     if wrong.any():
         what = f"{int(wrong.sum()):,} rows hold numbers over {ABSURD:,.0f} times as large as the rest of their column"

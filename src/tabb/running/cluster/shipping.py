@@ -51,5 +51,7 @@ def check_files(specs: Sequence[RunSpec]) -> None:
     if started := next((spec.start for spec in specs if spec.start is not None), None):
         raise UsageError(f"start={started}: nodes do not have the run to start from; go on without --ray")
     for path in dict.fromkeys(path for spec in specs for paths in spec.files.values() for path in paths):
+        if Path(f"{path}.toml").exists():
+            raise UsageError(f"{path}.toml: nodes do not get it; write the data anew with `tabb data convert`")
         if not path.exists():
             raise DataError(f"{path}: no such file; put it back, or start the runs again with another one")

@@ -1,0 +1,199 @@
+"""Tables in: Parquet and CSV files, and tables of pandas, polars and Arrow in Python. Needs the extra `parquet`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tabb.data import checks
+from tabb.data.arrays import build
+from tabb.data.arrow import Source, csv_source, is_numeric, parquet_source, read_columns, table_source
+from tabb.data.column_names import starts_as_numbers
+from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading, reading_with
+from tabb.data.report import Loaded
+from tabb.data.table_columns import Assigned, assign
+from tabb.transitions import Transitions
+
+METADATA = "tabb"
+"""Key of a Parquet file's metadata under which tabb writes attributes as JSON."""
+
+
+class _Content(NamedTuple):
+    """What is read of a table."""
+
+    columns: dict[str, np.ndarray]  # numbers unchecked
+    wide: dict[str, list[np.ndarray]]  # stretches of doubles that became float32
+    assigned: Assigned
+    provenance: dict[str, Any]
+
+
+def load_table(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
+    """Transitions and report of a Parquet or CSV file.
+
+    Columns are taken for what their names say: `observations` (`obs`, `state`), `actions`, `rewards` and the others of
+    `from_arrays`, in one column of lists or in several (`obs_0`, `obs_1`, ...; `state.x`, `state.y`). `reading.names`
+    states it otherwise. A column with the number of the step (`frame_index`, `step`) puts the rows of each episode in
+    order. Raises `DataError` (one line) naming file, column and row, `UsageError` without the extra `parquet`.
+    """
+    path = Path(path)
+    return load_source(_source_of(path), reading, "csv" if is_csv(path) else "parquet")
+
+
+def from_table(
+    table: Any,
+    reading: Reading | None = None,
+    *,
+    action_low: Any = None,
+    action_high: Any = None,
+    name: str = "table",
+) -> Transitions:
+    """Transitions from a table in memory, one row per step: of pandas, polars, pyarrow, or any that gives Arrow data.
+
+    Columns are taken for what their names say, as in a Parquet file (`tabb.data.load_table`); `reading` states it
+    otherwise: `tabb.data.Reading(names={"observations": ["q_*", "dq_*"], "actions": "u_*"})`. `action_low` and
+    `action_high` are those of `from_arrays`. What looks wrong but can be used is a `DataWarning`.
+
+    Raises:
+        DataError: columns that are not found, or cannot be used.
+        UsageError: this is no table, or the extra `parquet` is missing.
+    """
+    return inspect_table(table, reading, action_low=action_low, action_high=action_high, name=name).warned()
+
+
+def inspect_table(
+    table: Any,
+    reading: Reading | None = None,
+    *,
+    action_low: Any = None,
+    action_high: Any = None,
+    name: str = "table",
+) -> Loaded:
+    """As `from_table`, with the report of what was found, kept and dropped."""
+    return load_source(table_source(table, name), reading_with(reading, action_low, action_high), "table")
+
+
+def load_source(source: Source, reading: Reading, layout: str) -> Loaded:
+    """Transitions and report of a table that was opened."""
+    name, content = source.name, _content(source, reading)
+    del source  # what was read of a CSV file is not needed twice
+    order, notes, doubts = _put_in_order(content, name)
+    loaded = build(
+        content.columns,
+        name=name,
+        layout=layout,
+        provenance=content.provenance,
+        owned=True,
+        names=content.assigned.names,
+        wide=content.wide,
+        reading=reading,
+    )
+    report = loaded.report
+    return loaded._replace(
+        report=dataclasses.replace(
+            report,
+            taken=content.assigned.taken,
+            notes=(*notes, *report.notes),
+            doubts=(*doubts, *report.doubts),
+            kept_rows=report.kept_rows if order is None else order[report.kept_rows],
+        )
+    )
+
+
+def raw_columns(path: Path, reading: Reading = NOTHING_STATED) -> RawColumns:
+    """The columns of a file as it stores them, numbers unchecked. Raises `DataError` where it cannot be read."""
+    content = _content(_source_of(path), reading)
+    return RawColumns(content.columns, content.provenance)
+
+
+def _source_of(path: Path) -> Source:
+    return csv_source(path) if is_csv(path) else parquet_source([path], str(path))
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a file is called one of comma-separated values: nothing else tells."""
+    return path.suffix.lower() == ".csv"
+
+
+def _content(source: Source, reading: Reading) -> _Content:
+    kinds = {field.name: field.type for field in source.schema}
+    assigned = assign(list(kinds), lambda column: is_numeric(kinds[column]), reading.names.stated(), source.name)
+    vectors = dict(assigned.vectors)
+    if assigned.steps is not None:
+        vectors["steps"] = assigned.steps
+    columns, wide = read_columns(source, assigned.matrices, vectors)
+    if vectors.get("episodes") == "is_first":
+        columns["episodes"] = starts_as_numbers(columns["episodes"], source.name, "is_first")
+    return _Content(columns, wide, assigned, _provenance(source))
+
+
+def _provenance(source: Source) -> dict[str, Any]:
+    """What a file says of itself: tabb's own attributes, and the bounds of actions."""
+    metadata = source.metadata
+    try:
+        own = json.loads(metadata.get(METADATA, "{}"))
+    except ValueError:
+        own = {}
+    own = own if isinstance(own, dict) else {}
+    return own | {key: metadata[key] for key in BOUNDS if key in metadata}
+
+
+def _put_in_order(content: _Content, name: str) -> tuple[np.ndarray | None, list[str], list[str]]:
+    """Put rows in the order of their episodes' steps, and mark rows after which steps are missing as cut.
+
+    Returns the row that each was before (None where nothing moved), notes and doubts.
+    """
+    columns = content.columns
+    steps = columns.pop("steps", None)
+    if steps is None:
+        return None, [], []
+    key = content.assigned.steps or "steps"
+    if not np.isfinite(steps).all() if steps.dtype.kind == "f" else steps.dtype.kind not in "iu":
+        checks.fail(name, key, "is no number of a step in every row; leave the column out (names.steps)")
+    steps = steps.astype(np.int64) if steps.dtype.kind == "u" else steps
+    order: np.ndarray | None = None
+    notes: list[str] = []
+    doubts: list[str] = []
+    episodes = columns.get("episodes")
+    if episodes is None:
+        checks.fail(name, key, "numbers steps, but no column numbers episodes (names.episodes)")
+    moved = np.lexsort((steps, episodes))
+    if (np.diff(moved) < 0).any() and not _is_in_order(steps, episodes):
+        order = moved
+        for column in list(columns):
+            columns[column] = columns[column][order]
+        steps, episodes = steps[order], episodes[order]
+        notes.append(
+            f"rows were put in the order of `{key}` within their episodes; numbers of rows are those after that"
+        )
+    inside = episodes[1:] == episodes[:-1]
+    apart = np.diff(steps)[inside]
+    if not apart.size:
+        return order, notes, doubts
+    if (apart == 0).any():
+        row = int(np.flatnonzero(inside & (np.diff(steps) == 0))[0])
+        checks.fail(name, key, f"rows {row} and {row + 1} are the same step of an episode; keep one of them")
+    stride = np.median(apart)
+    gaps = np.flatnonzero(inside & (np.diff(steps) != stride))
+    if gaps.size:
+        doubts.append(
+            f"steps are missing after {gaps.size:,} rows (the first is row {gaps[0]}), as `{key}` says, and episodes "
+            "are cut there: log every step"
+        )
+        timeouts = columns.get("timeouts")
+        timeouts = np.zeros(len(steps), bool) if timeouts is None else checks.flag(timeouts, name, "timeouts").copy()
+        if "next_observations" not in columns:
+            timeouts[gaps] = True
+            columns["timeouts"] = timeouts
+            content.assigned.names.read["timeouts"] = "timeouts"
+    return order, notes, doubts
+
+
+def _is_in_order(steps: np.ndarray, episodes: np.ndarray) -> bool:
+    """Whether rows of an episode are adjacent and their steps rise, whatever the numbers of the episodes."""
+    changes = episodes[1:] != episodes[:-1]
+    starts = episodes[np.flatnonzero(np.append(True, changes))]
+    return len(np.unique(starts)) == len(starts) and bool((np.diff(steps)[~changes] > 0).all())
