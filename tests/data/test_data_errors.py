@@ -140,11 +140,11 @@ def test_no_permission(tmp_path):
     ("content", "words"),
     [
         (b"", "is empty"),
-        (b"observations,actions\n1,2\n", "neither HDF5 nor npz"),
+        (b"observations,actions\n1,2\n", "neither HDF5, npz, Parquet nor CSV"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"\x89HDF\r\n\x1a\n", "damaged or cut"),
         (b"PK\x03\x04junk", "damaged or cut"),
-        (b"\x80\x04\x95pickle", "neither HDF5 nor npz"),
+        (b"\x80\x04\x95pickle", "neither HDF5, npz, Parquet nor CSV"),
     ],
 )
 def test_other_content(content, words, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 
 from tabb.data import checks, precision, storage
 from tabb.data.arrays import build
-from tabb.data.column_names import MATRICES, REQUIRED, Names, names_of
+from tabb.data.column_names import MATRICES, REQUIRED, SAME, Names, names_of
 from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading, bounds_of
 from tabb.data.report import Loaded, Report
 from tabb.errors import DataError, TabbError
@@ -128,7 +128,7 @@ def _read(path: Path, reading: Reading) -> _Content:
                 pickled = "object" in reason.lower()
                 advice = "store it as float32" if pickled else "fetch or write the file again"
                 checks.fail(str(path), key, f"cannot be read ({reason[:200]}); {advice}")
-            column = key if names is None else names.column(key)
+            column = SAME.get(key, key) if names is None else names.column(key)
             if column == "episodes":  # float32 would round whole numbers
                 columns[key] = array
                 continue
