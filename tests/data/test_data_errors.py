@@ -225,7 +225,7 @@ def test_files_that_do_not_match(steps, tmp_path):
 def test_no_array_and_other_formats(tmp_path):
     with pytest.raises(DataError, match=r"^arrays: rewards: is missing; a data set needs observations, actions, rew"):
         from_arrays([[1], [3]], [[0], [0]], None)
-    for suffix, content in ((".npy", b"\x93NUMPY\x01\x00"), (".csv", b"a,b\n1,2\n")):
+    for suffix, content in ((".npy", b"\x93NUMPY\x01\x00"), (".txt", b"a,b\n1,2\n")):
         path = tmp_path / f"log{suffix}"
         path.write_bytes(content)
         expect(path, "", "pass its columns to tabb.from_arrays")
