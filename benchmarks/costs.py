@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 POOLED = "pooled"
 LEARNERS = (
-    *("target-only", "tabb", "dara", "srpo", "igdf", "dvdf", "droco", "otdf", "finetune", "ptr", "vgdf"),
+    *("target-only", "tabb", "dara", "srpo", "igdf", "dvdf", "droco", "otdf", "finetune", "ptr", "vgdf", "correct"),
     *("pooled@td3-bc", "tabb@td3-bc", "bosa", "pooled@cql", "tabb@cql", "pooled@bcq", "target-only@clone"),
 )
 TURN = 0.7

@@ -55,10 +55,12 @@ if TYPE_CHECKING:
     from tabb.rules import TABB as TABB
     from tabb.rules import VGDF as VGDF
     from tabb.rules import AgreedShift as AgreedShift
+    from tabb.rules import Correct as Correct
     from tabb.rules import CVAEConfig as CVAEConfig
     from tabb.rules import DirectPredictor as DirectPredictor
     from tabb.rules import EnsembleConfig as EnsembleConfig
     from tabb.rules import FineTune as FineTune
+    from tabb.rules import InverseConfig as InverseConfig
     from tabb.rules import LatentDirectPredictor as LatentDirectPredictor
     from tabb.rules import LatentPredictor as LatentPredictor
     from tabb.rules import Pooled as Pooled
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from tabb.rules import Similarity as Similarity
     from tabb.rules import SourceOnly as SourceOnly
     from tabb.rules import SparseQConfig as SparseQConfig
+    from tabb.rules import TargetModelConfig as TargetModelConfig
     from tabb.rules import TargetOnly as TargetOnly
     from tabb.rules import ValueNoise as ValueNoise
     from tabb.training import Run as Run
@@ -86,7 +89,7 @@ _WHERE = {
     "EnsembleConfig": "tabb.rules",
     "SRPO": "tabb.rules",
     "IGDF": "tabb.rules",
-    **dict.fromkeys(("FineTune", "PTR", "VGDF"), "tabb.rules"),
+    **dict.fromkeys(("FineTune", "PTR", "VGDF", "Correct", "InverseConfig", "TargetModelConfig"), "tabb.rules"),
     "DROCO": "tabb.rules",
     "DARA": "tabb.rules",
     "Audit": "tabb.data.audit",

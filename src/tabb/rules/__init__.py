@@ -4,11 +4,14 @@ from tabb.models.agreed_shift import AgreedShift
 from tabb.models.cvae import CVAEConfig
 from tabb.models.direct_predictor import DirectPredictor
 from tabb.models.ensemble import EnsembleConfig
+from tabb.models.inverse import InverseConfig
 from tabb.models.latent_predictor import LatentDirectPredictor, LatentPredictor
 from tabb.models.predictors import PredictorConfig
 from tabb.models.residual_predictor import ResidualPredictor
+from tabb.models.target_model import TargetModelConfig
 from tabb.rules.baselines import Pooled, SourceOnly, TargetOnly
 from tabb.rules.bosa import BOSA
+from tabb.rules.correct import Correct
 from tabb.rules.dara import DARA
 from tabb.rules.droco import DROCO
 from tabb.rules.dvdf import DVDF, SparseQConfig
@@ -26,7 +29,7 @@ RULES: dict[str, type[Rule]] = {
     rule.name: rule
     for rule in (
         *(TABB, Pooled, TargetOnly, SourceOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO),
-        *(FineTune, PTR, VGDF),
+        *(FineTune, PTR, VGDF, Correct),
         *(Similarity, ValueNoise),
     )
 }
@@ -45,9 +48,11 @@ __all__ = [
     "VGDF",
     "AgreedShift",
     "CVAEConfig",
+    "Correct",
     "DirectPredictor",
     "EnsembleConfig",
     "FineTune",
+    "InverseConfig",
     "LatentDirectPredictor",
     "LatentPredictor",
     "Pooled",
@@ -57,6 +62,7 @@ __all__ = [
     "Similarity",
     "SourceOnly",
     "SparseQConfig",
+    "TargetModelConfig",
     "TargetOnly",
     "ValueNoise",
 ]
