@@ -16,7 +16,7 @@ from tabb.rules import BOSA, TABB, LatentPredictor, Pooled, ResidualPredictor, R
 from tabb.rules.rule import Weights
 from tabb.training import Settings, train
 from tabb.training.checkpoint import load_tree, save_tree
-from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds, pack_data
+from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds, pack_data, run_updates
 
 SMALL = {"hidden": (16, 16), "batch_size": 16, "learning_rate": 1e-2}
 SMALLS = {
@@ -228,3 +228,31 @@ def test_wrong_constants(backbone, constants, says):
         backbone(**constants)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [IQL, TD3BC, Clone], ids=lambda kind: kind.name)
+def test_several_policies_act_as_their_mean(kind, domains, sizes):
+    """Where the critic does not look at the policy, the first one learns as the only one would."""
+    data = pack_data(domains, {})
+
+    def trained(policies):
+        learner = Program(kind(hidden=(8,), batch_size=8, policies=policies), Pooled(), 4)
+        state = learner.init(sizes, jax.random.key(1))
+        state, _ = jax.jit(run_updates, static_argnums=0)(learner, (), data, jax.random.key(2), state, 0, 4)
+        return learner.backbone, state
+
+    (_, alone), (backbone, together) = trained(1), trained(3)
+    first, *others = together.policy.members
+    if kind is not TD3BC:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), first, alone.policy)
+    assert all(np.abs(first.weights[0] - other.weights[0]).max() > 0.1 for other in others)
+    policy = backbone.policy(together, domains.normaliser, {})
+    states = jax.random.normal(jax.random.key(3), (5, 3))
+    np.testing.assert_allclose(
+        policy.act(states), backbone.acts(together)(domains.normaliser(states)), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_no_policy_is_no_policy():
+    with pytest.raises(UsageError, match="policies=0: must be at least 1"):
+        IQL(policies=0)

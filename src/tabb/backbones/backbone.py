@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from tabb.batch import Batch, Sizes
 from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
-from tabb.networks import MLP, Normaliser, Twin
+from tabb.networks import MLP, Committee, Normaliser, Twin
 from tabb.policy import Policy
 from tabb.rules.rule import Metrics, Models, Rule, Value, Weights, filled_seams
 from tabb.rules.step import Acting, Step
@@ -159,6 +159,8 @@ def check_common(constants: Any, shares: Sequence[str], amounts: Sequence[str], 
         if constants.batch_size < 2 or not hidden or min(hidden) < 1:
             sizes = f"batch_size={constants.batch_size}, {name}={hidden}"
             raise UsageError(f"backbone {sizes}: needs two rows and layers of width 1 at least")
+    if getattr(constants, "policies", 1) < 1:
+        raise UsageError(f"backbone policies={constants.policies}: must be at least 1")
 
 
 def action_at_rows(policy: MLP, batch: Batch, imitating: Float[Array, "b a"]) -> Float[Array, "b a"]:
@@ -166,12 +168,18 @@ def action_at_rows(policy: MLP, batch: Batch, imitating: Float[Array, "b a"]) ->
     return imitating if batch.imitated is None else jnp.tanh(policy(batch.observation))
 
 
+def sum_of(losses: Iterable[Float[Array, ""]]) -> Float[Array, ""]:
+    """The sum of losses; a single one stays as it is."""
+    first, *others = losses
+    return sum(others, start=first)
+
+
 def critic_activation(layer_norm: bool) -> str:
     """What stands between the layers of V and Q."""
     return "normed-relu" if layer_norm else "relu"
 
 
-def policy_value(rule: Rule, models: Models, policy: MLP, critic: Twin) -> Value:
+def policy_value(rule: Rule, models: Models, policy: MLP | Committee, critic: Twin) -> Value:
     """V(s) = min_i Q_i(s, π(s)) for backbones without a network for V: what rules weigh rows by there."""
 
     def value(observation: Float[Array, "*rows s"]) -> Float[Array, "*rows"]:

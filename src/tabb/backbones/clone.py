@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common
+from tabb.backbones.backbone import Backbone, check_common, sum_of
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
-from tabb.networks import MLP, mlp
+from tabb.networks import MLP, Committee, committee, members_of
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
 from tabb.rules.step import Acting
 
@@ -28,7 +28,7 @@ from tabb.rules.step import Acting
 class State(NamedTuple):
     """All that an update changes."""
 
-    policy: MLP
+    policy: MLP | Committee
     policy_optimiser: optax.OptState
     learned: Learned = ()
     extra: Any = ()
@@ -55,6 +55,8 @@ class Clone(Backbone):
     """widths of the hidden layers [as IQL's policy here]"""
     discount: float = 0.99
     """γ by which the policy is valued on held-out episodes; cloning itself has none [as IQL here]"""
+    policies: int = 1
+    """networks of the policy, which act together as their mean; each learns as the only one would [ODRL: 1]"""
     batch_size: int = 256
     """rows per update, half source and half target unless the rule says otherwise [as IQL here]"""
 
@@ -67,7 +69,7 @@ class Clone(Backbone):
 
     def init(self, rule: Rule, sizes: Sizes, updates: int, key: PRNGKeyArray) -> State:
         # The first weights are those of IQL's policy of the same seed.
-        policy = mlp(jax.random.split(key, 3)[2], (sizes.observation, *self.hidden, sizes.action))
+        policy = committee(jax.random.split(key, 3)[2], (sizes.observation, *self.hidden, sizes.action), self.policies)
         learned = rule.init_learned(sizes, jax.random.fold_in(key, 3))
         return State(policy, self.optimiser(updates).init(policy), learned)
 
@@ -101,7 +103,10 @@ class Clone(Backbone):
             distance = cloning_loss(jnp.tanh(policy(observation)), wanted)
             return jnp.mean(weights.policy * distance)
 
-        loss, gradient = jax.value_and_grad(policy_loss)(state.policy)
+        def loss_of_all(policy: MLP | Committee) -> Array:
+            return sum_of(policy_loss(one) for one in members_of(policy))
+
+        loss, gradient = jax.value_and_grad(loss_of_all)(state.policy)
         change, policy_optimiser = self.optimiser(updates).update(gradient, state.policy_optimiser)
         policy = optax.apply_updates(state.policy, change)
         return State(policy, policy_optimiser, step.learned, state.extra), metrics | {"policy_loss": loss}

@@ -27,10 +27,11 @@ from tabb.backbones.backbone import (
     critic_activation,
     critic_error,
     edited_backup,
+    sum_of,
 )
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
-from tabb.networks import MLP, Twin, mlp, moving_average, twin
+from tabb.networks import MLP, Committee, Twin, committee, members_of, mlp, moving_average, twin
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
 from tabb.rules.step import Acting
 
@@ -41,7 +42,7 @@ class State(NamedTuple):
     value: MLP
     critic: Twin
     slow_critic: Twin
-    policy: MLP
+    policy: MLP | Committee
     value_optimiser: optax.OptState
     critic_optimiser: optax.OptState
     policy_optimiser: optax.OptState
@@ -102,6 +103,8 @@ class IQL(Backbone):
     """widths of the hidden layers of V, Q and the policy [ODRL: 256, 256]"""
     layer_norm: bool = False
     """layer normalisation in V and Q: holds their values down off the data [ODRL: no; Ball et al. 2023: yes]"""
+    policies: int = 1
+    """networks of the policy, which act together as their mean; each learns as the only one would [ODRL: 1]"""
     batch_size: int = 256
     """rows per update, half source and half target unless the rule says otherwise [ODRL: 128 + 128]"""
 
@@ -127,7 +130,7 @@ class IQL(Backbone):
         value_width, critic_width = rule.widths(sizes)
         value = mlp(value_key, (value_width, *self.hidden, 1), critic_activation(self.layer_norm))
         critic = twin(critic_key, (critic_width, *self.hidden, 1), critic_activation(self.layer_norm))
-        policy = mlp(policy_key, (sizes.observation, *self.hidden, sizes.action))
+        policy = committee(policy_key, (sizes.observation, *self.hidden, sizes.action), self.policies)
         adam, policy_adam = self.optimisers(updates)
         # A copy, not an alias: the state is donated to the compiled loop, and a buffer can be given away once.
         slow_critic = jax.tree.map(jnp.copy, critic)
@@ -202,7 +205,10 @@ class IQL(Backbone):
             loss = cloned_improvement(q, distance, weights.policy, self.value_weight, 1.0)
             return jnp.mean(weights.policy * loss) + term
 
-        p_loss, gradient = jax.value_and_grad(policy_loss)(state.policy)
+        def loss_of_all(policy: MLP | Committee) -> Array:
+            return sum_of(policy_loss(one) for one in members_of(policy))
+
+        p_loss, gradient = jax.value_and_grad(loss_of_all)(state.policy)
         change, policy_optimiser = policy_adam.update(gradient, state.policy_optimiser)
         policy = optax.apply_updates(state.policy, change)
 

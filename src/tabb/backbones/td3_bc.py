@@ -28,10 +28,11 @@ from tabb.backbones.backbone import (
     critic_error,
     edited_backup,
     policy_value,
+    sum_of,
 )
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
-from tabb.networks import MLP, Twin, mlp, moving_average, twin
+from tabb.networks import MLP, Committee, Twin, committee, members_of, moving_average, twin
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
 from tabb.rules.step import Acting
 
@@ -41,8 +42,8 @@ class State(NamedTuple):
 
     critic: Twin
     slow_critic: Twin
-    policy: MLP
-    slow_policy: MLP
+    policy: MLP | Committee
+    slow_policy: MLP | Committee
     critic_optimiser: optax.OptState
     policy_optimiser: optax.OptState
     learned: Learned = ()
@@ -96,6 +97,8 @@ class TD3BC(Backbone):
     """widths of the hidden layers of critic and policy [paper: 256, 256]"""
     layer_norm: bool = False
     """layer normalisation in Q: holds its values down off the data [original: no; Ball et al. 2023: yes]"""
+    policies: int = 1
+    """networks of the policy, which act together as their mean; each learns as the only one would [ODRL: 1]"""
     batch_size: int = 256
     """rows per update, half source and half target unless the rule says otherwise [paper: 256]"""
 
@@ -112,7 +115,7 @@ class TD3BC(Backbone):
         del updates
         critic_key, policy_key = jax.random.split(key)
         critic = twin(critic_key, (rule.widths(sizes)[1], *self.hidden, 1), critic_activation(self.layer_norm))
-        policy = mlp(policy_key, (sizes.observation, *self.hidden, sizes.action))
+        policy = committee(policy_key, (sizes.observation, *self.hidden, sizes.action), self.policies)
         adam = optax.adam(self.learning_rate)
         return State(
             critic,
@@ -171,8 +174,11 @@ class TD3BC(Backbone):
             loss = cloned_improvement(value, distance, weights.policy, self.value_weight, self.cloning)
             return jnp.mean(weights.policy * loss) + rule.actor_term(step, action_at_rows(policy, batch, action))
 
+        def loss_of_all(policy: MLP | Committee) -> Array:
+            return sum_of(policy_loss(one) for one in members_of(policy))
+
         def improve(state: State) -> tuple[State, Array]:
-            p_loss, gradient = jax.value_and_grad(policy_loss)(state.policy)
+            p_loss, gradient = jax.value_and_grad(loss_of_all)(state.policy)
             change, policy_optimiser = adam.update(gradient, state.policy_optimiser)
             policy = optax.apply_updates(state.policy, change)
             # Counted so often that the mean over a stretch of updates is the mean over those of the policy.

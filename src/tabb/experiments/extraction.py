@@ -24,7 +24,6 @@ import argparse
 import dataclasses
 import re
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -33,9 +32,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.scipy.linalg import block_diag
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from tabb.backbones.backbone import sum_of
 from tabb.backbones.iql import IQL, advantage_weight
 from tabb.batch import Sizes, make_domains
 from tabb.data import read
@@ -45,7 +44,7 @@ from tabb.errors import UsageError
 from tabb.evaluation.scores import evaluate
 from tabb.files import read_json, write_json
 from tabb.models.imitation import Imitation, imitated_rows
-from tabb.networks import MLP, mlp
+from tabb.networks import MLP, Committee, committee, members_of
 from tabb.policy import Policy
 from tabb.provenance import environment
 from tabb.registry import rule_class
@@ -84,35 +83,19 @@ def cure_of(name: str) -> Cure:
     return Cure(Imitation(rows=rows), match[2], match[1] != "clone", int(match[3] or 1))  # type: ignore[arg-type]
 
 
-def mean_network(networks: Sequence[MLP]) -> MLP:
-    """One network whose output is the mean of the outputs of several of one shape."""
-    first, *_ = networks
-    last = len(first.weights) - 1
-    weights, biases = [], []
-    for i in range(last + 1):
-        parts = [network.weights[i] for network in networks]
-        if i == 0:
-            weights.append(jnp.concatenate(parts, axis=1))
-        else:
-            weights.append(block_diag(*parts) if i < last else jnp.concatenate(parts, axis=0) / len(parts))
-        shifts = [network.biases[i] for network in networks]
-        biases.append(jnp.concatenate(shifts) if i < last else sum(shifts[1:], start=shifts[0]) / len(shifts))
-    return MLP(tuple(weights), tuple(biases), first.activation)
-
-
 class Imitator(NamedTuple):
     """A policy that is being trained beside the critic."""
 
-    networks: tuple[MLP, ...]
+    network: MLP | Committee
     optimiser: Any
 
 
 def imitation_loss(
-    networks: tuple[MLP, ...], observation: Float[Array, "b s"], action: Float[Array, "b a"], weight: Float[Array, " b"]
+    network: MLP | Committee, observation: Float[Array, "b s"], action: Float[Array, "b a"], weight: Float[Array, " b"]
 ) -> Float[Array, ""]:
     """Σ over networks of mean_rows w · mean_entries (π(s) - a)², IQL's policy loss for each."""
-    distances = [jnp.mean((jnp.tanh(one(observation)) - action) ** 2, axis=-1) for one in networks]
-    return sum((jnp.mean(weight * distance) for distance in distances), start=jnp.zeros(()))
+    distances = [jnp.mean((jnp.tanh(one(observation)) - action) ** 2, axis=-1) for one in members_of(network)]
+    return sum_of(jnp.mean(weight * distance) for distance in distances)
 
 
 def update_all(
@@ -142,10 +125,10 @@ def update_all(
         drawn = draw(data._replace(imitated=rows), program.shares, key)
         observation, action = (column[first:] for column in drawn.to_imitate())
         gradient = jax.grad(imitation_loss)(
-            imitator.networks, observation, action, weight if cure.advantages else jnp.ones_like(weight)
+            imitator.network, observation, action, weight if cure.advantages else jnp.ones_like(weight)
         )
         change, optimiser_state = optimiser.update(gradient, imitator.optimiser)
-        new.append(Imitator(optax.apply_updates(imitator.networks, change), optimiser_state))
+        new.append(Imitator(optax.apply_updates(imitator.network, change), optimiser_state))
     state, _ = program.update(models, state, batch, jax.random.fold_in(key, 2), number)
     return state, tuple(new)
 
@@ -232,9 +215,8 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     _, optimiser = program.backbone.optimisers(cell.updates)  # type: ignore[attr-defined]
 
     def imitator(cure: Cure) -> Imitator:
-        keys = [policy_key, *jax.random.split(jax.random.fold_in(policy_key, 1), cure.networks - 1)]
-        networks = tuple(mlp(key, (sizes.observation, *hidden, sizes.action)) for key in keys)
-        return Imitator(networks, optimiser.init(networks))
+        network = committee(policy_key, (sizes.observation, *hidden, sizes.action), cure.networks)
+        return Imitator(network, optimiser.init(network))
 
     carry = (state, tuple(imitator(cure) for cure in cures))
     curves: dict[str, list[list[float]]] = {name: [] for name in cell.policies}
@@ -248,7 +230,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
         spent["train"] += time.monotonic() - began
         began = time.monotonic()
         for name, one in zip(cell.policies, carry[1], strict=True):
-            policy = Policy.from_networks(mean_network(one.networks), domains.normaliser)
+            policy = Policy.from_networks(one.network, domains.normaliser)
             curves[name].append([last, round(evaluate(policy, cell.task, cell.episodes).mean, 2)])
         spent["evaluate"] += time.monotonic() - began
     return {

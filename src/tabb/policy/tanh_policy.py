@@ -16,7 +16,7 @@ from tabb.action_bounds import ActionBounds, action_bounds
 from tabb.errors import RunError, UsageError
 from tabb.files import atomic
 from tabb.float32 import spacing
-from tabb.networks import MLP, Normaliser
+from tabb.networks import MLP, Committee, Normaliser
 from tabb.own_files import refuse_others
 
 UNREADABLE = (
@@ -88,10 +88,13 @@ class Policy:
         KINDS[cls.format] = cls
 
     @classmethod
-    def from_networks(cls, network: MLP, normaliser: Normaliser, about: dict[str, Any] | None = None) -> Policy:
+    def from_networks(
+        cls, network: MLP | Committee, normaliser: Normaliser, about: dict[str, Any] | None = None
+    ) -> Policy:
         """The policy of a learner's network; copies the arrays to the host."""
         mean, scale = np.array(normaliser.mean, np.float32), np.array(normaliser.scale, np.float32)
-        return cls(mean, scale, *host_layers(network), dict(about or {}))
+        one = network.as_one() if isinstance(network, Committee) else network
+        return cls(mean, scale, *host_layers(one), dict(about or {}))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.observation_size} -> {self.action_size}, {self.about})"
