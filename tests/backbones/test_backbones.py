@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tabb.backbones import BACKBONES, BCQ, CQL, IQL, TD3BC, Clone, own_backbone
+from tabb.backbones import BACKBONES, BCQ, BEAR, CQL, IQL, TD3BC, Clone, own_backbone
 from tabb.errors import UsageError
 from tabb.policy import Policy
 from tabb.rules import BOSA, TABB, LatentPredictor, Pooled, ResidualPredictor, Rule, SourceOnly, TargetOnly
@@ -23,9 +23,12 @@ SMALLS = {
     "td3-bc": TD3BC(**SMALL),
     "cql": CQL(**SMALL, actions=2, policy_learning_rate=1e-2),
     "bcq": BCQ(**SMALL, cvae_hidden=(16,), candidates=3),
+    "bear": BEAR(**SMALL, cvae_hidden=(16,), candidates=3, samples=2),
     "clone": Clone(**SMALL),
 }
-WEIGHING = ("td3-bc", "cql")
+WEIGHING = ("td3-bc", "cql", "bear")
+# Those that take long to compile are held to some of the tests in the slow suite alone.
+BEAR_SLOW = [pytest.param(name, marks=pytest.mark.slow) if name == "bear" else name for name in SMALLS]
 TABB_SMALL = TABB(predictor=ResidualPredictor(heads=2, updates=1, hidden=8, batch_size=8))
 TABB_NEUTRAL = dataclasses.replace(TABB_SMALL, temperature=math.inf, imitate_source=1.0)
 
@@ -77,7 +80,7 @@ def test_layer_norm_is_of_values_alone_and_keeps_them_down_off_the_data(backbone
 
 
 def test_names():
-    assert {"iql": IQL, "td3-bc": TD3BC, "cql": CQL, "bcq": BCQ, "clone": Clone} == BACKBONES
+    assert {"iql": IQL, "td3-bc": TD3BC, "cql": CQL, "bcq": BCQ, "bear": BEAR, "clone": Clone} == BACKBONES
     assert own_backbone(TABB) == IQL()
     assert own_backbone(BOSA()) == TD3BC(value_weight=1.0, cloning=0.0)
 
@@ -98,7 +101,7 @@ def test_resumed_from_a_checkpoint_is_the_same_run(name, run, prepared, sizes, t
     assert same_bits(state, run(name, Pooled())[0])
 
 
-@pytest.mark.parametrize("name", SMALLS)
+@pytest.mark.parametrize("name", BEAR_SLOW)
 def test_a_seed_axis_is_the_seed_alone(name, run, prepared, sizes, largest_difference):
     learner, (_, data) = Program(SMALLS[name], Pooled(), 8), prepared
     states = [learner.init(sizes, jax.random.key(seed)) for seed in (1, 7)]
@@ -118,7 +121,7 @@ def test_a_seed_axis_is_the_seed_alone(name, run, prepared, sizes, largest_diffe
     assert largest_difference(*alone) > 1e-2
 
 
-@pytest.mark.parametrize("name", WEIGHING)
+@pytest.mark.parametrize("name", [name for name in BEAR_SLOW if name not in ("bcq", "clone")])
 def test_neutral_tabb_is_pooled_bit_for_bit(name, run, same_bits, largest_difference):
     assert same_bits(run(name, TABB_NEUTRAL)[0], run(name, Pooled())[0])
     assert largest_difference(run(name, TABB_SMALL)[0].critic, run(name, Pooled())[0].critic) > 1e-4
@@ -183,7 +186,7 @@ def test_train_save_load_act(name, pair, tmp_path):
     np.testing.assert_array_equal(again.policy.act(observation), actions)
 
 
-@pytest.mark.parametrize("name", SMALLS)
+@pytest.mark.parametrize("name", BEAR_SLOW)
 def test_source_only_is_target_only_on_exchanged_domains(name, pair):
     source, target = pair
     settings = Settings(updates=4, evaluations=0, backbone=SMALLS[name])
@@ -220,6 +223,9 @@ def test_learners_that_cannot_be(pair):
         (BCQ, {"pessimism": 1.5}, "pessimism=1.5"),
         (BCQ, {"candidates": 0}, "candidates=0"),
         (BCQ, {"cvae_hidden": (0,)}, "cvae_hidden"),
+        (BEAR, {"bandwidth": 0.0}, "bandwidth=0.0"),
+        (BEAR, {"warm_share": 1.5}, "warm_share=1.5"),
+        (BEAR, {"samples": 0}, "samples=0"),
         (Clone, {"learning_rate": math.inf}, "learning_rate=inf"),
     ],
 )

@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from tabb.backbones import BCQ
-from tabb.backbones.bcq import perturbed, soft_clipped_value
+from tabb.backbones.backbone import soft_clipped_value
+from tabb.backbones.bcq import perturbed
 from tabb.errors import RunError
 from tabb.models.cvae import cvae_loss
 from tabb.networks import MLP, Normaliser, mlp

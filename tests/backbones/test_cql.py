@@ -10,7 +10,8 @@ import optax
 import pytest
 
 from tabb.backbones import CQL
-from tabb.backbones.cql import conservative_gap, mean_policy, squashed_sample
+from tabb.backbones.backbone import mean_policy
+from tabb.backbones.cql import conservative_gap, squashed_sample
 from tabb.networks import MLP, Normaliser
 from tabb.rules import Pooled
 from tabb.training.loop import Program, compiled_updates, pack_data

@@ -311,7 +311,7 @@ def test_a_step_knows_the_state_the_number_and_what_was_just_learned(batch, back
     assert float(metrics["noise"]) == float(update(4, 4)[1]["noise"]) != float(update(3, 5)[1]["noise"])
 
 
-@pytest.mark.parametrize("name", ["iql", "td3-bc", "cql", "bcq", "clone"])
+@pytest.mark.parametrize("name", ["iql", "td3-bc", "cql", "bcq", "bear", "clone"])
 def test_the_policy_of_a_step_is_the_one_that_would_be_deployed(name, sizes, domains):
     learner = Program(BACKBONES[name](hidden=(8, 8), batch_size=16), Pooled(), 3)
     state = learner.init(sizes, jax.random.key(2))

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 from tabb.backbones.backbone import Backbone
 from tabb.backbones.bcq import BCQ
+from tabb.backbones.bear import BEAR
 from tabb.backbones.clone import Clone
 from tabb.backbones.cql import CQL
 from tabb.backbones.iql import IQL
 from tabb.backbones.td3_bc import TD3BC
 from tabb.rules.rule import Rule
 
-BACKBONES: dict[str, type[Backbone]] = {backbone.name: backbone for backbone in (IQL, TD3BC, CQL, BCQ, Clone)}
+BACKBONES: dict[str, type[Backbone]] = {backbone.name: backbone for backbone in (IQL, TD3BC, CQL, BCQ, BEAR, Clone)}
 
 
 def own_backbone(rule: Rule | type[Rule]) -> Backbone:
@@ -27,4 +28,4 @@ def for_task(rule: Rule | type[Rule], backbone: Backbone, suites: Sequence[str])
     return dataclasses.replace(backbone, **constants)  # type: ignore[type-var]
 
 
-__all__ = ["BACKBONES", "BCQ", "CQL", "IQL", "TD3BC", "Backbone", "Clone", "for_task", "own_backbone"]
+__all__ = ["BACKBONES", "BCQ", "BEAR", "CQL", "IQL", "TD3BC", "Backbone", "Clone", "for_task", "own_backbone"]

@@ -189,6 +189,21 @@ def policy_value(rule: Rule, models: Models, policy: MLP | Committee, critic: Tw
     return value
 
 
+def mean_policy(policy: MLP) -> MLP:
+    """The network of μ alone: the deterministic policy that is evaluated and deployed."""
+    size = policy.biases[-1].shape[-1] // 2
+    return MLP(
+        (*policy.weights[:-1], policy.weights[-1][..., :size]),
+        (*policy.biases[:-1], policy.biases[-1][..., :size]),
+        policy.activation,
+    )
+
+
+def soft_clipped_value(values: Float[Array, "2 b k"], pessimism: float) -> Float[Array, " b"]:
+    """max_k {λ min_i Q_i + (1 - λ) max_i Q_i} (BCQ, equation 13)."""
+    return jnp.max(pessimism * jnp.min(values, axis=0) + (1.0 - pessimism) * jnp.max(values, axis=0), axis=-1)
+
+
 def weighted_mean(values: Float[Array, " b"], weights: Float[Array, " b"]) -> Float[Array, ""]:
     """Mean of the rows as they count: Σ w x / Σ w."""
     return jnp.sum(weights * values) / jnp.maximum(jnp.sum(weights), 1e-8)

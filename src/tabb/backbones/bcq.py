@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common, critic_error, edited_backup
+from tabb.backbones.backbone import Backbone, check_common, critic_error, edited_backup, soft_clipped_value
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
 from tabb.models.cvae import CVAE, CVAEConfig, cvae_loss, init_cvae
@@ -55,11 +55,6 @@ def perturbed(
     """clip(a + φ tanh(ξ(s, a)), ±1)."""
     change = jnp.tanh(perturbation(jnp.concatenate([observation, action], axis=-1)))
     return jnp.clip(action + reach * change, -1.0, 1.0)
-
-
-def soft_clipped_value(values: Float[Array, "2 b k"], pessimism: float) -> Float[Array, " b"]:
-    """max_k {λ min_i Q_i + (1 - λ) max_i Q_i} (BCQ, equation 13)."""
-    return jnp.max(pessimism * jnp.min(values, axis=0) + (1.0 - pessimism) * jnp.max(values, axis=0), axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,7 @@ from tabb.backbones.backbone import (
     check_common,
     critic_activation,
     edited_backup,
+    mean_policy,
     policy_value,
     weighted_mean,
 )
@@ -222,13 +223,3 @@ class CQL(Backbone):
 
     def policy(self, state: State, normaliser: Normaliser, about: dict[str, Any]) -> Policy:
         return Policy.from_networks(mean_policy(state.policy), normaliser, about)
-
-
-def mean_policy(policy: MLP) -> MLP:
-    """The network of μ alone: the deterministic policy that is evaluated and deployed."""
-    size = policy.biases[-1].shape[-1] // 2
-    return MLP(
-        (*policy.weights[:-1], policy.weights[-1][..., :size]),
-        (*policy.biases[:-1], policy.biases[-1][..., :size]),
-        policy.activation,
-    )
