@@ -96,6 +96,18 @@ def _is_npz_of(path: Path, names: Collection[str]) -> bool:
         return {name.removesuffix(".npy") for name in archive.namelist()} == set(names)
 
 
+def _holds_npz_key(path: Path, name: str) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return f"{name}.npy" in archive.namelist()
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a Parquet file has tabb's attributes."""
+    from pyarrow import parquet
+
+    return b"tabb" in (parquet.read_schema(path).metadata or {})
+
+
 def _has_attributes(path: Path, *choices: Collection[str]) -> bool:
     """Whether an HDF5 file has all the attributes of one of the choices."""
     import h5py
@@ -181,6 +193,8 @@ KINDS: dict[str, tuple[str, Callable[[Path], bool]]] = {
         "a file of transitions",
         lambda path: any(_is_npz_of(path, _TRANSITIONS | more) for more in (set(), {"action_low", "action_high"})),
     ),
+    "columns": ("a file of columns", lambda path: _holds_npz_key(path, "tabb")),
+    "table": ("a table", _is_table),
     "data": ("a data set", lambda path: _has_attributes(path, ["content_sha256"], ["tabb_version", "task"])),
     "scores": (
         "a file of scores",

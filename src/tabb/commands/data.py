@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import tyro
 from tabb.commands.options import parse
 from tabb.data import available, describe, read
 from tabb.data.checks import UnscaledActions
+from tabb.data.convert import convert
 from tabb.data.download import at_hand
 from tabb.data.names import locate, parts_of
 from tabb.data.published_d4rl import published_d4rl
@@ -21,7 +24,7 @@ from tabb.data.reading import Reading
 from tabb.data.report import Loaded
 from tabb.errors import UsageError, meant
 
-ACTIONS = ("list", "describe", "get")
+ACTIONS = ("list", "describe", "get", "convert")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +52,19 @@ class GetOptions:
     """What to fetch."""
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """data sets: otdf:TASK-QUALITY, d4rl:NAME, minari:ID"""
+    """data sets: otdf:TASK-QUALITY, d4rl:NAME, minari:ID, lerobot:OWNER/NAME"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvertOptions(Reading):
+    """What to write in another format."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """a data file, a folder of LeRobot or Minari, or a name"""
+    out: Annotated[Path, tyro.conf.Positional]
+    """file to write, which ends in .hdf5, .npz or .parquet, or new folder for a LeRobot data set"""
+    fps: int | None = None
+    """frames a second of a LeRobot data set; those of the source, else 1"""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -57,11 +72,13 @@ def run(arguments: Sequence[str]) -> int:
         print(
             "usage: tabb data list [--json]\n"
             "       tabb data describe FILE... [--columns] [--json]\n"
-            "       tabb data get NAME...\n\n"
+            "       tabb data get NAME...\n"
+            "       tabb data convert FROM TO\n\n"
             "list      data sets of the folder $TABB_DATA and of the package, and public ones\n"
             "describe  rows, episodes, returns and defects of files (HDF5, npz, Parquet, CSV)\n"
             "get       fetch public data sets: otdf:hopper-morph-medium, d4rl:hopper-medium-v2, "
-            "minari:mujoco/hopper/medium-v0"
+            "minari:mujoco/hopper/medium-v0, lerobot:lerobot/pusht\n"
+            "convert   write a log as HDF5, npz, Parquet or a LeRobot data set"
         )
         return 0 if arguments else 2
     action, rest = arguments[0], arguments[1:]
@@ -71,6 +88,8 @@ def run(arguments: Sequence[str]) -> int:
         return _describe(parse(DescribeOptions, rest, "tabb data describe", "Describe data files."))
     if action == "get":
         return _get(parse(GetOptions, rest, "tabb data get", "Fetch public data sets."))
+    if action == "convert":
+        return _convert(parse(ConvertOptions, rest, "tabb data convert", "Write a log in another format."))
     raise UsageError(f"unknown action {action!r} of tabb data: {meant(action, ACTIONS)}")
 
 
@@ -99,8 +118,18 @@ def _get(options: GetOptions) -> int:
     for name in options.names:
         path = locate(name)
         if path is None:
-            raise UsageError(f"tabb data get {name}: is no public data set; write otdf:..., d4rl:... or minari:...")
+            raise UsageError(
+                f"tabb data get {name}: is no public data set; write otdf:..., d4rl:..., minari:... or lerobot:..."
+            )
         print(path)
+    return 0
+
+
+def _convert(options: ConvertOptions) -> int:
+    report = convert(options.source, options.out, Reading.within(options), fps=options.fps).report
+    for line in (*report.notes, *report.doubts):
+        print(f"tabb: warning: {line}", file=sys.stderr)
+    print(f"{report.rows:,} rows in {report.episodes:,} episodes: {options.out}")
     return 0
 
 

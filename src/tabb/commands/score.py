@@ -19,7 +19,7 @@ class Options:
     run: Annotated[Path, tyro.conf.Positional]
     """a finished run folder (runs/.../seed0)"""
     out: Path | None = None
-    """HDF5 file to write; scores.hdf5 in the run folder if not given"""
+    """HDF5 or Parquet file to write; scores.hdf5 in the run folder if not given"""
     source: str | None = None
     """the run's source data, where they are not where they were: a file, or a.hdf5+b.hdf5"""
     target: str | None = None
@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     from tabb.results.row_scores import save_scores, score_rows
 
     out = options.out or options.run / "scores.hdf5"
-    refuse_others(out, "scores")  # before the work, not after it
+    refuse_others(out, "table" if out.suffix.lower() == ".parquet" else "scores")  # before the work, not after it
     given = [None if name is None else split(name) for name in (options.source, options.target)]
     scores = score_rows(options.run, *given)
     out = save_scores(scores, out)

@@ -60,8 +60,8 @@ UNCERTAIN = {
 """why a name cannot be read as it is, and what to do"""
 COMPARED = (*ENDS, *GOES_ON)
 """uncertain names that can be held against terminals and timeouts"""
-QUIET = ("infos", "metadata", "action_low", "action_high")
-"""groups of D4RL's files that hold nothing of the log itself, and the bounds of the action space"""
+QUIET = ("infos", "metadata", "action_low", "action_high", "tabb")
+"""groups of D4RL's files that hold nothing of the log itself, the bounds of the action space, and tabb's own mark"""
 
 
 class Names(NamedTuple):

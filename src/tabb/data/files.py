@@ -11,6 +11,7 @@ import numpy as np
 from tabb.data import storage
 from tabb.data.checks import one_line
 from tabb.data.hdf5 import load_hdf5
+from tabb.data.lerobot import is_lerobot, load_lerobot
 from tabb.data.names import locate, parts_of
 from tabb.data.npz import load_npz
 from tabb.data.reading import Reading, reading_of, reading_with
@@ -121,5 +122,7 @@ def _load_one(path: Path, reading: Reading) -> Loaded:
 
         if is_minari(path):
             return load_minari(path, reading)
+        if is_lerobot(path):
+            return load_lerobot(path, reading)
     door = {"hdf5": load_hdf5, "zip": load_npz}.get(storage.kind(path), load_table)
     return door(path, reading)

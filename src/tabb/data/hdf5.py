@@ -32,7 +32,7 @@ _LARGEST_CHUNK = 1 << 22
 _LARGEST_ATTRIBUTE = 1 << 20
 
 
-class _Content(NamedTuple):
+class Content(NamedTuple):
     """What is read of a file."""
 
     columns: dict[str, np.ndarray]  # by key of the file, numbers unchecked
@@ -52,7 +52,7 @@ def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
     unpickled. Raises `DataError` (one line) naming file, key and row.
     """
     path = Path(path)
-    content = _content(path, reading)
+    content = read_content(path, reading)
     columns, provenance = content.columns, content.provenance
     stated = provenance.pop(DIGEST, None)
     if stated is not None and stated != storage.digest(columns):
@@ -72,13 +72,13 @@ def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
 
 def raw_columns(path: Path, reading: Reading = NOTHING_STATED) -> RawColumns:
     """The columns of a file as it stores them, numbers unchecked. Raises `DataError` where it cannot be read."""
-    content = _content(path, reading)
+    content = read_content(path, reading)
     column_of = {key: column for column, key in content.names.read.items()}
     columns = {column_of.get(key, key): column for key, column in content.columns.items()}
     return RawColumns(columns, content.provenance)
 
 
-def _content(path: Path, reading: Reading) -> _Content:
+def read_content(path: Path, reading: Reading) -> Content:
     """What is read of a file, or one line that says why it cannot be."""
     if storage.kind(path) != "hdf5":
         raise DataError(checks.one_line(f"{path}: is not HDF5; use tabb.data.load, which reads npz too"))
@@ -155,7 +155,7 @@ def _columns_to_write(arrays: Mapping[str, Any], provenance: Mapping[str, Any], 
     return columns
 
 
-def _read(path: Path, reading: Reading) -> _Content:
+def _read(path: Path, reading: Reading) -> Content:
     name, size = str(path), os.path.getsize(path)
     columns: dict[str, np.ndarray] = {}
     wide: dict[str, list[np.ndarray]] = {}
@@ -182,7 +182,7 @@ def _read(path: Path, reading: Reading) -> _Content:
             provenance[key] = _plain(item[()])
         inside = isinstance(file.get("infos", getlink=True), h5py.HardLink) and isinstance(file["infos"], h5py.Group)
         names = names._replace(maze=inside and "goal" in file["infos"])
-    return _Content(columns, provenance, names, {key: blocks for key, blocks in wide.items() if blocks})
+    return Content(columns, provenance, names, {key: blocks for key, blocks in wide.items() if blocks})
 
 
 def _values(item: h5py.Dataset) -> tuple[np.ndarray, list[np.ndarray]]:

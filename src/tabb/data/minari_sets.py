@@ -19,7 +19,7 @@ import numpy as np
 
 from tabb.data.arrays import build
 from tabb.data.checks import fail, one_line
-from tabb.data.reading import NOTHING_STATED, Reading
+from tabb.data.reading import NOTHING_STATED, RawColumns, Reading
 from tabb.data.report import Loaded
 from tabb.errors import DataError, TabbError, UsageError
 
@@ -87,7 +87,21 @@ def load_minari(folder: Path, reading: Reading = NOTHING_STATED) -> Loaded:
         raise DataError(one_line(f"{name}: cannot be read by Minari, damaged or cut ({reason[:200]})")) from None
 
 
+def raw_columns(folder: Path, reading: Reading = NOTHING_STATED) -> RawColumns:
+    """The columns of a data set as it stores them. Raises `DataError` where it cannot be read."""
+    _import()
+    metadata = json.loads((folder / "data" / "metadata.json").read_text())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _stored(folder, metadata, f"minari:{metadata['dataset_id']}")
+
+
 def _load(folder: Path, metadata: dict[str, Any], name: str, reading: Reading) -> Loaded:
+    stored = _stored(folder, metadata, name)
+    return build(stored.columns, name=name, layout="minari", provenance=stored.provenance, owned=True, reading=reading)
+
+
+def _stored(folder: Path, metadata: dict[str, Any], name: str) -> RawColumns:
     for key in ("observation_space", "action_space"):
         if not isinstance(metadata.get(key), str):  # Minari would build the environment that the file names
             fail(name, key, "is not stated in metadata.json; write the data set with a newer Minari")
@@ -103,7 +117,7 @@ def _load(folder: Path, metadata: dict[str, Any], name: str, reading: Reading) -
     bounds = {"action_low": data.action_space.low, "action_high": data.action_space.high}
     if np.isfinite([*bounds.values()]).all():
         provenance |= {key: bound.tolist() for key, bound in bounds.items()}
-    return build(columns, name=name, layout="minari", provenance=provenance, owned=True, reading=reading)
+    return RawColumns(columns, provenance)
 
 
 def _columns(data: Any, name: str, sizes: dict[str, int]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Data sets by name, wherever a file can be named: `otdf:...`, `d4rl:...` and `minari:...`."""
+"""Data sets by name, wherever a file can be named: `otdf:...`, `d4rl:...`, `minari:...` and `lerobot:...`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tabb.data.checks import one_line
 from tabb.data.local_folders import named_shelves
 from tabb.errors import DataError
 
-SCHEMES = ("otdf", "d4rl", "minari")
+SCHEMES = ("otdf", "d4rl", "minari", "lerobot")
 MOST_PIECES = 16
 """most pieces between plus signs that are tried as one path"""
 
@@ -56,7 +56,8 @@ def locate(text: str) -> Path | None:
     - `otdf:hopper-gravity-0.5-medium`: a file of `tabb.data.published`, checked by its SHA-256;
     - `d4rl:hopper-medium-v2`: a file of `tabb.data.published_d4rl`, likewise, found in `$TABB_DATA/d4rl` or where D4RL
       itself keeps downloads; others of D4RL's files are found there too, but not fetched;
-    - `minari:mujoco/hopper/medium-v0`: the folder where Minari keeps it; Minari downloads it if it is not there.
+    - `minari:mujoco/hopper/medium-v0`: the folder where Minari keeps it; Minari downloads it if it is not there;
+    - `lerobot:lerobot/pusht`: the folder where LeRobot keeps it, or the hub's client, which fetches it without videos.
 
     Raises `UsageError` or `DataError` (one line) if there is no such data set or it cannot be had.
     """
@@ -67,6 +68,10 @@ def locate(text: str) -> Path | None:
         from tabb.data.minari_sets import folder_of
 
         return folder_of(name)
+    if scheme == "lerobot":
+        from tabb.data.lerobot import folder_of as lerobot_folder
+
+        return lerobot_folder(name)
     from tabb.data.download import fetch
     from tabb.data.published import lookup
     from tabb.data.published_d4rl import published_d4rl

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +22,21 @@ from tabb.files import atomic
 from tabb.own_files import refuse_others
 from tabb.transitions import COLUMNS, Transitions
 
+MARK = "tabb"
+"""key that tells that tabb wrote a file of columns; it holds attributes as JSON"""
 
-class _Content(NamedTuple):
+
+LARGEST_MARK = 1 << 20
+"""bytes"""
+
+
+class Content(NamedTuple):
     """What is read of a file."""
 
     columns: dict[str, np.ndarray]  # by key of the file, numbers unchecked
     names: Names | None  # None where the file is one of `save_npz`
     wide: dict[str, list[np.ndarray]]  # stretches of doubles that became float32, by column
-    bounds: dict[str, Any]  # of actions, where the file has them
+    provenance: dict[str, Any]  # attributes, and bounds of actions
 
 
 def load_npz(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
@@ -41,14 +50,14 @@ def load_npz(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
     Nothing is unpickled. Raises `DataError` (one line) naming file, key and row.
     """
     path = Path(path)
-    content = _content(path, reading)
+    content = read_content(path, reading)
     if content.names is None:
-        return _saved(content.columns, content.bounds, str(path), reading)
+        return _saved(content.columns, content.provenance, str(path), reading)
     return build(
         content.columns,
         name=str(path),
         layout="npz",
-        provenance=content.bounds,
+        provenance=content.provenance,
         owned=True,
         names=content.names,
         wide=content.wide,
@@ -58,16 +67,16 @@ def load_npz(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
 
 def raw_columns(path: Path, reading: Reading = NOTHING_STATED) -> RawColumns:
     """The columns of a file (keys as in `from_arrays`), numbers unchecked. Raises `DataError` as `load_npz`."""
-    content = _content(path, reading)
+    content = read_content(path, reading)
     if content.names is None:
         singular = {"observations": "observation", "actions": "action", "rewards": "reward"}
         return RawColumns({key: content.columns[own] for key, own in singular.items()}, {})
     column_of = {key: column for column, key in content.names.read.items()}
     columns = {column_of.get(key, key): column for key, column in content.columns.items()}
-    return RawColumns(columns, content.bounds)
+    return RawColumns(columns, content.provenance)
 
 
-def _content(path: Path, reading: Reading) -> _Content:
+def read_content(path: Path, reading: Reading) -> Content:
     """What is read of a file, or one line that says why it cannot be."""
     if storage.kind(path) != "zip":
         raise DataError(checks.one_line(f"{path}: is not npz; use tabb.data.load, which reads HDF5 too"))
@@ -97,7 +106,19 @@ def save_npz(path: str | Path, transitions: Transitions) -> None:
         np.savez_compressed(file, **columns)
 
 
-def _read(path: Path, reading: Reading) -> _Content:
+def write_npz(path: Path, columns: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
+    """The columns of a log, all at once or not at all; attributes as JSON.
+
+    Raises `RunError` (one line) if the file cannot be written, `UsageError` if `path` is there and is not tabb's.
+    """
+    refuse_others(path, "columns")
+    more: dict[str, Any] = {key: np.asarray(attributes[key]) for key in BOUNDS if key in attributes}
+    more[MARK] = np.array(json.dumps({key: value for key, value in attributes.items() if key not in BOUNDS}))
+    with atomic(path) as part, open(part, "wb") as file:
+        np.savez_compressed(file, **{**columns, **more})
+
+
+def _read(path: Path, reading: Reading) -> Content:
     with zipfile.ZipFile(path) as archive:
         entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         names = None if "observation" in entries else names_of(entries, str(path), reading.names.stated())
@@ -135,8 +156,19 @@ def _read(path: Path, reading: Reading) -> _Content:
             columns[key] = checks.narrow(array)
             if columns[key] is not array:
                 wide[column] = [block.copy() for block in precision.blocks_of(array)]
-        stated = {key: file[key].tolist() for key in bounds}
-    return _Content(columns, names, wide, stated)
+        stated = _attributes(file, entries) | {key: file[key].tolist() for key in bounds}
+    return Content(columns, names, wide, stated)
+
+
+def _attributes(file: Any, entries: Mapping[str, zipfile.ZipInfo]) -> dict[str, Any]:
+    """What `write_npz` wrote of attributes; nothing where that is not to be read."""
+    if MARK not in entries or entries[MARK].file_size > LARGEST_MARK:
+        return {}
+    try:
+        values = json.loads(str(file[MARK]))
+    except Exception:  # they say nothing that is needed: damage there must not keep the data from being read
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def _is_saved_matrix(field: str) -> bool:

@@ -32,7 +32,7 @@ def kind(path: Path) -> str:
     except FileNotFoundError:
         raise DataError(one_line(f"{path}: no such file; check the path, or see `tabb data list`")) from None
     except IsADirectoryError:
-        raise DataError(one_line(f"{path}: is a folder; name a file in it")) from None
+        raise DataError(one_line(f"{path}: is a folder, of no LeRobot or Minari data set; name a file in it")) from None
     except PermissionError:
         raise DataError(one_line(f"{path}: no permission to read it; change its mode or copy it")) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -53,7 +53,7 @@ def kind(path: Path) -> str:
     raise DataError(
         one_line(
             f"{path}: is neither HDF5, npz, Parquet nor CSV ({_looks(head)}); give one of these or the folder of a "
-            "Minari data set, or read it yourself and pass its columns to tabb.from_arrays"
+            "LeRobot or Minari data set, or read it yourself and pass its columns to tabb.from_arrays"
         )
     )
 

@@ -22,13 +22,20 @@ METADATA = "tabb"
 """Key of a Parquet file's metadata under which tabb writes attributes as JSON."""
 
 
-class _Content(NamedTuple):
+class Content(NamedTuple):
     """What is read of a table."""
 
-    columns: dict[str, np.ndarray]  # numbers unchecked
-    wide: dict[str, list[np.ndarray]]  # stretches of doubles that became float32
+    name: str
+    columns: dict[str, np.ndarray]
+    """By what they are, numbers unchecked."""
+    wide: dict[str, list[np.ndarray]]
+    """Stretches of doubles that became float32."""
     assigned: Assigned
     provenance: dict[str, Any]
+    notes: list[str]
+    doubts: list[str]
+    order: np.ndarray | None = None
+    """The row of the file that each row was before rows were put in order; None if none moved."""
 
 
 def load_table(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
@@ -78,12 +85,15 @@ def inspect_table(
 
 def load_source(source: Source, reading: Reading, layout: str) -> Loaded:
     """Transitions and report of a table that was opened."""
-    name, content = source.name, _content(source, reading)
-    del source  # what was read of a CSV file is not needed twice
-    order, notes, doubts = _put_in_order(content, name)
+    return build_table(_content(source, reading), reading, layout)
+
+
+def build_table(content: Content, reading: Reading, layout: str) -> Loaded:
+    """Transitions and report of a table that was read."""
+    order = content.order
     loaded = build(
         content.columns,
-        name=name,
+        name=content.name,
         layout=layout,
         provenance=content.provenance,
         owned=True,
@@ -96,8 +106,8 @@ def load_source(source: Source, reading: Reading, layout: str) -> Loaded:
         report=dataclasses.replace(
             report,
             taken=content.assigned.taken,
-            notes=(*notes, *report.notes),
-            doubts=(*doubts, *report.doubts),
+            notes=(*content.notes, *report.notes),
+            doubts=(*content.doubts, *report.doubts),
             kept_rows=report.kept_rows if order is None else order[report.kept_rows],
         )
     )
@@ -118,7 +128,7 @@ def is_csv(path: Path) -> bool:
     return path.suffix.lower() == ".csv"
 
 
-def _content(source: Source, reading: Reading) -> _Content:
+def _content(source: Source, reading: Reading) -> Content:
     kinds = {field.name: field.type for field in source.schema}
     assigned = assign(list(kinds), lambda column: is_numeric(kinds[column]), reading.names.stated(), source.name)
     vectors = dict(assigned.vectors)
@@ -127,7 +137,7 @@ def _content(source: Source, reading: Reading) -> _Content:
     columns, wide = read_columns(source, assigned.matrices, vectors)
     if vectors.get("episodes") == "is_first":
         columns["episodes"] = starts_as_numbers(columns["episodes"], source.name, "is_first")
-    return _Content(columns, wide, assigned, _provenance(source))
+    return put_in_order(Content(source.name, columns, wide, assigned, _provenance(source), [], []))
 
 
 def _provenance(source: Source) -> dict[str, Any]:
@@ -141,22 +151,17 @@ def _provenance(source: Source) -> dict[str, Any]:
     return own | {key: metadata[key] for key in BOUNDS if key in metadata}
 
 
-def _put_in_order(content: _Content, name: str) -> tuple[np.ndarray | None, list[str], list[str]]:
-    """Put rows in the order of their episodes' steps, and mark rows after which steps are missing as cut.
-
-    Returns the row that each was before (None where nothing moved), notes and doubts.
-    """
-    columns = content.columns
+def put_in_order(content: Content) -> Content:
+    """Put rows in the order of their episodes' steps, and mark rows after which steps are missing as cut."""
+    columns, name = content.columns, content.name
     steps = columns.pop("steps", None)
     if steps is None:
-        return None, [], []
+        return content
     key = content.assigned.steps or "steps"
     if not np.isfinite(steps).all() if steps.dtype.kind == "f" else steps.dtype.kind not in "iu":
         checks.fail(name, key, "is no number of a step in every row; leave the column out (names.steps)")
     steps = steps.astype(np.int64) if steps.dtype.kind == "u" else steps
     order: np.ndarray | None = None
-    notes: list[str] = []
-    doubts: list[str] = []
     episodes = columns.get("episodes")
     if episodes is None:
         checks.fail(name, key, "numbers steps, but no column numbers episodes (names.episodes)")
@@ -166,20 +171,20 @@ def _put_in_order(content: _Content, name: str) -> tuple[np.ndarray | None, list
         for column in list(columns):
             columns[column] = columns[column][order]
         steps, episodes = steps[order], episodes[order]
-        notes.append(
+        content.notes.append(
             f"rows were put in the order of `{key}` within their episodes; numbers of rows are those after that"
         )
     inside = episodes[1:] == episodes[:-1]
     apart = np.diff(steps)[inside]
     if not apart.size:
-        return order, notes, doubts
+        return content._replace(order=order)
     if (apart == 0).any():
         row = int(np.flatnonzero(inside & (np.diff(steps) == 0))[0])
         checks.fail(name, key, f"rows {row} and {row + 1} are the same step of an episode; keep one of them")
     stride = np.median(apart)
     gaps = np.flatnonzero(inside & (np.diff(steps) != stride))
     if gaps.size:
-        doubts.append(
+        content.doubts.append(
             f"steps are missing after {gaps.size:,} rows (the first is row {gaps[0]}), as `{key}` says, and episodes "
             "are cut there: log every step"
         )
@@ -189,7 +194,7 @@ def _put_in_order(content: _Content, name: str) -> tuple[np.ndarray | None, list
             timeouts[gaps] = True
             columns["timeouts"] = timeouts
             content.assigned.names.read["timeouts"] = "timeouts"
-    return order, notes, doubts
+    return content._replace(order=order)
 
 
 def _is_in_order(steps: np.ndarray, episodes: np.ndarray) -> bool:

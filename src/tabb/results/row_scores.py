@@ -203,7 +203,7 @@ def scores_of(run: Finished, origin: str | Path | Run) -> RowScores:
     return RowScores(rows | columns, {key: value for key, value in about.items() if value is not None})
 
 
-PLACES = ("file_row", "episode", "file")
+PLACES = ("file_row", "episode", "file", "row_in_file")
 """columns that are positions of rows, not scores"""
 
 
@@ -214,15 +214,26 @@ def _places(source: Loaded) -> dict[str, NDArray[Any]]:
     if report.parts:
         ends = np.cumsum([rows for _, rows in report.parts])
         places["file"] = np.searchsorted(ends, report.kept_rows, side="right").astype(np.int32)
+        places["row_in_file"] = report.kept_rows - np.append(0, ends)[places["file"]]
     return places
 
 
 def save_scores(scores: RowScores, path: str | Path) -> Path:
-    """Write scores as HDF5: a dataset per column, and the description as attributes.
+    """Write scores as HDF5, or as Parquet if `path` ends so: a column each, and the description as attributes.
+
+    `file_row` is the row of the file, from 0, and `episode` numbers episodes as `tabb.load` does. Of several files,
+    `file` is which, from 0, and `row_in_file` the row in it.
 
     Raises `RunError` if it fails, and `UsageError` where `path` is there and is no file of scores.
     """
     path = Path(path)
+    about = scores.about | {"tabb_scores": 1}
+    if path.suffix.lower() == ".parquet":
+        from tabb.data.write_tables import write_columns as write_table
+
+        refuse_others(path, "table")
+        write_table(path, scores.columns, about)
+        return path
     refuse_others(path, "scores")
-    write_columns(path, scores.columns, scores.about | {"tabb_scores": 1})
+    write_columns(path, scores.columns, about)
     return path

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tabb.data import hdf5, npz, storage, tables
+from tabb.data import hdf5, lerobot, npz, storage, tables
 from tabb.data.audit.alike import check_columns_alike
 from tabb.data.audit.columns import check_columns
 from tabb.data.audit.episodes import check_episodes, check_timing
@@ -18,9 +18,10 @@ from tabb.data.audit.finding import LEVELS, Finding, Level
 from tabb.data.audit.pair import check_pair
 from tabb.data.audit.physics import check_physics
 from tabb.data.files import read, split
+from tabb.data.lerobot import is_lerobot
 from tabb.data.minari_sets import is_minari
 from tabb.data.names import joined
-from tabb.data.reading import Reading, bounds_of, reading_of, reading_with
+from tabb.data.reading import RawColumns, Reading, bounds_of, reading_of, reading_with
 from tabb.data.report import Loaded
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataError
@@ -154,13 +155,11 @@ def _audit_one(paths: list[Path], reading: Reading) -> tuple[list[Finding], Load
             if path.is_dir() and is_minari(path):
                 raw = False
                 continue
+            if path.is_dir() and is_lerobot(path):
+                findings += _stored_findings(path, lerobot.raw_columns, reading)
+                continue
             doors = {"hdf5": hdf5.raw_columns, "zip": npz.raw_columns}
-            read_raw = doors.get(storage.kind(path), tables.raw_columns)
-            stored = read_raw(path, stated := reading_of(path, reading))
-            actions = stored.columns.get("actions")
-            size = actions.shape[1] if actions is not None and actions.ndim == 2 else 0
-            bounds = bounds_of(stated, stored.provenance, size, str(path)) if size else None
-            findings += check_columns(str(path), stored.columns, bounds)
+            findings += _stored_findings(path, doors.get(storage.kind(path), tables.raw_columns), reading)
         except DataError as error:
             findings.append(_refused(error))
             return findings, None
@@ -176,6 +175,16 @@ def _audit_one(paths: list[Path], reading: Reading) -> tuple[list[Finding], Load
         kept = {"observations": data.observation, "actions": data.action, "rewards": data.reward}
         findings += check_columns(whole.report.name, {key: np.asarray(column) for key, column in kept.items()})
     return [*findings, *check_episodes(whole.report.name, whole)], whole
+
+
+def _stored_findings(path: Path, read_raw: Callable[[Path, Reading], RawColumns], reading: Reading) -> list[Finding]:
+    """Findings about the columns of a file as it stores them."""
+    stated = reading_of(path, reading)
+    stored = read_raw(path, stated)
+    actions = stored.columns.get("actions")
+    size = actions.shape[1] if actions is not None and actions.ndim == 2 else 0
+    bounds = bounds_of(stated, stored.provenance, size, str(path)) if size else None
+    return list(check_columns(str(path), stored.columns, bounds))
 
 
 def _refused(error: DataError) -> Finding:

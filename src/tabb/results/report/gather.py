@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tabb.batch import Domains
 from tabb.bellman import bellman_backup
 from tabb.data.audit import Audit, audit
+from tabb.data.minari_sets import is_minari
 from tabb.data.names import joined
 from tabb.data.reading import Reading
 from tabb.data.report import Loaded
@@ -166,6 +167,6 @@ def _yardstick(run: Finished, record: Record, target: Loaded) -> Yardstick | Non
 
 def _audited(files: dict[str, Any], reading: Reading) -> Audit | None:
     """The audit of the data files; None where there are none, or folders (Minari's), which it does not read."""
-    if not files or any(Path(path).is_dir() for paths in files.values() for path in paths):
+    if not files or any(is_minari(Path(path)) for paths in files.values() for path in paths):
         return None
     return audit(**{domain: joined(paths) for domain, paths in files.items()}, reading=reading)
