@@ -20,17 +20,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 POOLED = "pooled"
 LEARNERS = (
-    *("target-only", "tabb", "dara", "srpo", "igdf", "dvdf", "droco", "otdf", "finetune", "ptr", "vgdf", "correct"),
-    *(
-        "pooled@td3-bc",
-        "tabb@td3-bc",
-        "bosa",
-        "pooled@cql",
-        "tabb@cql",
-        "pooled@bcq",
-        "pooled@bear",
-        "target-only@clone",
-    ),
+    *("target-only", "tabb", "dara", "srpo", "igdf", "dvdf", "droco", "otdf"),
+    *("pooled@td3-bc", "tabb@td3-bc", "bosa", "pooled@cql", "tabb@cql", "pooled@bcq"),
+    *("finetune", "ptr", "vgdf", "correct", "pu", "pooled@bear", "target-only@clone"),
 )
 TURN = 0.7
 """seconds of a turn, about"""

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from tabb.rules import IGDF as IGDF
     from tabb.rules import OTDF as OTDF
     from tabb.rules import PTR as PTR
+    from tabb.rules import PU as PU
     from tabb.rules import SRPO as SRPO
     from tabb.rules import TABB as TABB
     from tabb.rules import VGDF as VGDF
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from tabb.rules import InverseConfig as InverseConfig
     from tabb.rules import LatentDirectPredictor as LatentDirectPredictor
     from tabb.rules import LatentPredictor as LatentPredictor
+    from tabb.rules import MixtureConfig as MixtureConfig
     from tabb.rules import Pooled as Pooled
     from tabb.rules import PredictorConfig as PredictorConfig
     from tabb.rules import ResidualPredictor as ResidualPredictor
@@ -90,7 +92,10 @@ _WHERE = {
     "EnsembleConfig": "tabb.rules",
     "SRPO": "tabb.rules",
     "IGDF": "tabb.rules",
-    **dict.fromkeys(("FineTune", "PTR", "VGDF", "Correct", "InverseConfig", "TargetModelConfig"), "tabb.rules"),
+    **dict.fromkeys(
+        ("FineTune", "PTR", "PU", "VGDF", "Correct", "InverseConfig", "MixtureConfig", "TargetModelConfig"),
+        "tabb.rules",
+    ),
     "DROCO": "tabb.rules",
     "DARA": "tabb.rules",
     "Audit": "tabb.data.audit",

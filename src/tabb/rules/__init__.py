@@ -6,6 +6,7 @@ from tabb.models.direct_predictor import DirectPredictor
 from tabb.models.ensemble import EnsembleConfig
 from tabb.models.inverse import InverseConfig
 from tabb.models.latent_predictor import LatentDirectPredictor, LatentPredictor
+from tabb.models.mixture import MixtureConfig
 from tabb.models.predictors import PredictorConfig
 from tabb.models.residual_predictor import ResidualPredictor
 from tabb.models.target_model import TargetModelConfig
@@ -18,6 +19,7 @@ from tabb.rules.dvdf import DVDF, SparseQConfig
 from tabb.rules.finetune import PTR, FineTune
 from tabb.rules.igdf import IGDF
 from tabb.rules.otdf import OTDF
+from tabb.rules.pu import PU
 from tabb.rules.rule import Rule
 from tabb.rules.similarity import Similarity
 from tabb.rules.srpo import SRPO
@@ -29,7 +31,7 @@ RULES: dict[str, type[Rule]] = {
     rule.name: rule
     for rule in (
         *(TABB, Pooled, TargetOnly, SourceOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO),
-        *(FineTune, PTR, VGDF, Correct),
+        *(FineTune, PTR, VGDF, Correct, PU),
         *(Similarity, ValueNoise),
     )
 }
@@ -42,6 +44,7 @@ __all__ = [
     "IGDF",
     "OTDF",
     "PTR",
+    "PU",
     "RULES",
     "SRPO",
     "TABB",
@@ -55,6 +58,7 @@ __all__ = [
     "InverseConfig",
     "LatentDirectPredictor",
     "LatentPredictor",
+    "MixtureConfig",
     "Pooled",
     "PredictorConfig",
     "ResidualPredictor",
