@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -11,7 +12,7 @@ import tabb
 from cart import cart
 from command_line import refused, told
 from tabb.cli import main
-from tabb.data import convert, describe, load, read, save_npz, write_hdf5
+from tabb.data import arrow, convert, describe, load, read, save_npz, write_hdf5
 from tabb.data.audit import audit
 from tabb.errors import UsageError
 from tabb.results.row_scores import RowScores, save_scores
@@ -182,3 +183,26 @@ def test_scores_join_back_to_the_rows(tmp_path):
 def test_no_action_says_what_there_is(capsys):
     assert main(["data"]) == 2
     assert "convert   write a log as" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_reading_takes_at_most_twice_the_columns(lists, tmp_path):
+    table = np.random.default_rng(0).normal(size=(1_000_000, 4)).astype(np.float32)
+    columns = {f"obs_{i}": table[:, i] for i in range(4)}
+    if lists:
+        columns = {"obs": pa.FixedSizeListArray.from_arrays(pa.array(table.reshape(-1)), 4)}
+    names = list(columns)
+    parquet.write_table(pa.table(columns), tmp_path / "log.parquet")
+    del columns
+    pool, before = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
+    pa.set_memory_pool(pool)
+    tracemalloc.start()
+    try:
+        source = arrow.parquet_source([tmp_path / "log.parquet"], "log")
+        found, _ = arrow.read_columns(source, {"observations": names}, {})
+        peak = tracemalloc.get_traced_memory()[1] + pool.max_memory()
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(before)
+    np.testing.assert_array_equal(found["observations"], table)
+    assert peak < 2 * table.nbytes

@@ -122,7 +122,7 @@ def _csv_reader(path: Path, schema: Any = None, columns: Sequence[str] = ()) -> 
 
     types = None if schema is None else {field.name: field.type for field in schema}
     convert = csv.ConvertOptions(column_types=types, include_columns=list(columns))
-    return csv.open_csv(path, csv.ReadOptions(use_threads=False, block_size=1 << 21), convert_options=convert)
+    return csv.open_csv(path, csv.ReadOptions(use_threads=False, block_size=1 << 20), convert_options=convert)
 
 
 def parquet_source(paths: Sequence[Path], name: str) -> Source:
