@@ -13,6 +13,7 @@ from cart import cart
 from command_line import told
 from tabb.data import Reading, load, load_lerobot, read
 from tabb.data.audit import audit
+from tabb.data.catalogue import is_quality, resolve
 from tabb.errors import DataError, UsageError
 from tabb.transitions import COLUMNS
 
@@ -243,6 +244,15 @@ def test_damaged_and_missing_rows(tmp_path):
     shutil.rmtree(folder / "data")
     with pytest.raises(DataError, match="has no file like"):
         load(folder)
+
+
+def test_a_folder_with_a_plain_name_is_no_quality(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "my_robot")
+    assert not is_quality("my_robot")
+    assert is_quality("medium")
+    assert is_quality("some_word")
+    assert [path.name for path in resolve("my_robot", "none", "target")] == ["my_robot"]
 
 
 # --- by name ---

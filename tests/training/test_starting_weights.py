@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tabb
+from tabb.action_bounds import ActionBounds
 from tabb.backbones import BCQ, CQL, IQL, TD3BC
 from tabb.batch import Sizes, make_domains
 from tabb.errors import RunError, UsageError
@@ -199,6 +200,9 @@ def test_what_does_not_fit_is_found_before_anything_is_fitted(first_run, pair):
     narrow = tuple(dataclasses.replace(data, action=data.action[:, :1]) for data in pair)
     with pytest.raises(UsageError, match="this run's data 3 observation and 1 action entries"):
         train(Pooled(), *narrow, settings=settings(), start=first_run("iql"))
+    in_newtons = dataclasses.replace(pair[1], action_bounds=ActionBounds((-2.0, -2.0), (2.0, 2.0)))
+    with pytest.raises(UsageError, match=r"acts in \[-1, 1\], this run's data are scaled from \[-2, 2\]"):
+        start.check(fitting, [0], target=in_newtons)
 
 
 def test_seeds_of_one_folder_start_alike(first_run, pair, tmp_path):

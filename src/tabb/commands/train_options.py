@@ -12,7 +12,7 @@ import tyro
 
 from tabb.commands.options import parse, take
 from tabb.commands.presets import preset_of
-from tabb.data.catalogue import BUNDLED, resolve
+from tabb.data.catalogue import BUNDLED, is_quality, resolve
 from tabb.data.reading import Reading
 from tabb.errors import UsageError
 from tabb.models.imitation import LOGGED, Imitation
@@ -238,7 +238,7 @@ def _task_of(options: Any, needs_source: bool) -> tuple[str, str]:
         if options.task is not None:
             raise UsageError(f"--task {options.task} with --env {options.env}: give one of them")
         for domain in ("source", "target"):
-            if re.fullmatch(r"[a-z_]+", getattr(options, domain)):
+            if is_quality(getattr(options, domain)):
                 raise UsageError(f"--env {options.env}: data named by quality belong to a task; give --{domain} FILE")
         return NO_TASK, _word(options.env)
     if options.task is not None:
@@ -249,7 +249,7 @@ def _task_of(options: Any, needs_source: bool) -> tuple[str, str]:
     for one, other in named:
         if getattr(options, other) == BUNDLED:
             raise UsageError(f"--{one} without --{other}: give both, or neither for the bundled data")
-    if any(re.fullmatch(r"[a-z_]+", getattr(options, other)) for _, other in named):
+    if any(is_quality(getattr(options, other)) for _, other in named):
         raise UsageError("give --task: data named by quality belong to a task, see `tabb tasks`")
     return NO_TASK, "own"
 

@@ -126,6 +126,12 @@ def resolve(spec: str | Path, task: str, domain: Domain) -> list[Path]:
     )
 
 
+def is_quality(text: str) -> bool:
+    """Whether `resolve` takes `text` for a quality, known or not, and not for a path: a data set can be a folder."""
+    known = text in (*QUALITIES, *D4RL_QUALITIES, BUNDLED)
+    return known or (re.fullmatch("[a-z_]+", text) is not None and not os.path.exists(text))
+
+
 def _robot(task: str) -> str:
     """What stands before the shift: `hopper`, or `antmaze-medium`, whose size is part of the robot."""
     return "-".join(task.split("-")[: 2 if task.startswith("antmaze-") else 1])

@@ -47,7 +47,7 @@ def check_start(spec: RunSpec, target: Transitions | None = None) -> None:
         return
     sized = get_task(spec.task) if target is None and spec.task is not None else target
     sizes = None if sized is None else Sizes(sized.observation_size, sized.action_size)
-    spec.starting_run.check(Program(spec.backbone, spec.rule, spec.settings.updates), [spec.seed], sizes)
+    spec.starting_run.check(Program(spec.backbone, spec.rule, spec.settings.updates), [spec.seed], sizes, target)
 
 
 def train_spec(

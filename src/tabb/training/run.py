@@ -129,7 +129,7 @@ def train(
     seeds = check_seeds(seeds)
     learner = Program(backbone, rule, settings.updates)
     if starting_run is not None:
-        starting_run.check(learner, seeds, Sizes(target.observation_size, target.action_size))
+        starting_run.check(learner, seeds, Sizes(target.observation_size, target.action_size), target)
     if folder is not None and not resume:
         for seed in seeds:  # before the first of them is trained, not when its turn comes
             run_folder(folder, seed).check_new()

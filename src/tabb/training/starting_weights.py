@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tabb.action_bounds import ActionBounds
 from tabb.batch import Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, Normaliser
@@ -32,6 +33,7 @@ from tabb.training.config import backbone_of, settings_from
 from tabb.training.folder import RunFolder
 from tabb.training.loop import Program
 from tabb.training.record import Run
+from tabb.transitions import Transitions
 
 PARTS = ("policy", "critic")
 """what a run can start from; the critic with V and the slow copies"""
@@ -67,6 +69,8 @@ class _OtherRun(NamedTuple):
     """A fresh state of its program: what its checkpoint looks like."""
     names: list[str]
     """Fields of the state that are taken."""
+    action_bounds: ActionBounds | None
+    """What its actions were scaled by."""
 
     def check_layers(self, state: Any) -> None:
         """Raise `UsageError` where the networks that are taken have other layers than those of `state`."""
@@ -108,10 +112,16 @@ class Start:
         digest = hashlib.sha256(folder.checkpoint_file.read_bytes()).hexdigest()
         return {"path": str(self.path), "run": str(folder.path), "parts": list(self.parts), "sha256": digest}
 
-    def check(self, learner: Program, seeds: Sequence[int], sizes: Sizes | None = None) -> None:
+    def check(
+        self,
+        learner: Program,
+        seeds: Sequence[int],
+        sizes: Sizes | None = None,
+        target: Transitions | None = None,
+    ) -> None:
         """Raise `UsageError` where a seed has no finished run to start from, or one whose networks do not fit.
 
-        `sizes` are those of the new run's data; while they are unknown, all else is checked.
+        `sizes` are those of the new run's data, `target` its target data; while they are unknown, all else is checked.
         """
         for seed in seeds:
             other = self._other_run(learner, seed)
@@ -119,6 +129,11 @@ class Start:
                 raise UsageError(
                     f"start={other.path}: has {_counts(other.sizes)}, this run's data {_counts(sizes)}; start from a "
                     "run on data of the same sizes"
+                )
+            if target is not None and target.action_bounds != other.action_bounds:
+                raise UsageError(
+                    f"start={other.path}: acts in {other.action_bounds or '[-1, 1]'}, this run's data are scaled from "
+                    f"{target.action_bounds or '[-1, 1]'}; start from a run with the same bounds of actions"
                 )
             other.check_layers(learner.init(other.sizes, jax.random.key(0)))
 
@@ -169,6 +184,7 @@ class Start:
             sizes=sizes,
             state=Program(backbone, rule, settings.updates).init(sizes, jax.random.key(0)),
             names=[name for part in self.parts for name in backbone.parts[part]],
+            action_bounds=policy.action_bounds,
         )
 
 
