@@ -46,10 +46,13 @@ if TYPE_CHECKING:
     from tabb.results.run_results import results as results
     from tabb.results.selection import select as select
     from tabb.rules import BOSA as BOSA
+    from tabb.rules import COMBO as COMBO
     from tabb.rules import DARA as DARA
     from tabb.rules import DROCO as DROCO
     from tabb.rules import DVDF as DVDF
     from tabb.rules import IGDF as IGDF
+    from tabb.rules import MOBILE as MOBILE
+    from tabb.rules import MOPO as MOPO
     from tabb.rules import OTDF as OTDF
     from tabb.rules import PTR as PTR
     from tabb.rules import PU as PU
@@ -92,10 +95,8 @@ _WHERE = {
     "EnsembleConfig": "tabb.rules",
     "SRPO": "tabb.rules",
     "IGDF": "tabb.rules",
-    **dict.fromkeys(
-        ("FineTune", "PTR", "PU", "VGDF", "Correct", "InverseConfig", "MixtureConfig", "TargetModelConfig"),
-        "tabb.rules",
-    ),
+    **dict.fromkeys(("COMBO", "Correct", "FineTune", "MOBILE", "MOPO", "PTR", "PU", "VGDF"), "tabb.rules"),
+    **dict.fromkeys(("InverseConfig", "MixtureConfig", "TargetModelConfig"), "tabb.rules"),
     "DROCO": "tabb.rules",
     "DARA": "tabb.rules",
     "Audit": "tabb.data.audit",

@@ -82,7 +82,7 @@ def scale_of(mean: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[
 def make_domains(
     source: Transitions, target: Transitions, normalise: str = "pooled", shares: tuple[int, int] = (1, 1)
 ) -> Domains:
-    """Both data sets on the device with normalised observations; `shares` of a batch as in `Rule.shares`."""
+    """Both data sets on the device with normalised observations; `shares` say by which of them, as `Rule.reads`."""
     normaliser = fit_normaliser(source, target, normalise, shares)
 
     def place(data: Transitions) -> Transitions:

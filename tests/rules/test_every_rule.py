@@ -39,6 +39,9 @@ from tabb.training.loop import Program, compiled_updates, compiled_updates_of_se
 
 PREPARE = jax.random.key(3)
 KINDS = {kind.name: kind for kind in (*RULES.values(), *MADE)}
+# They share what these tests look at with `mobile`: the slow suite alone holds them to the tests that compile much.
+LIKE_MOBILE = ("mopo", "combo")
+SPARED = [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_MOBILE else name for name in KINDS]
 
 
 def rule_of(name):
@@ -119,7 +122,7 @@ def run(beginning):
     return run
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", SPARED)
 def test_neutral_is_the_plain_backbone_bit_for_bit(name, run, prepared, same_bits, largest_difference):
     rule = neutral_of(KINDS[name])
     neutral, _ = run(rule, prepared(name))
@@ -135,13 +138,13 @@ def test_a_rule_without_a_neutral_setting_is_told_how_to_give_one():
         neutral_of(Rule)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", SPARED)
 def test_cut_into_calls_is_the_same_run(name, run, prepared, same_bits):
     rule, models = rule_of(name), prepared(name)
     assert same_bits(run(rule, models)[0], run(rule, models, (5, 7, 12))[0])
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", SPARED)
 def test_a_seed_axis_is_the_seed_alone(name, prepared, beginning, run, largest_difference):
     """Two lanes with models, columns, extra rows and keys of their own: each ends as it would alone."""
     rule, first = rule_of(name), prepared(name)
@@ -175,7 +178,7 @@ def test_preparation_repeats(name, prepared, domains, same_bits):
     assert same_bits(prepared(name), rule_of(name).prepare(domains, PREPARE, silent))
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", SPARED)
 def test_a_run_that_goes_on_and_its_policy_are_read_back(name, pair, tmp_path, monkeypatch):
     """What was fitted comes from the folder, and the run ends as it did."""
     rule = rule_of(name)

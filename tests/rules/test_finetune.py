@@ -30,9 +30,9 @@ def test_phases_by_hand():
     assert FineTune(source_updates=0.9).phases(1) == (Phase(Mixed(0.0), 1),)
     assert PTR(checks=5).phases(20) == (Phase(Watched(1.0, 2, 5), 10), Phase(Watched(0.3, 2, 5), 10, 0.3))
     assert Mixed(0.25).shares(16) == (4, 12)
-    # On average over the run: half source alone, then a quarter.
-    assert FineTune(source_share=0.25).shares(16) == (10, 6)
-    assert FineTune(source_updates=0.01).shares(16) == (1, 15)
+    assert FineTune(source_share=0.25).shares(16) == (4, 12)
+    assert FineTune().reads(16) == (True, True)
+    assert FineTune(source_updates=0.0).reads(16) == (False, True)
 
 
 @pytest.fixture(scope="module")

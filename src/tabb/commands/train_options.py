@@ -204,7 +204,7 @@ def place_of(options: Any, learners: Sequence[Chosen]) -> Place:
 
 def draws_source(learner: Chosen) -> bool:
     """Whether the learner's batches have source rows."""
-    return bool(learner.rule.shares(learner.backbone.batch_size)[0])
+    return bool(learner.rule.reads(learner.backbone.batch_size)[0])
 
 
 def absolute(paths: Sequence[Path]) -> tuple[str, ...]:

@@ -226,8 +226,8 @@ def _drawn(method: str) -> tuple[bool, bool]:
     from tabb.registry import learners_of
 
     (learner,) = learners_of([method])
-    source, target = learner.rule.shares(learner.backbone.batch_size)
-    return bool(source), bool(target)
+    reads: tuple[bool, bool] = learner.rule.reads(learner.backbone.batch_size)
+    return reads
 
 
 # --- What came of it ---

@@ -102,14 +102,14 @@ def _domains(
     name: str, config: dict[str, Any], program: Program, source: Files | None, target: Files | None
 ) -> tuple[Domains, Loaded]:
     """The domains that a run learned from, and its source rows with their positions in the files."""
-    if not program.shares[0]:
+    if not program.reads[0]:
         raise UsageError(f"{name}: {program.rule.name} draws no source rows, so there is nothing to score")
     loaded = {
         domain: run_data(config, domain, given, name) for domain, given in (("source", source), ("target", target))
     }
     settings = settings_from(config)
     seen = split(loaded["target"].transitions, settings.held_out or 0.0).train
-    return make_domains(loaded["source"].transitions, seen, normalisation_of(config), program.shares), loaded["source"]
+    return make_domains(loaded["source"].transitions, seen, normalisation_of(config), program.reads), loaded["source"]
 
 
 def _finished(

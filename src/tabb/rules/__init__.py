@@ -12,12 +12,15 @@ from tabb.models.residual_predictor import ResidualPredictor
 from tabb.models.target_model import TargetModelConfig
 from tabb.rules.baselines import Pooled, SourceOnly, TargetOnly
 from tabb.rules.bosa import BOSA
+from tabb.rules.combo import COMBO
 from tabb.rules.correct import Correct
 from tabb.rules.dara import DARA
 from tabb.rules.droco import DROCO
 from tabb.rules.dvdf import DVDF, SparseQConfig
 from tabb.rules.finetune import PTR, FineTune
 from tabb.rules.igdf import IGDF
+from tabb.rules.mobile import MOBILE
+from tabb.rules.mopo import MOPO
 from tabb.rules.otdf import OTDF
 from tabb.rules.pu import PU
 from tabb.rules.rule import Rule
@@ -32,16 +35,20 @@ RULES: dict[str, type[Rule]] = {
     for rule in (
         *(TABB, Pooled, TargetOnly, SourceOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO),
         *(FineTune, PTR, VGDF, Correct, PU),
+        *(MOPO, COMBO, MOBILE),
         *(Similarity, ValueNoise),
     )
 }
 
 __all__ = [
     "BOSA",
+    "COMBO",
     "DARA",
     "DROCO",
     "DVDF",
     "IGDF",
+    "MOBILE",
+    "MOPO",
     "OTDF",
     "PTR",
     "PU",

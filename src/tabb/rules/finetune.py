@@ -147,10 +147,10 @@ class FineTune(Rule):
         )
 
     def shares(self, batch_size: int) -> tuple[int, int]:
-        """On average over the run: which domains it draws, and so which observations are normalised by."""
-        share = self.source_updates + (1.0 - self.source_updates) * self.source_share
-        source = min(max(round(share * batch_size), 1 if self.source_updates else 0), batch_size - 1)
-        return source, batch_size - source
+        return Mixed(self.source_share).shares(batch_size)
+
+    def reads(self, batch_size: int) -> tuple[bool, bool]:
+        return self.source_updates > 0 or self.source_share > 0, True
 
     def init_learned(self, sizes: Sizes, key: PRNGKeyArray) -> Any:
         del sizes, key

@@ -9,6 +9,7 @@ Seams outside of updates, in the order in which they are called:
     on, check_backbone        the rule on a backbone
     phases                    parts of a run in which other rules draw and act
     shares, extra_share       how many rows of each domain, and how many extra rows, a batch holds
+    reads                     which domains the run needs rows of
     widths                    how wide what V and Q see is
     prepare, template         fit models, once per run
     columns, target_columns   numbers per row, once per run
@@ -148,8 +149,16 @@ class Rule:
         return (Phase(self, updates),)
 
     def shares(self, batch_size: int) -> tuple[int, int]:
-        """How many source and target rows a batch of `batch_size` rows holds; of a rule with phases: on average."""
+        """How many source and target rows a batch of `batch_size` rows holds."""
         return batch_size // 2, batch_size - batch_size // 2
+
+    def reads(self, batch_size: int) -> tuple[bool, bool]:
+        """Whether a run needs source rows, and target rows: unless the rule says more, those that batches hold.
+
+        A domain that is not read is not asked for, and observations are not normalised by it.
+        """
+        source, target = self.shares(batch_size)
+        return source > 0, target > 0
 
     def extra_share(self, batch_size: int) -> int:
         """How many extra rows a batch holds besides those; with 0 neither `extra_rows` nor `refresh` is called."""

@@ -99,12 +99,12 @@ def resolved_backbone(rule: Rule, backbone: Backbone | str | None, settings: Set
     return for_task(rule, named, task.suites if task is not None else ())
 
 
-def usable_source(rule: Rule, source: Transitions | None, target: Transitions, source_share: int) -> Transitions:
-    """The source data, with no rows if batches hold none of them.
+def usable_source(rule: Rule, source: Transitions | None, target: Transitions, needed: bool) -> Transitions:
+    """The source data, with no rows if the run needs none.
 
     Raises `UsageError` if they are missing.
     """
-    if source_share == 0:
+    if not needed:
         return target[:0]
     if source is None or not len(source):
         raise UsageError(f"rule {rule.name} needs source data: give them, or train target-only")

@@ -46,6 +46,11 @@ class Program:
         return self.rule.shares(self.backbone.batch_size)
 
     @property
+    def reads(self) -> tuple[bool, bool]:
+        """Whether the run needs source and target rows."""
+        return self.rule.reads(self.backbone.batch_size)
+
+    @property
     def extra_share(self) -> int:
         """Extra rows of a batch."""
         return self.rule.extra_share(self.backbone.batch_size)

@@ -118,8 +118,8 @@ def train(
     backbone.check_rule(rule)
     settings = dataclasses.replace(settings, imitation=imitation_of(settings, rule, backbone))
     check_imitation(settings, backbone)
-    shares = rule.shares(backbone.batch_size)
-    source = usable_source(rule, source, target, shares[0])
+    reads = rule.reads(backbone.batch_size)
+    source = usable_source(rule, source, target, reads[0])
     for warning in check_data(source, target, task):
         warn_caller(warning, DataWarning)
     if isinstance(env_factory, str):
@@ -143,7 +143,7 @@ def train(
     parts = split(target, share)
     begun = [run for run in (run_folder(folder, seed) for seed in seeds) if run.config_file.exists()] if folder else []
     normalisation = normalisation_of(begun[0].config()) if resume and begun else settings.normalise
-    domains = make_domains(source, parts.train, normalisation, shares)
+    domains = make_domains(source, parts.train, normalisation, reads)
 
     settings = dataclasses.replace(settings, backbone=backbone, held_out=share)
     data: dict[str, Any] = {"source": fingerprint(source), "target": fingerprint(target)}

@@ -59,7 +59,7 @@ class Record:
 
     @property
     def uses_source(self) -> bool:
-        return self.rule.shares(self.backbone.batch_size)[0] > 0
+        return self.rule.reads(self.backbone.batch_size)[0]
 
 
 def read_records(folder: str | Path) -> list[Record]:
