@@ -86,7 +86,7 @@ def make_domains(
     normaliser = fit_normaliser(source, target, normalise, shares)
 
     def place(data: Transitions) -> Transitions:
-        data = jax.tree.map(jnp.asarray, data)
+        data = jax.tree.map(jnp.asarray, dataclasses.replace(data, extras={}))
         return dataclasses.replace(
             data,
             observation=normaliser(data.observation),

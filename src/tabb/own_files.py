@@ -93,7 +93,8 @@ def _is_policy(path: Path) -> bool:
 
 def _is_npz_of(path: Path, names: Collection[str]) -> bool:
     with zipfile.ZipFile(path) as archive:
-        return {name.removesuffix(".npy") for name in archive.namelist()} == set(names)
+        found = {name.removesuffix(".npy") for name in archive.namelist()}
+        return {name for name in found if not name.startswith("extras/")} == set(names)
 
 
 def _holds_npz_key(path: Path, name: str) -> bool:

@@ -37,7 +37,8 @@ class Transitions(eqx.Module):
     `tabb.data` drop such rows and count them.
 
     `action_bounds`, which is no column, are the bounds that actions were scaled by; None where the log itself has them
-    in [-1, 1].
+    in [-1, 1]. `extras` are further columns of the log, float32 [N] each, by name (`cost`, `weight`): they are kept
+    with their rows and given back, and no learner sees them.
     """
 
     observation: Float[Any, "n s"]
@@ -47,6 +48,7 @@ class Transitions(eqx.Module):
     terminal: Float[Any, " n"]
     episode: Int[Any, " n"]
     action_bounds: ActionBounds | None = eqx.field(static=True, default=None)
+    extras: dict[str, Any] = eqx.field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.observation.shape[0]
@@ -89,7 +91,7 @@ def spread_episodes(episode: ArrayLike, share: float) -> NDArray[Any]:
 def concatenate(first: Transitions, second: Transitions) -> Transitions:
     """`first` followed by `second` (medium followed by expert, say); episodes are renumbered to stay distinct.
 
-    Raises `DataError` where their actions were scaled by other bounds.
+    Extras are those that both have. Raises `DataError` where their actions were scaled by other bounds.
     """
     if first.action_bounds != second.action_bounds:
         raise DataError(
@@ -97,5 +99,7 @@ def concatenate(first: Transitions, second: Transitions) -> Transitions:
             "only data of one action space"
         )
     shift = int(np.max(first.episode)) + 1 if len(first) else 0
-    moved = dataclasses.replace(second, episode=np.asarray(second.episode) + np.int32(shift))
+    extras = [{name: data.extras[name] for name in first.extras if name in second.extras} for data in (first, second)]
+    first = dataclasses.replace(first, extras=extras[0])
+    moved = dataclasses.replace(second, episode=np.asarray(second.episode) + np.int32(shift), extras=extras[1])
     return jax.tree.map(lambda a, b: np.concatenate([np.asarray(a), np.asarray(b)]), first, moved)

@@ -39,6 +39,7 @@ def from_arrays(
     episodes: Any = None,
     action_low: Any = None,
     action_high: Any = None,
+    extras: Mapping[str, Any] | None = None,
     name: str = "arrays",
     **others: Any,
 ) -> Transitions:
@@ -51,6 +52,7 @@ def from_arrays(
     - `terminals`, `timeouts` [N] or [N, 1]: booleans or 0 and 1; the task itself ended after this row, or the
       episode was cut after it. A row marked as both is terminal.
     - `episodes` [N]: the number of each row's episode, where no flag marks truncations; NaN or -1 for rows of none.
+    - `extras`: further columns [N] of numbers by name; they are kept with their rows, and no learner sees them.
     - `others`: these columns under names of other libraries (`terminated`, `truncations`, `next_obs`, ...). Names that
       mean ends but not which (`dones`, `masks`) are held against `terminals` and `timeouts`, and refused without.
 
@@ -70,6 +72,7 @@ def from_arrays(
         episodes=episodes,
         action_low=action_low,
         action_high=action_high,
+        extras=extras,
         name=name,
         **others,
     ).warned()
@@ -86,6 +89,7 @@ def inspect_arrays(
     episodes: Any = None,
     action_low: Any = None,
     action_high: Any = None,
+    extras: Mapping[str, Any] | None = None,
     name: str = "arrays",
     **others: Any,
 ) -> Loaded:
@@ -104,8 +108,14 @@ def inspect_arrays(
     names = names_of(given, name)
     if names.unread:
         checks.fail(name, names.unread[0], f"is not a column of a log; use {', '.join((*REQUIRED, *OPTIONAL))}")
+    raw = {key: given[key] for key in names.keys}
+    for key, column in (extras or {}).items():
+        if key in raw:
+            checks.fail(name, key, "is a column of the log already; give the extra another name")
+        raw[key] = column
+    names = names._replace(extras=(*names.extras, *(extras or {})))
     reading = reading_with(None, action_low, action_high)
-    return build({key: given[key] for key in names.keys}, name=name, layout="arrays", names=names, reading=reading)
+    return build(raw, name=name, layout="arrays", names=names, reading=reading)
 
 
 def build(
@@ -135,7 +145,9 @@ def build(
             checks.fail(name, key, f"is missing; a data set needs {', '.join(REQUIRED)}")
     notes = resolve(raw, names, name)
     blocks = {key: _blocks(raw[key], key, name, wide) for key in ("observations", "rewards")}
+    extras = {key: checks.real(raw[key], name, key) for key in names.extras}
     columns = _checked(raw, name, names)
+    checks.same_length(columns | extras, name)
     if owned:
         raw.clear()
     provenance = dict(provenance or {})
@@ -150,6 +162,7 @@ def build(
     inside = _rows_of_episodes(columns, name)
     if len(inside) < rows:
         columns = {key: column[inside] for key, column in columns.items()}
+        extras = {key: column[inside] for key, column in extras.items()}
         owned = True
     observations, terminals = columns["observations"], columns["terminals"]
     timeouts, episodes = columns.get("timeouts"), columns.get("episodes")
@@ -196,6 +209,7 @@ def build(
         unread=names.unread,
         kept_rows=inside[keep],
         action_bounds=bounds,
+        extras=tuple(extras),
     )
     transitions = Transitions(
         observation=_kept(observations, keep, owned),
@@ -205,6 +219,7 @@ def build(
         terminal=terminals[keep].astype(np.float32),
         episode=_numbers(outcome.end, keep),
         action_bounds=bounds,
+        extras={key: column[keep] for key, column in extras.items()},
     )
     return Loaded(transitions, report)
 

@@ -18,6 +18,9 @@ GOAL = "infos/goal"
 MATRICES = ("observations", "actions", "next_observations")
 """columns with several entries a row"""
 
+EXTRAS = ("cost", "costs", "weight", "weights")
+"""Names of further columns that are kept without being asked for."""
+
 SAME = {
     **dict.fromkeys(("terminal", "terminated", "terminateds", "terminations", "termination"), "terminals"),
     **dict.fromkeys(("timeout", "truncated", "truncateds", "truncations", "truncation"), "timeouts"),
@@ -75,11 +78,13 @@ class Names(NamedTuple):
     """Keys that mean nothing to tabb."""
     maze: bool
     """A key says that the log is of AntMaze."""
+    extras: tuple[str, ...] = ()
+    """Keys that are kept beside the log."""
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Keys to read."""
-        return (*self.read.values(), *self.compared)
+        return (*self.read.values(), *self.compared, *self.extras)
 
     def is_matrix(self, key: str) -> bool:
         """Whether `key` is read as a column with several entries a row."""
@@ -97,8 +102,12 @@ def names_of(keys: Iterable[str], name: str, stated: Mapping[str, tuple[str, ...
     episodes but not which, and for stated keys that are not there.
     """
     keys = sorted(set(keys))
-    chosen = {column: _stated_key(patterns, keys, name, column) for column, patterns in stated.items()}
-    keys = [key for key in keys if key not in chosen.values()]
+    kept = _stated_extras(stated.get("extras", ()), keys, name)
+    chosen = {
+        column: _stated_key(patterns, keys, name, column) for column, patterns in stated.items() if column != "extras"
+    }
+    extras = [key for key in keys if (key in EXTRAS or key in kept) and key not in chosen.values()]
+    keys = [key for key in keys if key not in chosen.values() and key not in extras]
     read = {key: key for key in (*REQUIRED, *OPTIONAL) if key in keys and key not in chosen} | chosen
     compared, unread = [], []
     for key in keys:
@@ -111,7 +120,18 @@ def names_of(keys: Iterable[str], name: str, stated: Mapping[str, tuple[str, ...
             checks.fail(name, key, UNCERTAIN[key].format(key=key))
         elif key not in read.values() and key.partition("/")[0] not in QUIET:
             unread.append(key)
-    return Names(read, tuple(compared), tuple(unread), GOAL in keys)
+    return Names(read, tuple(compared), tuple(unread), GOAL in keys, tuple(extras))
+
+
+def _stated_extras(patterns: tuple[str, ...], keys: list[str], name: str) -> set[str]:
+    """The keys that the user wants kept beside the log."""
+    found = set()
+    for pattern in patterns:
+        matching = fnmatch.filter(keys, pattern)
+        if not matching:
+            checks.fail(name, "names.extras", f"{pattern}: no such key; there are {checks.listed(keys)}")
+        found |= set(matching)
+    return found
 
 
 def _stated_key(patterns: tuple[str, ...], keys: list[str], name: str, column: str) -> str:

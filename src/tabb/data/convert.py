@@ -49,31 +49,32 @@ def convert(
     writer = _writer_of(out, fps)
     reading = reading_of(path, reading_with(reading, action_low, action_high))
     loaded = read([path], reading)
-    columns = _log_of(path, reading, loaded)
+    stored = _stored(path, reading, loaded).columns
+    columns = _log_of(path, stored, loaded)
+    extras = {key: np.asarray(stored[key]).reshape(-1).astype(np.float32) for key in loaded.report.extras}
     bounds = loaded.report.action_bounds
     attributes = {key: value for key, value in loaded.report.provenance.items() if key not in (hdf5.DIGEST, *BOUNDS)}
     attributes |= {} if bounds is None else {"action_low": list(bounds.low), "action_high": list(bounds.high)}
-    writer(out, columns, attributes)
+    writer(out, columns, attributes, extras)
     return loaded
 
 
-def _writer_of(out: Path, fps: int | None) -> Callable[[Path, Columns, Mapping[str, Any]], None]:
+def _writer_of(out: Path, fps: int | None) -> Callable[[Path, Columns, Mapping[str, Any], Columns], None]:
     """What writes a file of this name. Raises `UsageError` for a name that says no format."""
     suffix = out.suffix.lower()
     if suffix in (".hdf5", ".h5"):
-        return write_hdf5
+        return lambda path, columns, attributes, extras: write_hdf5(path, columns, attributes, extras=extras)
     if suffix == ".npz":
-        return npz.write_npz
+        return lambda path, columns, attributes, extras: npz.write_npz(path, columns | extras, attributes)
     if suffix == ".parquet":
-        return write_parquet
+        return lambda path, columns, attributes, extras: write_parquet(path, columns | extras, attributes)
     if not suffix:
-        return lambda folder, columns, attributes: write_lerobot(folder, columns, attributes, fps)
+        return lambda folder, columns, attributes, extras: write_lerobot(folder, columns | extras, attributes, fps)
     raise UsageError(f"{out}: is of no format to write; end it in .hdf5, .npz or .parquet, or name a new folder")
 
 
-def _log_of(path: Path, reading: Reading, loaded: Loaded) -> Columns:
+def _log_of(path: Path, stored: Columns, loaded: Loaded) -> Columns:
     """The columns of a log under tabb's names, as they are written: with the number of each row's episode."""
-    stored = _stored(path, reading, loaded).columns
     columns: Columns = {key: np.asarray(stored[key]) for key in (*REQUIRED, *OPTIONAL) if key in stored}
     for key in ("observations", "actions", "next_observations"):
         if key in columns:
@@ -116,4 +117,5 @@ def _unsaved(loaded: Loaded) -> Columns:
         "next_observations": np.asarray(data.next_observation),
         "terminals": np.asarray(data.terminal),
         "episodes": np.asarray(data.episode),
+        **{name: np.asarray(column) for name, column in data.extras.items()},
     }

@@ -89,7 +89,10 @@ def read(
     if len(parts) == 1:
         return first
     reports, bounds = [part.report for part in parts], first.transitions.action_bounds
+    first_extras = list(first.transitions.extras)
     # Column by column, each let go of as it is joined: a+b must not need the memory of both twice.
+    shared = [name for name in first_extras if all(name in p.transitions.extras for p in parts)]
+    extras = {name: np.concatenate([np.asarray(p.transitions.extras[name]) for p in parts]) for name in shared}
     tables = [{name: np.asarray(getattr(p.transitions, name)) for name in COLUMNS} for p in parts]
     del parts, first, part
     before = 0
@@ -97,7 +100,7 @@ def read(
         table["episode"] = table["episode"] + np.int32(before)
         before = int(table["episode"].max()) + 1
     joined = {name: np.concatenate([table.pop(name) for table in tables]) for name in COLUMNS}
-    return Loaded(Transitions(**joined, action_bounds=bounds), join(reports))
+    return Loaded(Transitions(**joined, action_bounds=bounds, extras=extras), join(reports))
 
 
 def split(path: PathLike | Sequence[PathLike]) -> list[Path]:

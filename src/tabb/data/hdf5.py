@@ -23,7 +23,7 @@ from tabb.files import atomic
 from tabb.own_files import refuse_others
 
 DIGEST = "content_sha256"
-"""Attribute that `write_hdf5` adds: the digest of the columns, checked by `load_hdf5`."""
+"""Attribute that `write_hdf5` adds: the digest of the log's own columns, checked by `load_hdf5`."""
 
 # A damaged header can claim any size. No common compression beats 1:1032 (deflate) by much.
 _LARGEST_RATIO = 2_000
@@ -55,7 +55,9 @@ def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
     content = read_content(path, reading)
     columns, provenance = content.columns, content.provenance
     stated = provenance.pop(DIGEST, None)
-    if stated is not None and stated != storage.digest(columns):
+    written = {key: column for key, column in columns.items() if key in (*REQUIRED, *OPTIONAL)}
+    renamed = set(reading.names.stated()) - {"extras"}
+    if stated is not None and not renamed and stated != storage.digest(written):
         raise DataError(checks.one_line(f"{path}: content differs from its {DIGEST}; fetch or write it again"))
     layout = "odrl" if "next_observations" in content.names.read and "timeouts" not in content.names.read else "d4rl"
     return build(
@@ -93,19 +95,28 @@ def read_content(path: Path, reading: Reading) -> Content:
         ) from None
 
 
-def write_hdf5(path: str | Path, arrays: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> None:
+def write_hdf5(
+    path: str | Path,
+    arrays: Mapping[str, Any],
+    provenance: Mapping[str, Any] | None = None,
+    *,
+    extras: Mapping[str, Any] | None = None,
+) -> None:
     """Write steps (keys as in `from_arrays`; `terminals` needed) in the D4RL layout, all at once or not at
     all.
 
     Columns are compressed (gzip, shuffled), `provenance` becomes attributes (JSON where not text or number);
-    `action_low` and `action_high` among it are the bounds of actions that are not in [-1, 1].
+    `action_low` and `action_high` among it are the bounds of actions that are not in [-1, 1]. `extras` are further
+    columns [N] of numbers by name.
     Raises `DataError` if the arrays could not be read back by `load_hdf5`, `RunError` if the file cannot be
     written, `UsageError` if `path` is there and is no data set that tabb wrote.
     """
     path = Path(path)
     refuse_others(path, "data")
     columns = _columns_to_write(arrays, provenance or {}, str(path))
-    write_columns(path, columns, {**(provenance or {}), DIGEST: storage.digest(columns)})
+    further = {key: checks.real(column, str(path), key) for key, column in (extras or {}).items()}
+    checks.same_length(columns | further, str(path))
+    write_columns(path, columns | further, {**(provenance or {}), DIGEST: storage.digest(columns)})
 
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:

@@ -26,6 +26,8 @@ MARK = "tabb"
 """key that tells that tabb wrote a file of columns; it holds attributes as JSON"""
 
 
+EXTRA = "extras/"
+"""what keys of extras of saved transitions begin with"""
 LARGEST_MARK = 1 << 20
 """bytes"""
 
@@ -101,6 +103,7 @@ def save_npz(path: str | Path, transitions: Transitions) -> None:
     refuse_others(path, "transitions")
     columns: dict[str, Any] = {field: np.asarray(getattr(transitions, field)) for field in COLUMNS}
     bounds = transitions.action_bounds
+    columns |= {f"{EXTRA}{name}": np.asarray(column) for name, column in transitions.extras.items()}
     columns |= {} if bounds is None else {"action_low": np.asarray(bounds.low), "action_high": np.asarray(bounds.high)}
     with atomic(path) as part, open(part, "wb") as file:
         np.savez_compressed(file, **columns)
@@ -122,7 +125,8 @@ def _read(path: Path, reading: Reading) -> Content:
     with zipfile.ZipFile(path) as archive:
         entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         names = None if "observation" in entries else names_of(entries, str(path), reading.names.stated())
-        wanted = COLUMNS if names is None else names.keys
+        kept = [key for key in entries if key.startswith(EXTRA)]
+        wanted = (*COLUMNS, *kept) if names is None else names.keys
         bounds = [key for key in BOUNDS if key in entries]
         there = entries if names is None else names.read
         missing = [key for key in (COLUMNS if names is None else REQUIRED) if key not in there]
@@ -203,6 +207,11 @@ def _saved(columns: dict[str, np.ndarray], own: dict[str, Any], name: str, readi
             f"was scaled by the bounds {bounds or '[-1, 1]'} before it was saved, not by {stated or '[-1, 1]'}; leave "
             "the bounds of the action space out",
         )
+    extras = {
+        key.removeprefix(EXTRA): checks.real(column, name, key)
+        for key, column in columns.items()
+        if key.startswith(EXTRA)
+    }
     transitions = Transitions(
         observation=checks.matrix(columns["observation"], name, "observation"),
         action=checks.unit_actions(action, None, name, "action"),
@@ -211,8 +220,9 @@ def _saved(columns: dict[str, np.ndarray], own: dict[str, Any], name: str, readi
         terminal=checks.flag(columns["terminal"], name, "terminal").astype(np.float32),
         episode=_numbers(columns["episode"], name),
         action_bounds=bounds,
+        extras=extras,
     )
-    checks.same_length({key: np.asarray(getattr(transitions, key)) for key in COLUMNS}, name)
+    checks.same_length({key: np.asarray(getattr(transitions, key)) for key in COLUMNS} | extras, name)
     if transitions.next_observation.shape != transitions.observation.shape:
         checks.fail(name, "next_observation", "has another size than observation; write the file again")
     number = np.asarray(transitions.episode)
@@ -237,6 +247,7 @@ def _saved(columns: dict[str, np.ndarray], own: dict[str, Any], name: str, readi
             notes=("rows that were dropped when these transitions were first read are in no return",),
             kept_rows=np.arange(len(transitions)),
             action_bounds=bounds,
+            extras=tuple(extras),
         ),
     )
 

@@ -50,6 +50,8 @@ class ColumnNames:
     """number of the row's episode"""
     steps: tuple[str, ...] = ()
     """number of the row's step in its episode: rows are put in this order"""
+    extras: tuple[str, ...] = ()
+    """further columns of numbers, which are kept beside the log: no learner sees them"""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -62,6 +62,8 @@ class Report:
     """Name and rows of each of several files that were read as one, in their order."""
     taken: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Of a table, which columns were taken for what."""
+    extras: tuple[str, ...] = ()
+    """Further columns that are kept beside the log."""
     action_bounds: ActionBounds | None = None
     """Bounds that actions were scaled by to [-1, 1]; None where the file has them so."""
     kept_rows: NDArray[np.intp] = dataclasses.field(
@@ -117,6 +119,7 @@ class Report:
             f"  rows       {self.rows:,} in the file, {self.kept:,} kept",
         ]
         lines += [f"  columns    {key}: {_listed(columns)}" for key, columns in self.taken]
+        lines += [f"  extras     {', '.join(self.extras)}"] if self.extras else []
         for reason, count in self.dropped.items():
             listed = ", ".join(str(row) for row in self.dropped_rows[reason])
             more = ", ..." if count > len(self.dropped_rows[reason]) else ""
@@ -203,6 +206,7 @@ def join(reports: list[Report]) -> Report:
         else (),
         taken=first.taken if all(report.taken == first.taken for report in reports) else (),
         action_bounds=first.action_bounds,
+        extras=tuple(name for name in first.extras if all(name in report.extras for report in reports)),
         parts=tuple((report.name, report.rows) for report in reports),
         kept_rows=np.concatenate([report.kept_rows + start for report, start in zip(reports, starts, strict=True)]),
     )

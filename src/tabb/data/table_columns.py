@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tabb.data import checks
-from tabb.data.column_names import MATRICES, OPTIONAL, REQUIRED, Names, names_of
+from tabb.data.column_names import EXTRAS, MATRICES, OPTIONAL, REQUIRED, Names, names_of
 from tabb.errors import meant
 
 STEMS = {
@@ -42,7 +42,7 @@ class Assigned(NamedTuple):
     def taken(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """What is taken for what."""
         groups = {key: tuple(columns) for key, columns in self.matrices.items()}
-        groups |= {key: (column,) for key, column in self.vectors.items()}
+        groups |= {key: (column,) for key, column in self.vectors.items() if key not in self.names.extras}
         return tuple((groups | ({"steps": (self.steps,)} if self.steps else {})).items())
 
 
@@ -55,8 +55,10 @@ def assign(
     table, and where observations, actions or rewards are not found.
     """
     chosen = {key: _matched(columns, patterns, key, name) for key, patterns in stated.items()}
+    extras = chosen.pop("extras", [])
     taken = {column for group in chosen.values() for column in group}
-    free = [column for column in columns if column not in taken]
+    extras += [column for column in columns if column in EXTRAS and column not in (*taken, *extras)]
+    free = [column for column in columns if column not in taken and column not in extras]
     groups = dict(chosen)
     for key in STEMS:
         if key in stated:
@@ -79,7 +81,7 @@ def assign(
     rest = names_of([*named, *free], name)
     vectors = {key: groups[key][0] for key in groups if key not in (*MATRICES, "steps")}
     vectors |= {key: column for key, column in rest.read.items() if key not in groups}
-    vectors |= {column: column for column in rest.compared}
+    vectors |= {column: column for column in (*rest.compared, *extras)}
     steps = groups["steps"][0] if "steps" in groups else None
     unread = [column for column in rest.unread if column not in STEPS]
     if steps is None and "episodes" in vectors:
@@ -87,7 +89,7 @@ def assign(
     unread += [column for column in rest.unread if column in STEPS and column != steps]
     unread += [column for column in free if column in groups]
     read = {key: key for key in (*groups, *vectors) if key in (*REQUIRED, *OPTIONAL)}
-    names = Names(read, rest.compared, tuple(sorted(unread)), False)
+    names = Names(read, rest.compared, tuple(sorted(unread)), False, tuple(extras))
     return Assigned({key: groups[key] for key in MATRICES if key in groups}, vectors, steps, names)
 
 

@@ -106,7 +106,7 @@ def steps_of(episodes: np.ndarray) -> np.ndarray:
 
 def _rows(columns: Mapping[str, np.ndarray], fps: int) -> dict[str, np.ndarray]:
     """The columns of a LeRobot data set."""
-    rows = {feature: columns[key] for key, feature in _FEATURES.items() if key in columns}
+    rows = {_FEATURES.get(key, key): column for key, column in columns.items() if key != "episodes"}
     episodes = columns["episodes"]
     starts = np.append(True, episodes[1:] != episodes[:-1])
     steps = steps_of(episodes)

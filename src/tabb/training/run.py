@@ -119,7 +119,8 @@ def train(
     settings = dataclasses.replace(settings, imitation=imitation_of(settings, rule, backbone))
     check_imitation(settings, backbone)
     reads = rule.reads(backbone.batch_size)
-    source = usable_source(rule, source, target, reads[0])
+    target = dataclasses.replace(target, extras={})  # no learner sees them
+    source = dataclasses.replace(usable_source(rule, source, target, reads[0]), extras={})
     for warning in check_data(source, target, task):
         warn_caller(warning, DataWarning)
     if isinstance(env_factory, str):
