@@ -119,10 +119,10 @@ def train(
     settings = dataclasses.replace(settings, imitation=imitation_of(settings, rule, backbone))
     check_imitation(settings, backbone)
     reads = rule.reads(backbone.batch_size)
-    target = dataclasses.replace(target, extras={})  # no learner sees them
-    source = dataclasses.replace(usable_source(rule, source, target, reads[0]), extras={})
+    source = usable_source(rule, source, target, reads[0])
     for warning in check_data(source, target, task):
         warn_caller(warning, DataWarning)
+    source, target = (dataclasses.replace(data, extras={}) for data in (source, target))  # no learner sees them
     if isinstance(env_factory, str):
         env_factory = env_factory_of(env_factory)
     if env_factory is not None:
