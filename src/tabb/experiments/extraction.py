@@ -12,8 +12,8 @@ quality of target data and a seed; its policies:
     corrective:QUALITY  the same with a model of both domains, source rows of this quality
     ... x5              five such networks, acting together as their mean
 
-    TABB_DATA=... python -m tabb.experiments.extraction --robots hopper --out benchmarks/results/extraction
-    python -m tabb.experiments.extraction --table benchmarks/results/extraction        prints the table again
+    TABB_DATA=... python -m tabb.experiments.extraction --robots hopper --out runs/extraction
+    python -m tabb.experiments.extraction --table benchmarks/results/extraction/*      prints the table again
 
 A cell of five policies and 10,000 updates takes about three minutes on one core. Cells that the folder holds are kept.
 """
@@ -24,6 +24,7 @@ import argparse
 import dataclasses
 import re
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -33,6 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+from numpy.typing import NDArray
 
 from tabb.backbones.backbone import sum_of
 from tabb.backbones.iql import IQL, advantage_weight
@@ -253,19 +255,53 @@ def returns_of(target: Transitions, task: str) -> float:
     return float(np.average(scores[whole], weights=lengths[whole]))
 
 
-def table(folder: Path) -> str:
-    """The cells of a folder as a Markdown table, and the mean of each policy over those cells that have it."""
-    cells = [read_json(file) for file in sorted(folder.glob("*.json"))]
+def merged(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """The cells of all folders, those of one task, target, seed and length together; other critics are in the names."""
+    cells: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for file in sorted(file for folder in folders for file in folder.glob("*.json")):
+        cell = read_json(file)
+        key = tuple(cell[name] for name in ("task", "target", "seed", "updates", "target_rows"))
+        critic = "" if cell["critic"] == "target-only" else f"{cell['critic']} ({cell['critic_source']}): "
+        one = cells.setdefault(
+            key, {name: cell[name] for name in ("task", "target", "seed", "returns")} | {"scores": {}}
+        )
+        one["scores"] |= {critic + name: score for name, score in cell["scores"].items()}
+    return list(cells.values())
+
+
+def table(folders: Sequence[Path]) -> str:
+    """The cells of the folders as a Markdown table, and means over those cells that have every policy.
+
+    Below them is how far each policy is above the first: the mean over tasks and targets (of which seeds are averaged
+    first) with a 95 % interval by bootstrap over them.
+    """
+    cells = merged(folders)
     names = list(dict.fromkeys(name for cell in cells for name in cell["scores"]))
     lines = [f"| task | target data | seed | the data | {' | '.join(names)} |", "|---" * (4 + len(names)) + "|"]
     for cell in cells:
         scores = [f"{cell['scores'][name]:.1f}" if name in cell["scores"] else "-" for name in names]
-        lines.append(
-            f"| {cell['task']} | {cell['target']} | {cell['seed']} | {cell['returns']:.1f} | {' | '.join(scores)} |"
-        )
-    means = [np.mean([cell["scores"][name] for cell in cells if name in cell["scores"]]) for name in names]
-    data = np.mean([cell["returns"] for cell in cells])
-    lines.append(f"| mean of {len(cells)} | | | {data:.1f} | {' | '.join(f'{mean:.1f}' for mean in means)} |")
+        start = f"| {cell['task']} | {cell['target']} | {cell['seed']} | {cell['returns']:.1f} |"
+        lines.append(f"{start} {' | '.join(scores)} |")
+    whole = [cell for cell in cells if all(name in cell["scores"] for name in names)]
+    if not whole:
+        return "\n".join(lines)
+    targets = sorted({(cell["task"], cell["target"]) for cell in whole})
+
+    def by_target(name: str) -> NDArray[np.float64]:
+        groups = [[cell for cell in whole if (cell["task"], cell["target"]) == target] for target in targets]
+        return np.array([np.mean([cell["scores"][name] for cell in group]) for group in groups])
+
+    values = {name: by_target(name) for name in names}
+    means = " | ".join(f"{values[name].mean():.1f}" for name in names)
+    data = np.mean([cell["returns"] for cell in whole])
+    lines.append(f"| mean of the {len(whole)} with all policies | | | {data:.1f} | {means} |")
+    draws = np.random.default_rng(0).integers(0, len(targets), (10_000, len(targets)))
+    gains = []
+    for name in names[1:]:
+        gain = values[name] - values[names[0]]
+        low, high = np.quantile(gain[draws].mean(axis=1), [0.025, 0.975])
+        gains.append(f"{gain.mean():+.1f} [{low:+.1f}, {high:+.1f}]")
+    lines.append(f"| above {names[0]} | | | | | {' | '.join(gains)} |")
     return "\n".join(lines)
 
 
@@ -281,7 +317,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=10_000)
     parser.add_argument("--target-rows", type=int)
     parser.add_argument("--out", type=Path, default=Path("runs/extraction"))
-    parser.add_argument("--table", type=Path, metavar="FOLDER", help="print the table of finished cells")
+    parser.add_argument("--table", nargs="+", type=Path, metavar="FOLDER", help="print the table of finished cells")
     options = parser.parse_args()
     if options.table is not None:
         print(table(options.table))

@@ -1,0 +1,68 @@
+"""Policies beside one critic are what runs of their own would give; the table of cells adds up."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tabb.backbones.iql import IQL
+from tabb.errors import UsageError
+from tabb.experiments.extraction import Cell, Imitator, cure_of, table, updates_of_all
+from tabb.files import write_json
+from tabb.models.imitation import Imitation, imitated_rows
+from tabb.networks import members_of
+from tabb.rules import TargetOnly
+from tabb.training.loop import Program, compiled_updates, pack_data, pack_imitated
+
+
+def test_each_policy_is_that_of_a_run_of_its_own(domains, sizes):
+    backbone = IQL(hidden=(8,), batch_size=8)
+    program = Program(backbone, TargetOnly(), 5)
+    key = jax.random.key(2)
+    data = pack_data(domains._replace(source=domains.source[:0]), {})
+    noisy = pack_imitated(imitated_rows(Imitation(rows="noisy", noise=0.5), domains, jax.random.key(3)))
+    cures = (cure_of("logged"), cure_of("noisy"))
+
+    def start():
+        return program.init(sizes, jax.random.key(1))
+
+    _, optimiser = backbone.optimisers(5)
+    imitators = tuple(Imitator(start().policy, optimiser.init(start().policy)) for _ in cures)
+    state, imitators = updates_of_all(
+        program, cures, (), data, (None, noisy), key, (start(), imitators), jnp.int32(0), jnp.int32(5)
+    )
+    for copies, imitator in zip((None, noisy), imitators, strict=True):
+        own, _ = compiled_updates(program, (), data._replace(imitated=copies), key, start(), 0, 5)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), imitator.network, own.policy)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.critic, own.critic)
+    assert np.abs(imitators[0].network.weights[0] - imitators[1].network.weights[0]).max() > 1e-5
+    assert members_of(imitators[0].network) == (imitators[0].network,)
+
+
+def test_names_of_policies():
+    assert cure_of("clone").advantages is False
+    assert cure_of("corrective:expert x3") == (Imitation(rows="corrective"), "expert", True, 3)
+    for name in ("perfect", "noisy:expert", "logged x"):
+        with pytest.raises(UsageError, match="is unknown: use logged, clone, noisy, corrective"):
+            cure_of(name)
+
+
+def test_the_table_has_every_cell_and_the_means_of_whole_ones(tmp_path):
+    def write(folder, cell, scores):
+        shared = {name: getattr(cell, name) for name in ("task", "target", "seed", "updates", "target_rows", "critic")}
+        (tmp_path / folder).mkdir(exist_ok=True)
+        about = {"critic_source": cell.critic_source, "returns": 50.0, "scores": scores}
+        write_json(tmp_path / folder / cell.file, shared | about)
+
+    for seed, logged in enumerate((10.0, 30.0)):
+        write("first", Cell("hopper-morph", "medium", (), seed=seed), {"logged": logged})
+    write("second", Cell("hopper-morph", "medium", (), "tabb", "expert"), {"clone": 25.0})
+    assert table([tmp_path / "first", tmp_path / "second"]).splitlines() == [
+        "| task | target data | seed | the data | logged | tabb (expert): clone |",
+        "|---|---|---|---|---|---|",
+        "| hopper-morph | medium | 0 | 50.0 | 10.0 | 25.0 |",
+        "| hopper-morph | medium | 1 | 50.0 | 30.0 | - |",
+        "| mean of the 1 with all policies | | | 50.0 | 10.0 | 25.0 |",
+        "| above logged | | | | | +15.0 [+15.0, +15.0] |",
+    ]
+    assert len(table([tmp_path / "second"]).splitlines()) == 5
