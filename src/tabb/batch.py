@@ -116,6 +116,8 @@ class Imitated(NamedTuple):
 
     observation: Float[Array, "t s"]
     action: Float[Array, "t a"]
+    weight: Float[Array, " t"]
+    """1 for a row that is imitated, 0 for one that is not"""
 
 
 class Batch(eqx.Module):
@@ -151,10 +153,18 @@ class Batch(eqx.Module):
         if self.imitated is None:
             return self.observation, self.action
         first, last = self.source_rows, len(self) - self.extra_rows
-        return tuple(  # type: ignore[return-value]
-            jnp.concatenate([rows[:first], copies, rows[last:]])
-            for rows, copies in zip((self.observation, self.action), self.imitated, strict=True)
+        copies = self.imitated
+        return (
+            jnp.concatenate([self.observation[:first], copies.observation, self.observation[last:]]),
+            jnp.concatenate([self.action[:first], copies.action, self.action[last:]]),
         )
+
+    def imitation_weight(self, weight: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Weights of rows in the policy's loss: `weight`, and 0 for target rows that the policy does not imitate."""
+        if self.imitated is None:
+            return weight
+        first, last = self.source_rows, len(self) - self.extra_rows
+        return jnp.concatenate([weight[:first], weight[first:last] * self.imitated.weight, weight[last:]])
 
     def best_source(self, score: Float[Array, " s"], count: int) -> Batch:
         """The batch with only the `count` source rows of the highest score, in the order they were in."""

@@ -41,7 +41,8 @@ def test_each_policy_is_that_of_a_run_of_its_own(domains, sizes):
 
 def test_names_of_policies():
     assert cure_of("clone").advantages is False
-    assert cure_of("corrective:expert x3") == (Imitation(rows="corrective"), "expert", True, 3)
+    assert cure_of("best corrective:expert x3") == (Imitation(rows="corrective", best=0.8), "expert", True, 3)
+    assert cure_of("logged") == (Imitation(), None, True, 1)
     for name in ("perfect", "noisy:expert", "logged x"):
         with pytest.raises(UsageError, match="is unknown: use logged, clone, noisy, corrective"):
             cure_of(name)

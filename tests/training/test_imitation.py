@@ -12,13 +12,14 @@ import tabb
 from tabb.backbones import BCQ, CQL, IQL, TD3BC
 from tabb.commands.train_options import parse_train, settings_of
 from tabb.errors import UsageError
-from tabb.models.imitation import LOGGED, ImitatedRows, Imitation, imitated_rows, imitated_template
+from tabb.models.imitation import LOGGED, ImitatedRows, Imitation, imitated_rows, imitated_template, of_best_episodes
 from tabb.results.train_command import train_command
 from tabb.rules import Pooled, TargetOnly
 from tabb.training import Settings, train
 from tabb.training.config import imitation_of, settings_from
 from tabb.training.loop import Program, draw, pack_data, pack_extra, pack_imitated, update_once
 from tabb.training.spec import RunSpec
+from tabb.transitions import Transitions
 
 SMALL = Imitation(rows="corrective", copies=2, model_updates=3)
 
@@ -29,7 +30,7 @@ def numbered(domains, copies):
     copy = jnp.arange(1.0 + copies)[:, None, None]
     together = 1000 * copy + number
     ones = jnp.ones(3)
-    return ImitatedRows(together * ones, together * ones[:2])
+    return ImitatedRows(together * ones, together * ones[:2], 1.0 - together[..., 0] % 2)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,9 @@ def test_a_target_row_stands_for_itself_or_one_of_its_copies(domains, plain_data
     np.testing.assert_array_equal(drawn, action[6:-5, 1])
     shares = np.bincount((drawn // 1000).astype(int)) / len(drawn)
     np.testing.assert_allclose(shares, 1 / 4, atol=0.03)
+    weights = batch.imitation_weight(jnp.arange(1.0, len(batch) + 1))
+    np.testing.assert_array_equal(weights[6:-5], jnp.where(drawn % 2, 0.0, jnp.arange(7.0, len(batch) - 4)))
+    np.testing.assert_array_equal(jnp.delete(weights, slice(6, -5)), [1, 2, 3, 4, 5, 6, *range(4007, 4012)])
     # They stay beside their rows where source rows are left out.
     best = batch.best_source(jnp.arange(6.0), 2)
     np.testing.assert_array_equal(best.to_imitate()[0], observation[4:].at[:2].set(batch.observation[4:6]))
@@ -66,7 +70,7 @@ def test_copies_that_are_the_rows_change_nothing_and_others_the_policy_alone(dom
     backbone = backbone(hidden=(8,), batch_size=8, **widths)
     learner = Program(backbone, Pooled(), 4)
     target = domains.target
-    same = ImitatedRows(jnp.stack([target.observation] * 3), jnp.stack([target.action] * 3))
+    same = ImitatedRows(jnp.stack([target.observation] * 3), jnp.stack([target.action] * 3), jnp.ones((3, len(target))))
     other = same._replace(action=-same.action)
 
     def after_two(imitated):
@@ -127,6 +131,7 @@ def test_the_source_counts_only_where_it_is_asked_for(domains):
         ({"copies": 1.5}, "copies=1.5: give a whole number"),
         ({"noise": -0.1}, "noise=-0.1: must be a positive number"),
         ({"stay": float("inf")}, "stay=inf: must be a positive number"),
+        ({"best": 1.1}, r"best=1.1: a share of the best return lies in \[0, 1\]"),
     ],
 )
 def test_settings_that_cannot_work(changes, message):
@@ -167,13 +172,59 @@ def test_a_run_makes_them_once_and_goes_on_with_them(pair, tmp_path, monkeypatch
 
 
 def test_a_policy_that_imitates_nothing_is_refused(pair):
-    with pytest.raises(UsageError, match="the policy of backbone cql imitates no rows; use rows=logged"):
+    with pytest.raises(UsageError, match="the policy of backbone cql imitates no rows; use rows=logged best=0"):
         train(Pooled(), *pair, settings=settings(backbone=CQL(hidden=(8,), batch_size=8)))
+
+
+def test_a_policy_that_cannot_leave_rows_out_is_refused(pair):
+    backbone = BCQ(hidden=(8,), cvae_hidden=(8,), batch_size=8)
+    with pytest.raises(UsageError, match=r"best=0\.5: backbone bcq imitates all rows alike; use best=0"):
+        train(Pooled(), *pair, settings=settings(imitation=Imitation(best=0.5), backbone=backbone))
 
 
 def test_the_wrong_type_is_refused():
     with pytest.raises(UsageError, match=r"imitation='corrective': give an instance"):
         tabb.Settings(imitation="corrective")
+
+
+# --- the best episodes ---
+
+
+def episodes(*rewards, terminal=()):
+    """Rows of episodes with these rewards, of which those numbered in `terminal` end."""
+    reward = np.concatenate([np.float32(one) for one in rewards])
+    episode = np.repeat(np.arange(len(rewards)) + 7, [len(one) for one in rewards]).astype(np.int32)
+    last = np.append(np.diff(episode) > 0, True)
+    ends = (last & np.isin(episode - 7, terminal)).astype(np.float32)
+    zeros = np.zeros((len(reward), 1), np.float32)
+    return Transitions(zeros, zeros, reward, zeros, ends, episode)
+
+
+def near_best(rows, share=0.8):
+    """For each episode."""
+    near = of_best_episodes(rows, share)
+    return [bool(near[np.asarray(rows.episode) == number].all()) for number in np.unique(rows.episode)]
+
+
+def test_episodes_near_the_best():
+    rewards = [1.0] * 4, [2.0] * 4, [1.7] * 4, [0.1] * 4
+    assert near_best(episodes(*rewards)) == [False, True, True, False]
+    assert near_best(episodes(*rewards), 0.0) == [True] * 4
+    assert near_best(episodes(*rewards), 1.0) == [False, True, False, False]
+    # One that the log cuts is judged by its mean reward; one that ended earlier is not.
+    assert near_best(episodes([2.0] * 4, [1.9] * 2)) == [True, True]
+    assert near_best(episodes([2.0] * 4, [1.9] * 2, terminal=[1])) == [True, False]
+    # Returns below zero: within a fifth of their range, 9 to 1.
+    assert near_best(episodes([-9.0], [-1.0], [-2.5], [-3.0])) == [False, True, True, False]
+
+
+def test_rows_of_other_episodes_teach_the_critic_alone(domains):
+    whole = imitated_rows(Imitation(best=1.0), domains, jax.random.key(0))
+    assert whole.observation.shape == (1, *domains.target.observation.shape)
+    np.testing.assert_array_equal(whole.weight[0], of_best_episodes(domains.target, 1.0))
+    assert 0 < whole.weight.mean() < 1
+    copies = imitated_rows(dataclasses.replace(SMALL, rows="noisy", best=1.0), domains, jax.random.key(0))
+    np.testing.assert_array_equal(copies.weight, np.repeat(whole.weight, 3, axis=0))
 
 
 # --- whose choice it is ---

@@ -54,6 +54,8 @@ class Backbone(abc.ABC):
     from. Networks in them see the observation first."""
     imitates: ClassVar[bool] = True
     """Whether its policy imitates rows, and so can imitate copies of them (`tabb.models.imitation`)."""
+    weighs_imitation: ClassVar[bool] = True
+    """Whether rows count there by weights, so that some may be left out."""
     batch_size: int
     discount: float
 

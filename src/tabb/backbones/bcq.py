@@ -68,6 +68,7 @@ class BCQ(Backbone):
         "critic": ("critic", "slow_critic"),
     }
     takes_seams: ClassVar[bool] = False
+    weighs_imitation: ClassVar[bool] = False
 
     reach: float = 0.05
     """φ, how far an action may be moved from what the data would do [original: 0.05]"""

@@ -199,7 +199,7 @@ class BEAR(Backbone):
             decoded = cvae.decode(imitated, mean + jnp.exp(log_deviation) * noise)
             spread = -0.5 * (1.0 + 2.0 * log_deviation - mean**2 - jnp.exp(2.0 * log_deviation))
             loss = jnp.mean((decoded - wanted) ** 2, axis=-1) + self.divergence * jnp.mean(spread, axis=-1)
-            return jnp.mean(weights.policy * loss)
+            return jnp.mean(batch.imitation_weight(weights.policy) * loss)
 
         c_loss, gradient = jax.value_and_grad(cvae_loss)(state.cvae)
         change, cvae_optimiser = adam.update(gradient, state.cvae_optimiser)

@@ -98,10 +98,11 @@ class Clone(Backbone):
     ) -> tuple[State, Metrics]:
         step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
         observation, wanted = step.batch.to_imitate()
+        weight = step.batch.imitation_weight(weights.policy)
 
         def policy_loss(policy: MLP) -> Array:
             distance = cloning_loss(jnp.tanh(policy(observation)), wanted)
-            return jnp.mean(weights.policy * distance)
+            return jnp.mean(weight * distance)
 
         def loss_of_all(policy: MLP | Committee) -> Array:
             return sum_of(policy_loss(one) for one in members_of(policy))

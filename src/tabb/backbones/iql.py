@@ -191,7 +191,8 @@ class IQL(Backbone):
         slow_critic: Twin = moving_average(state.slow_critic, critic, self.slow_rate)
 
         # --- policy: advantage-weighted regression on the data's actions, or Q held to them ---
-        imitation = weights.policy * advantage_weight(advantage, self.temperature, self.largest_advantage_weight)
+        policy_weight = batch.imitation_weight(weights.policy)
+        imitation = policy_weight * advantage_weight(advantage, self.temperature, self.largest_advantage_weight)
 
         observation, wanted = batch.to_imitate()
 
@@ -202,8 +203,8 @@ class IQL(Backbone):
             if self.extraction == "imitation":
                 return jnp.mean(imitation * distance) + term
             q = jnp.min(critic(rule.see_action(models, observation, action)), axis=0)
-            loss = cloned_improvement(q, distance, weights.policy, self.value_weight, 1.0)
-            return jnp.mean(weights.policy * loss) + term
+            loss = cloned_improvement(q, distance, policy_weight, self.value_weight, 1.0)
+            return jnp.mean(policy_weight * loss) + term
 
         def loss_of_all(policy: MLP | Committee) -> Array:
             return sum_of(policy_loss(one) for one in members_of(policy))

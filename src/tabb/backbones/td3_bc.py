@@ -165,14 +165,15 @@ class TD3BC(Backbone):
 
         # --- policy and slow networks: every `policy_delay` updates ---
         observation, wanted = batch.to_imitate()
+        policy_weight = batch.imitation_weight(weights.policy)
 
         def policy_loss(policy: MLP) -> Array:
             action = jnp.tanh(policy(observation))
             seen_action = rule.see_action(models, observation, action)
             value = jnp.min(critic(seen_action), 0) if self.smaller_critic else critic.first(seen_action)[..., 0]
             distance = jnp.mean((action - wanted) ** 2, axis=-1)
-            loss = cloned_improvement(value, distance, weights.policy, self.value_weight, self.cloning)
-            return jnp.mean(weights.policy * loss) + rule.actor_term(step, action_at_rows(policy, batch, action))
+            loss = cloned_improvement(value, distance, policy_weight, self.value_weight, self.cloning)
+            return jnp.mean(policy_weight * loss) + rule.actor_term(step, action_at_rows(policy, batch, action))
 
         def loss_of_all(policy: MLP | Committee) -> Array:
             return sum_of(policy_loss(one) for one in members_of(policy))

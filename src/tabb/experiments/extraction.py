@@ -11,6 +11,7 @@ quality of target data and a seed; its policies:
     corrective          logged rows and copies that lead back to them; the model behind knows target rows alone
     corrective:QUALITY  the same with a model of both domains, source rows of this quality
     ... x5              five such networks, acting together as their mean
+    best ...            of rows of the episodes with at least 0.8 of the best return alone
 
     TABB_DATA=... python -m tabb.experiments.extraction --robots hopper --out runs/extraction
     python -m tabb.experiments.extraction --table benchmarks/results/extraction/*      prints the table again
@@ -76,13 +77,18 @@ class Cure(NamedTuple):
 
 def cure_of(name: str) -> Cure:
     """The cure that a name says. Raises `UsageError` for one that there is not."""
-    match = re.fullmatch(r"(logged|clone|noisy|corrective)(?::(\w+))?(?: ?x(\d+))?", name)
-    if match is None or (match[2] and match[1] != "corrective"):
+    match = re.fullmatch(r"(best )?(logged|clone|noisy|corrective)(?::(\w+))?(?: ?x(\d+))?", name)
+    if match is None or (match[3] and match[2] != "corrective"):
         raise UsageError(
             f"policy {name!r} is unknown: use logged, clone, noisy, corrective or corrective:QUALITY, and x5"
         )
-    rows = "logged" if match[1] == "clone" else match[1]
-    return Cure(Imitation(rows=rows), match[2], match[1] != "clone", int(match[3] or 1))  # type: ignore[arg-type]
+    rows = "logged" if match[2] == "clone" else match[2]
+    return Cure(
+        Imitation(rows=rows, best=0.8 if match[1] else 0.0),  # type: ignore[arg-type]
+        match[3],
+        match[2] != "clone",
+        int(match[4] or 1),
+    )
 
 
 class Imitator(NamedTuple):
@@ -126,9 +132,8 @@ def update_all(
     for cure, rows, imitator in zip(cures, copies, imitators, strict=True):
         drawn = draw(data._replace(imitated=rows), program.shares, key)
         observation, action = (column[first:] for column in drawn.to_imitate())
-        gradient = jax.grad(imitation_loss)(
-            imitator.network, observation, action, weight if cure.advantages else jnp.ones_like(weight)
-        )
+        counted = drawn.imitation_weight(jnp.ones(len(drawn)))[first:] * (weight if cure.advantages else 1.0)
+        gradient = jax.grad(imitation_loss)(imitator.network, observation, action, counted)
         change, optimiser_state = optimiser.update(gradient, imitator.optimiser)
         new.append(Imitator(optax.apply_updates(imitator.network, change), optimiser_state))
     state, _ = program.update(models, state, batch, jax.random.fold_in(key, 2), number)
@@ -198,7 +203,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     data = pack_data(domains, program.rule.columns(models, domains), program.rule.target_columns(models, domains))
 
     def copies_of(cure: Cure) -> Packed | None:
-        if not cure.imitation.makes_copies:
+        if cure.imitation.plain:
             return None
         known = target[:0] if cure.source is None else load(cure.source, cell.task, "source")
         both = domains._replace(source=dataclasses.replace(

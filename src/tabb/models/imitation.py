@@ -1,4 +1,7 @@
-"""What a policy imitates of the target's rows: the logged rows alone, or copies beside the logged path as well.
+"""What a policy imitates of the target's rows: all or those of the best episodes, alone or with copies beside the path.
+
+Few rows of mixed behaviour make a policy that switches between behaviours and falls. `best` leaves the rows of worse
+episodes to V and Q (kin of %BC, Chen et al. 2021, which knows the share of rows; here the returns say it).
 
 A network fits a few thousand rows to the last digit and drifts off them at the first deviation, where no row says what
 to do. Each target row in a batch therefore stands, in the policy's loss alone, for itself or for one of its copies:
@@ -19,7 +22,9 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from numpy.typing import NDArray
 
 from tabb.batch import Domains
 from tabb.errors import UsageError
@@ -35,6 +40,8 @@ ROWS = ("logged", "noisy", "corrective")
 class Imitation:
     """What the policy imitates of the target's rows."""
 
+    best: float = 0.0
+    """imitate rows of those episodes alone whose return is this share of the best one's at least; 0 for all rows"""
     rows: Literal["logged", "noisy", "corrective"] = "logged"
     """`logged` rows alone; with copies whose states have noise (`noisy`), and whose actions lead back (`corrective`)"""
     copies: int = 4
@@ -61,10 +68,13 @@ class Imitation:
             if not isinstance(getattr(self, name), int | float) or not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"imitation {name}={getattr(self, name)}: must be a positive number")
 
+        if not isinstance(self.best, int | float) or not 0 <= self.best <= 1:
+            raise UsageError(f"imitation best={self.best}: a share of the best return lies in [0, 1]")
+
     @property
-    def makes_copies(self) -> bool:
-        """Whether there are copies to imitate."""
-        return self.rows != "logged"
+    def plain(self) -> bool:
+        """Whether the policy imitates every row as it is."""
+        return self.rows == "logged" and not self.best
 
 
 LOGGED = Imitation()
@@ -72,18 +82,21 @@ LOGGED = Imitation()
 
 
 class ImitatedRows(NamedTuple):
-    """States and actions to imitate, [1 + copies, n] each: the target's n logged rows, then their copies."""
+    """States and actions to imitate, [1 + copies, n] each: the target's n logged rows, then their copies, if any."""
 
     observation: Float[Array, "k n s"]
     """normalised, as `Domains` has them"""
     action: Float[Array, "k n a"]
+    weight: Float[Array, "k n"]
+    """1 for a row that is imitated, 0 for one that is not"""
 
 
 def imitated_template(config: Imitation, domains: Domains) -> ImitatedRows:
     """Rows of the shapes that `imitated_rows` returns."""
     target = domains.target
-    shape = (1 + config.copies, len(target))
-    return ImitatedRows(jnp.zeros((*shape, target.observation_size)), jnp.zeros((*shape, target.action_size)))
+    shape = (1 if config.rows == "logged" else 1 + config.copies, len(target))
+    states, actions = (*shape, target.observation_size), (*shape, target.action_size)
+    return ImitatedRows(jnp.zeros(states), jnp.zeros(actions), jnp.zeros(shape))
 
 
 def imitated_rows(
@@ -99,6 +112,9 @@ def imitated_rows(
     """
     model_key, noise_key = jax.random.split(key)
     target = domains.target
+    weight = jnp.asarray(of_best_episodes(target, config.best), jnp.float32)
+    if config.rows == "logged":
+        return ImitatedRows(target.observation[None], target.action[None], weight[None])
     if config.rows == "noisy":
         made = noisy_rows(config, target, noise_key)
     else:
@@ -109,7 +125,33 @@ def imitated_rows(
     return ImitatedRows(
         jnp.concatenate([target.observation[None], made.observation.reshape(shape)]),
         jnp.concatenate([target.action[None], made.action.reshape(shape)]),
+        jnp.stack([weight] * (1 + config.copies)),
     )
+
+
+def of_best_episodes(target: Transitions, share: float) -> NDArray[np.bool_]:
+    """Whether the return of each row's episode is near that of the best: within (1 - share) of a return's size.
+
+    That size is |best return|, or the range of returns where this is larger (returns below zero). An episode that the
+    log cuts short is judged by its mean reward, against the best episode's. With `share` 0 all rows are.
+    """
+    number = np.unique(np.asarray(target.episode), return_inverse=True)[1]
+    if not share:
+        return np.ones(len(number), np.bool_)
+    returns = np.bincount(number, np.asarray(target.reward, np.float64)).astype(np.float64)
+    lengths = np.bincount(number)
+    best = int(np.argmax(returns))
+    near = at_least(returns, returns[best], share)
+    ended = np.bincount(number, np.asarray(target.terminal)) > 0
+    rates = returns / lengths
+    near |= ~ended & (lengths < lengths[best]) & at_least(rates, rates[best], share)
+    return near[number]
+
+
+def at_least(values: NDArray[np.float64], best: float, share: float) -> NDArray[np.bool_]:
+    """Whether each value is at least best - (1 - share) · max(|best|, best - worst)."""
+    size = max(abs(best), best - float(np.min(values)))
+    return values >= best - (1 - share) * size
 
 
 def noisy_rows(config: Imitation, target: Transitions, key: PRNGKeyArray) -> Transitions:

@@ -77,12 +77,18 @@ def check_backbone(backbone: object) -> None:
 
 
 def check_imitation(settings: Settings, backbone: Backbone) -> None:
-    """Raise `UsageError` where copies are to be imitated by a policy that imitates nothing."""
-    assert settings.imitation is not None, "resolved before"
-    if settings.imitation.makes_copies and not backbone.imitates:
+    """Raise `UsageError` where the settings name rows to imitate for a policy that imitates none, or not by weight."""
+    imitation = settings.imitation
+    assert imitation is not None, "resolved before"
+    if not imitation.plain and not backbone.imitates:
         raise UsageError(
-            f"imitation rows={settings.imitation.rows}: the policy of backbone {backbone.name} imitates no rows; "
-            "use rows=logged, or another backbone"
+            f"imitation rows={imitation.rows} best={imitation.best}: the policy of backbone {backbone.name} imitates "
+            "no rows; use rows=logged best=0, or another backbone"
+        )
+    if imitation.best and not backbone.weighs_imitation:
+        raise UsageError(
+            f"imitation best={imitation.best}: backbone {backbone.name} imitates all rows alike; use best=0, or "
+            "another backbone"
         )
 
 

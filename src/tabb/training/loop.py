@@ -194,7 +194,7 @@ def pack_data(domains: Domains, columns: dict[str, Array], target_columns: dict[
 
 def pack_imitated(rows: ImitatedRows) -> Packed:
     """The target rows and their copies as one matrix, copy after copy."""
-    packed = pack({name: column.reshape(-1, column.shape[-1]) for name, column in rows._asdict().items()})
+    packed = pack({name: column.reshape(-1, *column.shape[2:]) for name, column in rows._asdict().items()})
     assert packed is not None
     return packed
 

@@ -105,7 +105,7 @@ def rows_to_imitate(
     They come from the run's folder if they were finished, else from the cache, else they are made now.
     """
     config, domains = setup.settings.imitation, setup.domains
-    if config is None or not config.makes_copies:
+    if config is None or config.plain:
         return [None for _ in keys]
 
     def of_seed(folder: RunFolder | None, key: Any) -> Packed:
