@@ -9,6 +9,7 @@ The results are committed files in benchmarks/results:
     costs-cpu.json                          `benchmarks/costs.py --json`
     selection.json                          `python -m tabb.experiments.policy_rankings --json`
     own-ranking.json                        `python -m tabb.experiments.own_ranking --json`
+    extraction/main/                        `python -m tabb.experiments.extraction`
     collected/                              manifests of `tabb collect SUITE`
     ablations/imitation-temperature.json    `docs/tools/curves.py --json`
     benchmarks/, oracle*/                   see comparison_tables.py
@@ -26,6 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import extraction
 from comparison_tables import oracle, side_by_side, targets
 from scores import RESULTS, SCORES, cell, gathered
 from tabb.backbones import IQL
@@ -216,6 +218,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "collected": lambda *suite: collected_robots(*suite) if suite else collected(),
         "suite": lambda suite, updates: suite_rows(suite, int(updates)),
         "all": lambda: measured(every, scores, costs),
+        "extraction": extraction.summary,
     }
 
     def table(match: re.Match[str]) -> str:

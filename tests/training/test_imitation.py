@@ -214,6 +214,8 @@ def test_episodes_near_the_best():
     # One that the log cuts is judged by its mean reward; one that ended earlier is not.
     assert near_best(episodes([2.0] * 4, [1.9] * 2)) == [True, True]
     assert near_best(episodes([2.0] * 4, [1.9] * 2, terminal=[1])) == [True, False]
+    # One episode of ten is too little to learn from.
+    assert near_best(episodes([9.0], *([float(i)] for i in range(9)))) == [True, *[False] * 8, True]
     # Returns below zero: within a fifth of their range, 9 to 1.
     assert near_best(episodes([-9.0], [-1.0], [-2.5], [-3.0])) == [False, True, True, False]
 

@@ -274,6 +274,13 @@ def merged(folders: Sequence[Path]) -> list[dict[str, Any]]:
     return list(cells.values())
 
 
+def gain_interval(differences: NDArray[np.float64]) -> tuple[float, float, float]:
+    """The mean of differences, one for each target, with a 95 % interval by bootstrap over targets."""
+    draws = np.random.default_rng(0).integers(0, len(differences), (10_000, len(differences)))
+    low, high = np.quantile(differences[draws].mean(axis=1), [0.025, 0.975])
+    return float(differences.mean()), float(low), float(high)
+
+
 def table(folders: Sequence[Path]) -> str:
     """The cells of the folders as a Markdown table, and means over those cells that have every policy.
 
@@ -300,12 +307,10 @@ def table(folders: Sequence[Path]) -> str:
     means = " | ".join(f"{values[name].mean():.1f}" for name in names)
     data = np.mean([cell["returns"] for cell in whole])
     lines.append(f"| mean of the {len(whole)} with all policies | | | {data:.1f} | {means} |")
-    draws = np.random.default_rng(0).integers(0, len(targets), (10_000, len(targets)))
     gains = []
     for name in names[1:]:
-        gain = values[name] - values[names[0]]
-        low, high = np.quantile(gain[draws].mean(axis=1), [0.025, 0.975])
-        gains.append(f"{gain.mean():+.1f} [{low:+.1f}, {high:+.1f}]")
+        gain, low, high = gain_interval(values[name] - values[names[0]])
+        gains.append(f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]")
     lines.append(f"| above {names[0]} | | | | | {' | '.join(gains)} |")
     return "\n".join(lines)
 

@@ -34,6 +34,8 @@ from tabb.models.target_model import TargetModelConfig, fit_target_model
 from tabb.transitions import Transitions
 
 ROWS = ("logged", "noisy", "corrective")
+LEAST = 0.2
+"""share of the target's rows that a policy imitates at least, however good one episode is"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +135,8 @@ def of_best_episodes(target: Transitions, share: float) -> NDArray[np.bool_]:
     """Whether the return of each row's episode is near that of the best: within (1 - share) of a return's size.
 
     That size is |best return|, or the range of returns where this is larger (returns below zero). An episode that the
-    log cuts short is judged by its mean reward, against the best episode's. With `share` 0 all rows are.
+    log cuts short is judged by its mean reward, against the best episode's. The next best episodes join them until
+    `LEAST` of all rows are among them. With `share` 0 all rows are.
     """
     number = np.unique(np.asarray(target.episode), return_inverse=True)[1]
     if not share:
@@ -145,6 +148,11 @@ def of_best_episodes(target: Transitions, share: float) -> NDArray[np.bool_]:
     ended = np.bincount(number, np.asarray(target.terminal)) > 0
     rates = returns / lengths
     near |= ~ended & (lengths < lengths[best]) & at_least(rates, rates[best], share)
+    # One lucky episode is too little to learn from: the next best join it.
+    for episode in np.argsort(-returns, kind="stable"):
+        if near @ lengths >= LEAST * len(number):
+            break
+        near[episode] = True
     return near[number]
 
 

@@ -1,0 +1,107 @@
+"""The main result, from cells of `tabb.experiments.extraction`: a table for the pages, and the README's picture.
+
+    python docs/tools/extraction.py            draws docs/main-result.png
+
+The cells are committed in benchmarks/results/extraction/main.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from scores import RESULTS
+from tabb.evaluation.figures import ENDS, new_figure, save_png
+from tabb.experiments.extraction import QUALITIES, gain_interval, merged
+
+MAIN = RESULTS / "extraction" / "main"
+PICTURE = Path(__file__).resolve().parents[1] / "main-result.png"
+WORDS = {
+    "logged": "IQL on target rows, as the field trains it",
+    "best logged": "its policy imitates the best episodes alone",
+    "logged x5": "five policy networks act as their mean",
+    "best logged x5": "both, as tabb does",
+}
+"""policies of the experiment in words"""
+COLOURS = ("#7f7f7f", "#56b4e9", "#0072b2", "#d55e00")
+
+
+def cells_of(quality: str | None, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cells of one quality of target data, or all, with every policy of `WORDS`."""
+    return [
+        cell
+        for cell in cells
+        if quality in (None, cell["target"]) and all(name in cell["scores"] for name in WORDS)
+    ]  # fmt: skip
+
+
+def scores_of(cells: list[dict[str, Any]], name: str) -> NDArray[np.float64]:
+    """The score of a policy in each cell."""
+    return np.array([cell["scores"][name] for cell in cells])
+
+
+def summary() -> str:
+    """Mean scores by quality of the target data, and over all with the gain over the first policy."""
+    cells = merged([MAIN]) if MAIN.exists() else []
+    if not cells:
+        return "Not measured yet."
+    names = list(WORDS)
+    lines = [f"| target data | targets | the data's own mean | {' | '.join(WORDS.values())} |"]
+    lines.append("|---" * (3 + len(names)) + "|")
+    for quality in (*QUALITIES, None):
+        rows = cells_of(quality, cells)
+        if rows:
+            means = " | ".join(f"{scores_of(rows, name).mean():.1f}" for name in names)
+            data = np.mean([cell["returns"] for cell in rows])
+            lines.append(f"| {quality or '**all**'} | {len(rows)} | {data:.1f} | {means} |")
+    rows = cells_of(None, cells)
+    gains = []
+    for name in names[1:]:
+        gain, low, high = gain_interval(scores_of(rows, name) - scores_of(rows, names[0]))
+        gains.append(f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]")
+    lines.append(f"| gain, with 95 % interval over targets | {len(rows)} | | | {' | '.join(gains)} |")
+    return "\n".join(lines)
+
+
+def draw(path: Path, cells: list[dict[str, Any]]) -> None:
+    """Mean scores as bars by quality of the target data, the data's own mean as a line across each group."""
+    figure = new_figure(figsize=(8.4, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    width = 0.8 / len(WORDS)
+    labels = []
+    for place, quality in enumerate((*QUALITIES, None)):
+        rows = cells_of(quality, cells)
+        if not rows:
+            continue
+        for i, (name, words) in enumerate(WORDS.items()):
+            values = scores_of(rows, name)
+            at = place + (i - (len(WORDS) - 1) / 2) * width
+            axes.bar(at, values.mean(), width * 0.92, color=COLOURS[i], label=None if labels else words)
+            axes.text(at, values.mean() + 1, f"{values.mean():.0f}", ha="center", va="bottom", fontsize=8)
+        data = float(np.mean([cell["returns"] for cell in rows]))
+        axes.plot(
+            [place - 0.42, place + 0.42], [data, data], color="black", linewidth=1.4, linestyle="--",
+            label=None if labels else "mean return of the logged data", **(ENDS | {"dash_capstyle": "butt"}),
+        )  # fmt: skip
+        name = (quality or "all").replace("_", " and ")
+        labels.append((place, f"{name}\n({len(rows)} targets)"))
+    axes.set_xticks(*zip(*labels, strict=True))
+    axes.set_ylabel("score in the target (expert: 100)")
+    axes.set_ylim(0, 110)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.set_title("5,000 logged transitions of a robot whose dynamics have shifted", loc="left", fontsize=11)
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
+    save_png(figure, path)
+
+
+if __name__ == "__main__":
+    draw(PICTURE, merged([MAIN]))
+    print(summary())
