@@ -15,7 +15,7 @@ from tabb.training.loop import Program
 from tabb.transitions import Transitions
 
 SIZES = Sizes(3, 2)
-TINY = IQL(hidden=(16, 16), batch_size=16, learning_rate=1e-2)
+TINY = IQL(policies=1, hidden=(16, 16), batch_size=16, learning_rate=1e-2)
 
 
 @pytest.fixture(scope="session")

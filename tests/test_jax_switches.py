@@ -15,7 +15,7 @@ from tabb.errors import UsageError
 from tabb.jax_switches import RECORDED, check_as_before, check_switches, fault_of, switches
 from tabb.provenance import environment
 
-SETTINGS = tabb.Settings(updates=2, evaluations=1, backbone=tabb.IQL(hidden=(8,), batch_size=8))
+SETTINGS = tabb.Settings(updates=2, evaluations=1, backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=8))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tabb.data import save_npz
 from tabb.errors import UsageError
 from tabb.learner import SettingsByName
 
-SMALL = tabb.IQL(hidden=(8,), batch_size=16)
+SMALL = tabb.IQL(policies=1, hidden=(8,), batch_size=16)
 SETTINGS = tabb.Settings(updates=4, evaluations=0)
 RULE = tabb.TABB(predictor=tabb.ResidualPredictor(updates=2, hidden=8, heads=2))
 

@@ -154,7 +154,7 @@ def test_a_strangers_description_beside_a_program_stays(tmp_path):
 def run(tmp_path_factory):
     """A small finished run without rollouts."""
     folder = tmp_path_factory.mktemp("runs")
-    settings = tabb.Settings(updates=4, evaluations=1, backbone=tabb.IQL(hidden=(8,), batch_size=8))
+    settings = tabb.Settings(updates=4, evaluations=1, backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=8))
     files = {"source": folder / "sim.hdf5", "target": folder / "real.hdf5"}
     write_hdf5(files["source"], cart(300))
     write_hdf5(files["target"], LOG)

@@ -2,7 +2,7 @@
 
     python docs/tools/extraction.py            draws docs/main-result.png
 
-The cells are committed in benchmarks/results/extraction/main.
+The cells are committed in benchmarks/results/extraction.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scores import RESULTS
 from tabb.evaluation.figures import ENDS, new_figure, save_png
 from tabb.experiments.extraction import QUALITIES, gain_interval, merged
 
-MAIN = RESULTS / "extraction" / "main"
+MAIN, CORRECTIVE = RESULTS / "extraction" / "main", RESULTS / "extraction" / "corrective"
 PICTURE = Path(__file__).resolve().parents[1] / "main-result.png"
 WORDS = {
     "logged": "IQL on target rows, as the field trains it",
@@ -60,13 +60,30 @@ def summary() -> str:
             means = " | ".join(f"{scores_of(rows, name).mean():.1f}" for name in names)
             data = np.mean([cell["returns"] for cell in rows])
             lines.append(f"| {quality or '**all**'} | {len(rows)} | {data:.1f} | {means} |")
-    rows = cells_of(None, cells)
-    gains = []
+    return "\n".join([*lines, gains(cells_of(None, cells), names)])
+
+
+def by_robot() -> str:
+    """Mean scores of the cells in `CORRECTIVE` by robot, and over all with the gain over the first policy."""
+    cells = merged([CORRECTIVE])
+    names = list(cells[0]["scores"])
+    lines = [f"| robot | targets | the data's own mean | {' | '.join(names)} |", "|---" * (3 + len(names)) + "|"]
+    robots = list(dict.fromkeys(cell["task"].split("-")[0] for cell in cells))
+    for robot in (*robots, None):
+        rows = [cell for cell in cells if robot in (None, cell["task"].split("-")[0])]
+        means = " | ".join(f"{scores_of(rows, name).mean():.1f}" for name in names)
+        data = np.mean([cell["returns"] for cell in rows])
+        lines.append(f"| {robot or '**all**'} | {len(rows)} | {data:.1f} | {means} |")
+    return "\n".join([*lines, gains(cells, names)])
+
+
+def gains(cells: list[dict[str, Any]], names: list[str]) -> str:
+    """The last row of a table: how far each policy is above the first, with an interval over targets."""
+    parts = []
     for name in names[1:]:
-        gain, low, high = gain_interval(scores_of(rows, name) - scores_of(rows, names[0]))
-        gains.append(f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]")
-    lines.append(f"| gain, with 95 % interval over targets | {len(rows)} | | | {' | '.join(gains)} |")
-    return "\n".join(lines)
+        gain, low, high = gain_interval(scores_of(cells, name) - scores_of(cells, names[0]))
+        parts.append(f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]")
+    return f"| gain, with 95 % interval over targets | {len(cells)} | | | {' | '.join(parts)} |"
 
 
 def draw(path: Path, cells: list[dict[str, Any]]) -> None:

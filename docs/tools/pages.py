@@ -40,7 +40,7 @@ from tabb.experiments.policy_rankings import RANKINGS
 from tabb.files import read_json
 
 DOCS = Path(__file__).resolve().parents[1]
-WITH_TABLES = ("selection", "collected-data", "results")
+WITH_TABLES = ("few-rows", "selection", "collected-data", "results")
 README = DOCS.parent / "README.md"
 PAGES = [README, *sorted((DOCS / "methods").glob("*.md")), *(DOCS / f"{name}.md" for name in WITH_TABLES)]
 COLLECTED_QUALITIES = {"adroit": "expert", "antmaze": "diverse"}
@@ -219,6 +219,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "suite": lambda suite, updates: suite_rows(suite, int(updates)),
         "all": lambda: measured(every, scores, costs),
         "extraction": extraction.summary,
+        "corrective": extraction.by_robot,
     }
 
     def table(match: re.Match[str]) -> str:

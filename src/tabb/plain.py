@@ -93,9 +93,12 @@ def rule_from_plain(values: dict[str, Any]) -> Rule:
 
 
 def backbone_from_plain(values: dict[str, Any]) -> Backbone:
-    """The backbone that `plain` wrote, likewise; runs from before there were several have IQL."""
+    """The backbone that `plain` wrote, likewise; runs from before there were several have IQL, with one policy."""
     values = dict(values)
-    return from_plain(backbone_class(values.pop("name", "iql"), values.pop("class", None)), values)
+    kind = backbone_class(values.pop("name", "iql"), values.pop("class", None))
+    if hasattr(kind, "policies"):
+        values = {"policies": 1} | values  # before a policy could have several networks
+    return from_plain(kind, values)
 
 
 def predictor_from_plain(values: dict[str, Any]) -> TargetPredictor:

@@ -205,7 +205,7 @@ def test_metrics_of_each_update(history, number):
 
 
 def test_policy_rate_ends_at_zero():
-    algorithm = IQL(hidden=(4,), batch_size=8)
+    algorithm = IQL(policies=1, hidden=(4,), batch_size=8)
     state = algorithm.init(Pooled(), Sizes(3, 2), 2, jax.random.key(0))
     update = jax.jit(lambda state, batch: algorithm.update(Pooled(), (), 2, state, batch, *UNUSED))
     batch = Batch(*(jnp.asarray(c, jnp.float32) for c in rows_of(0)), columns={}, target_columns={}, source_rows=4)
@@ -221,7 +221,7 @@ def test_policy_rate_ends_at_zero():
 
 
 def test_slow_critic_starts_as_a_copy_with_buffers_of_its_own(same_bits):
-    state = IQL(hidden=(4,)).init(Pooled(), Sizes(3, 2), 10, jax.random.key(0))
+    state = IQL(policies=1, hidden=(4,)).init(Pooled(), Sizes(3, 2), 10, jax.random.key(0))
     assert same_bits(state.critic, state.slow_critic)
     for a, b in zip(jax.tree.leaves(state.critic), jax.tree.leaves(state.slow_critic), strict=True):
         assert a.unsafe_buffer_pointer() != b.unsafe_buffer_pointer()

@@ -67,7 +67,9 @@ def test_a_run_that_was_started_is_what_its_config_says(root: Path) -> None:
     upgraded = json.loads(OLD_PLAN)["cells"][1]
     config = {
         "rule": {"name": "target-only"},
-        "settings": plain(tabb.Settings(updates=5, held_out=0.2, backbone=tabb.IQL(hidden=(4,), batch_size=8))),
+        "settings": plain(
+            tabb.Settings(updates=5, held_out=0.2, backbone=tabb.IQL(policies=1, hidden=(4,), batch_size=8))
+        ),
         "task": None,
         "seeds": [3],
         "seed": 3,

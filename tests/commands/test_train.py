@@ -111,7 +111,7 @@ def test_runs_from_arrays_are_resumed_in_python(tmp_path: Path, capsys: pytest.C
         generator.normal(size=160),
         timeouts=np.arange(1, 161) % 20 == 0,
     )
-    settings = tabb.Settings(updates=10, backbone=tabb.IQL(hidden=(8,), batch_size=8))
+    settings = tabb.Settings(updates=10, backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=8))
     tabb.train(tabb.TargetOnly(), None, data, settings=settings, folder=tmp_path / "runs")
     assert "target-only" in told(capsys, "train", "--resume", tmp_path / "runs")
     (tmp_path / "runs" / "seed0" / "result.json").unlink()

@@ -32,7 +32,7 @@ SMALL = [
     "--progress",
     "none",
 ]
-SETTINGS = tabb.Settings(updates=20, held_out=0.0, backbone=tabb.IQL(hidden=(8, 8), batch_size=8))
+SETTINGS = tabb.Settings(updates=20, held_out=0.0, backbone=tabb.IQL(policies=1, hidden=(8, 8), batch_size=8))
 
 
 def save_data(folder: Path, columns: int = 3) -> list[str]:

@@ -184,7 +184,7 @@ def test_training_keeps_the_bounds(newtons, tmp_path, capsys):
         tabb.TargetOnly(),
         None,
         tabb.from_arrays(**newtons | {"actions": scaled.action}),
-        backbone=tabb.IQL(hidden=(8,), batch_size=8),
+        backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=8),
         settings=tabb.Settings(updates=4, evaluations=0, held_out=0),
     )
     seen = scaled.observation[:50]

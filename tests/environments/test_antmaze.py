@@ -132,8 +132,8 @@ def test_wrong_names():
 
 def test_suites_bring_iqls_constants():
     pooled = RULES["pooled"]
-    assert for_task(pooled, IQL(), ("adroit",)) == IQL(temperature=0.5)
-    assert for_task(pooled, IQL(), ("antmaze",)) == IQL(expectile=0.9, temperature=10.0)
+    assert for_task(pooled, IQL(), ("adroit",)) == IQL(policies=1, temperature=0.5)
+    assert for_task(pooled, IQL(), ("antmaze",)) == IQL(policies=1, expectile=0.9, temperature=10.0)
     assert for_task(pooled, IQL(), ("odrl",)) == IQL()
     (learner,) = learners_of(["tabb"], None, ("antmaze",))
     assert (learner.backbone.expectile, learner.backbone.temperature) == (0.9, 10.0)
@@ -158,7 +158,7 @@ def test_training_takes_one_off_the_rewards():
     source, target = _logged(0), _logged(1)
     less = [dataclasses.replace(data, reward=data.reward - 1) for data in (source, target)]
     settings = Settings(updates=40, evaluations=0)
-    constants = Settings(updates=40, evaluations=0, backbone=IQL(expectile=0.9, temperature=10.0))
+    constants = Settings(updates=40, evaluations=0, backbone=IQL(policies=1, expectile=0.9, temperature=10.0))
     seen = source.observation[:5]
     (run,) = train(RULES["pooled"](), source, target, task="antmaze-small-empty", settings=settings)
     (same,) = train(RULES["pooled"](), *less, settings=constants)

@@ -161,7 +161,9 @@ def test_a_stop_is_heard_inside_a_rollout(pair, tmp_path, number):
                 os.kill(os.getpid(), number)
             return super().step(action)
 
-    settings = tabb.Settings(updates=4, evaluations=2, episodes=1, backbone=tabb.IQL(hidden=(8,), batch_size=8))
+    settings = tabb.Settings(
+        updates=4, evaluations=2, episodes=1, backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=8)
+    )
     options = {"settings": settings, "folder": tmp_path, "env_factory": Signals}
     with pytest.raises(Stopped, match="stopped during an evaluation; go on from the last checkpoint"):
         tabb.train(tabb.TargetOnly(), None, pair[1], **options)
@@ -184,7 +186,9 @@ def test_evaluate_and_watch_know_the_environment_of_a_run(pair, tmp_path, monkey
     name = "tabb-tests/Short-v0"
     if name not in gymnasium.registry:
         gymnasium.register(name, entry_point=lambda: Still(), max_episode_steps=9)
-    settings = tabb.Settings(updates=2, evaluations=1, episodes=1, backbone=tabb.IQL(hidden=(8,), batch_size=8))
+    settings = tabb.Settings(
+        updates=2, evaluations=1, episodes=1, backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=8)
+    )
     options = {"settings": settings, "folder": tmp_path, "env_factory": name, "origin": {"env": name}}
     tabb.train(tabb.TargetOnly(), None, pair[1], **options)
     for policy in ("seed0", "seed0/policy.npz"):

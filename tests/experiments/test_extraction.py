@@ -16,7 +16,7 @@ from tabb.training.loop import Program, compiled_updates, pack_data, pack_imitat
 
 
 def test_each_policy_is_that_of_a_run_of_its_own(domains, sizes):
-    backbone = IQL(hidden=(8,), batch_size=8)
+    backbone = IQL(policies=1, hidden=(8,), batch_size=8)
     program = Program(backbone, TargetOnly(), 5)
     key = jax.random.key(2)
     data = pack_data(domains._replace(source=domains.source[:0]), {})

@@ -13,7 +13,7 @@ from tabb.errors import RunError, RunWarning
 from tabb.provenance import fingerprint
 from tabb.results.run_results import method_names
 
-SMALL = tabb.IQL(hidden=(8,), batch_size=16)
+SMALL = tabb.IQL(policies=1, hidden=(8,), batch_size=16)
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def spec_of(rule, settings, task=None, env=None) -> RunSpec:
                 imitate_source=0.5,
                 predictor=tabb.AgreedShift(heads=3, target_shares=(1.0, 0.5)),
             ),
-            tabb.Settings(updates=77, engine="native", normalise="none", backbone=tabb.IQL(hidden=(8, 9))),
+            tabb.Settings(updates=77, engine="native", normalise="none", backbone=tabb.IQL(policies=1, hidden=(8, 9))),
             None,
         ),
         (tabb.TABB(), tabb.Settings(backbone=tabb.TD3BC(batch_size=32)), None),

@@ -65,7 +65,7 @@ def test_it_is_source_only_and_then_target_only_from_its_weights(sizes, data, la
 
 
 def test_rates_are_those_of_every_optimiser():
-    assert IQL(learning_rate=1e-3).slowed(0.1).learning_rate == pytest.approx(1e-4)
+    assert IQL(policies=1, learning_rate=1e-3).slowed(0.1).learning_rate == pytest.approx(1e-4)
     slow = CQL(learning_rate=1e-3, policy_learning_rate=2e-3).slowed(0.5)
     assert (slow.learning_rate, slow.policy_learning_rate) == (5e-4, 1e-3)
 

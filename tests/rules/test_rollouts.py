@@ -123,7 +123,7 @@ def test_a_round_takes_the_place_of_the_oldest(batch):
 
 
 def test_without_rollouts_no_source_is_read(pair):
-    backbone = IQL(hidden=(8,), batch_size=16, extraction="improvement")
+    backbone = IQL(policies=1, hidden=(8,), batch_size=16, extraction="improvement")
     (run,) = train(MOPO(generated=0.0), None, pair[1], settings=Settings(updates=2, evaluations=0, backbone=backbone))
     assert run.policy.about["rule"] == "mopo"
     assert MOPO().reads(16) == (True, True)

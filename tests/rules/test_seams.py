@@ -242,7 +242,7 @@ def test_a_column_with_other_than_an_entry_per_row_is_refused(rule, what):
         return tabb.from_arrays(states[:-1], actions, rewards, timeouts=timeouts, next_observations=following)
 
     source, target = logged(400), logged(200)
-    settings = tabb.Settings(updates=1, backbone=tabb.IQL(hidden=(4,), batch_size=4))
+    settings = tabb.Settings(updates=1, backbone=tabb.IQL(policies=1, hidden=(4,), batch_size=4))
     with pytest.raises(UsageError, match=re.escape(what)):
         tabb.train(rule, source, target, settings=settings, progress="none")
     assert tabb.train(Counted(source=400), source, target, settings=settings, progress="none")
@@ -369,7 +369,7 @@ def test_seams_stand_in_the_order_of_their_calls():
         return seam
 
     kind = type("Noting", (Rule,), {name: noting(name) for name in UPDATE_SEAMS})
-    learner = Program(IQL(hidden=(4,), batch_size=6), kind(), 3)
+    learner = Program(IQL(policies=1, hidden=(4,), batch_size=6), kind(), 3)
     state = learner.init(Sizes(3, 2), jax.random.key(0))
     jax.eval_shape(learner.update, (), state, small_batch(), jax.random.key(0), jnp.asarray(0))
     assert list(dict.fromkeys(called)) == list(UPDATE_SEAMS)

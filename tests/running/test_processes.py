@@ -20,7 +20,7 @@ from tabb.running.processes import Call, import_path, run_calls, run_plan, start
 from tabb.training.folder import RunFolder
 from tabb.training.spec import RunSpec
 
-BACKBONE = tabb.IQL(hidden=(8,), batch_size=8)
+BACKBONE = tabb.IQL(policies=1, hidden=(8,), batch_size=8)
 SETTINGS = tabb.Settings(updates=4, evaluations=1, held_out=0.0)
 
 OWN_RULE = '''

@@ -23,7 +23,9 @@ from tabb.tracking import TrackedRun, TrackingWarning, opener, scalars
 from tabb.tracking.tensorboard_files import TensorBoard
 from tabb.training.folder import RunFolder
 
-SETTINGS = tabb.Settings(updates=40, evaluations=2, episodes=2, backbone=tabb.IQL(hidden=(8, 8), batch_size=16))
+SETTINGS = tabb.Settings(
+    updates=40, evaluations=2, episodes=2, backbone=tabb.IQL(policies=1, hidden=(8, 8), batch_size=16)
+)
 QUICK = ["--updates", "40", "--evaluations", "0", "--progress", "none", "--backbone.hidden", "8", "8"]
 
 

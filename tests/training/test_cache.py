@@ -32,7 +32,7 @@ def folder(tmp_path, monkeypatch):
 def settings():
     from tabb.backbones import IQL
 
-    return Settings(updates=2, evaluations=0, backbone=IQL(hidden=(8,), batch_size=8))
+    return Settings(updates=2, evaluations=0, backbone=IQL(policies=1, hidden=(8,), batch_size=8))
 
 
 def test_where_it_is(monkeypatch, tmp_path):

@@ -78,7 +78,7 @@ def test_another_learners_checkpoint(path, template):
 
 
 def test_another_width_is_another_learner(tmp_path):
-    states = [IQL(hidden=(width,)).init(Pooled(), Sizes(3, 2), 10, jax.random.key(0)) for width in (4, 5)]
+    states = [IQL(policies=1, hidden=(width,)).init(Pooled(), Sizes(3, 2), 10, jax.random.key(0)) for width in (4, 5)]
     save_tree(tmp_path / "c.npz", states[0], {})
     assert "another learner" in refused(tmp_path / "c.npz", states[1])
 

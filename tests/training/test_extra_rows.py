@@ -158,7 +158,7 @@ class Wrong(Imagined):
     ],
 )
 def test_rows_that_do_not_fit_are_refused(kind, says, pair):
-    settings = tabb.Settings(updates=2, evaluations=0, backbone=tabb.IQL(hidden=(4,), batch_size=4))
+    settings = tabb.Settings(updates=2, evaluations=0, backbone=tabb.IQL(policies=1, hidden=(4,), batch_size=4))
     with pytest.raises(UsageError, match=re.escape(says)) as caught:
         tabb.train(Wrong(kind=kind), *pair, settings=settings)
     assert "\n" not in str(caught.value)
@@ -172,7 +172,7 @@ import tabb
 from made_rules import Imagined
 folder, out, updates = sys.argv[1:]
 settings = tabb.Settings(
-    updates=int(updates), evaluations=20, held_out=0.0, backbone=tabb.IQL(hidden=(16, 16), batch_size=16)
+    updates=int(updates), evaluations=20, held_out=0.0, backbone=tabb.IQL(policies=1, hidden=(16, 16), batch_size=16)
 )
 source, target = (tabb.load(f"{folder}/{name}.npz") for name in ("source", "target"))
 tabb.train(Imagined(refresh_every=1_500), source, target, settings=settings, folder=out)
@@ -196,7 +196,7 @@ def test_a_killed_run_goes_on_with_the_rows_it_had_made(pair, tmp_path):
         save_npz(tmp_path / f"{name}.npz", data)
     source, target = (tabb.load(tmp_path / f"{name}.npz") for name in ("source", "target"))
     settings = tabb.Settings(
-        updates=20_000, evaluations=20, held_out=0.0, backbone=tabb.IQL(hidden=(16, 16), batch_size=16)
+        updates=20_000, evaluations=20, held_out=0.0, backbone=tabb.IQL(policies=1, hidden=(16, 16), batch_size=16)
     )
     rule, out = Imagined(refresh_every=1_500), tmp_path / "killed"
     process = child(tmp_path, out, settings.updates)
@@ -221,7 +221,7 @@ def test_a_killed_run_goes_on_with_the_rows_it_had_made(pair, tmp_path):
 
 
 def test_rows_made_once_depend_on_the_seed_and_change_what_is_learned(pair, same_bits):
-    settings = tabb.Settings(updates=4, evaluations=0, backbone=tabb.IQL(hidden=(8,), batch_size=16))
+    settings = tabb.Settings(updates=4, evaluations=0, backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=16))
 
     def weights(rule, seed=0):
         (run,) = tabb.train(rule, *pair, settings=settings, seeds=(seed,))

@@ -25,7 +25,7 @@ from tabb.training.folder import RunFolder
 from tabb.training.held_out import share_of, split
 from tabb.training.loop import Program
 
-IQL = tabb.IQL(hidden=(16, 16), batch_size=16)
+IQL = tabb.IQL(policies=1, hidden=(16, 16), batch_size=16)
 SETTINGS = tabb.Settings(updates=60, evaluations=3, backbone=IQL, held_out=0.2)
 RULE = tabb.TABB(predictor=tabb.ResidualPredictor(updates=20, hidden=16, heads=2))
 

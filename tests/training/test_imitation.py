@@ -143,7 +143,12 @@ def test_settings_that_cannot_work(changes, message):
 
 
 def settings(**changes):
-    values = {"updates": 6, "evaluations": 0, "imitation": SMALL, "backbone": IQL(hidden=(8,), batch_size=8)}
+    values = {
+        "updates": 6,
+        "evaluations": 0,
+        "imitation": SMALL,
+        "backbone": IQL(policies=1, hidden=(8,), batch_size=8),
+    }
     return Settings(**(values | changes))
 
 

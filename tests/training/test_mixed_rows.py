@@ -47,6 +47,6 @@ def test_first_rows_are_not_guessed(log, mixed):
 
 
 def test_training_that_values_policies_says_so_at_the_door(log, mixed):
-    settings = tabb.Settings(updates=2, evaluations=1, backbone=tabb.IQL(hidden=(8,), batch_size=8))
+    settings = tabb.Settings(updates=2, evaluations=1, backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=8))
     with pytest.raises(DataError, match="give the rows in the order in which they were logged"):
         tabb.train(tabb.TargetOnly(), None, mixed, settings=settings)

@@ -184,7 +184,7 @@ def test_a_child_of_a_plan_ends_with_its_parent(files: list[str], tmp_path: Path
 
 
 def small_settings(**changes: object) -> tabb.Settings:
-    backbone = tabb.IQL(hidden=(16, 16), batch_size=16)
+    backbone = tabb.IQL(policies=1, hidden=(16, 16), batch_size=16)
     return tabb.Settings(**{"updates": 200, "evaluations": 2, "backbone": backbone, **changes})  # type: ignore[arg-type]
 
 
@@ -298,7 +298,7 @@ def test_data_that_look_wrong_are_warned_of() -> None:
 def test_a_diverging_run_says_so() -> None:
     source = domain(500, 0, 0.0)
     source = source[:]
-    settings = small_settings(backbone=tabb.IQL(hidden=(16, 16), batch_size=16, learning_rate=1e30))
+    settings = small_settings(backbone=tabb.IQL(policies=1, hidden=(16, 16), batch_size=16, learning_rate=1e30))
     with pytest.raises(RunError, match="diverged"):
         tabb.train(tabb.Pooled(), source, domain(200, 1, 0.05), settings=settings)
 
@@ -327,14 +327,14 @@ def test_disk_full_keeps_what_was_saved(files: list[str], tmp_path: Path) -> Non
 def test_seeds_and_lists_from_python(tmp_path: Path) -> None:
     """NumPy's seeds are as good as Python's; a taken folder and a list of widths are found before training."""
     source, target = domain(2000, 0, 0.0), domain(1000, 1, 0.05)
-    tiny = tabb.IQL(hidden=(8,), batch_size=8)
+    tiny = tabb.IQL(policies=1, hidden=(8,), batch_size=8)
     settings = tabb.Settings(updates=2, backbone=tiny)
     tabb.train(tabb.Pooled(), source, target, seeds=list(np.arange(1, 2)), settings=settings, folder=tmp_path)
     assert json.loads((tmp_path / "seed1" / "config.json").read_text())["seeds"] == [1]
     with pytest.raises(RunError, match="seed1: already holds a run"):
         tabb.train(tabb.Pooled(), source, target, seeds=[0, 1], settings=settings, folder=tmp_path)
     assert not (tmp_path / "seed0").exists()
-    widths = tabb.IQL(hidden=(8,))
+    widths = tabb.IQL(policies=1, hidden=(8,))
     object.__setattr__(widths, "hidden", [8])  # as a user may; the tests' own checker of types would not let it pass
     lists = tabb.Settings(updates=2, backbone=widths)
     with pytest.raises(UsageError, match=r"^backbone: hidden=\[8\] is a list; give a tuple"):

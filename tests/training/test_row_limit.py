@@ -13,7 +13,7 @@ from tabb.results.row_scores import open_run, score_rows
 from tabb.training.row_limit import kept_rows, limited
 from tabb.transitions import Transitions
 
-SETTINGS = tabb.Settings(updates=4, evaluations=0, backbone=tabb.IQL(hidden=(8,), batch_size=8))
+SETTINGS = tabb.Settings(updates=4, evaluations=0, backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=8))
 LENGTHS = [5, 3, 7, 1, 4]
 
 

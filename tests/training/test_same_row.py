@@ -14,7 +14,7 @@ from tabb.training.folder import RunFolder
 from tabb.training.same_row import check_same_row, check_seeds_alike
 from tabb.training.spec import RunSpec
 
-SETTINGS = tabb.Settings(updates=5, evaluations=1, backbone=tabb.IQL(hidden=(8,), batch_size=8))
+SETTINGS = tabb.Settings(updates=5, evaluations=1, backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=8))
 SPEC = RunSpec(tabb.Pooled(), SETTINGS.backbone, ("/s",), ("/t",), None, None, 1, SETTINGS)
 
 
@@ -32,7 +32,7 @@ def config(rule: tabb.Rule = tabb.Pooled(), env: str | None = None, data: str = 
     ("there", "says"),
     [
         (config(updates=6), "settings updates"),
-        (config(backbone=tabb.IQL(hidden=(8,), batch_size=8, discount=0.9)), "settings backbone"),
+        (config(backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=8, discount=0.9)), "settings backbone"),
         (config(env="Pendulum-v1"), "env"),
         (config(rows_seed=4), None),  # rows that the seed draws
         (config(tabb.TargetOnly(), updates=6), None),  # another row

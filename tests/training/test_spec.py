@@ -19,7 +19,7 @@ from tabb.training.spec import RunSpec, differences
 SETTINGS = tabb.Settings(updates=7, target_rows=50, held_out=0.5)
 SPEC = RunSpec(
     rule=tabb.TABB(temperature=math.inf, predictor=tabb.ResidualPredictor(heads=3)),
-    backbone=tabb.IQL(hidden=(8, 9)),
+    backbone=tabb.IQL(policies=1, hidden=(8, 9)),
     source=("/a.hdf5", "/b.hdf5"),
     target=("/t.hdf5",),
     task="hopper-morph",
@@ -56,7 +56,9 @@ def test_constants_survive() -> None:
     spec = RunSpec.from_json(json.loads(json.dumps(SPEC.to_json())))
     assert (spec.rule.temperature, spec.rule.predictor.heads, spec.backbone.hidden) == (math.inf, 3, (8, 9))
     assert (spec.source, spec.settings.held_out) == (("/a.hdf5", "/b.hdf5"), 0.5)
-    assert spec.full_settings() == dataclasses.replace(SETTINGS, backbone=tabb.IQL(hidden=(8, 9)), imitation=LOGGED)
+    assert spec.full_settings() == dataclasses.replace(
+        SETTINGS, backbone=tabb.IQL(policies=1, hidden=(8, 9)), imitation=LOGGED
+    )
 
 
 def test_equal_runs_are_equal_specs() -> None:
@@ -80,7 +82,7 @@ def test_a_config_written_before_is_read() -> None:
         "origin": {"target": {"files": ["/t.npz"]}, "source": {"files": ["/s.npz"]}},
     }
     spec = RunSpec.from_config(config)
-    assert spec.backbone == tabb.IQL(hidden=(8, 8), batch_size=4)
+    assert spec.backbone == tabb.IQL(policies=1, hidden=(8, 8), batch_size=4)
     assert (spec.seed, spec.settings.held_out, spec.env, spec.settings.updates) == (2, 0.0, None, 9)
     assert RunSpec.from_config(config, seed=0).seed == 0
 
@@ -89,7 +91,7 @@ def test_a_config_written_before_is_read() -> None:
     ("change", "names"),
     [
         ({"rule": tabb.TABB(temperature=2.0, predictor=SPEC.rule.predictor)}, ["rule temperature"]),
-        ({"backbone": tabb.IQL(hidden=(8, 8))}, ["settings backbone"]),
+        ({"backbone": tabb.IQL(policies=1, hidden=(8, 8))}, ["settings backbone"]),
         ({"settings": dataclasses.replace(SETTINGS, updates=8)}, ["settings updates"]),
         ({"source": ("/a.hdf5",), "target": ("/u.hdf5",)}, ["source data", "target data"]),
         ({"task": None, "env": "Pendulum-v1"}, ["task", "env"]),

@@ -153,7 +153,12 @@ def test_a_folder_of_runs_gives_each_seed_its_own(first_run, pair, tmp_path):
     ("rule", "backbone", "parts", "says"),
     [
         (Pooled(), BACKBONES["cql"], ("policy",), "is a run of backbone iql, not of cql"),
-        (Pooled(), IQL(hidden=(8,), batch_size=16), ("policy",), "its policy has layers [('relu', (3, 8), (8, 8)"),
+        (
+            Pooled(),
+            IQL(policies=1, hidden=(8,), batch_size=16),
+            ("policy",),
+            "its policy has layers [('relu', (3, 8), (8, 8)",
+        ),
         (Pooled(), IQL(**SMALL, layer_norm=True), ("critic",), "this run's [('normed-relu'"),
         (Pooled(), BACKBONES["iql"], ("actor",), "start_parts=('actor',): give one or more of policy, critic"),
         (Pooled(), BACKBONES["iql"], (), "start_parts=(): give one or more"),
@@ -190,7 +195,7 @@ def test_runs_that_nothing_can_start_from(pair, tmp_path):
 def test_what_does_not_fit_is_found_before_anything_is_fitted(first_run, pair):
     """Data of other sizes too; of the sizes that the run has, all else is checked while the data are unknown."""
     start = start_from(first_run("iql"))
-    wide = Program(IQL(hidden=(9, 8), batch_size=16), Pooled(), 3)
+    wide = Program(IQL(policies=1, hidden=(9, 8), batch_size=16), Pooled(), 3)
     with pytest.raises(UsageError, match="its policy has layers"):
         start.check(wide, [0])
     fitting = Program(BACKBONES["iql"], Pooled(), 3)

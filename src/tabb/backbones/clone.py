@@ -55,8 +55,8 @@ class Clone(Backbone):
     """widths of the hidden layers [as IQL's policy here]"""
     discount: float = 0.99
     """γ by which the policy is valued on held-out episodes; cloning itself has none [as IQL here]"""
-    policies: int = 1
-    """networks of the policy, which act together as their mean; each learns as the only one would [ODRL: 1]"""
+    policies: int = 5
+    """networks of the policy, which act together as their mean; each learns as the only one would [as IQL here]"""
     batch_size: int = 256
     """rows per update, half source and half target unless the rule says otherwise [as IQL here]"""
 

@@ -103,8 +103,9 @@ class IQL(Backbone):
     """widths of the hidden layers of V, Q and the policy [ODRL: 256, 256]"""
     layer_norm: bool = False
     """layer normalisation in V and Q: holds their values down off the data [ODRL: no; Ball et al. 2023: yes]"""
-    policies: int = 1
-    """networks of the policy, which act together as their mean; each learns as the only one would [ODRL: 1]"""
+    policies: int = 5
+    """networks of the policy, which act together as their mean; each learns as the only one would [ODRL: 1; few rows
+    make one of them drift, their mean far less: docs/results.md]"""
     batch_size: int = 256
     """rows per update, half source and half target unless the rule says otherwise [ODRL: 128 + 128]"""
 

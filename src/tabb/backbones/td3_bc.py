@@ -98,7 +98,7 @@ class TD3BC(Backbone):
     layer_norm: bool = False
     """layer normalisation in Q: holds its values down off the data [original: no; Ball et al. 2023: yes]"""
     policies: int = 1
-    """networks of the policy, which act together as their mean; each learns as the only one would [ODRL: 1]"""
+    """networks of the policy, which act together as their mean [original: 1]"""
     batch_size: int = 256
     """rows per update, half source and half target unless the rule says otherwise [paper: 256]"""
 

@@ -80,7 +80,10 @@ class Imitation:
 
 
 LOGGED = Imitation()
-"""no copies"""
+"""every row as it is"""
+
+BEST = Imitation(best=0.8)
+"""rows of the best episodes"""
 
 
 class ImitatedRows(NamedTuple):

@@ -55,7 +55,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from tabb.batch import Batch, Domains, ExtraRows, Sizes
 from tabb.errors import UsageError
-from tabb.models.imitation import LOGGED, Imitation
+from tabb.models.imitation import BEST, Imitation
 from tabb.rules.step import Features, Learned, Metrics, Models, Step, Value, Weights, on_extra, on_source
 from tabb.transitions import Transitions
 
@@ -105,8 +105,9 @@ class Rule:
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Settings that its authors use for a robot or a shift, that public code has, or that serve one purpose: `--preset
     NAME`."""
-    imitation: ClassVar[Imitation] = LOGGED
-    """What the policy imitates of the target's rows unless the settings say otherwise."""
+    imitation: ClassVar[Imitation] = BEST
+    """What the policy imitates of the target's rows unless the settings say otherwise [ours: the cure of few rows is
+    no transfer, so every rule has it]."""
     after_preparation: ClassVar[frozenset[str]] = frozenset()
     """Fields that `prepare` does not read: changing them leaves what was prepared, and cached, as it is."""
     trust: ClassVar[str | None] = None

@@ -95,8 +95,10 @@ def backbone_of(settings: Settings, rule: Rule) -> Backbone:
 
 
 def imitation_of(settings: Settings, rule: Rule, backbone: Backbone) -> Imitation:
-    """What a run's policy imitates: what the settings say, or else the rule's own where the backbone imitates."""
-    return settings.imitation or (rule.imitation if backbone.imitates else LOGGED)
+    """What a run's policy imitates: what the settings say, or else the rule's own as far as the backbone can."""
+    if settings.imitation is not None or not backbone.imitates:
+        return settings.imitation or LOGGED
+    return rule.imitation if backbone.weighs_imitation else dataclasses.replace(rule.imitation, best=0.0)
 
 
 def normalisation_of(config: dict[str, Any]) -> str:

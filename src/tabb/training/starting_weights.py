@@ -79,7 +79,7 @@ class _OtherRun(NamedTuple):
             if ours != theirs:
                 raise UsageError(
                     f"start={self.path}: its {name} has layers {theirs}, this run's {ours}; give both the same "
-                    "backbone constants (hidden, layer_norm)"
+                    "backbone constants (hidden, layer_norm, policies)"
                 )
 
 

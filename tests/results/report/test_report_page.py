@@ -239,7 +239,7 @@ def test_baselines_say_why_there_are_no_weights(rule, why, train_small, open_pag
 
 
 def test_runs_from_arrays_want_their_files_or_say_so(pair, report_files, open_page, tmp_path):
-    settings = tabb.Settings(updates=3, evaluations=0, backbone=tabb.IQL(hidden=(8, 8), batch_size=16))
+    settings = tabb.Settings(updates=3, evaluations=0, backbone=tabb.IQL(policies=1, hidden=(8, 8), batch_size=16))
     source, target = (tabb.load(report_files[domain]) for domain in ("source", "target"))
     tabb.train(tabb.Pooled(), source, target, settings=settings, folder=tmp_path / "pooled")
     page = open_page(tabb.write_report(tmp_path / "pooled"))
