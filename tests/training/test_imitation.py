@@ -12,7 +12,16 @@ import tabb
 from tabb.backbones import BCQ, CQL, IQL, TD3BC
 from tabb.commands.train_options import parse_train, settings_of
 from tabb.errors import UsageError
-from tabb.models.imitation import LOGGED, ImitatedRows, Imitation, imitated_rows, imitated_template, of_best_episodes
+from tabb.models.imitation import (
+    BEST,
+    LOGGED,
+    ImitatedRows,
+    Imitation,
+    imitated_rows,
+    imitated_template,
+    of_best_episodes,
+)
+from tabb.plain import backbone_from_plain, plain
 from tabb.results.train_command import train_command
 from tabb.rules import Pooled, TargetOnly
 from tabb.training import Settings, train
@@ -245,7 +254,8 @@ class Steady(Pooled):
 
 
 def test_a_rule_has_a_choice_of_its_own_where_the_backbone_imitates():
-    assert imitation_of(Settings(), Pooled(), IQL()) == LOGGED
+    assert imitation_of(Settings(), Pooled(), IQL()) == BEST
+    assert imitation_of(Settings(), Pooled(), BCQ()) == LOGGED  # it cannot leave rows out
     assert imitation_of(Settings(), Steady(), IQL()) == Steady.imitation
     assert imitation_of(Settings(), Steady(), CQL()) == LOGGED
     assert imitation_of(Settings(imitation=SMALL), Steady(), IQL()) == SMALL
@@ -258,6 +268,9 @@ def test_runs_from_before_there_was_a_choice_imitated_logged_rows():
     del values["settings"]["imitation"]
     assert RunSpec.from_json(values).settings.imitation == LOGGED
     assert settings_from({"settings": {"updates": 5}}).imitation == LOGGED
+    before = plain(IQL(policies=1))
+    del before["policies"]
+    assert backbone_from_plain(before) == IQL(policies=1)
 
 
 def test_the_command_says_it_for_one_learner_or_for_all():
