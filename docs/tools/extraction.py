@@ -88,7 +88,7 @@ def gains(cells: list[dict[str, Any]], names: list[str]) -> str:
 
 def draw(path: Path, cells: list[dict[str, Any]]) -> None:
     """Mean scores as bars by quality of the target data, the data's own mean as a line across each group."""
-    figure = new_figure(figsize=(8.4, 3.6), layout="constrained")
+    figure = new_figure(figsize=(8.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
     width = 0.8 / len(WORDS)
     labels = []
@@ -106,16 +106,16 @@ def draw(path: Path, cells: list[dict[str, Any]]) -> None:
             [place - 0.42, place + 0.42], [data, data], color="black", linewidth=1.4, linestyle="--",
             label=None if labels else "mean return of the logged data", **(ENDS | {"dash_capstyle": "butt"}),
         )  # fmt: skip
-        name = (quality or "all").replace("_", " and ")
+        name = f"log of {quality.replace('_', ' and ')} episodes" if quality else "all logs"
         labels.append((place, f"{name}\n({len(rows)} targets)"))
     axes.set_xticks(*zip(*labels, strict=True))
-    axes.set_ylabel("score in the target (expert: 100)")
+    axes.set_ylabel("score in the target domain")
     axes.set_ylim(0, 110)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
     axes.set_axisbelow(True)
-    axes.set_title("5,000 logged transitions of a robot whose dynamics have shifted", loc="left", fontsize=11)
-    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
+    axes.set_title("Policies from 5,000 logged transitions of the target robot (expert: 100)", loc="left", fontsize=11)
+    figure.legend(frameon=False, fontsize=9, ncols=2, loc="outside lower center")
     save_png(figure, path)
 
 

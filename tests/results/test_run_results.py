@@ -38,7 +38,9 @@ def test_a_row_says_what_the_run_is(folder, pair):
     assert (first.rule, first.backbone, first.learner, first.seed, first.updates) == ("pooled", "iql", "pooled", 0, 4)
     assert (first.source, first.target, last.source) == ("source.npz", "target.npz", None)
     assert first.source_sha256 == last.source_sha256 == fingerprint(pair[0])
-    assert first.settings == {"backbone.hidden": [8], "backbone.batch_size": 16, "evaluations": 0}
+    assert first.settings == {
+        "backbone.hidden": [8], "backbone.policies": 1, "backbone.batch_size": 16, "evaluations": 0,
+    }  # fmt: skip
     assert last.settings == first.settings | {"backbone.discount": 0.9}
     assert [row.method for row in rows] == ["pooled", "pooled", "pooled backbone.discount=0.9"]
     assert (first.task, first.score, first.measure, first.evaluations) == (None, None, "return", ())

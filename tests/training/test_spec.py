@@ -11,7 +11,7 @@ import pytest
 
 import tabb
 from tabb.errors import RunError, UsageError
-from tabb.models.imitation import LOGGED
+from tabb.models.imitation import BEST
 from tabb.plain import plain
 from tabb.registry import learners_of, rule_names
 from tabb.training.spec import RunSpec, differences
@@ -57,7 +57,7 @@ def test_constants_survive() -> None:
     assert (spec.rule.temperature, spec.rule.predictor.heads, spec.backbone.hidden) == (math.inf, 3, (8, 9))
     assert (spec.source, spec.settings.held_out) == (("/a.hdf5", "/b.hdf5"), 0.5)
     assert spec.full_settings() == dataclasses.replace(
-        SETTINGS, backbone=tabb.IQL(policies=1, hidden=(8, 9)), imitation=LOGGED
+        SETTINGS, backbone=tabb.IQL(policies=1, hidden=(8, 9)), imitation=BEST
     )
 
 
