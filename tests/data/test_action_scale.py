@@ -1,5 +1,6 @@
 """Actions in the robot's units: scaled by bounds that a file, option or argument states, found without."""
 
+import dataclasses
 import json
 
 import h5py
@@ -10,7 +11,7 @@ import tabb
 from cart import cart
 from command_line import refused, told
 from tabb.cli import main
-from tabb.data import load, read, save_npz, write_hdf5
+from tabb.data import Reading, load, read, save_npz, write_hdf5
 from tabb.data.audit import audit
 from tabb.errors import DataError, UsageError
 from tabb.results.train_command import train_command
@@ -196,6 +197,9 @@ def test_training_keeps_the_bounds(newtons, tmp_path, capsys):
     spec = RunSpec.from_config(config)
     assert RunSpec.from_json(spec.to_json()) == spec
     assert "--action-low -3 0 --action-high 3 0.5" in train_command(spec, [0])
+    named = dataclasses.replace(spec, reading=Reading(names={"observations": ["q_*", "dq_*"]}))
+    assert RunSpec.from_json(named.to_json()) == named
+    assert "--names.observations 'q_*' 'dq_*'" in train_command(named, [0])
     code, line = refused(capsys, "train", "target-only", *data, *small, "--out", tmp_path / "other")
     assert code == 3
     assert "action_low and action_high" in line

@@ -291,6 +291,9 @@ def test_text_that_is_no_table(tmp_path):
     (tmp_path / "a.txt").write_text("obs_0,action,reward\n1,2,3\n")
     with pytest.raises(DataError, match="neither HDF5, npz, Parquet nor CSV"):
         load(tmp_path / "a.txt")
+    for wrong in (3, {"observations": 3}, {"observation": "a"}):
+        with pytest.raises(UsageError, match="names"):
+            Reading(names=wrong)
     with pytest.raises(UsageError, match="table is dict: give a table of pyarrow"):
         from_table({"obs_0": [1.0]})
 

@@ -56,12 +56,13 @@ def changed_options(prefix: str, value: Any, usual: Any) -> Iterator[str]:
     """Options that turn the dataclass `usual` into `value`: `--rule.temperature 0.3`."""
     for field in dataclasses.fields(value):
         here, there = getattr(value, field.name), getattr(usual, field.name)
+        name = f"{prefix}.{field.name}" if prefix else field.name
         if isinstance(here, TargetPredictor) and type(here) is not type(there):
-            yield from predictor_options(f"{prefix}.{field.name}", here)
+            yield from predictor_options(name, here)
         elif dataclasses.is_dataclass(here):
-            yield from changed_options(f"{prefix}.{field.name}", here, there)
+            yield from changed_options(name, here, there)
         else:
-            yield from option(f"{prefix}.{field.name}" if prefix else field.name, here, there)
+            yield from option(name, here, there)
 
 
 def predictor_options(name: str, predictor: TargetPredictor) -> list[str]:
