@@ -217,8 +217,8 @@ def read_columns(
     """Columns side by side as float32 matrices [N, K], and single columns [N] as they are, by the names given to them.
 
     A missing value is NaN; texts of `episodes` are numbered. Also returned: stretches of the matrices, and of single
-    columns of rewards, before they became float32 (see `tabb.data.precision`). No more than the result and a batch is in
-    memory at once. Raises `DataError` (one line) for columns that hold no numbers, and lists of several lengths.
+    columns of rewards, before they became float32 (see `tabb.data.precision`). No more than the result and a batch is
+    in memory at once. Raises `DataError` (one line) for columns that hold no numbers, and lists of several lengths.
     """
     if not source.rows:
         checks.fail(source.name, next(iter(matrices), "table"), "has no rows; give at least two steps of an episode")
