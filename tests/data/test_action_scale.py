@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tabb.data import Reading, load, read, save_npz, write_hdf5
 from tabb.data.audit import audit
 from tabb.errors import DataError, UsageError
 from tabb.results.train_command import train_command
+from tabb.training.checks import check_environment
 from tabb.training.spec import RunSpec
 
 LOW, HIGH = [-3.0, 0.0], [3.0, 0.5]
@@ -209,6 +211,23 @@ def test_domains_of_other_bounds_are_doubted(unit, newtons):
     source, target = tabb.from_arrays(**unit), tabb.from_arrays(**newtons, action_low=LOW, action_high=HIGH)
     (warning,) = [line for line in tabb.data.check_domains(source, target) if "scaled from" in line]
     assert "from [-1, 1] in the source and from [-3, 3], [0, 0.5] in the target" in warning
+
+
+def test_the_environment_has_the_bounds_of_the_data(unit, newtons):
+    class Cart(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+        action_space = gymnasium.spaces.Box(np.float32(LOW), np.float32(HIGH))
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(2, np.float32), {}
+
+        def step(self, action):
+            assert self.action_space.contains(action)
+            return np.zeros(2, np.float32), 0.0, False, True, {}
+
+    check_environment(Cart, tabb.from_arrays(**newtons, action_low=LOW, action_high=HIGH))
+    with pytest.raises(UsageError, match=r"lie in \[-3, 3\], \[0, 0.5\], but those of the policy in \[-1, 1\]"):
+        check_environment(Cart, tabb.from_arrays(**unit))
 
 
 def test_a_task_takes_the_unit_box():
