@@ -23,16 +23,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Domains
 from tabb.errors import UsageError
+from tabb.field_types import TypedFields
 from tabb.models.corrective import CorrectiveConfig, corrective_rows
 from tabb.models.fitting import Report
 from tabb.models.target_model import TargetModelConfig, fit_target_model
 from tabb.transitions import Transitions
 
-ROWS = ("logged", "noisy", "corrective")
-
 
 @dataclasses.dataclass(frozen=True)
-class Imitation:
+class Imitation(TypedFields):
     """What the policy imitates of the target's rows."""
 
     rows: Literal["logged", "noisy", "corrective"] = "logged"
@@ -50,15 +49,11 @@ class Imitation:
     """updates of that fit"""
 
     def __post_init__(self) -> None:
-        if self.rows not in ROWS:
-            raise UsageError(f"imitation rows={self.rows!r} is unknown: use {', '.join(ROWS[:-1])} or {ROWS[-1]}")
-        if self.model not in ("both", "target"):
-            raise UsageError(f"imitation model={self.model!r} is unknown: use both or target")
         for name in ("copies", "model_updates"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+            if getattr(self, name) < 1:
                 raise UsageError(f"imitation {name}={getattr(self, name)}: give a whole number, 1 or more")
         for name in ("noise", "stay"):
-            if not isinstance(getattr(self, name), int | float) or not 0 < getattr(self, name) < math.inf:
+            if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"imitation {name}={getattr(self, name)}: must be a positive number")
 
     @property
