@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -85,7 +86,9 @@ def test_empty_words_are_no_paths(tmp_path: Path, logs, capsys, monkeypatch) -> 
     assert not (tmp_path / "seed0").exists()
 
 
-@pytest.mark.parametrize("rules", [["target-only"], ["target-only", "pooled"]])
+@pytest.mark.parametrize(
+    "rules", [["target-only"], pytest.param(["target-only", "pooled"], marks=pytest.mark.slow)], ids=len
+)
 def test_runs_go_on_where_the_data_lie_now(tmp_path: Path, logs, capsys, rules) -> None:
     out = tmp_path / "runs"
     assert main(["train", *rules, *logs, *TINY, "--out", str(out), "--jobs", "1"]) == 0
@@ -159,8 +162,6 @@ def test_no_number_is_a_negative_zero() -> None:
     wanted = ("score", "mean", "return", "value", "low", "high", "gain", "difference", "correlation")
     signs = [np.float64(-0.04), np.float32(-0.04), -0.04]
     assert {f"{number:z.1f}" for number in signs} == {"0.0"}
-    import re
-
     for file in package.rglob("*.py"):
         for expression in re.findall(r"\{([^{}\n]*?):[+,]*\d*\.\df\}", file.read_text(encoding="utf-8")):
             name = re.findall(r"\w+", expression)[-1] if re.findall(r"\w+", expression) else ""

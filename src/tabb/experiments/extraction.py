@@ -265,7 +265,7 @@ def table(folder: Path) -> str:
         )
     means = [np.mean([cell["scores"][name] for cell in cells if name in cell["scores"]]) for name in names]
     data = np.mean([cell["returns"] for cell in cells])
-    lines.append(f"| mean of {len(cells)} | | | {data:.1f} | {' | '.join(f'{mean:.1f}' for mean in means)} |")
+    lines.append(f"| mean of {len(cells)} | | | {data:.1f} | {' | '.join(f'{mean:z.1f}' for mean in means)} |")
     return "\n".join(lines)
 
 
@@ -299,7 +299,7 @@ def main() -> None:
                 result = run_cell(cell)
                 options.out.mkdir(parents=True, exist_ok=True)
                 write_json(file, result)
-                scores = "  ".join(f"{name} {score:.1f}" for name, score in result["scores"].items())
+                scores = "  ".join(f"{name} {score:z.1f}" for name, score in result["scores"].items())
                 print(f"{cell.file}  {scores}  {result['seconds']}", flush=True)
 
 
