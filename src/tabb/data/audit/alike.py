@@ -31,6 +31,9 @@ OTHER_UNIT = 4.0
 """factor between the domains of both a column's spread and its steps' spread that only another unit makes"""
 AGREE = 3.0
 """factor within which the two must agree"""
+FAR_UNIT = 40.0
+"""Factor of both from which they need not agree and no model is asked: a column that is all but still in the target
+foretells nothing there. The limits of a joint in the public data reach 27."""
 CURED = 0.5
 """share of a column's error that a mend may leave"""
 WORTH = 0.95
@@ -172,7 +175,9 @@ class Model:
         """How many times larger [S] a column is in the target, by its spread and its steps; 1 where they disagree."""
         with np.errstate(divide="ignore"):
             logs = np.log(np.maximum([self.spread, self.pace], 1e-12))
-        clear = (np.abs(logs).min(axis=0) > np.log(OTHER_UNIT)) & (np.abs(logs[0] - logs[1]) < np.log(AGREE))
+        least, apart = np.abs(logs).min(axis=0), np.abs(logs[0] - logs[1])
+        clear = (least > np.log(OTHER_UNIT)) & (apart < np.log(AGREE))
+        clear |= (least > np.log(FAR_UNIT)) & (logs[0] * logs[1] > 0)
         return np.where(clear & self.moving, np.exp(logs.mean(axis=0)), 1.0)
 
     def suspects(self) -> np.ndarray:
@@ -208,6 +213,25 @@ def best_mend(model: Model) -> Mend | None:
     return best
 
 
+def made_mends(model: Model, most: int) -> list[Mend]:
+    """At most so many mends, each the best after those before it; they are made."""
+    mends: list[Mend] = []
+    while len(mends) < most and (mend := best_mend(model)) is not None:
+        model.make(mend)
+        mends.append(mend)
+    return mends
+
+
+def far_units(model: Model, mended: set[int]) -> list[Mend]:
+    """Columns whose spread and steps both differ by a factor that no shift makes, where no other mend cured them."""
+    factors = model.unit_factors()
+    far = np.flatnonzero(np.abs(np.log(factors)) > np.log(FAR_UNIT))
+    mends = [Mend("units", (int(i),), float(1 / factors[i])) for i in far if i not in mended]
+    for mend in mends:
+        model.make(mend)
+    return mends
+
+
 def offsets(model: Model, mended: set[int]) -> list[Mend]:
     """Columns that lie elsewhere in the target, where the source's model asks for it: its predictions are off by just
     what the offset does to them."""
@@ -232,17 +256,22 @@ def check_columns_alike(names: str, source: Transitions, target: Transitions) ->
     model = Model(here, there)
     mends: list[Mend] = []
     if model.moving.any():
-        while len(mends) < MENDS and (mend := best_mend(model)) is not None:
-            model.make(mend)
-            mends.append(mend)
+        mends += made_mends(model, MENDS)
+        # What is far off hides other faults behind it, and an exchange can look like two units: again after it.
+        if far := far_units(model, _changed_by(mends)):
+            mends += [*far, *made_mends(model, MENDS - len(mends))]
         # A column that was negated or exchanged lies elsewhere, too: the offset of what is left alone.
-        mends += offsets(model, {column for mend in mends for column in mend.columns})
+        mends += offsets(model, _changed_by(mends))
     yield from _findings(names, mends)
     yield from _rewards(names, here, there, bool(mends))
     actions_differ = list(_actions(names, here, there, model, bool(mends)))
     yield from actions_differ
     if not actions_differ:  # steps of other actions fit nowhere
         yield from _misfits(names, model)
+
+
+def _changed_by(mends: list[Mend]) -> set[int]:
+    return {column for mend in mends for column in mend.columns}
 
 
 def _findings(names: str, mends: list[Mend]) -> Iterator[Finding]:
