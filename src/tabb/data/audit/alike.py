@@ -31,9 +31,10 @@ OTHER_UNIT = 4.0
 """factor between the domains of both a column's spread and its steps' spread that only another unit makes"""
 AGREE = 3.0
 """factor within which the two must agree"""
-FAR_UNIT = 40.0
-"""Factor of both from which they need not agree and no model is asked: a column that is all but still in the target
-foretells nothing there. The limits of a joint in the public data reach 27."""
+FAR_UNIT = 20.0
+"""factor of both from which they need not agree if the slope of true steps over foretold ones says the same"""
+FORETOLD = 0.4
+"""correlation of foretold and true steps from which their slope counts"""
 CURED = 0.5
 """share of a column's error that a mend may leave"""
 WORTH = 0.95
@@ -177,8 +178,19 @@ class Model:
             logs = np.log(np.maximum([self.spread, self.pace], 1e-12))
         least, apart = np.abs(logs).min(axis=0), np.abs(logs[0] - logs[1])
         clear = (least > np.log(OTHER_UNIT)) & (apart < np.log(AGREE))
-        clear |= (least > np.log(FAR_UNIT)) & (logs[0] * logs[1] > 0)
+        same_side, (slope, known) = logs[0] * logs[1] > 0, self._slopes()
+        clear |= (least > np.log(FAR_UNIT)) & same_side & known & (np.abs(slope - logs.mean(axis=0)) < np.log(AGREE))
+        # A joint that is held makes just the small steps that its small speeds foretell.
+        clear &= ~(known & (logs.mean(axis=0) < 0) & (np.abs(slope) < np.log(AGREE)))
         return np.where(clear & self.moving, np.exp(logs.mean(axis=0)), 1.0)
+
+    def _slopes(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many times larger [S] true steps are than foretold ones (logarithm), and where they correlate enough."""
+        foretold = self.change - self.residual
+        steps = [table - table.mean(axis=0) for table in (foretold, self.change)]
+        squares = [(table**2).mean(axis=0) + 1e-300 for table in steps]
+        product = (steps[0] * steps[1]).mean(axis=0)
+        return np.log(np.maximum(product / squares[0], 1e-300)), product > FORETOLD * np.sqrt(squares[0] * squares[1])
 
     def suspects(self) -> np.ndarray:
         """The columns that fit worst, measured by the source's own error."""
