@@ -57,7 +57,7 @@ def summary() -> str:
     for quality in (*QUALITIES, None):
         rows = cells_of(quality, cells)
         if rows:
-            means = " | ".join(f"{scores_of(rows, name).mean():.1f}" for name in names)
+            means = " | ".join(f"{scores_of(rows, name).mean():z.1f}" for name in names)
             data = np.mean([cell["returns"] for cell in rows])
             lines.append(f"| {quality or '**all**'} | {len(rows)} | {data:.1f} | {means} |")
     return "\n".join([*lines, gains(cells_of(None, cells), names)])
@@ -71,7 +71,7 @@ def by_robot() -> str:
     robots = list(dict.fromkeys(cell["task"].split("-")[0] for cell in cells))
     for robot in (*robots, None):
         rows = [cell for cell in cells if robot in (None, cell["task"].split("-")[0])]
-        means = " | ".join(f"{scores_of(rows, name).mean():.1f}" for name in names)
+        means = " | ".join(f"{scores_of(rows, name).mean():z.1f}" for name in names)
         data = np.mean([cell["returns"] for cell in rows])
         lines.append(f"| {robot or '**all**'} | {len(rows)} | {data:.1f} | {means} |")
     return "\n".join([*lines, gains(cells, names)])
@@ -82,7 +82,7 @@ def gains(cells: list[dict[str, Any]], names: list[str]) -> str:
     parts = []
     for name in names[1:]:
         gain, low, high = gain_interval(scores_of(cells, name) - scores_of(cells, names[0]))
-        parts.append(f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]")
+        parts.append(f"{gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]")
     return f"| gain, with 95 % interval over targets | {len(cells)} | | | {' | '.join(parts)} |"
 
 

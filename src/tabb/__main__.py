@@ -1,8 +1,6 @@
 """`python -m tabb` is the command `tabb`."""
 
-import sys
-
-from tabb.cli import main
+from tabb.cli import console
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

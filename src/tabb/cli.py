@@ -6,10 +6,11 @@ Exit codes: 0 well; 1 other errors; 2 usage; 3 data; 4 run folders, checkpoints,
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from tabb._version import __version__
 from tabb.errors import MachineWarning, TabbError, UsageError, meant
@@ -65,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("tabb: stopped", file=sys.stderr)
         return 130
     except (AssertionError, RuntimeError, ValueError) as error:
+        if _was_stopped(error):
+            print("tabb: stopped", file=sys.stderr)
+            return 130
         if (fault := fault_of(error)) is None:
             raise
         print(f"tabb: error: {fault}", file=sys.stderr)
@@ -72,6 +76,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `tabb tasks | head`
         sys.stdout = None  # nothing more can be written: also not at exit
         return 0
+
+
+def console() -> NoReturn:
+    """The command `tabb` of a shell: `main`, and the end of the process."""
+    code = main()
+    if code == 130:  # one Ctrl-C more must not interrupt how Python and JAX end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
+
+
+def _was_stopped(error: BaseException | None) -> bool:
+    """Whether an error is what became of a Ctrl-C: one inside a library's callback or its own cleaning up."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def show_all_text() -> None:

@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import shlex
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -98,6 +99,11 @@ def _remedy(error: OSError | ValueError) -> str:
     if code in (errno.ENOENT, errno.ENOTDIR):
         return "make its folder or choose another"
     return "choose another name or folder, and look whether the disk is well"
+
+
+def quoted(path: str | Path) -> str:
+    """A path as a command for a shell has it."""
+    return shlex.quote(str(path))
 
 
 _WARNED: set[str] = set()

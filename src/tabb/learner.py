@@ -16,6 +16,7 @@ from tabb.data import read
 from tabb.environments.engine import Engine
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import UsageError, meant
+from tabb.models.imitation import Imitation
 from tabb.policy import Policy
 from tabb.registry import backbone_named, learner_name, learners_of
 from tabb.results.row_scores import RowScores, score_rows
@@ -43,6 +44,7 @@ class SettingsByName(TypedDict, total=False):
     source_rows: int | None
     target_rows: int | None
     rows_seed: int
+    imitation: Imitation | None
 
 
 class Learner:

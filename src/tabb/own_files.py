@@ -55,6 +55,15 @@ def refuse_others(path: Path, kind: str) -> None:
         )
 
 
+def refuse_inside_run(folder: Path) -> None:
+    """Raise `RunError` where runs would be put into the folder of a run, and tables would show both."""
+    place = folder.resolve()
+    for one in (place, *place.parents):
+        if _is_run(one):
+            where = "is the folder of a run" if one == place else f"lies in the folder of a run, {one}"
+            raise RunError(f"{folder}: {where}, and runs get folders of their own; choose another folder")
+
+
 def refuse_run_files(folder: Path) -> None:
     """Raise `RunError` where a new run would replace files of a folder that holds no run."""
     _refuse_names(folder, _RUN_FILES, "run")
@@ -210,6 +219,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "audit": ("an audit", _json_with("files", "findings", "reports")),
     "manifest": ("a manifest", _json_with("command", "sets")),
     "rankings": ("a table of rankings", _json_with("environment", "tasks", "policies")),
+    "planted-faults": ("a proof of the audit", _json_with("environment", "planted", "clean")),
     "own-ranking": ("a table of rankings", _json_with("rows", "runs")),
     "answers": ("a table of predictions", lambda path: _is_npz_of(path, ["next", "reward_hat", "terminal_hat"])),
 }

@@ -156,8 +156,25 @@ def test_verdicts_by_hand():
     assert found["pooled"]["interquartile_mean"] == {"value": 1.0, "low": None, "high": None}
     assert found["target-only"]["interquartile_mean"]["low"] is not None
     lines = verdicts_as_markdown(found, "tabb").splitlines()
-    assert "| `pooled` | 1 | 1 | 1.0 | 0% | 0% | - |" in lines
+    assert "| `pooled` | 1 | 1 | 1.0 † | 0% | 0% | - |" in lines
+    assert lines[-1] == " † over fewer rows than 2: not to be compared with means over all of them."
+    assert not any("†" in line for line in verdicts_as_markdown({"tabb": found["tabb"]}, "tabb").splitlines())
     assert "| `target-only` | 2 | 5 | 23.5 [" in lines[3]  # the middle three of 9, 9.1, 9.5, 52, 52
+
+
+def test_evaluations_and_episodes_are_those_of_every_cell(capsys) -> None:
+    methods = methods_of(["pooled", "sharp=tabb --rule.temperature 0.3"])
+    comparison = Comparison((HOPPER,), methods, (0,), 9, evaluations=3, episodes=2)
+    for method in methods:
+        settings = comparison.learner(HOPPER, method, 0).settings
+        assert (settings.evaluations, settings.episodes) == (3, 2)
+    assert comparison.length() == "9 updates, --evaluations 3 --episodes 2"
+    usual = Comparison((HOPPER,), methods, (0,), 9).learner(HOPPER, methods[0], 0).settings
+    assert (usual.evaluations, usual.episodes) == (20, 10)
+    for command in ("benchmark", "ablate"):
+        for option in ("--evaluations", "--episodes"):
+            assert main([command, "otdf", option, "0"]) == 2
+            assert f"{option} 0: must be at least 1" in capsys.readouterr().err
 
 
 def test_runs_without_source_count_once():

@@ -1,7 +1,9 @@
 """Actions in the robot's units: scaled by bounds that a file, option or argument states, found without."""
 
+import dataclasses
 import json
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
@@ -10,10 +12,11 @@ import tabb
 from cart import cart
 from command_line import refused, told
 from tabb.cli import main
-from tabb.data import load, read, save_npz, write_hdf5
+from tabb.data import Reading, load, read, save_npz, write_hdf5
 from tabb.data.audit import audit
 from tabb.errors import DataError, UsageError
 from tabb.results.train_command import train_command
+from tabb.training.checks import check_environment
 from tabb.training.spec import RunSpec
 
 LOW, HIGH = [-3.0, 0.0], [3.0, 0.5]
@@ -196,6 +199,9 @@ def test_training_keeps_the_bounds(newtons, tmp_path, capsys):
     spec = RunSpec.from_config(config)
     assert RunSpec.from_json(spec.to_json()) == spec
     assert "--action-low -3 0 --action-high 3 0.5" in train_command(spec, [0])
+    named = dataclasses.replace(spec, reading=Reading(names={"observations": ["q_*", "dq_*"]}))
+    assert RunSpec.from_json(named.to_json()) == named
+    assert "--names.observations 'q_*' 'dq_*'" in train_command(named, [0])
     code, line = refused(capsys, "train", "target-only", *data, *small, "--out", tmp_path / "other")
     assert code == 3
     assert "action_low and action_high" in line
@@ -205,6 +211,23 @@ def test_domains_of_other_bounds_are_doubted(unit, newtons):
     source, target = tabb.from_arrays(**unit), tabb.from_arrays(**newtons, action_low=LOW, action_high=HIGH)
     (warning,) = [line for line in tabb.data.check_domains(source, target) if "scaled from" in line]
     assert "from [-1, 1] in the source and from [-3, 3], [0, 0.5] in the target" in warning
+
+
+def test_the_environment_has_the_bounds_of_the_data(unit, newtons):
+    class Cart(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+        action_space = gymnasium.spaces.Box(np.float32(LOW), np.float32(HIGH))
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(2, np.float32), {}
+
+        def step(self, action):
+            assert self.action_space.contains(action)
+            return np.zeros(2, np.float32), 0.0, False, True, {}
+
+    check_environment(Cart, tabb.from_arrays(**newtons, action_low=LOW, action_high=HIGH))
+    with pytest.raises(UsageError, match=r"lie in \[-3, 3\], \[0, 0.5\], but those of the policy in \[-1, 1\]"):
+        check_environment(Cart, tabb.from_arrays(**unit))
 
 
 def test_a_task_takes_the_unit_box():

@@ -42,6 +42,13 @@ WRONG_COLUMNS = {
     "actions one-dimensional": (change("actions", np.zeros(12)), "actions", r"give \(rows, size\)"),
     "rewards with two columns": (change("rewards", np.zeros((12, 2))), "rewards", r"\(12, 2\)"),
     "a scalar": (change("rewards", np.float32(3)), "rewards", r"shape \(\)"),
+    "observations on their side": (
+        change("observations", np.zeros((3, 12))),
+        "observations",
+        "exchanged; transpose it",
+    ),
+    "actions on their side": (change("actions", np.zeros((2, 12))), "actions", r"\(2, 12\): rows and columns are exch"),
+    "rewards on their side": (change("rewards", np.zeros((1, 12))), "rewards", r"\(1, 12\): rows and columns are exch"),
     "actions too short": (change("actions", np.zeros((11, 2))), "actions", "11 rows but observations has 12"),
     "rewards too long": (change("rewards", np.zeros(13)), "rewards", "13 rows"),
     "terminals too short": (change("terminals", np.zeros(3)), "terminals", "3 rows"),

@@ -206,3 +206,36 @@ def test_reading_takes_at_most_twice_the_columns(lists, tmp_path):
         pa.set_memory_pool(before)
     np.testing.assert_array_equal(found["observations"], table)
     assert peak < 2 * table.nbytes
+
+
+FULL = cart(3000, 1)
+ENDED = FULL["terminals"] | FULL["timeouts"]
+FAULTS = {
+    "noisy next observations": {
+        "next_observations": FULL["next_observations"] + np.random.default_rng(0).normal(0, 1e-3, (3000, 2))
+    },
+    "next observations of two rows on": {"next_observations": np.roll(FULL["observations"], -2, 0)},
+    "flags that say the opposite": {"timeouts": ~ENDED, "next_observations": None},
+    "flags a row late": {"timeouts": np.roll(FULL["timeouts"], 1), "next_observations": None},
+    "one end of many": {"timeouts": np.arange(3000) == np.flatnonzero(FULL["timeouts"])[-1], "next_observations": None},
+    "positions that float32 swallows": {"observations": FULL["observations"] + 5.4e6, "next_observations": None},
+    "ticks": {
+        "observations": (FULL["observations"] * 1000).astype(np.int64) + 300_000_000,
+        "next_observations": None,
+    },
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_table_has_the_doubts_of_arrays(fault, tmp_path):
+    log = {key: column for key, column in (FULL | FAULTS[fault]).items() if column is not None}
+    wanted = tabb.data.inspect_arrays(**log)
+    flat = {}
+    for key, column in log.items():
+        flat |= {f"{key}_{i}": column[:, i] for i in range(column.shape[1])} if column.ndim == 2 else {key: column}
+    parquet.write_table(pa.table(flat), tmp_path / "log.parquet")
+    found = read(tmp_path / "log.parquet")
+    same(found.transitions, wanted.transitions)
+    assert found.report.doubts == wanted.report.doubts
+    if fault != "noisy next observations":
+        assert wanted.report.doubts

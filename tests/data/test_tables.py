@@ -291,6 +291,9 @@ def test_text_that_is_no_table(tmp_path):
     (tmp_path / "a.txt").write_text("obs_0,action,reward\n1,2,3\n")
     with pytest.raises(DataError, match="neither HDF5, npz, Parquet nor CSV"):
         load(tmp_path / "a.txt")
+    for wrong in (3, {"observations": 3}, {"observation": "a"}):
+        with pytest.raises(UsageError, match="names"):
+            Reading(names=wrong)
     with pytest.raises(UsageError, match="table is dict: give a table of pyarrow"):
         from_table({"obs_0": [1.0]})
 
@@ -338,6 +341,30 @@ def test_missing_steps_cut_episodes():
     second = step % 2 == 0
     table = pa.table({name: np.asarray(column)[second] for name, column in columns.items()})
     assert not inspect_table(table).report.doubts
+
+
+def test_a_missing_step_is_none_where_next_observations_are_stored():
+    episode, step = steps_of(LOG)
+    left = np.delete(np.arange(200), int(np.flatnonzero(step == 4)[2]))
+    columns = changed(timeouts=None, episode_id=episode, step=step)
+    loaded = inspect_table(pa.table({name: np.asarray(column)[left] for name, column in columns.items()}))
+    assert loaded.report.kept == 199
+    assert not any("missing" in doubt for doubt in loaded.report.doubts)
+
+
+def test_episodes_may_be_named_by_texts(tmp_path):
+    episode, _ = steps_of(LOG)
+    wanted = from_table(pa.table(changed(timeouts=None, episode_id=episode)))
+    names = np.array([f"run-{number:x}" for number in 7 * episode])
+    for column in (names, pa.array(names).dictionary_encode()):
+        table = pa.table(changed(timeouts=None, episode_id=column))
+        same(from_table(table), wanted)
+        parquet.write_table(table, tmp_path / "a.parquet", row_group_size=30)
+        same(load(tmp_path / "a.parquet"), wanted)
+    csv.write_csv(pa.table(changed(timeouts=None, episode_id=names)), tmp_path / "a.csv")
+    same(load(tmp_path / "a.csv"), wanted)
+    with pytest.raises(DataError, match="goes back to episode 0"):
+        from_table(pa.table(changed(timeouts=None, episode_id=np.roll(names, 3))))
 
 
 def test_steps_that_are_none():

@@ -150,7 +150,7 @@ def test_errors_are_one_line(make_policy, tmp_path, capsys):
         (2, "unknown task 'hopperr'", [hopper, "--task", "hopperr"]),
         (2, "--size 640*480: give width x height", [hopper, "--size", "640*480"]),
         (2, "fps is 0: it must lie between 1 and 100", [hopper, "--fps", "0"]),
-        (2, "speed is nan", [hopper, "--speed", "nan"]),
+        (2, "speed=nan: give a number", [hopper, "--speed", "nan"]),
         (2, "steps is 0", [hopper, "--steps", "0"]),
         (2, "film is (3,): name each episode once, from 0 to 2", [hopper, "--episodes", "3", "--film", "3"]),
         (2, "episodes is 0", [hopper, "--episodes", "0"]),

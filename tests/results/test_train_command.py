@@ -10,7 +10,7 @@ import pytest
 
 import tabb
 from tabb.commands.train_options import parse_train, settings_of
-from tabb.results.train_command import option, train_command
+from tabb.results.train_command import option, train_call, train_command
 from tabb.training.config import backbone_of
 from tabb.training.spec import RunSpec
 
@@ -77,3 +77,35 @@ def test_values_as_words():
     assert option("rule.weigh_value", False, True) == ["--rule.no-weigh-value"]
     assert option("hidden", (8, 9), (8, 8)) == ["--hidden", "8", "9"]
     assert option("rate", 3e-4, 3e-4) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "backbone"),
+    [
+        (tabb.Pooled(), tabb.IQL()),
+        (tabb.TABB(temperature=math.inf, predictor=tabb.AgreedShift(heads=3)), tabb.TD3BC(hidden=(8, 8))),
+        (tabb.OTDF(cvae=tabb.CVAEConfig(updates=3)), tabb.CQL()),
+    ],
+)
+def test_lines_of_python_make_the_call_again(rule, backbone):
+    settings = tabb.Settings(updates=7, held_out=0.25, backbone=backbone)
+    lines = train_call(rule, settings, [1, 3], {"task": "hopper-morph", "start_parts": ("policy",)})
+    *before, call = lines.splitlines()
+    assert call.startswith("tabb.train(")
+    names: dict = {"source": 0, "target": 1, "called": lambda *given, **named: (given, named)}
+    exec("\n".join(before), names)
+    arguments = eval(call.replace("tabb.train", "called", 1), names)
+    assert arguments == (
+        (rule, 0, 1),
+        {"seeds": [1, 3], "settings": settings, "task": "hopper-morph", "start_parts": ("policy",)},
+    )
+
+
+def test_lines_of_python_import_what_is_not_of_tabb():
+    class Elsewhere(tabb.Pooled):
+        """A rule of a package of the user's."""
+
+    Elsewhere.__module__, Elsewhere.__qualname__ = "my.rules", "Elsewhere"
+    lines = train_call(Elsewhere(), tabb.Settings(), [0], {})
+    assert lines.splitlines()[:2] == ["import tabb", "from my.rules import Elsewhere"]
+    assert "tabb.train(Elsewhere(), source, target, seeds=[0], settings=tabb.Settings())" in lines

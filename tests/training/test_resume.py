@@ -337,9 +337,9 @@ def test_seeds_and_lists_from_python(tmp_path: Path) -> None:
     widths = tabb.IQL(policies=1, hidden=(8,))
     object.__setattr__(widths, "hidden", [8])  # as a user may; the tests' own checker of types would not let it pass
     lists = tabb.Settings(updates=2, backbone=widths)
-    with pytest.raises(UsageError, match=r"^backbone: hidden=\[8\] is a list; give a tuple"):
+    with pytest.raises(UsageError, match=r"^IQL hidden=\[8\] is a list; give a tuple"):
         tabb.train(tabb.Pooled(), source, target, settings=lists, folder=tmp_path / "other")
     assert not (tmp_path / "other").exists()
     unknown = dict.fromkeys(["engine"], "Legacy")
-    with pytest.raises(UsageError, match=r"^engine='Legacy' is unknown: use legacy or native"):
+    with pytest.raises(UsageError, match=r"^Settings engine='Legacy' is unknown: use legacy or native"):
         tabb.Settings(**unknown)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from tabb.batch import Batch, Sizes
 from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
+from tabb.field_types import TypedFields
 from tabb.networks import MLP, Committee, Normaliser, Twin
 from tabb.policy import Policy
 from tabb.rules.rule import Metrics, Models, Rule, Value, Weights, filled_seams
@@ -35,7 +36,7 @@ State = Any
 the rows that the rule makes anew along the way; `update` hands `extra` on as it is"""
 
 
-class Backbone(abc.ABC):
+class Backbone(TypedFields, abc.ABC):
     """A single-domain offline learner, as seen by the training loop."""
 
     name: ClassVar[str]

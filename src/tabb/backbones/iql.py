@@ -115,9 +115,7 @@ class IQL(Backbone):
             shares=("expectile", "discount", "slow_rate"),
             amounts=("temperature", "learning_rate", "value_weight"),
         )
-        if self.extraction not in ("imitation", "improvement"):
-            raise UsageError(f"backbone extraction={self.extraction!r} is unknown: use imitation or improvement")
-        if self.largest_advantage_weight <= 0:
+        if not self.largest_advantage_weight > 0:
             raise UsageError(f"backbone largest_advantage_weight={self.largest_advantage_weight}: must be positive")
 
     def optimisers(self, updates: int) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:

@@ -20,12 +20,13 @@ from tabb.behaviours.soft_actor_critic import LOG_DEVIATION, SoftActorCritic, ap
 from tabb.environments.lanes import Lanes
 from tabb.environments.rollout import one_blas_thread
 from tabb.errors import RunError, UsageError
+from tabb.field_types import TypedFields
 from tabb.networks import MLP, Normaliser, normaliser_of
 from tabb.policy import Layers, Policy, forward, host_layers
 
 
 @dataclasses.dataclass(frozen=True)
-class OnlineTraining:
+class OnlineTraining(TypedFields):
     """Constants of the training."""
 
     updates: int = 50_000

@@ -22,12 +22,13 @@ from tabb.behaviours.episodes import Episode, LoggedRows, Step, first_rows
 from tabb.environments.engine import Engine
 from tabb.environments.make_robot import make_robot
 from tabb.environments.tasks import Task
+from tabb.field_types import TypedFields
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 @dataclasses.dataclass(frozen=True)
-class Planner:
+class Planner(TypedFields):
     """Constants of the planner."""
 
     samples: int

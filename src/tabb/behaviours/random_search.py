@@ -23,11 +23,12 @@ from tabb.behaviours.scored_policies import ScoredPolicy
 from tabb.environments.lanes import Lanes
 from tabb.environments.rollout import one_blas_thread
 from tabb.errors import RunError, UsageError
+from tabb.field_types import TypedFields
 from tabb.policy import Layers, Policy, forward
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomSearch:
+class RandomSearch(TypedFields):
     """Constants of the search."""
 
     steps: int = 300_000

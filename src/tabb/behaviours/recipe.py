@@ -7,13 +7,14 @@ from typing import Any
 
 from tabb.environments.engine import Engine
 from tabb.environments.tasks import ALL_TASKS, Task
+from tabb.field_types import TypedFields
 
 WALKER = "walker"
 """name of the training that all mazes share: an ant in an open field"""
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(TypedFields):
     """What the data depend on besides the task."""
 
     first_steps: int = 300_000

@@ -85,7 +85,7 @@ def _medium(task: Task, result: SearchResult, recipe: Recipe, say: Say) -> Score
         other = half_as_good([best, *worse], best, again, moves)
         medium = min(medium, other, key=lambda one: abs(one.score - best.score / 2))
     if _far_from_half(medium, best):
-        say(f"{task.name}: no policy scores about half of {best.score:.1f}; medium scores {medium.score:.1f}")
+        say(f"{task.name}: no policy scores about half of {best.score:z.1f}; medium scores {medium.score:z.1f}")
     return medium
 
 
@@ -136,7 +136,7 @@ def search_in_task(out: Path, task: Task, recipe: Recipe, say: Say) -> SearchRes
     policies, again = _search(task, recipe, scored_before, first.policy, before[usual], say)
     about["with_a_growing_shift_too"] = again
     if first.policy is not before[usual]:
-        start = f"{_name(first.policy)} (score {first.score:.1f} in {task.name})"
+        start = f"{_name(first.policy)} (score {first.score:z.1f} in {task.name})"
         about["start"] = f"{start}, then from {about['start']}" if again else start
     best = best_of(policies, scored(task, recipe, LAST_EPISODES, 1_000))
     result = SearchResult(policies, best, about)
@@ -221,7 +221,7 @@ def _before(out: Path, task: Task, recipe: Recipe, say: Say) -> tuple[list[Polic
         return policies, 0, {"start": _name(policies[0])}
     unshifted, best, _ = search_in_task(out, base, recipe, say)
     others = [one.policy for one in unshifted if one.after == 0 and one.policy is not best.policy]
-    start = f"{_name(best.policy)} (score {best.score:.1f} there)"
+    start = f"{_name(best.policy)} (score {best.score:z.1f} there)"
     return [*others, best.policy], len(others), {"start": start}
 
 
@@ -243,7 +243,7 @@ def _search(
             return lanes_of(task, recipe.engine, settings.lanes, share)
 
         def tell(one: ScoredPolicy) -> None:
-            say(f"{task.name}: {one.after:,}/{settings.steps:,} steps, score {one.score:.1f}")
+            say(f"{task.name}: {one.after:,}/{settings.steps:,} steps, score {one.score:z.1f}")
 
         limit = task.max_episode_steps
         saved = search(settings, lanes_at, limit, start, evaluate, seed=recipe.seed, tell=tell)

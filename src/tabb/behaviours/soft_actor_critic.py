@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tabb.batch import Sizes
 from tabb.bellman import bellman_backup
+from tabb.field_types import TypedFields
 from tabb.networks import MLP, Normaliser, mlp, moving_average
 
 LOG_DEVIATION = (-5.0, 2.0)
@@ -95,7 +96,7 @@ def sample(policy: MLP, observation: Array, key: PRNGKeyArray) -> tuple[Array, A
 
 
 @dataclasses.dataclass(frozen=True)
-class SoftActorCritic:
+class SoftActorCritic(TypedFields):
     """The learner; static in compiled code."""
 
     discount: float = 0.99

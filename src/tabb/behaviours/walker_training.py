@@ -37,7 +37,7 @@ def walker(out: Path, recipe: Recipe, say: Say) -> BehaviourPolicy:
         return float(episodes_of_policy.returns.mean())
 
     def tell(one: ScoredPolicy) -> None:
-        say(f"{WALKER}: {one.after:,}/{training.updates:,} updates, score {one.score:.1f}")
+        say(f"{WALKER}: {one.after:,}/{training.updates:,} updates, score {one.score:z.1f}")
 
     training = OnlineTraining(updates=UPDATES, steps_per_update=STEPS_PER_UPDATE)
     folder = out / "practice" / WALKER

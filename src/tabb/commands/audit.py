@@ -23,7 +23,7 @@ class Options(Reading):
     """What to audit."""
 
     files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """HDF5, npz, Parquet or CSV files; `a.hdf5+b.hdf5` are two read as one"""
+    """HDF5, npz, Parquet or CSV files; `a.hdf5+b.hdf5` are two read as one, `\\+` is a plus in a name"""
     source: str | None = None
     """source data of a pair: audited with the target's"""
     target: str | None = None

@@ -36,6 +36,10 @@ class Grid:
     """learn from at most so many source rows, drawn by whole episodes; all if not given"""
     target_rows: int | None = None
     """the same of the target"""
+    evaluations: int | None = None
+    """evaluations of each run, evenly spaced; 20 if not given. Its score is the mean of the last three"""
+    episodes: int | None = None
+    """episodes of each evaluation; 10 if not given"""
     seeds: tuple[int, ...] | None = None
     """seeds, instead of the budget's"""
     out: Path | None = None
@@ -95,7 +99,11 @@ def comparison_of(grid: Grid, methods: tuple[Method, ...], presets: bool = True)
     for domain, rows in (("source", grid.source_rows), ("target", grid.target_rows)):
         if rows is not None and rows < 1:
             raise UsageError(f"--{domain}-rows {rows}: must be at least 1")
-    return Comparison(places, methods, tuple(seeds), updates, grid.source_rows, grid.target_rows, presets)
+    for name in ("evaluations", "episodes"):
+        if (count := getattr(grid, name)) is not None and count < 1:
+            raise UsageError(f"--{name} {count}: must be at least 1")
+    limits = grid.source_rows, grid.target_rows
+    return Comparison(places, methods, tuple(seeds), updates, *limits, presets, grid.evaluations, grid.episodes)
 
 
 def _begun(comparison: Comparison, root: Path) -> Iterator[tuple[Place, Method, int, Path, dict[str, Any]]]:
@@ -215,6 +223,7 @@ def _report(comparison: Comparison, table: Table, root: Path, options: Options) 
     write_json(root / "verdicts.json", verdict)
     scores = {method: scores_of(table, method) for method in names if scores_of(table, method)}
     draw_profiles(scores, root / "profiles.png")
-    draw_intervals({method: of["interquartile_mean"] for method, of in verdict.items()}, root / "intervals.png")
+    rows = {method: of["rows"] for method, of in verdict.items()}
+    draw_intervals({method: of["interquartile_mean"] for method, of in verdict.items()}, root / "intervals.png", rows)
     print(text)
     print(f"{done} of {len(list(comparison.runs()))} cells; report, scores.csv and figures: {root}")

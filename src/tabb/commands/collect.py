@@ -32,6 +32,8 @@ class Options:
     """the HDF5 file to write"""
     task: str | None = None
     """the task to collect in; the one the policy was trained for if not given"""
+    env: str | None = None
+    """any Gymnasium environment id of flat boxes, instead of a task; that of the run if it has no task"""
     rows: int = 5_000
     """transitions; the last episode is cut where they are reached"""
     noise: float = 0.0
@@ -57,13 +59,19 @@ def run(arguments: Sequence[str]) -> int:
     refuse_others(options.out, "data")
     if not np.isfinite(options.noise) or options.noise < 0:
         raise UsageError(f"--noise {options.noise}: must be a number, zero or more")
+    if options.task and options.env:
+        raise UsageError(f"--task {options.task} with --env {options.env}: give one of them")
     from tabb.behaviours.collect import collect
     from tabb.policy import Policy
+    from tabb.training.folder import env_of_run
 
     policy = None if options.policy == RANDOM else Policy.load(options.policy)
-    task = options.task or (policy.about.get("task") if policy else None)
-    if task is None:
-        raise UsageError("give --task: the policy does not name one")
+    env = options.env
+    task = None if env else options.task or (policy.about.get("task") if policy else None)
+    if task is None and env is None and policy is not None:
+        env = env_of_run(Path(options.policy))
+    if task is None and env is None:
+        raise UsageError("give --task or --env: the policy does not name one")
     provenance = {"policy": RANDOM}
     if policy is not None:
         path = Path(options.policy)
@@ -83,6 +91,7 @@ def run(arguments: Sequence[str]) -> int:
         engine=options.engine,
         next_observations=options.next_observations,
         provenance=provenance,
+        env_factory=env,
     )
     print(report)
     return 0

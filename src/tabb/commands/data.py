@@ -40,7 +40,8 @@ class DescribeOptions(Reading):
     """What to describe."""
 
     files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """HDF5, npz, Parquet or CSV files; `a.hdf5+b.hdf5` reads two as one data set; or names: otdf:..., minari:..."""
+    """HDF5, npz, Parquet or CSV files; `a.hdf5+b.hdf5` reads two as one data set, `\\+` is a plus in a name; or names:
+    otdf:..., minari:..."""
     columns: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """also minimum, maximum, mean and standard deviation of each column"""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

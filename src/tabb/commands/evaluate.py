@@ -60,9 +60,9 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     returns = sum(result.returns) / len(result.returns)
     where = task or env
-    score = "" if result.scores is None else f"score {result.mean:.1f} ± {result.spread:.1f}, "
+    score = "" if result.scores is None else f"score {result.mean:z.1f} ± {result.spread:.1f}, "
     print(
-        f"{where}: {score}return {returns:.1f}, length {sum(result.lengths) / len(result.lengths):.0f} "
+        f"{where}: {score}return {returns:z.1f}, length {sum(result.lengths) / len(result.lengths):.0f} "
         f"({options.episodes} episodes, seeds {options.seed} to {options.seed + options.episodes - 1}, "
         f"engine {engine})"
     )

@@ -32,6 +32,7 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, description: st
         UsageError: unknown or malformed options, in one line.
         SystemExit: after `--help` was printed.
     """
+    _refuse_empty(arguments)
     chosen, arguments = _with_predictors(kind, list(arguments))
     printed = io.StringIO()
     try:
@@ -44,6 +45,14 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, description: st
     finally:
         if sys.exc_info()[0] is None:
             sys.stderr.write(printed.getvalue())
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise `UsageError` for an empty word, which a path would take for the working folder: `--out "$NOT_SET"`."""
+    for before, word in zip(("", *arguments), arguments, strict=False):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            option = word.rstrip("=") or (before if before.startswith("--") else "an argument")
+            raise UsageError(f"{option}: is empty; give a value, or leave it out")
 
 
 def _with_predictors(kind: type[T], arguments: list[str]) -> tuple[type[T], list[str]]:

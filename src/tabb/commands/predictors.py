@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from tabb.errors import UsageError, meant
+from tabb.field_types import default_of
 from tabb.models.predictors import PREDICTORS, from_old
 from tabb.models.target_predictor import TargetPredictor
 
@@ -92,11 +93,6 @@ def _taken(options: Sequence[str], arguments: Sequence[str]) -> tuple[dict[str, 
 def option_of(argument: str) -> str:
     """The option that an argument begins with, as help writes it."""
     return argument.partition("=")[0].replace("_", "-")
-
-
-def default_of(field: Any) -> Any:
-    """The default of a dataclass's field; `dataclasses.MISSING` where it has none."""
-    return field.default_factory() if callable(field.default_factory) else field.default
 
 
 def _by_name(name: str, rule: Any) -> tuple[str, Any, Any]:

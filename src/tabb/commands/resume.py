@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tabb.commands.carry_out import carry_out, check_ray
 from tabb.commands.old_plans import upgrade_plan
+from tabb.commands.train_options import NO_TASK, absolute
 from tabb.commands.training_data import check_data
-from tabb.errors import RunError, UsageError
+from tabb.data.catalogue import BUNDLED, resolve
+from tabb.errors import DataError, RunError, UsageError
+from tabb.files import quoted
 from tabb.results.summary import summarise
-from tabb.running.plan import PLAN, read_plan
+from tabb.running.plan import PLAN, read_plan, unfinished, write_plan
 from tabb.training.folder import RunFolder
 from tabb.training.spec import RunSpec
 
-TAKEN = ("--resume", "--progress", "--jobs", "--track", "--ray", "--ray-gpus", "--ray-retries")
-"""options that are no part of a run: how it is carried out and who is told"""
+TAKEN = ("--resume", "--progress", "--jobs", "--track", "--ray", "--ray-gpus", "--ray-retries", "--source", "--target")
+"""options that are no part of a run: how it is carried out, who is told, and where its data lie now"""
 
 
 def only_resume(arguments: Sequence[str]) -> None:
@@ -43,14 +47,19 @@ def resume(options: Any) -> int:
     check_ray(options)
     if plan is None:
         _go_on(root, options)
-        if options.progress != "none":
-            print(summarise(root))
+        print(summarise(root))
         return 0
     upgrade_plan(plan)
     cells = read_plan(plan)
+    if moved := _moved_data(options, [cell.spec for cell in cells]):
+        cells = [dataclasses.replace(cell, spec=dataclasses.replace(cell.spec, **moved)) for cell in cells]
+        _check_contents([RunFolder(plan / cell.folder) for cell in cells], moved)
+        write_plan(plan, cells, replace=True)
+    left = [cell.spec for cell in unfinished(plan, only=None if plan is root else root)]
+    if left and all(map(_missing, left)):  # else a run whose data are gone is that run's failure
+        raise _missing_data(root, left[0])
     failed = carry_out(plan, options, only=None if plan is root else root)
-    if plan is root or options.progress != "none":
-        print(summarise(root))
+    print(summarise(root))
     if failed is not None:
         raise failed
     return 0 if cells else 1
@@ -63,7 +72,7 @@ def _go_on(root: Path, options: Any) -> None:
     if not configs:
         raise RunError(f"{root}: holds no run to go on with (no config.json and no seed folders); check the path")
     first = configs[0]
-    if all(RunFolder(folder).result_file.exists() for folder in folders) and len(folders) >= len(first["seeds"]):
+    if all(RunFolder(folder).finished for folder in folders) and len(folders) >= len(first["seeds"]):
         return
     try:
         spec = RunSpec.from_config(first)
@@ -71,6 +80,11 @@ def _go_on(root: Path, options: Any) -> None:
         raise UsageError(f"{root}: {error}") from None
     from tabb.training.from_files import check_start, read_data, train_spec
 
+    if moved := _moved_data(options, [spec]):
+        spec = dataclasses.replace(spec, **moved)
+        _check_contents([RunFolder(folder) for folder in folders], moved)
+    if _missing(spec):
+        raise _missing_data(root, spec)
     check_start(spec)
     loaded = read_data(spec)
     check_data(loaded, spec.settings.engine, options.progress != "none")
@@ -83,4 +97,54 @@ def _go_on(root: Path, options: Any) -> None:
         progress=options.progress,
         track=options.track,
         resume=True,
+    )
+
+
+# --- Data that lie elsewhere now ---
+
+
+def _moved_data(options: Any, specs: Sequence[RunSpec]) -> dict[str, Any]:
+    """The files that the options name, by domain, instead of those that the runs were started with.
+
+    Raises `UsageError` where the runs have several data sets of a domain, or read none of it.
+    """
+    moved: dict[str, Any] = {}
+    for domain in ("source", "target"):
+        word = getattr(options, domain)
+        if word == BUNDLED:
+            continue
+        before = {tuple(spec.files[domain]) for spec in specs if domain in spec.files}
+        if len(before) != 1:
+            many = f"have {len(before)} {domain} data sets" if before else f"read no {domain} data"
+            raise UsageError(f"--{domain} {word}: the runs {many}; leave it out, and put the files where they were")
+        moved[domain] = absolute(resolve(word, specs[0].task or NO_TASK, domain))
+    return moved
+
+
+def _check_contents(folders: Sequence[RunFolder], moved: dict[str, tuple[str, ...]]) -> None:
+    """Raise `UsageError` where a run that was started learned from other data than the moved files hold."""
+    from tabb.results.row_scores import run_data
+
+    for domain, files in moved.items():
+        known: set[str] = set()
+        for folder in folders:
+            if not folder.config_file.exists():
+                continue
+            config = folder.config()
+            if domain in config.get("origin", {}) and config["data"][domain] not in known:
+                run_data(config, domain, files, str(folder.path))
+                known.add(config["data"][domain])
+
+
+def _missing(spec: RunSpec) -> list[tuple[str, Path]]:
+    """The data files of a run that are not there, with their domains."""
+    return [(domain, file) for domain, files in spec.files.items() for file in files if not file.exists()]
+
+
+def _missing_data(root: Path, spec: RunSpec) -> DataError:
+    """What to say of them."""
+    domain, file = _missing(spec)[0]
+    return DataError(
+        f"{root}: its {domain} data {file} are not there any more; say where they are now with "
+        f"`tabb train --resume {quoted(root)} --{domain} FILE`"
     )

@@ -80,9 +80,9 @@ def table(selection: Selection, by: str, top: int) -> str:
     for rank, one in enumerate(shown, 1):
         value, low, high = one.estimate
         errors = ("-" if error is None else f"{error:.3g}" for error in (one.td_error, one.predictor_error))
-        truth = "-" if one.truth is None else f"{one.truth:.1f}"
-        interval = f"{low:.1f} to {high:.1f}"
-        cells = (str(rank), f"{value:.1f}", interval, one.learner, str(one.seed), f"{one.update:,}")
+        truth = "-" if one.truth is None else f"{one.truth:z.1f}"
+        interval = f"{low:z.1f} to {high:z.1f}"
+        cells = (str(rank), f"{value:z.1f}", interval, one.learner, str(one.seed), f"{one.update:,}")
         rows.append((*cells, f"{one.action_error:.3f}", *errors, truth))
     if not known:
         rows = [row[:-1] for row in rows]
@@ -98,6 +98,6 @@ def table(selection: Selection, by: str, top: int) -> str:
         "off actions: root mean square distance from the actions of held-out rows",
     ]
     if selection.rank_correlation is not None:
-        lines.append(f"rank correlation with the scores of their rollouts: {selection.rank_correlation:.2f}")
+        lines.append(f"rank correlation with the scores of their rollouts: {selection.rank_correlation:z.2f}")
     lines.append(f"best: {shown[0].policy}")
     return "\n".join(lines)

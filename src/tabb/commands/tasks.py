@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     print(f"{'task':{width}}  {'suites':10}  {'random':>9}  {'expert':>9}  obs  act")
     for task in tasks:
         print(
-            f"{task.name:{width}}  {','.join(task.suites):10}  {task.random_return:9.1f}  {task.expert_return:9.1f}  "
+            f"{task.name:{width}}  {','.join(task.suites):10}  {task.random_return:z9.1f}  {task.expert_return:z9.1f}  "
             f"{task.observation_size:3}  {task.action_size:3}"
         )
     for names, reason in SAME_PHYSICS:

@@ -38,6 +38,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _train(learners: list[Chosen], options: Any) -> int:
+    from tabb.own_files import refuse_inside_run
     from tabb.training.checks import check_seeds
     from tabb.training.from_files import check_start
 
@@ -46,6 +47,7 @@ def _train(learners: list[Chosen], options: Any) -> int:
     root = options.out or Path("runs") / place.folder
     if options.out is None and len(learners) == 1:
         root = root / learners[0].name
+    refuse_inside_run(root)
     check_seeds(options.seeds)
     check_ray(options)
     specs = [(learner, spec) for learner in learners for spec in specs_of(learner, options, place)]
@@ -85,8 +87,7 @@ def _here(specs: Sequence[RunSpec], options: Any, root: Path) -> int:
         tell_limits(loaded, spec.settings)
     seeds = [one.seed for one in specs]
     train_spec(spec, root, loaded=loaded, seeds=seeds, progress=options.progress, track=options.track)
-    if show:
-        print(summarise(root))
+    print(summarise(root))
     return 0
 
 

@@ -30,7 +30,8 @@ class Options(Settings, Reading):
     """What to train, on what, for how long."""
 
     source: str = BUNDLED
-    """source data: a file, `a.hdf5+b.hdf5`, a name (minari:...), or a quality (medium, expert, ...) in $TABB_DATA"""
+    """source data: a file, `a.hdf5+b.hdf5` (`\\+` is a plus in a name), a name (minari:...), or a quality (medium,
+    expert, ...) in $TABB_DATA"""
     target: str = BUNDLED
     """target data: a file, a name (otdf:..., minari:...), or a quality (medium, medium_expert, expert) in $TABB_DATA"""
     task: str | None = None
@@ -48,7 +49,8 @@ class Options(Settings, Reading):
     out: Path | None = None
     """folder of the runs; runs/<task>/<source>-<target>/<rule> if not given"""
     resume: Path | None = None
-    """go on with the stopped runs in this folder; other options are taken from there"""
+    """go on with the stopped runs in this folder; other options are taken from there, but --source and --target may say
+    where the same data lie now"""
     progress: Literal["auto", "bar", "lines", "none"] = "auto"
     """a bar on a terminal, plain lines elsewhere, or nothing"""
     track: Literal["tensorboard", "trackio", "wandb"] | None = None

@@ -22,6 +22,8 @@ class Options:
     """run folders (runs/.../seed0) or policy.npz files; several are shown side by side, in step"""
     task: str | None = None
     """the task; the one the policies were trained for if not given"""
+    env: str | None = None
+    """any Gymnasium environment id that draws pictures, instead of a task; that of the runs if they have no task"""
     out: Path | None = None
     """.mp4 or .gif file; watch.mp4 in the first policy's folder (watch.gif without the extra `watch`) if not given"""
     episodes: int = 10
@@ -43,12 +45,14 @@ class Options:
 
 
 def run(arguments: Sequence[str]) -> int:
-    options = parse(Options, arguments, "tabb watch", "Film policies in their task, without a display.")
+    options = parse(Options, arguments, "tabb watch", "Film policies in their task or environment, without a display.")
     if not options.policies:
         raise UsageError("name a run folder or a policy.npz, such as runs/.../seed0")
     size = re.fullmatch(r"(\d{1,6})x(\d{1,6})", options.size)
     if size is None:
         raise UsageError(f"--size {options.size}: give width x height in pixels, as 640x480")
+    if options.task and options.env:
+        raise UsageError(f"--task {options.task} with --env {options.env}: give one of them")
     from tabb.rendering import watch
 
     film = watch(
@@ -63,11 +67,12 @@ def run(arguments: Sequence[str]) -> int:
         fps=options.fps,
         speed=options.speed,
         steps=options.steps,
+        env_factory=options.env,
     )
     rows = zip(film.labels, film.returns, film.lengths, film.terminal, strict=True)
     for label, returns, lengths, terminal in rows:
         for number, total, length, ended in zip(film.episodes, returns, lengths, terminal, strict=True):
             end = "ended" if ended else "time limit"
-            print(f"{label}, episode {number}: return {total:.1f}, {length} steps ({end})")
+            print(f"{label}, episode {number}: return {total:z.1f}, {length} steps ({end})")
     print(f"film: {film.path} ({film.path.stat().st_size / 1000:,.0f} kB; {film.task}, seed {options.seed})")
     return 0

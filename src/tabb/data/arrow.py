@@ -172,6 +172,19 @@ def is_numeric(kind: Any) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind))
 
 
+def is_label(kind: Any) -> bool:
+    """Whether columns of this type hold texts, which can name episodes."""
+    types = import_pyarrow().types
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _numbered(array: Any, labels: dict[str, int]) -> np.ndarray:
+    """Texts as numbers, the same for the same text, NaN where one is missing; `labels` has those of earlier batches."""
+    values = [np.nan if text is None else labels.setdefault(text, len(labels)) for text in array.to_pylist()]
+    return np.asarray(values, np.float64)
+
+
 def is_list(kind: Any) -> bool:
     """Whether each row of such a column is a list."""
     types = import_pyarrow().types
@@ -203,15 +216,17 @@ def read_columns(
 ) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
     """Columns side by side as float32 matrices [N, K], and single columns [N] as they are, by the names given to them.
 
-    A missing value is NaN. Also returned: stretches of the matrices, and of single columns of rewards, before they
-    became float32 (see `tabb.data.precision`). No more than the result and a batch is in memory at once. Raises
-    `DataError` (one line) for columns that hold no numbers, and lists of several lengths.
+    A missing value is NaN; texts of `episodes` are numbered. Also returned: stretches of the matrices, and of single
+    columns of rewards, before they became float32 (see `tabb.data.precision`). No more than the result and a batch is
+    in memory at once. Raises `DataError` (one line) for columns that hold no numbers, and lists of several lengths.
     """
     if not source.rows:
         checks.fail(source.name, next(iter(matrices), "table"), "has no rows; give at least two steps of an episode")
     wanted = list(dict.fromkeys([*(c for columns in matrices.values() for c in columns), *vectors.values()]))
     for column in wanted:
         kind = source.schema.field(column).type
+        if column == vectors.get("episodes") and is_label(kind):
+            continue
         if not is_numeric(kind):
             checks.fail(source.name, column, f"holds {kind} values, not numbers; store it as float32")
     widths = _widths(source, wanted)
@@ -228,6 +243,7 @@ def read_columns(
         if any(_is_wider_than_float32(source.schema.field(column).type) for column in columns)
     }
     parts: dict[str, list[np.ndarray]] = {key: [] for key in vectors}
+    labels: dict[str, int] = {}
     begin = 0
     try:
         for batch in source.batches(wanted):
@@ -245,7 +261,10 @@ def read_columns(
                         doubles[key].take(values, begin, there)
                     at += widths[column]
             for key, column in vectors.items():
-                parts[key].append(_table(batch.column(column), 1, source.name, column, begin)[:, 0])
+                if is_label(source.schema.field(column).type):
+                    parts[key].append(_numbered(batch.column(column), labels))
+                else:
+                    parts[key].append(_table(batch.column(column), 1, source.name, column, begin)[:, 0])
             begin += batch.num_rows
     except DataError:
         raise

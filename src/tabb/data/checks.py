@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -99,14 +99,15 @@ def column(value: Any, name: str, key: str) -> np.ndarray:
 def column_shape(shape: tuple[int, ...], name: str, key: str) -> None:
     """`shape` is that of a vector, or of a matrix with one column."""
     if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
-        fail(name, key, f"has shape {shape}; give (rows,) or (rows, 1)")
+        on_its_side = ": rows and columns are exchanged" if len(shape) == 2 and shape[0] == 1 else ""
+        fail(name, key, f"has shape {shape}{on_its_side}; give (rows,) or (rows, 1)")
 
 
 def shapes(shape_of: Mapping[str, tuple[int, ...]], name: str, is_matrix: Callable[[str], bool]) -> None:
     """The shapes of a file's columns fit together: checked before any of them is read into memory."""
     for key, shape in shape_of.items():
         (matrix_shape if is_matrix(key) else column_shape)(shape, name, key)
-    same_length({key: range(shape[0]) for key, shape in shape_of.items()}, name)
+    same_rows(shape_of, name)
 
 
 def listed(keys: Iterable[str]) -> str:
@@ -164,18 +165,23 @@ def episode_numbers(value: Any, name: str, key: str) -> np.ndarray:
     return array
 
 
-def same_length(columns: Mapping[str, Sized], name: str) -> None:
-    """All columns have as many rows as the first one, and at least one."""
-    first, rows = next((key, len(array)) for key, array in columns.items())
+def same_rows(shape_of: Mapping[str, tuple[int, ...]], name: str) -> None:
+    """All columns have as many rows as the first one, and at least one; matrices that lie on their side are told so."""
+    lengths = {shape[0] for shape in shape_of.values() if len(shape) == 1 or shape[1:] == (1,)}
+    for key, shape in shape_of.items():
+        if len(shape) == 2 and len(lengths) == 1 and shape[0] not in lengths and shape[1] in lengths:
+            fail(name, key, f"has shape {shape}: rows and columns are exchanged; transpose it, one row per step")
+    first, rows = next((key, shape[0]) for key, shape in shape_of.items())
     if rows == 0:
         fail(name, first, "has no rows; give at least two steps of an episode")
-    for key, array in columns.items():
-        if len(array) != rows:
-            fail(
-                name,
-                key,
-                f"has {len(array)} rows but {first} has {rows}; every key needs one row per step",
-            )
+    for key, shape in shape_of.items():
+        if shape[0] != rows:
+            fail(name, key, f"has {shape[0]} rows but {first} has {rows}; every key needs one row per step")
+
+
+def same_length(columns: Mapping[str, np.ndarray], name: str) -> None:
+    """`same_rows` of these columns."""
+    same_rows({key: array.shape for key, array in columns.items()}, name)
 
 
 class UnscaledActions(DataError):

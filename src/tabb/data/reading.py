@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +56,7 @@ class ColumnNames:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             given: Any = getattr(self, field.name)
-            patterns = (given,) if isinstance(given, str) else tuple(given)
+            patterns = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
             if not all(isinstance(one, str) and one for one in patterns):
                 raise UsageError(f"names.{field.name} is {given!r}; give names of columns, or patterns such as 'q_*'")
             object.__setattr__(self, field.name, patterns)
@@ -83,6 +83,8 @@ class Reading:
     def __post_init__(self) -> None:
         if isinstance(self.names, Mapping):
             object.__setattr__(self, "names", _from_mapping(ColumnNames, self.names, "names"))
+        if not isinstance(self.names, ColumnNames):
+            raise UsageError(f"names is {type(self.names).__name__}; give names of columns by what they are, as a dict")
         for name in BOUNDS:
             value = getattr(self, name)
             if value is not None:

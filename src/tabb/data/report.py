@@ -131,8 +131,8 @@ class Report:
         )
         if self.mean_return is not None:
             finished = np.delete(np.asarray(self.returns), list(self.unfinished))
-            span = f"{finished.min():,.1f} to {finished.max():,.1f}"
-            lines.append(f"  return     {self.mean_return:.1f}, mean over finished episodes; {span}")
+            span = f"{finished.min():z,.1f} to {finished.max():z,.1f}"
+            lines.append(f"  return     {self.mean_return:z.1f}, mean over finished episodes; {span}")
         if self.action_bounds is not None:
             lines.append(f"  actions    scaled to [-1, 1] from {self.action_bounds}")
         if self.clipped:

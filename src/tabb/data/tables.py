@@ -183,17 +183,16 @@ def put_in_order(content: Content) -> Content:
         checks.fail(name, key, f"rows {row} and {row + 1} are the same step of an episode; keep one of them")
     stride = np.median(apart)
     gaps = np.flatnonzero(inside & (np.diff(steps) != stride))
-    if gaps.size:
+    if gaps.size and "next_observations" not in columns:
         content.doubts.append(
             f"steps are missing after {gaps.size:,} rows (the first is row {gaps[0]}), as `{key}` says, and episodes "
             "are cut there: log every step"
         )
         timeouts = columns.get("timeouts")
         timeouts = np.zeros(len(steps), bool) if timeouts is None else checks.flag(timeouts, name, "timeouts").copy()
-        if "next_observations" not in columns:
-            timeouts[gaps] = True
-            columns["timeouts"] = timeouts
-            content.assigned.names.read["timeouts"] = "timeouts"
+        timeouts[gaps] = True
+        columns["timeouts"] = timeouts
+        content.assigned.names.read["timeouts"] = "timeouts"
     return content._replace(order=order)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tabb.errors import DataWarning, RunError, UsageError
-from tabb.policy import Policy
+from tabb.policy import Policy, why_no_policy
 
 Writer = Callable[[Policy, Path], object]
 
@@ -91,5 +91,5 @@ def _file_of(path: Path) -> Path:
     if not path.is_dir():
         return path
     if not (path / "policy.npz").is_file() and (path / "config.json").is_file():
-        raise RunError(f"{path}: is not finished; finish it with `tabb train --resume {path}`")
+        raise RunError(f"{path}: {why_no_policy(path)}")
     return path / "policy.npz"

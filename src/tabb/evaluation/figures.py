@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from tabb.environments.tasks import Task
 from tabb.evaluation.scores import Evaluation
 from tabb.files import atomic
 from tabb.own_files import GENERATOR, refuse_others
+
+LONG_NAME = 24
+"""characters from which on a name may cover curves"""
+MANY_NAMES = 6
+LONGEST_LINE = 40
 
 Curve = Sequence[tuple[int, Evaluation]]
 """(updates done, evaluation) of one run."""
@@ -48,7 +54,8 @@ def new_figure(**options: Any) -> Any:
 def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, path: Path, title: str = "") -> None:
     """Draw mean score against updates, one curve per method; the band spans the runs (seeds) of a method.
 
-    If there is a single run, the band is the standard deviation over its episodes. The PNG is written atomically.
+    If there is a single run, the band is the standard deviation over its episodes; the legend says which it is. The PNG
+    is written atomically.
     """
     figure = new_figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -69,8 +76,47 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
     axes.set_xlim(left=0)
-    axes.legend(frameon=False, loc="best")
+    draw_legend(figure, axes, title=band_meaning([len(runs) for runs in curves.values()]))
     save_png(figure, path)
+
+
+def band_meaning(runs: Sequence[int]) -> str:
+    """What the bands of curves mean, from the number of runs of each."""
+    several, single = any(count > 1 for count in runs), any(count == 1 for count in runs)
+    parts = ["lowest to highest run"] if several else []
+    if single:
+        parts.append(f"{'of a single run ' if several else ''}± 1 standard deviation over episodes")
+    return f"bands: {', '.join(parts)}"
+
+
+def draw_legend(figure: Any, axes: Any, title: str | None = None) -> None:
+    """The legend of the curves of `axes`: inside where there is room, below them where names are long or many."""
+    handles, names = axes.get_legend_handles_labels()
+    longest = max(map(len, names), default=0)
+    style: dict[str, Any] = {"frameon": False, "title": title, "title_fontsize": 8, "alignment": "left"}
+    if longest <= LONG_NAME and len(names) <= MANY_NAMES:
+        axes.legend(loc="best", **style)
+    else:
+        shown = [wrapped(name) for name in names]
+        place: dict[str, Any] = {"loc": "outside lower left", "ncols": columns_for(figure, shown), "fontsize": 8}
+        figure.legend(handles, shown, **place, **style)
+
+
+def columns_for(figure: Any, names: Iterable[str]) -> int:
+    """How many columns of a legend with these names fit beside one another in a figure."""
+    longest = max((len(line) for name in names for line in name.splitlines()), default=0)
+    return max(1, min(5, int(figure.get_figwidth() * 14 / (longest + 6))))
+
+
+def wrapped(name: str) -> str:
+    """A name in lines that do not crowd a figure."""
+    return "\n".join(textwrap.wrap(name, LONGEST_LINE)) or name
+
+
+def width_for(names: Iterable[str], width: float) -> float:
+    """The width in inches of a figure with these names beside its axes, `width` where they are short."""
+    longest = max((len(line) for name in names for line in wrapped(name).splitlines()), default=0)
+    return width + 0.08 * max(0, longest - 16)
 
 
 def colours(names: Iterable[str]) -> list[str]:

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from tabb.environments.rollout import one_blas_thread
 from tabb.errors import DataError, UsageError
 from tabb.evaluation.statistics import CONFIDENCE, Estimate
+from tabb.field_types import TypedFields
 from tabb.float32 import is_constant
 from tabb.policy import Policy
 from tabb.transitions import Transitions, episode_starts
@@ -44,7 +45,7 @@ FARTHEST = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
-class FQE:
+class FQE(TypedFields):
     """Settings of fitted Q evaluation."""
 
     discount: float = 0.99

@@ -294,14 +294,14 @@ def _score(entry: Mapping[str, Any] | None) -> str:
     if entry is None:
         return "-"
     spread = "" if entry["sd"] is None else f" ± {entry['sd']:.1f}"
-    return f"{entry['mean']:.1f}{spread} ({entry['seeds']})"
+    return f"{entry['mean']:z.1f}{spread} ({entry['seeds']})"
 
 
 def _less(difference: Mapping[str, Any] | None) -> str:
     if difference is None:
         return "-"
-    interval = "" if difference["low"] is None else f" [{difference['low']:.1f}, {difference['high']:.1f}]"
-    return f"{difference['value']:+.1f}{interval} ({difference['pairs']})"
+    interval = "" if difference["low"] is None else f" [{difference['low']:z.1f}, {difference['high']:z.1f}]"
+    return f"{difference['value']:+z.1f}{interval} ({difference['pairs']})"
 
 
 def variants_help() -> str:
@@ -315,9 +315,9 @@ def variants_help() -> str:
 
 def draw_differences(differences: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Draw mean differences to the default with their intervals (if there are any), the first on top."""
-    from tabb.evaluation.figures import COLOURS, ENDS, new_figure, save_png
+    from tabb.evaluation.figures import COLOURS, ENDS, new_figure, save_png, width_for
 
-    figure = new_figure(figsize=(6.4, 0.9 + 0.3 * len(differences)), layout="constrained")
+    figure = new_figure(figsize=(width_for(differences, 6.4), 0.9 + 0.3 * len(differences)), layout="constrained")
     axes = figure.add_subplot()
     for height, estimate in enumerate(differences.values()):
         significant = estimate["low"] is not None and (estimate["low"] > 0 or estimate["high"] < 0)

@@ -107,6 +107,10 @@ class Comparison:
     """the same of the target"""
     presets: bool = True
     """whether a method takes its authors' constants for the robot or the shift, where it has them"""
+    evaluations: int | None = None
+    """evaluations of each run, the settings' default if None; a run's score is the mean of its last three"""
+    episodes: int | None = None
+    """episodes of each evaluation, likewise"""
 
     @property
     def names(self) -> list[str]:
@@ -114,8 +118,8 @@ class Comparison:
         return [method.name for method in self.methods]
 
     def length(self) -> str:
-        """Updates of a run, and from how many rows where that is limited: `100,000 updates, --source-rows 10000`."""
-        limits = " ".join(f"--{name.replace('_', '-')} {rows}" for name, rows in self._limits().items())
+        """Updates of a run, and what else was set for all: `100,000 updates, --source-rows 10000`."""
+        limits = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self._limits().items())
         return ", ".join([f"{self.updates:,} updates", *([limits] if limits else [])])
 
     def learners(self) -> dict[str, str]:
@@ -128,8 +132,13 @@ class Comparison:
         return [*lines, ""] if lines else []
 
     def _limits(self) -> dict[str, int]:
-        limits = {"source_rows": self.source_rows, "target_rows": self.target_rows}
-        return {name: rows for name, rows in limits.items() if rows is not None}
+        limits = {
+            "source_rows": self.source_rows,
+            "target_rows": self.target_rows,
+            "evaluations": self.evaluations,
+            "episodes": self.episodes,
+        }
+        return {name: value for name, value in limits.items() if value is not None}
 
     def runs(self) -> Iterator[tuple[Place, Method, int, Path]]:
         """Place, method and seed of each score, and the run's folder: some runs count for several places."""
@@ -260,7 +269,7 @@ def as_csv(table: Table) -> str:
     writer.writerow(CSV_COLUMNS)
     for place, row in table.items():
         for method, scores in row.items():
-            writer.writerows([*place, method, seed, f"{score:.4f}"] for seed, score in scores.items())
+            writer.writerows([*place, method, seed, f"{score:z.4f}"] for seed, score in scores.items())
     return text.getvalue()
 
 
@@ -279,7 +288,7 @@ def _cell(scores: list[float], marked: bool) -> str:
     if not scores:
         return "-"
     spread = f" ± {np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
-    text = f"{np.mean(scores):.1f}{spread} ({len(scores)})"
+    text = f"{np.mean(scores):z.1f}{spread} ({len(scores)})"
     return f"**{text}**" if marked else text
 
 
@@ -341,17 +350,26 @@ def _paired(table: Table, method: str, learners: tuple[str, ...]) -> dict[tuple[
     return {key: float(np.mean(scores)) for key, scores in by_run.items()}
 
 
+FEWER = " †"
+"""mark of a mean over fewer rows than the table has"""
+
+
 def verdicts_as_markdown(verdict_of: Mapping[str, Mapping[str, Any]], ours: str) -> str:
     """The same as a table."""
     headings = ("method", "rows", "runs", "interquartile mean", "rows above target-only", "P(run beats target-only)")
     lines = [f"| {' | '.join(headings)} | {ours} less this (paired t) |", "|---" * (len(headings) + 1) + "|"]
+    most = max((verdict["rows"] for verdict in verdict_of.values()), default=0)
     for method, verdict in verdict_of.items():
-        cells = [_interval(verdict["interquartile_mean"], ".1f")]
+        cells = [_interval(verdict["interquartile_mean"], "z.1f") + (FEWER if verdict["rows"] < most else "")]
         for name in ("share_of_rows_above_target_only", "probability_of_improvement_over_target_only"):
             cells.append(_interval(verdict[name], ".0%") if name in verdict else "-")
         test = verdict.get(f"{ours}_less_this")
-        cells.append("-" if test is None else f"{test['difference']:+.1f} (p = {test['p']:.2g}, {test['pairs']} pairs)")
+        cells.append(
+            "-" if test is None else f"{test['difference']:+z.1f} (p = {test['p']:.2g}, {test['pairs']} pairs)"
+        )
         lines.append(f"| `{method}` | {verdict['rows']} | {verdict['runs']} | {' | '.join(cells)} |")
+    if any(verdict["rows"] < most for verdict in verdict_of.values()):
+        lines += ["", f"{FEWER} over fewer rows than {most}: not to be compared with means over all of them."]
     return "\n".join(lines)
 
 
@@ -366,7 +384,7 @@ def _interval(estimate: Mapping[str, float | None], form: str) -> str:
 
 def draw_profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
     """Draw the share of runs above each score, one curve per method; every task has the same weight."""
-    from tabb.evaluation.figures import colours, new_figure, save_png
+    from tabb.evaluation.figures import colours, draw_legend, new_figure, save_png
 
     highest = max(max(seeds) for method in scores.values() for seeds in method.values())
     limits = np.linspace(0.0, max(highest, 1.0) * 1.05, 200)
@@ -380,16 +398,26 @@ def draw_profiles(scores: Mapping[str, Mapping[str, Sequence[float]]], path: Pat
     axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    draw_legend(figure, axes)
     save_png(figure, path)
 
 
-def draw_intervals(estimates: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Draw each method's interquartile mean and its interval (if there is one), the best on top."""
-    from tabb.evaluation.figures import ENDS, colours, new_figure, save_png
+def draw_intervals(
+    estimates: Mapping[str, Mapping[str, Any]], path: Path, rows: Mapping[str, int] | None = None
+) -> None:
+    """Draw each method's interquartile mean and its interval (if there is one), the best on top.
+
+    `rows` are how many rows of the table each mean is over; a mean over fewer than another says so.
+    """
+    from tabb.evaluation.figures import ENDS, colours, new_figure, save_png, width_for, wrapped
 
     names = sorted(estimates, key=lambda name: estimates[name]["value"])
-    figure = new_figure(figsize=(6.4, 0.9 + 0.4 * len(names)), layout="constrained")
+    rows = rows or {}
+    most = max(rows.values(), default=0)
+    # A mean over fewer rows is of other tasks: it stands beside the others and may not be read as one of them.
+    fewer = {name: f"{name} ({rows[name]} of {most} rows)" for name in names if rows.get(name, most) < most}
+    labels = [wrapped(fewer.get(name, name)) for name in names]
+    figure = new_figure(figsize=(width_for(labels, 6.4), 0.9 + 0.4 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     colour_of = dict(zip(estimates, colours(estimates), strict=True))  # by the methods' order, as in other figures
     for height, name in enumerate(names):
@@ -399,7 +427,7 @@ def draw_intervals(estimates: Mapping[str, Mapping[str, Any]], path: Path) -> No
                 [estimate["low"], estimate["high"]], [height, height], color=colour, linewidth=6, alpha=0.4, **ENDS
             )
         axes.plot(estimate["value"], height, marker="|", markersize=14, markeredgewidth=2.5, color=colour)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), labels)
     axes.set_ylim(-0.7, len(names) - 0.3)
     known = any(estimate["low"] is not None for estimate in estimates.values())
     axes.set_xlabel("interquartile mean of normalised scores" + (", with 95 % interval" if known else ""))

@@ -291,7 +291,7 @@ def table(folders: Sequence[Path]) -> str:
     names = list(dict.fromkeys(name for cell in cells for name in cell["scores"]))
     lines = [f"| task | target data | seed | the data | {' | '.join(names)} |", "|---" * (4 + len(names)) + "|"]
     for cell in cells:
-        scores = [f"{cell['scores'][name]:.1f}" if name in cell["scores"] else "-" for name in names]
+        scores = [f"{cell['scores'][name]:z.1f}" if name in cell["scores"] else "-" for name in names]
         start = f"| {cell['task']} | {cell['target']} | {cell['seed']} | {cell['returns']:.1f} |"
         lines.append(f"{start} {' | '.join(scores)} |")
     whole = [cell for cell in cells if all(name in cell["scores"] for name in names)]
@@ -304,13 +304,13 @@ def table(folders: Sequence[Path]) -> str:
         return np.array([np.mean([cell["scores"][name] for cell in group]) for group in groups])
 
     values = {name: by_target(name) for name in names}
-    means = " | ".join(f"{values[name].mean():.1f}" for name in names)
+    means = " | ".join(f"{values[name].mean():z.1f}" for name in names)
     data = np.mean([cell["returns"] for cell in whole])
     lines.append(f"| mean of the {len(whole)} with all policies | | | {data:.1f} | {means} |")
     gains = []
     for name in names[1:]:
         gain, low, high = gain_interval(values[name] - values[names[0]])
-        gains.append(f"{gain:+.1f} [{low:+.1f}, {high:+.1f}]")
+        gains.append(f"{gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]")
     lines.append(f"| above {names[0]} | | | | | {' | '.join(gains)} |")
     return "\n".join(lines)
 
@@ -345,7 +345,7 @@ def main() -> None:
                 result = run_cell(cell)
                 options.out.mkdir(parents=True, exist_ok=True)
                 write_json(file, result)
-                scores = "  ".join(f"{name} {score:.1f}" for name, score in result["scores"].items())
+                scores = "  ".join(f"{name} {score:z.1f}" for name, score in result["scores"].items())
                 print(f"{cell.file}  {scores}  {result['seconds']}", flush=True)
 
 

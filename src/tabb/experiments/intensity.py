@@ -10,7 +10,7 @@ import numpy as np
 
 from tabb.environments.tasks import ALL_TASKS, SAME_PHYSICS
 from tabb.errors import RunError
-from tabb.evaluation.figures import ENDS, colours, new_figure, save_png
+from tabb.evaluation.figures import ENDS, colours, columns_for, new_figure, save_png, wrapped
 from tabb.evaluation.statistics import Estimate, mean_interval
 from tabb.experiments.benchmark import Place, Table
 
@@ -70,7 +70,7 @@ def intensity_table(by_shift: Mapping[Place, Mapping[str, ScoresByLevel]]) -> st
     for place, methods in by_shift.items():
         for method, by_level in methods.items():
             cells = [
-                f"{level}: {mean:.1f}" + (f" [{interval.low:.1f}, {interval.high:.1f}]" if interval else "")
+                f"{level}: {mean:z.1f}" + (f" [{interval.low:z.1f}, {interval.high:z.1f}]" if interval else "")
                 for level, mean, interval in zip(*by_level, strict=True)
             ]
             lines.append(f"| {place} | `{method}` | {', '.join(cells)} |")
@@ -117,11 +117,12 @@ def draw_intensity(by_shift: Mapping[Place, Mapping[str, ScoresByLevel]], path: 
         axes.set_visible(False)
     figure.supxlabel("level of the shift", fontsize=10)
     figure.supylabel("mean normalised score", fontsize=10)
+    shown = [wrapped(method) for method in methods]
     figure.legend(
         [drawn[method] for method in methods],
-        methods,
+        shown,
         loc="outside upper center",
-        ncols=min(5, len(methods)),
+        ncols=min(columns_for(figure, shown), len(methods)),
         frameon=False,
         fontsize=9,
     )

@@ -253,7 +253,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
             for task in tasks
         ]
         means = [float(np.mean(seeds)) if seeds else float("nan") for seeds in by_task]
-        cells = ["-" if np.isnan(mean) else f"{mean:.2f}" for mean in [*means, float(np.mean(means))]]
+        cells = ["-" if np.isnan(mean) else f"{mean:z.2f}" for mean in [*means, float(np.mean(means))]]
         lines.append(f"| {ranking} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

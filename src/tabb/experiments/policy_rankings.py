@@ -101,7 +101,7 @@ def table(tasks: dict[str, dict[str, Any]]) -> Table:
         for name, values in judgement["rankings"].items():
             numbers = [values["rank_correlation"], values["within_learners"]]
             scores = [values["chosen"], values["best_five"], judgement["mean"], judgement["best"]]
-            cells = [f"{number:+.2f}" for number in numbers] + [f"{score:.1f}" for score in scores]
+            cells = [f"{number:+z.2f}" for number in numbers] + [f"{score:z.1f}" for score in scores]
             shown.add_row(f"{task} ({judgement['policies']})", RANKINGS[name], *cells)
         shown.add_section()
     return shown

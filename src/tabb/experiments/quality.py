@@ -79,8 +79,10 @@ def quality_table(grids: Sequence[QualityGrid]) -> str:
         for method, scores in grid.scores.items():
             for at in np.argwhere(~np.isnan(scores)):
                 source, target = grid.sources[at[0]], grid.targets[at[1]]
-                gain = f"{grid.gains[method][tuple(at)]:+.1f}" if method in grid.gains else "-"
-                lines.append(f"| {grid.robot} | `{method}` | {source} to {target} | {scores[tuple(at)]:.1f} | {gain} |")
+                gain = f"{grid.gains[method][tuple(at)]:+z.1f}" if method in grid.gains else "-"
+                lines.append(
+                    f"| {grid.robot} | `{method}` | {source} to {target} | {scores[tuple(at)]:z.1f} | {gain} |"
+                )
     return "\n".join(lines)
 
 
@@ -95,14 +97,14 @@ def draw_quality(grid: QualityGrid, path: Path) -> None:
     reach = max(float(largest), 1e-9)
     limits = (min(0.0, float(np.nanmin(every))), max(float(np.nanmax(every)), 1e-9))
     for axes, (method, scores) in zip(panels[0], grid.scores.items(), strict=True):
-        _map(axes, grid, scores, "cividis", limits, "{:.0f}")
+        _map(axes, grid, scores, "cividis", limits, "{:z.0f}")
         axes.set_title(method, loc="left", fontsize=10)
     if grid.gains:
         for axes, method in zip(panels[1], grid.scores, strict=True):
             if method not in grid.gains:
                 axes.set_visible(False)
                 continue
-            _map(axes, grid, grid.gains[method], "PuOr", (-reach, reach), "{:+.0f}")
+            _map(axes, grid, grid.gains[method], "PuOr", (-reach, reach), "{:+z.0f}")
             axes.set_title(f"{method} less target-only", loc="left", fontsize=10)
     figure.suptitle(f"{grid.robot}: mean normalised score over {', '.join(grid.tasks)}", fontsize=10)
     figure.supxlabel("quality of the target data", fontsize=10)

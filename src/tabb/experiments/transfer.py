@@ -167,7 +167,7 @@ def _table(results: Sequence[Mapping[str, Any]], key: str) -> str:
     for outcome, label in OUTCOMES.items():
         for order in ORDERS:
             means = [mean_over_seeds(results, task, key, order, outcome) for task in tasks]
-            cells = " | ".join(f"{mean:.2f}" for mean in [*means, float(np.mean(means))])
+            cells = " | ".join(f"{mean:z.2f}" for mean in [*means, float(np.mean(means))])
             lines.append(f"| {order} | {label} | {cells} |")
     return "\n".join(lines)
 
@@ -213,7 +213,7 @@ def draw_transfer(results: Sequence[Mapping[str, Any]], path: Path) -> None:
             for order, label in (("nearest", "distance"), ("tbm+", "TBM⁺")):
                 _band(axes, of_task, order, outcome, COLOURS[order])
                 correlation = np.mean([result["rank_correlation"][order][outcome] for result in of_task])
-                correlations.append(f"{label} {correlation:.2f}")
+                correlations.append(f"{label} {correlation:z.2f}")
             axes.set_ylim(bottom=0)
             axes.set_title(f"{title}\nrank correlation: {', '.join(correlations)}", loc="left", fontsize=9.5)
     for axes in panels.flat:

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.errors import UsageError
+from tabb.field_types import TypedFields
 from tabb.models.target_model import TargetModel
 from tabb.transitions import Transitions
 
@@ -34,7 +35,7 @@ ROWS_AT_ONCE = 2048
 
 
 @dataclasses.dataclass(frozen=True)
-class CorrectiveConfig:
+class CorrectiveConfig(TypedFields):
     """How corrective rows are made."""
 
     copies: int = 4

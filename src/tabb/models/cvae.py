@@ -14,12 +14,13 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.errors import UsageError
+from tabb.field_types import TypedFields
 from tabb.models.fitting import Report, draw_rows, fit
 from tabb.networks import MLP, mlp
 
 
 @dataclasses.dataclass(frozen=True)
-class CVAEConfig:
+class CVAEConfig(TypedFields):
     """How the autoencoder is built and fitted [all as OTDF]."""
 
     hidden: tuple[int, ...] = (750, 750)

@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.errors import UsageError
+from tabb.field_types import TypedFields
 from tabb.models.fitting import Report, draw_rows, fit, outcome_scales, with_next
 from tabb.networks import MLP, Normaliser, mlp
 from tabb.transitions import Transitions
@@ -26,7 +27,7 @@ LOG_VARIANCE = (-10.0, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
-class EnsembleConfig:
+class EnsembleConfig(TypedFields):
     """How the ensemble is built and fitted [ODRL's ensemble of the same family: 7 members, 5 elites, 0.1, 200, 256]."""
 
     members: int = 7

@@ -28,18 +28,18 @@ from numpy.typing import NDArray
 
 from tabb.batch import Domains
 from tabb.errors import UsageError
+from tabb.field_types import TypedFields
 from tabb.models.corrective import CorrectiveConfig, corrective_rows
 from tabb.models.fitting import Report
 from tabb.models.target_model import TargetModelConfig, fit_target_model
 from tabb.transitions import Transitions
 
-ROWS = ("logged", "noisy", "corrective")
 LEAST = 0.2
 """share of the target's rows that a policy imitates at least, however good one episode is"""
 
 
 @dataclasses.dataclass(frozen=True)
-class Imitation:
+class Imitation(TypedFields):
     """What the policy imitates of the target's rows."""
 
     best: float = 0.0
@@ -59,18 +59,13 @@ class Imitation:
     """updates of that fit"""
 
     def __post_init__(self) -> None:
-        if self.rows not in ROWS:
-            raise UsageError(f"imitation rows={self.rows!r} is unknown: use {', '.join(ROWS[:-1])} or {ROWS[-1]}")
-        if self.model not in ("both", "target"):
-            raise UsageError(f"imitation model={self.model!r} is unknown: use both or target")
         for name in ("copies", "model_updates"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+            if getattr(self, name) < 1:
                 raise UsageError(f"imitation {name}={getattr(self, name)}: give a whole number, 1 or more")
         for name in ("noise", "stay"):
-            if not isinstance(getattr(self, name), int | float) or not 0 < getattr(self, name) < math.inf:
+            if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"imitation {name}={getattr(self, name)}: must be a positive number")
-
-        if not isinstance(self.best, int | float) or not 0 <= self.best <= 1:
+        if not 0 <= self.best <= 1:
             raise UsageError(f"imitation best={self.best}: a share of the best return lies in [0, 1]")
 
     @property

@@ -23,6 +23,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.errors import DataError, UsageError
+from tabb.field_types import TypedFields
 from tabb.models.fitting import Report, check_widths, outcome_scales, run_fit
 from tabb.networks import ACTIVATIONS, MLP, Normaliser, mlp
 from tabb.transitions import Transitions
@@ -32,7 +33,7 @@ FARTHEST = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
-class TargetModelConfig:
+class TargetModelConfig(TypedFields):
     """How the model of both domains is built and fitted."""
 
     hidden: tuple[int, ...] = (256, 256, 256)

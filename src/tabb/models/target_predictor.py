@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Domains, Sizes
 from tabb.errors import UsageError
+from tabb.field_types import TypedFields
 from tabb.models.fitting import Report, scores
 from tabb.transitions import Transitions
 
@@ -26,7 +27,7 @@ class Outcome(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class TargetPredictor(abc.ABC):
+class TargetPredictor(TypedFields, abc.ABC):
     """A predictor of the target domain: its fields are its constants, its models (arrays) are passed to its methods.
 
     V sees observations as they are; a predictor with encoders of its own also says what V and Q see.

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.errors import UsageError
+from tabb.field_types import TypedFields
 from tabb.models.target_model import TargetModel
 from tabb.transitions import Transitions
 
@@ -34,7 +35,7 @@ FARTHEST = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class TrackingConfig:
+class TrackingConfig(TypedFields):
     """How tracking rows are made."""
 
     copies: int = 4

@@ -1,6 +1,6 @@
 """Trained policies: raw observation in, action out, NumPy alone. `Policy.load` reads every kind."""
 
 from tabb.policy.candidates import CandidatePolicy
-from tabb.policy.tanh_policy import KINDS, UNREADABLE, Layers, Policy, forward, host_layers
+from tabb.policy.tanh_policy import KINDS, UNREADABLE, Layers, Policy, forward, host_layers, why_no_policy
 
-__all__ = ["KINDS", "UNREADABLE", "CandidatePolicy", "Layers", "Policy", "forward", "host_layers"]
+__all__ = ["KINDS", "UNREADABLE", "CandidatePolicy", "Layers", "Policy", "forward", "host_layers", "why_no_policy"]

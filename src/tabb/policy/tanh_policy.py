@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tabb.action_bounds import ActionBounds, action_bounds
 from tabb.errors import RunError, UsageError
-from tabb.files import atomic
+from tabb.files import atomic, quoted
 from tabb.float32 import spacing
 from tabb.networks import MLP, Committee, Normaliser
 from tabb.own_files import refuse_others
@@ -64,6 +64,15 @@ def forward(layers: Layers, x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 KINDS: dict[str, type[Policy]] = {}
 """Kinds of policy by the format of their file. A subclass enters itself."""
+
+
+def why_no_policy(run: Path) -> str:
+    """What to say of a run folder without a policy: whether it can be had, and how."""
+    if not (run / "result.json").is_file():
+        return f"is not finished; finish it with `tabb train --resume {quoted(run)}`"
+    if (run / "checkpoint.npz").is_file():
+        return f"has no policy.npz any more; make it anew with `tabb train --resume {quoted(run)}`"
+    return "has neither policy.npz nor checkpoint.npz any more; put one back, or train the run again in another folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,6 +215,8 @@ class Policy:
         elif path.is_dir():
             runs = sorted(file.parent.name for file in path.glob("*/policy.npz"))
             there = f"it holds runs: name one of {', '.join(runs)}" if runs else "give a policy.npz or a finished run"
+            if (path / "config.json").is_file():
+                raise RunError(f"{path}: {why_no_policy(path)}")
             raise RunError(f"{path}: is a folder without a policy; {there}")
         try:
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from tabb.environments.tasks import Task
 from tabb.errors import UsageError
+from tabb.field_types import TypedFields
 from tabb.rendering.painter import Painter
 from tabb.rendering.recording import Episode
+from tabb.rendering.rendered import RenderedEpisode
 from tabb.rendering.text import with_text
 from tabb.rendering.views import follow, view_of
 
@@ -21,7 +23,7 @@ _LAST_SECONDS = 1.0  # the last picture stays for so long, so that it can be rea
 
 
 @dataclass(frozen=True)
-class FilmFormat:
+class FilmFormat(TypedFields):
     """Size, speed and length of a film."""
 
     width: int = 640
@@ -44,11 +46,17 @@ class FilmFormat:
             raise UsageError(f"steps is {self.steps}: it must be at least 1")
 
 
+Filmed = Episode | RenderedEpisode
+"""an episode that tabb draws, or one that its environment has drawn"""
+
+
 class _Panel:
     """One policy's part of the film: its episode, drawn anew when the state changes."""
 
-    def __init__(self, painter: Painter, task: Task, label: str, episode: Episode, format: FilmFormat) -> None:
-        self.painter, self.task, self.label, self.episode = painter, task, label, episode
+    def __init__(
+        self, draw: Callable[[int], NDArray[np.uint8]], name: str, label: str, episode: Filmed, format: FilmFormat
+    ) -> None:
+        self.draw, self.name, self.label, self.episode = draw, name, label, episode
         steps = len(episode.rewards)
         self.last = steps if format.steps is None else min(steps, format.steps)
         self._drawn: tuple[int, NDArray[np.uint8]] | None = None
@@ -59,14 +67,11 @@ class _Panel:
         # The small offset keeps rounding from showing a step one picture late.
         step = min(math.floor(seconds / episode.seconds + 1e-6), self.last)
         if self._drawn is None or self._drawn[0] != step:
-            state = episode.states[step]
-            camera = follow(self.task, view_of(self.task), state, episode.model)
-            picture = self.painter.paint(state, camera, episode.marks)
             lines = (
-                f"{self.label}: {self.task.name}, episode {episode.number}",
-                f"return {episode.return_at(step):.1f}, step {step}, {step * episode.seconds:.2f} s",
+                f"{self.label}: {self.name}, episode {episode.number}",
+                f"return {episode.return_at(step):z.1f}, step {step}, {step * episode.seconds:.2f} s",
             )
-            self._drawn = (step, with_text(picture, lines, self._ending(step)))
+            self._drawn = (step, with_text(self.draw(step), lines, self._ending(step)))
         return self._drawn[1]
 
     def _ending(self, step: int) -> str | None:
@@ -76,22 +81,18 @@ class _Panel:
 
 
 def pictures(
-    task: Task, labels: Sequence[str], columns: Sequence[Sequence[Episode]], format: FilmFormat
+    where: Task | str, labels: Sequence[str], columns: Sequence[Sequence[Filmed]], format: FilmFormat
 ) -> Iterator[NDArray[np.uint8]]:
     """The film's pictures [H, W, 3]: a panel per policy, with its episodes (`columns[policy]`) one after another.
 
-    Episode k of all policies starts in the same picture; the next episode starts when all have ended.
+    `where` is the task, or the name of another environment, whose episodes bring their pictures. Episode k of all
+    policies starts in the same picture; the next episode starts when all have ended.
     """
+    name = where if isinstance(where, str) else where.name
     for episodes in zip(*columns, strict=True):
         with ExitStack() as open_painters:
             panels = [
-                _Panel(
-                    open_painters.enter_context(Painter(episode.model, format.width, format.height)),
-                    task,
-                    label,
-                    episode,
-                    format,
-                )
+                _Panel(_drawing(episode, where, format, open_painters), name, label, episode, format)
                 for label, episode in zip(labels, episodes, strict=True)
             ]
             count = picture_count(episodes, format)
@@ -99,7 +100,23 @@ def pictures(
                 yield _arranged([panel.at(number * format.speed / format.fps) for panel in panels])
 
 
-def picture_count(episodes: Sequence[Episode], format: FilmFormat) -> int:
+def _drawing(
+    episode: Filmed, where: Task | str, format: FilmFormat, open_painters: ExitStack
+) -> Callable[[int], NDArray[np.uint8]]:
+    """What draws an episode after so many steps."""
+    if isinstance(episode, RenderedEpisode):
+        return lambda step: episode.picture(step, format.width, format.height)
+    assert not isinstance(where, str)
+    painter = open_painters.enter_context(Painter(episode.model, format.width, format.height))
+
+    def draw(step: int) -> NDArray[np.uint8]:
+        state = episode.states[step]
+        return painter.paint(state, follow(where, view_of(where), state, episode.model), episode.marks)
+
+    return draw
+
+
+def picture_count(episodes: Sequence[Filmed], format: FilmFormat) -> int:
     """Pictures until the longest of these episodes has ended."""
     steps = (min(len(episode.rewards), format.steps or len(episode.rewards)) for episode in episodes)
     seconds = max(step * episode.seconds for step, episode in zip(steps, episodes, strict=True))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tabb.environments.engine import ENGINES, Engine
 from tabb.environments.own_environment import check_task_takes
@@ -14,6 +15,9 @@ from tabb.errors import UsageError
 from tabb.evaluation.scores import EVALUATION_SEED
 from tabb.policy import Policy
 from tabb.training.folder import env_of_run
+
+if TYPE_CHECKING:
+    import gymnasium
 
 MOST = 8
 """Most policies in one film."""
@@ -26,7 +30,7 @@ class Film:
     path: Path
     """The file."""
     task: str
-    """The task's name."""
+    """The task's name, or that of the other environment."""
     labels: tuple[str, ...]
     """The name of each policy in the film."""
     episodes: tuple[int, ...]
@@ -52,15 +56,16 @@ def watch(
     fps: int = 25,
     speed: float = 1.0,
     steps: int | None = None,
+    env_factory: Callable[[], gymnasium.Env[Any, Any]] | str | None = None,
 ) -> Film:
     """Film policies in a task without a display, several side by side and in step.
 
     All episodes of `tabb.evaluate(policy, task, episodes, seed, engine=engine)` are run, so that the filmed ones have
-    its returns bit for bit.
+    its returns bit for bit. Another environment (`env_factory`) draws its own pictures.
 
     Args:
         policies: a policy, its file or its run folder, or several of them.
-        task: a task of the catalogue; the default is the task that the policies were trained for.
+        task: a task of the catalogue; the default is the task, or the environment, that the policies were trained for.
         out: a .mp4 or .gif file. The default is watch.mp4 in the first policy's folder, or watch.gif without PyAV.
         episodes: episodes of the evaluation.
         film: indices of the episodes that are shown, one after another.
@@ -70,6 +75,8 @@ def watch(
         fps: pictures per second of film. GIF files round the time of a picture to 1/100 s, so 25 and 50 are exact.
         speed: simulated seconds per second of film.
         steps: most steps of an episode that are shown. The episode itself is not cut.
+        env_factory: instead of a task, the id of any Gymnasium environment that has `rgb_array` pictures, or a function
+            that makes one with `render_mode="rgb_array"`.
 
     Raises:
         UsageError: the task is unknown, the policies do not fit it or are of different robots, a number is out of
@@ -80,10 +87,15 @@ def watch(
     if not 1 <= len(given) <= MOST:
         raise UsageError(f"{len(given)} policies: a film shows 1 to {MOST}")
     loaded = [one if isinstance(one, Policy) else Policy.load(one) for one in given]
-    filmed = _task_of(loaded, _task_of_runs(given) if task is None else task)
+    if task is not None and env_factory is not None:
+        raise UsageError("task and env_factory: give one of them")
+    elsewhere = env_factory
+    if task is None and elsewhere is None:
+        task, elsewhere = _place_of_runs(given)
     film = tuple(film)
     engines = {policy.about.get("engine") or "legacy" for policy in loaded}
-    if engine is None and len(engines) > 1:
+    filmed = None if elsewhere is not None else _task_of(loaded, task)
+    if filmed is not None and engine is None and len(engines) > 1:
         raise UsageError("the policies were trained with different engines; choose --engine legacy or --engine native")
     trained_in: Engine = "native" if engines == {"native"} else "legacy"
     if episodes < 1:
@@ -98,18 +110,28 @@ def watch(
 
     path = _out_of(given, out, encode.has_encoder())
     encode.check_out(path)
-    find_backend()
+    if filmed is not None:
+        find_backend()
     # These import MuJoCo and the environments; the errors above come without that delay.
-    from tabb.rendering.film import FilmFormat, pictures
+    from tabb.rendering.film import Filmed, FilmFormat, pictures
     from tabb.rendering.recording import record
+    from tabb.rendering.rendered import check_sizes, maker_of, record_rendered
 
-    format = FilmFormat(*size, fps, speed, steps)
-    columns = [record(policy, filmed, episodes, seed, film, engine or trained_in) for policy in loaded]
-    labels = _labels(loaded, given)
-    encode.write_film(path, pictures(filmed, labels, columns, format), fps)
+    format, labels = FilmFormat(*size, fps, speed, steps), _labels(loaded, given)
+    columns: list[Sequence[Filmed]]
+    where: Task | str
+    if filmed is not None:
+        where = filmed
+        columns = [record(policy, filmed, episodes, seed, film, engine or trained_in) for policy in loaded]
+    else:
+        assert elsewhere is not None
+        make = maker_of(elsewhere)
+        where = check_sizes(make, loaded)
+        columns = [record_rendered(policy, make, episodes, seed, film) for policy in loaded]
+    encode.write_film(path, pictures(where, labels, columns, format), fps)
     return Film(
         path,
-        filmed.name,
+        where if isinstance(where, str) else where.name,
         labels,
         film,
         tuple(tuple(one.return_at(len(one.rewards)) for one in column) for column in columns),
@@ -118,22 +140,18 @@ def watch(
     )
 
 
-def _task_of_runs(given: Sequence[str | Path | Policy]) -> str | None:
-    """The task whose Gymnasium environment the runs were evaluated in (`--env tabb/hopper-v0`), if any.
+def _place_of_runs(given: Sequence[str | Path | Policy]) -> tuple[str | None, str | None]:
+    """The task or the other Gymnasium environment that the runs were evaluated in (`--env`); None and None for neither.
 
-    Raises `UsageError` for another environment: films show the robots that tabb knows how to draw.
+    Raises `UsageError` where they were evaluated in several environments.
     """
-    for one in given:
-        env = None if isinstance(one, Policy) else env_of_run(Path(one))
-        if env is not None:
-            name = next((task.name for task in ALL_TASKS.values() if task.env_id == env), None)
-            if name is None:
-                raise UsageError(
-                    f"{one}: was evaluated in {env}, and films show tasks of tabb alone; name one of the "
-                    "same robot with --task (task=...)"
-                )
-            return name
-    return None
+    envs = {env for one in given if not isinstance(one, Policy) and (env := env_of_run(Path(one))) is not None}
+    if len(envs) > 1:
+        raise UsageError(f"the policies were evaluated in {' and '.join(sorted(envs))}; name one with --env")
+    for env in envs:
+        task = next((task.name for task in ALL_TASKS.values() if task.env_id == env), None)
+        return (None, env) if task is None else (task, None)
+    return None, None
 
 
 def _task_of(policies: Sequence[Policy], task: str | Task | None) -> Task:

@@ -22,6 +22,7 @@ from tabb.data.hdf5 import write_columns
 from tabb.data.report import Loaded, Report
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError, UsageError
+from tabb.files import quoted
 from tabb.own_files import refuse_others
 from tabb.plain import rule_from_plain
 from tabb.provenance import fingerprint
@@ -84,7 +85,7 @@ def open_run(run: str | Path | Run, source: Files | None = None, target: Files |
     folder = RunFolder(run)
     config = folder.config()
     if not folder.result_file.exists():
-        raise RunError(f"{run}: is not finished; finish it with `tabb train --resume {run}`")
+        raise RunError(f"{run}: is not finished; finish it with `tabb train --resume {quoted(run)}`")
     settings, rule = settings_from(config), rule_from_plain(config["rule"])
     program = Program(backbone_of(settings, rule), rule, settings.updates)
     domains, loaded = _domains(str(run), config, program, source, target)

@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 
 from tabb.errors import RunError, UsageError
 from tabb.evaluation.statistics import Estimate
-from tabb.files import read_json
+from tabb.files import quoted, read_json
 from tabb.results.summary import learner_of
 from tabb.training.folder import RunFolder
 
@@ -109,7 +109,9 @@ def _runs(folders: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
     finished = [run for run in configs if (run / "result.json").exists()]
     unfinished = [run for run in configs if run not in finished]
     if not finished:
-        raise RunError(f"{unfinished[0]}: is not finished; finish it with `tabb train --resume {unfinished[0]}`")
+        raise RunError(
+            f"{unfinished[0]}: is not finished; finish it with `tabb train --resume {quoted(unfinished[0])}`"
+        )
     return finished, unfinished
 
 

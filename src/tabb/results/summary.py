@@ -13,6 +13,7 @@ import numpy as np
 from tabb.environments.tasks import get_task
 from tabb.evaluation.figures import learning_curves
 from tabb.evaluation.scores import Evaluation
+from tabb.files import quoted
 
 
 def results_in(root: str | Path) -> list[dict[str, Any]]:
@@ -55,9 +56,9 @@ def table(groups: Mapping[str, list[dict[str, Any]]]) -> str:
         rows.append(
             (
                 rule,
-                f"{np.mean(scores):.1f}{spread}" if scores else "-",
+                f"{np.mean(scores):z.1f}{spread}" if scores else "-",
                 str(len(results)),
-                " ".join(f"{score:.1f}" for score in scores) or "-",
+                " ".join(f"{score:z.1f}" for score in scores) or "-",
                 f"{results[0]['updates']:,}",
                 f"{np.mean([result['updates_per_second'] for result in results]):,.0f}",
                 f"{np.mean([sum(result['seconds'].values()) for result in results]) / 60:.1f}",
@@ -118,11 +119,11 @@ def _held_out(groups: Mapping[str, list[dict[str, Any]]], root: Path) -> list[st
             for measures in last:
                 shown = ("td_error", "predictor_error") if "td_error" in measures else ("action_error",)
                 errors = ", ".join(f"{ERRORS[name]} {measures[name]:.3g}" for name in shown if name in measures)
-                value = f"value {measures['value']:.1f} ({measures['low']:.1f} to {measures['high']:.1f})"
+                value = f"value {measures['value']:z.1f} ({measures['low']:z.1f} to {measures['high']:z.1f})"
                 rows = f"{result['held_out']['rows']:,} held-out target rows"
                 lines.append(f"{rule} seed {result['seed']}: {value}, {errors} on {rows}")
     if lines:
-        lines.append(f"values are off-policy estimates; `tabb select {root}` ranks all policies of the runs")
+        lines.append(f"values are off-policy estimates; `tabb select {quoted(root)}` ranks all policies of the runs")
     return lines
 
 

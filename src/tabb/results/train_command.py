@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tabb.data.names import joined
 from tabb.data.reading import NOTHING_STATED
 from tabb.environments.tasks import get_task
+from tabb.field_types import default_of
 from tabb.models.target_predictor import TargetPredictor
 from tabb.registry import learners_of
+from tabb.rules import Rule
 from tabb.training.config import Settings, imitation_of
 from tabb.training.spec import RunSpec
 from tabb.training.starting_weights import PARTS
@@ -41,6 +44,53 @@ def train_command(spec: RunSpec, seeds: Sequence[int]) -> str:
     return shlex.join(words)
 
 
+def train_call(rule: Rule, settings: Settings, seeds: Sequence[int], more: Mapping[str, Any]) -> str:
+    """The lines of Python that train these seeds again, for runs from arrays, which no command can name.
+
+    `settings` has the backbone in it; `more` are other arguments of `tabb.train`.
+    """
+    made: dict[str, str] = {}
+    arguments = [
+        _written(rule, made),
+        "source",
+        "target",
+        f"seeds={list(seeds)}",
+        f"settings={_written(settings, made)}",
+    ]
+    arguments += [f"{name}={_written(value, made)}" for name, value in more.items()]
+    imports = {module: sorted(name for name, of in made.items() if of == module) for module in set(made.values())}
+    lines = ["import tabb"]
+    lines += [
+        f"from {module} import {', '.join(names)}" for module, names in sorted(imports.items()) if module != "tabb"
+    ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "# source, target: the transitions, as tabb.from_arrays made them",
+            f"tabb.train({', '.join(arguments)})",
+        ]
+    )
+
+
+def _written(value: Any, made: dict[str, str]) -> str:
+    """A value as Python reads it back, constants that have their default left out; `made` gets the classes' modules."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        import tabb
+
+        kind, own = type(value), getattr(tabb, type(value).__name__, None) is type(value)
+        made[kind.__name__] = "tabb" if own else kind.__module__
+        changed = [
+            f"{field.name}={_written(there, made)}"
+            for field in dataclasses.fields(value)
+            if (there := getattr(value, field.name)) != default_of(field)
+        ]
+        return f"{'tabb.' if own else ''}{kind.__name__}({', '.join(changed)})"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float({str(value)!r})"
+    return repr(value)
+
+
 def setting_options(settings: Settings, usual: Settings) -> list[str]:
     """Options that turn the settings `usual` into `settings`, the backbone aside."""
     words: list[str] = []
@@ -56,12 +106,13 @@ def changed_options(prefix: str, value: Any, usual: Any) -> Iterator[str]:
     """Options that turn the dataclass `usual` into `value`: `--rule.temperature 0.3`."""
     for field in dataclasses.fields(value):
         here, there = getattr(value, field.name), getattr(usual, field.name)
+        name = f"{prefix}.{field.name}" if prefix else field.name
         if isinstance(here, TargetPredictor) and type(here) is not type(there):
-            yield from predictor_options(f"{prefix}.{field.name}", here)
+            yield from predictor_options(name, here)
         elif dataclasses.is_dataclass(here):
-            yield from changed_options(f"{prefix}.{field.name}", here, there)
+            yield from changed_options(name, here, there)
         else:
-            yield from option(f"{prefix}.{field.name}" if prefix else field.name, here, there)
+            yield from option(name, here, there)
 
 
 def predictor_options(name: str, predictor: TargetPredictor) -> list[str]:

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.batch import Batch, Domains
 from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
+from tabb.field_types import TypedFields
 from tabb.models.fitting import Report, draw_rows, run_fit, scores
 from tabb.networks import MLP, Twin, mlp, moving_average, twin
 from tabb.rules.igdf import IGDF, Contrast, likenesses
@@ -31,7 +32,7 @@ from tabb.transitions import Transitions
 
 
 @dataclasses.dataclass(frozen=True)
-class SparseQConfig:
+class SparseQConfig(TypedFields):
     """How the source's value functions are fitted."""
 
     sparsity: float = 0.1

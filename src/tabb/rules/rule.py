@@ -55,6 +55,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from tabb.batch import Batch, Domains, ExtraRows, Sizes
 from tabb.errors import UsageError
+from tabb.field_types import TypedFields
 from tabb.models.imitation import BEST, Imitation
 from tabb.rules.step import Features, Learned, Metrics, Models, Step, Value, Weights, on_extra, on_source
 from tabb.transitions import Transitions
@@ -94,7 +95,7 @@ class Phase(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class Rule(TypedFields):
     """The rule that adds nothing; the base of all others."""
 
     name: ClassVar[str] = "rule"

@@ -73,8 +73,6 @@ class SRPO(Rule):
         for name in ("bonus_scale", "learning_rate"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name}={getattr(self, name)} must be a number, zero or more")
-        if self.bonus not in ("ratio", "published"):
-            raise UsageError(f"bonus={self.bonus!r} is unknown: use ratio or published")
         if not 0 < self.valuable_share < 1:
             raise UsageError(f"valuable_share={self.valuable_share} must lie between 0 and 1")
         check_widths(self.hidden)

@@ -73,8 +73,6 @@ class TABB(SoftWeights):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_factor("uncertainty", self.uncertainty)
-        if self.scale not in ("source", "target"):
-            raise UsageError(f"scale={self.scale!r} is unknown: use source or target")
         if self.scale == "target" and not self.predictor.gives_target_outcomes:
             raise UsageError(
                 f"scale=target needs outcomes of target rows, which predictor {self.predictor.name} does not give"

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tabb.errors import RunError
-from tabb.files import read_json, write_json
+from tabb.files import quoted, read_json, write_json
+from tabb.own_files import refuse_inside_run
 from tabb.training.folder import RunFolder
 from tabb.training.spec import RunSpec
 
@@ -43,9 +44,11 @@ def write_plan(root: Path, cells: Sequence[Cell], replace: bool = False) -> None
     """
     for cell in cells:
         cell.spec.check_importable()
+    refuse_inside_run(root)
     if (root / PLAN).exists() and not replace:
         raise RunError(
-            f"{root}: already holds runs; go on with `tabb train --resume {root}`, or choose another folder with --out"
+            f"{root}: already holds runs; go on with `tabb train --resume {quoted(root)}`, or choose another folder "
+            "with --out"
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -71,7 +74,7 @@ def read_plan(root: Path) -> list[Cell]:
     cells = []
     for line in plan_lines(root):
         if "spec" not in line:
-            raise RunError(f"{root / PLAN}: is of an earlier tabb; go on with `tabb train --resume {root}`")
+            raise RunError(f"{root / PLAN}: is of an earlier tabb; go on with `tabb train --resume {quoted(root)}`")
         try:
             cells.append(Cell(line["label"], line["folder"], RunSpec.from_json(line["spec"])))
         except RunError as error:
@@ -82,7 +85,7 @@ def read_plan(root: Path) -> list[Cell]:
 def unfinished(root: Path, only: Path | None = None) -> list[Cell]:
     """The cells of the plan that have no result yet, those that failed before last; `only` those in this folder."""
     failed = failures(root)
-    cells = [cell for cell in read_plan(root) if not RunFolder(root / cell.folder).result_file.exists()]
+    cells = [cell for cell in read_plan(root) if not RunFolder(root / cell.folder).finished]
     if only is not None:
         cells = [cell for cell in cells if (root / cell.folder).resolve().is_relative_to(only.resolve())]
     return sorted(cells, key=lambda cell: cell.folder in failed)
@@ -101,7 +104,7 @@ def note_failure(root: Path, cell: Cell, reason: str) -> None:
 def forget_failures(root: Path, cells: Iterable[Cell]) -> None:
     """Runs that have finished after all are no failures."""
     before = failures(root)
-    finished = {cell.folder for cell in cells if RunFolder(root / cell.folder).result_file.exists()}
+    finished = {cell.folder for cell in cells if RunFolder(root / cell.folder).finished}
     after = {folder: reason for folder, reason in before.items() if folder not in finished}
     if after != before:
         if after:
@@ -114,7 +117,7 @@ def failed_runs(root: Path, failed: Sequence[tuple[Cell, str]]) -> RunError | No
     """The error that names the runs of a plan that failed, once the others are through; None if none did."""
     if not failed:
         return None
-    go_on = f"; try again with `tabb train --resume {root}`"
+    go_on = f"; try again with `tabb train --resume {quoted(root)}`"
     if len(failed) == 1:
         (cell, reason) = failed[0]
         return RunError(f"{cell.label}: {reason}{go_on}")

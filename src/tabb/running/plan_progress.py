@@ -18,14 +18,15 @@ from tabb.training.progress import Style, shown_loss
 
 
 class PlanProgress:
-    """One bar per run, or a line at each evaluation."""
+    """One bar per run; or a line at each evaluation, and every twentieth of a run that is not evaluated."""
 
     def __init__(self, root: Path, cells: Sequence[Cell], style: Style) -> None:
         self._root = root
         if style == "auto":
             style = "bar" if sys.stderr.isatty() else "lines"
         self._style = style
-        self._last_scored: dict[str, int] = {}
+        self._begun: set[str] = set()
+        self._last_told: dict[str, int] = {}
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -51,14 +52,26 @@ class PlanProgress:
             scored = next((line for line in reversed(lines) if line["kind"] == "evaluation"), None)
             if self._style == "bar":
                 self._bar(cell, training, scored)
-            elif scored is not None and self._last_scored.get(cell.label) != scored["update"]:
-                self._last_scored[cell.label] = scored["update"]
-                rate = f", {training['rate']:,.0f} updates/s" if training else ""
-                print(
-                    f"{cell.label}: {scored['update']:,}/{cell.updates:,} updates, score {scored['mean']:.1f}{rate}",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            else:
+                self._lines(cell, training, scored)
+
+    def _lines(self, cell: Cell, training: dict[str, Any] | None, scored: dict[str, Any] | None) -> None:
+        if cell.label not in self._begun:
+            self._begun.add(cell.label)
+            self._say(f"{cell.label}: preparing ...")
+        evaluated = (cell.spec.task or cell.spec.env) is not None and cell.spec.settings.evaluations > 0
+        told, last = (scored if evaluated else training), self._last_told.get(cell.label, 0)
+        if told is None or told["update"] <= last:
+            return
+        if not evaluated and told["update"] < min(last + cell.updates / 20, cell.updates):
+            return
+        self._last_told[cell.label] = told["update"]
+        score = f", score {told['mean']:z.1f}" if evaluated else f", loss {told['critic_loss']:.3g}"
+        rate = f", {training['rate']:,.0f} updates/s" if training else ""
+        self._say(f"{cell.label}: {told['update']:,}/{cell.updates:,} updates{score}{rate}")
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
 
     def _bar(self, cell: Cell, training: dict[str, Any] | None, scored: dict[str, Any] | None) -> None:
         bar = self._bars[cell.label]
@@ -68,7 +81,7 @@ class PlanProgress:
             left = (cell.updates - training["update"]) / max(training["rate"], 1e-9)
             status = f"{training['rate']:4.0f} updates/s {left:4.0f} s left  loss {shown_loss(training):.2g}"
         if scored is not None:
-            status += f"  score {scored['mean']:.1f}"
+            status += f"  score {scored['mean']:z.1f}"
         done = training["update"] if training else 0
         if done >= cell.updates:
             self._progress.stop_task(bar)
@@ -79,7 +92,7 @@ class PlanProgress:
         if self._style == "bar":
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
         elif self._style == "lines":
-            print(text, file=sys.stderr, flush=True)
+            self._say(text)
 
     def close(self) -> None:
         if self._style == "bar":

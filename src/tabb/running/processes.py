@@ -10,16 +10,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tabb.errors import RunError, Stopped
+from tabb.files import quoted
 from tabb.running.child import CALL, PARENT, TRAIN
 from tabb.running.plan import Cell, failed_runs, forget_failures, log_file, note_failure, unfinished
 from tabb.running.plan_progress import PlanProgress
 from tabb.training.folder import RunFolder
 from tabb.training.progress import Style
+from tabb.training.signals import SAVING, told_at_once
 
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
@@ -42,9 +44,17 @@ def run_plan(
     running: dict[subprocess.Popen[bytes], tuple[Cell, int]] = {}
     cores = cores_of_this_process()
     free = list(range(jobs))
-    stopped = threading.Event()
-    handlers = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    stopped, asked = threading.Event(), 0
+
+    def ask(*_: Any) -> None:
+        nonlocal asked
+        asked += 1
+        stopped.set()
+
+    handlers = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     display = PlanProgress(root, waiting, progress)
+    telling = contextlib.ExitStack()
+    telling.enter_context(told_at_once(SAVING))
     try:
         while waiting or running:
             while waiting and free and not stopped.is_set():
@@ -63,17 +73,27 @@ def run_plan(
                         display.note(f"tabb: warning: {cell.label} failed: {reason}; the other runs go on")
                 display.update([cell])
             if stopped.is_set():
-                raise Stopped(f"stopped and saved; go on with `tabb train --resume {root}`")
+                raise Stopped(f"stopped and saved; go on with `tabb train --resume {quoted(root)}`")
     finally:
-        for process in running:
-            process.send_signal(signal.SIGINT)
-        for process in running:
-            process.wait()
+        _end(running, lambda: asked)
         display.close()
+        telling.close()
         for number, handler in handlers.items():
             signal.signal(number, handler)
         forget_failures(root, cells)
     return failed_runs(root, failed)
+
+
+def _end(running: Collection[subprocess.Popen[bytes]], asked: Callable[[], int]) -> None:
+    """Have the children save and end; each further Ctrl-C of the user is passed on, and the third kills them."""
+    told = 0
+    while any(process.poll() is None for process in running):
+        if (wanted := max(1, asked())) > told:
+            told = wanted
+            for process in running:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGINT if told < 3 else signal.SIGKILL)
+        time.sleep(0.05)
 
 
 def _start(root: Path, cell: Cell, core: int, track: str | None) -> subprocess.Popen[bytes]:
@@ -168,7 +188,8 @@ def run_calls(calls: Sequence[Call], jobs: int) -> None:
                 call, slot = running.pop(process)
                 free.append(slot)
                 if process.returncode != 0:
-                    raise RunError(f"{call.label} failed, see above; the others were stopped")
+                    how = _killed_by(process.returncode) or "failed, see above"
+                    raise RunError(f"{call.label} {how}; the others were stopped")
     finally:
         for process in running:
             process.terminate()
@@ -183,11 +204,17 @@ def why_it_failed(code: int, log: Path, folder: RunFolder) -> str | None:
     """Why a run's process did not finish it, in one line; None if it did."""
     if code == 0:
         return None if folder.result_file.exists() else f"ended without a result; see {log}"
-    if code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        memory = " (out of memory?)" if name == "SIGKILL" else ""
-        return f"was killed by {name}{memory}; see {log}"
+    if (killed := _killed_by(code)) is not None:
+        return f"{killed}; see {log}"
     return last_words(log)
+
+
+def _killed_by(code: int) -> str | None:
+    """Which signal ended a process with this exit code; None if none did."""
+    if code >= 0:
+        return None
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return f"was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}"
 
 
 def last_words(log: Path) -> str:

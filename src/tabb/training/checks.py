@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from tabb.environments.own_environment import (
 )
 from tabb.environments.tasks import Task
 from tabb.errors import DataError, UsageError
+from tabb.field_types import check_field_types
 from tabb.registry import backbone_named
 from tabb.rules import Rule
 from tabb.training.config import Settings
@@ -61,6 +63,8 @@ def check_types(
     for name, part in (("rule", rule), ("backbone", backbone or settings.backbone)):
         if part is None:
             continue
+        if dataclasses.is_dataclass(part):
+            check_field_types(part)  # as when it was made, for what was changed since
         try:
             hash(part)  # what is compiled is known by its constants
         except TypeError:

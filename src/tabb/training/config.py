@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from tabb.backbones import Backbone, own_backbone
 from tabb.errors import UsageError
+from tabb.field_types import check_field_types
 from tabb.models.imitation import LOGGED, Imitation
 from tabb.plain import from_plain, plain
 from tabb.registry import backbone_named
@@ -53,25 +54,14 @@ class Settings:
         if isinstance(self.backbone, str):
             object.__setattr__(self, "backbone", backbone_named(self.backbone))
         if self.backbone is not None and not isinstance(self.backbone, Backbone):
-            given_type = self.backbone.__name__ if isinstance(self.backbone, type) else type(self.backbone).__name__
-            raise UsageError(f"backbone is {given_type}: give an instance such as tabb.IQL(), or a name such as 'iql'")
-        if self.imitation is not None and not isinstance(self.imitation, Imitation):
-            raise UsageError(
-                f"imitation={self.imitation!r}: give an instance such as tabb.Imitation(rows='corrective')"
-            )
-        given = [name for name in ("source_rows", "target_rows") if getattr(self, name) is not None]
-        for name in ("updates", "evaluations", "episodes", "evaluation_seed", "rows_seed", *given):
-            if not isinstance(getattr(self, name), int):
-                raise UsageError(f"{name}={getattr(self, name)}: give a whole number")
-        least_of = {"updates": 1, "evaluations": 0, "episodes": 1, "rows_seed": 0} | dict.fromkeys(given, 1)
+            given = self.backbone.__name__ if isinstance(self.backbone, type) else type(self.backbone).__name__
+            raise UsageError(f"backbone is {given}: give an instance such as tabb.IQL(), or a name such as 'iql'")
+        check_field_types(self)
+        limits = [name for name in ("source_rows", "target_rows") if getattr(self, name) is not None]
+        least_of = {"updates": 1, "evaluations": 0, "episodes": 1, "rows_seed": 0} | dict.fromkeys(limits, 1)
         for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise UsageError(f"{name}={getattr(self, name)}: must be at least {least}")
-        for name, known in (("engine", ("legacy", "native")), ("normalise", ("pooled", "none"))):
-            if getattr(self, name) not in known:
-                raise UsageError(f"{name}={getattr(self, name)!r} is unknown: use {' or '.join(known)}")
-        if self.held_out is not None and not isinstance(self.held_out, int | float):
-            raise UsageError(f"held_out={self.held_out!r}: give a number in [0, 1)")
         if self.held_out is not None and not 0 <= self.held_out < 1:
             raise UsageError(f"held_out={self.held_out}: a share of the target's episodes lies in [0, 1)")
 

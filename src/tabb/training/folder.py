@@ -28,7 +28,7 @@ except ImportError:  # not on Windows: there nothing keeps two processes apart
     fcntl = None  # type: ignore[assignment]
 
 from tabb.errors import RunError
-from tabb.files import LOCK_HELD, finite, read_json, sync, warn_once, write_json
+from tabb.files import LOCK_HELD, finite, quoted, read_json, sync, warn_once, write_json
 from tabb.own_files import refuse_run_files
 from tabb.policy import Policy
 from tabb.training.checkpoint import load_tree, save_tree
@@ -56,11 +56,24 @@ class RunFolder:
         self.result_file = self.path / "result.json"
         self.curve_file = self.path / "curve.png"
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do: the run is through, and a policy that was lost cannot be had back."""
+        return self.result_file.exists() and (self.policy_file.exists() or not self.checkpoint_file.exists())
+
+    def check_not_lost(self) -> None:
+        """Raise `RunError` for a finished run that cannot be gone on with: that would be to train it anew."""
+        if self.result_file.exists() and not self.checkpoint_file.exists():
+            raise RunError(
+                f"{self.path}: is finished, and its {self.checkpoint_file.name} is gone; put that back, or train the "
+                "run again in another folder"
+            )
+
     def check_new(self) -> None:
         """Raise `RunError` if the folder already holds a run, or files that a run would replace."""
         if self.config_file.exists():
             raise RunError(
-                f"{self.path}: already holds a run; go on with `tabb train --resume {self.path}` (in Python: "
+                f"{self.path}: already holds a run; go on with `tabb train --resume {quoted(self.path)}` (in Python: "
                 "resume=True), or choose another folder"
             )
         refuse_run_files(self.path)
@@ -112,6 +125,18 @@ class RunFolder:
             raise RunError(f"{self.path}: is not a run folder (no config.json); check the path")
         return read_json(self.config_file)
 
+    def note_files(self, origin: dict[str, Any]) -> None:
+        """Keep where the run's data lie now, if they have moved; their contents are known to be the same."""
+        config = self.config()
+        before = config.get("origin") or {}
+        moved = {
+            domain: before[domain] | {"files": origin[domain]["files"]}
+            for domain in ("source", "target")
+            if isinstance(origin.get(domain), dict) and isinstance(before.get(domain), dict)
+        }
+        if any(before[domain] != there for domain, there in moved.items()):
+            write_json(self.config_file, config | {"origin": before | moved})
+
     def log(self, line: dict[str, Any]) -> None:
         """Append one line to the metrics; null where a number is not finite."""
         try:
@@ -120,7 +145,7 @@ class RunFolder:
         except OSError as error:
             raise RunError(
                 f"{self.metrics_file}: cannot be written ({error.strerror}); free space and go on with "
-                f"`tabb train --resume {self.path}`"
+                f"`tabb train --resume {quoted(self.path)}`"
             ) from None
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -145,7 +170,7 @@ class RunFolder:
             except OSError as error:
                 raise RunError(
                     f"{self.metrics_file}: cannot be kept ({error.strerror}); free space and go on with "
-                    f"`tabb train --resume {self.path}`"
+                    f"`tabb train --resume {quoted(self.path)}`"
                 ) from None
         header = {"update": update, "seconds": seconds, "metrics_bytes": size}
         save_tree(self.checkpoint_file, state, header)

@@ -102,7 +102,7 @@ def finish_run(spec: RunSpec, folder: Path, track: str | None = None) -> None:
     run = RunFolder(folder)
     if folder.name != f"seed{spec.seed}":
         raise UsageError(f"{folder}: the folder of seed {spec.seed} is called seed{spec.seed}")
-    if not run.result_file.exists():
+    if not run.finished:
         train_spec(spec, folder.parent, track=track, resume=run.config_file.exists())
 
 

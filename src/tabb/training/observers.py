@@ -13,6 +13,7 @@ from typing import Any
 
 from tabb.errors import RunError, Stopped
 from tabb.evaluation.scores import Evaluation, evaluate
+from tabb.files import quoted
 from tabb.tracking import Tracker
 from tabb.training.held_out import HeldOut, HeldOutMeasures, measures_from
 from tabb.training.lanes import Clock, Lanes
@@ -111,7 +112,7 @@ class Evaluating(Observer):
             folder = self._lanes.folders[0]
             how = "nothing is kept, because the run has no folder"
             if folder is not None:
-                how = f"go on from the last checkpoint with `tabb train --resume {folder.path.parent}`"
+                how = f"go on from the last checkpoint with `tabb train --resume {quoted(folder.path.parent)}`"
             raise Stopped(f"stopped during an evaluation; {how}")
 
     def last_score(self) -> float | None:
@@ -232,4 +233,4 @@ def how_to_go_on(lanes: Lanes, update: int) -> str:
     folder = lanes.folders[0]
     if folder is None:
         return f"stopped after {update:,} updates; nothing is kept, because the run has no folder"
-    return f"stopped and saved after {update:,} updates; go on with `tabb train --resume {folder.path.parent}`"
+    return f"stopped and saved after {update:,} updates; go on with `tabb train --resume {quoted(folder.path.parent)}`"

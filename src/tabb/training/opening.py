@@ -41,6 +41,8 @@ def open_folders(setup: Setup, lanes: Lanes, resume: bool) -> list[RunFolder]:
             continue
         if resume and folder.config_file.exists():
             check_same_run(folder, setup.config_of(seed))
+            folder.check_not_lost()
+            folder.note_files(setup.config_of(seed)["origin"])
         else:
             folder.start(setup.config_of(seed))
         folders.append(folder)

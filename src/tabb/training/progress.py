@@ -68,7 +68,7 @@ class Bar:
         self._progress.update(self._phase[1], completed=share, visible=share < 1.0)  # type: ignore[arg-type]
 
     def training(self, update: int, rate: float, loss: float, score: float | None) -> None:
-        status = f"{rate:,.0f} updates/s  loss {loss:.3g}" + ("" if score is None else f"  score {score:.1f}")
+        status = f"{rate:,.0f} updates/s  loss {loss:.3g}" + ("" if score is None else f"  score {score:z.1f}")
         self._progress.update(self._task, completed=update, status=status)
 
     def note(self, text: str) -> None:
@@ -99,7 +99,7 @@ class Lines:
             return
         self._next, self._last_time = update + self._updates / 20, now
         left = (self._updates - update) / max(rate, 1e-9)
-        last = "" if score is None else f", score {score:.1f}"
+        last = "" if score is None else f", score {score:z.1f}"
         self._say(
             f"{update:,}/{self._updates:,} updates, {rate:,.0f} updates/s, {left:,.0f} s left, loss {loss:.3g}{last}"
         )

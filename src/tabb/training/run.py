@@ -15,9 +15,10 @@ from tabb.backbones import Backbone
 from tabb.batch import Sizes, make_domains
 from tabb.environments.registration import env_factory_of
 from tabb.environments.tasks import Task, get_task
-from tabb.errors import DataWarning, warn_caller
+from tabb.errors import DataWarning, UsageError, warn_caller
 from tabb.evaluation.fqe import FQE
 from tabb.jax_switches import check_switches
+from tabb.own_files import refuse_inside_run
 from tabb.plain import plain
 from tabb.provenance import environment, fingerprint
 from tabb.rules import Rule
@@ -131,6 +132,10 @@ def train(
     learner = Program(backbone, rule, settings.updates)
     if starting_run is not None:
         starting_run.check(learner, seeds, Sizes(target.observation_size, target.action_size), target)
+    if folder is not None:
+        if not str(folder):
+            raise UsageError("folder is empty; name a folder for the runs, or give None to keep nothing on disk")
+        refuse_inside_run(Path(folder))
     if folder is not None and not resume:
         for seed in seeds:  # before the first of them is trained, not when its turn comes
             run_folder(folder, seed).check_new()

@@ -25,6 +25,7 @@ import numpy as np
 from tabb.action_bounds import ActionBounds
 from tabb.batch import Sizes
 from tabb.errors import UsageError
+from tabb.files import quoted
 from tabb.networks import MLP, Normaliser
 from tabb.plain import rule_from_plain
 from tabb.policy import Policy
@@ -99,7 +100,7 @@ class Start:
             raise UsageError(f"start={self.path}: is no run folder, and has no seed{seed} to start seed {seed} from")
         if not folder.result_file.exists():
             raise UsageError(
-                f"start={folder.path}: is not finished; go on with `tabb train --resume {folder.path}` first"
+                f"start={folder.path}: is not finished; go on with `tabb train --resume {quoted(folder.path)}` first"
             )
         for file in (folder.checkpoint_file, folder.policy_file):
             if not file.exists():

@@ -31,6 +31,10 @@ OTHER_UNIT = 4.0
 """factor between the domains of both a column's spread and its steps' spread that only another unit makes"""
 AGREE = 3.0
 """factor within which the two must agree"""
+FAR_UNIT = 20.0
+"""factor of both from which they need not agree if the slope of true steps over foretold ones says the same"""
+FORETOLD = 0.4
+"""correlation of foretold and true steps from which their slope counts"""
 CURED = 0.5
 """share of a column's error that a mend may leave"""
 WORTH = 0.95
@@ -172,8 +176,21 @@ class Model:
         """How many times larger [S] a column is in the target, by its spread and its steps; 1 where they disagree."""
         with np.errstate(divide="ignore"):
             logs = np.log(np.maximum([self.spread, self.pace], 1e-12))
-        clear = (np.abs(logs).min(axis=0) > np.log(OTHER_UNIT)) & (np.abs(logs[0] - logs[1]) < np.log(AGREE))
+        least, apart = np.abs(logs).min(axis=0), np.abs(logs[0] - logs[1])
+        clear = (least > np.log(OTHER_UNIT)) & (apart < np.log(AGREE))
+        same_side, (slope, known) = logs[0] * logs[1] > 0, self._slopes()
+        clear |= (least > np.log(FAR_UNIT)) & same_side & known & (np.abs(slope - logs.mean(axis=0)) < np.log(AGREE))
+        # A joint that is held makes just the small steps that its small speeds foretell.
+        clear &= ~(known & (logs.mean(axis=0) < 0) & (np.abs(slope) < np.log(AGREE)))
         return np.where(clear & self.moving, np.exp(logs.mean(axis=0)), 1.0)
+
+    def _slopes(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many times larger [S] true steps are than foretold ones (logarithm), and where they correlate enough."""
+        foretold = self.change - self.residual
+        steps = [table - table.mean(axis=0) for table in (foretold, self.change)]
+        squares = [(table**2).mean(axis=0) + 1e-300 for table in steps]
+        product = (steps[0] * steps[1]).mean(axis=0)
+        return np.log(np.maximum(product / squares[0], 1e-300)), product > FORETOLD * np.sqrt(squares[0] * squares[1])
 
     def suspects(self) -> np.ndarray:
         """The columns that fit worst, measured by the source's own error."""
@@ -208,6 +225,25 @@ def best_mend(model: Model) -> Mend | None:
     return best
 
 
+def made_mends(model: Model, most: int) -> list[Mend]:
+    """At most so many mends, each the best after those before it; they are made."""
+    mends: list[Mend] = []
+    while len(mends) < most and (mend := best_mend(model)) is not None:
+        model.make(mend)
+        mends.append(mend)
+    return mends
+
+
+def far_units(model: Model, mended: set[int]) -> list[Mend]:
+    """Columns whose spread and steps both differ by a factor that no shift makes, where no other mend cured them."""
+    factors = model.unit_factors()
+    far = np.flatnonzero(np.abs(np.log(factors)) > np.log(FAR_UNIT))
+    mends = [Mend("units", (int(i),), float(1 / factors[i])) for i in far if i not in mended]
+    for mend in mends:
+        model.make(mend)
+    return mends
+
+
 def offsets(model: Model, mended: set[int]) -> list[Mend]:
     """Columns that lie elsewhere in the target, where the source's model asks for it: its predictions are off by just
     what the offset does to them."""
@@ -232,17 +268,22 @@ def check_columns_alike(names: str, source: Transitions, target: Transitions) ->
     model = Model(here, there)
     mends: list[Mend] = []
     if model.moving.any():
-        while len(mends) < MENDS and (mend := best_mend(model)) is not None:
-            model.make(mend)
-            mends.append(mend)
+        mends += made_mends(model, MENDS)
+        # What is far off hides other faults behind it, and an exchange can look like two units: again after it.
+        if far := far_units(model, _changed_by(mends)):
+            mends += [*far, *made_mends(model, MENDS - len(mends))]
         # A column that was negated or exchanged lies elsewhere, too: the offset of what is left alone.
-        mends += offsets(model, {column for mend in mends for column in mend.columns})
+        mends += offsets(model, _changed_by(mends))
     yield from _findings(names, mends)
     yield from _rewards(names, here, there, bool(mends))
     actions_differ = list(_actions(names, here, there, model, bool(mends)))
     yield from actions_differ
     if not actions_differ:  # steps of other actions fit nowhere
         yield from _misfits(names, model)
+
+
+def _changed_by(mends: list[Mend]) -> set[int]:
+    return {column for mend in mends for column in mend.columns}
 
 
 def _findings(names: str, mends: list[Mend]) -> Iterator[Finding]:

@@ -101,6 +101,7 @@ def _disagreeing(
         return
     unstated = missed_jumps(observations, outcome.end, surprise)
     unstated = unstated[~outcome.apart[unstated]]
+    unstated = np.setdiff1d(unstated, _stored_steps(columns, outcome.end))
     if unstated.size:
         yield (
             f"after {counted(file_rows[unstated])} the step jumps as if an episode ended, yet nothing marks it (taken "
@@ -119,6 +120,17 @@ def rows_off(surprise: Surprise, ends: np.ndarray, rows: int) -> int:
     if beside < JUMP or beside < OFF * own:
         return 0
     return -1 if before >= after else 1
+
+
+def _stored_steps(columns: dict[str, np.ndarray], end: np.ndarray) -> np.ndarray:
+    """Rows whose stored next observation is the next row, in a file where it is not at known ends: no end is there."""
+    following = columns.get("next_observations")
+    if following is None:
+        return np.empty(0, int)
+    observations = columns["observations"]
+    joined = np.append((following[:-1] == observations[1:]).all(axis=1), False)
+    known = np.flatnonzero(end[:-1])
+    return np.flatnonzero(joined) if known.size and joined[known].mean() < 0.5 else np.empty(0, int)
 
 
 def missed_jumps(observations: np.ndarray, end: np.ndarray, surprise: Surprise) -> np.ndarray:

@@ -41,10 +41,10 @@ def headline(gathered: Gathered) -> list[Any]:
         boxes.append(("score", "–", "the run was not evaluated: it had no task or no evaluations"))
     else:
         value, meaning = estimate
-        boxes.append((first.measure, f"{value.value:.1f}", f"{value.low:.1f} to {value.high:.1f}, {meaning}"))
+        boxes.append((first.measure, f"{value.value:z.1f}", f"{value.low:z.1f} to {value.high:z.1f}, {meaning}"))
     reference = target_score(gathered)
     if reference is not None:
-        boxes.append(("target data themselves", f"{reference:.1f}", f"{first.measure} of their complete episodes"))
+        boxes.append(("target data themselves", f"{reference:z.1f}", f"{first.measure} of their complete episodes"))
     scored = gathered.scored
     words = [say(_how_good(estimate, reference))]
     if scored is not None and gathered.audit is not None:
@@ -93,14 +93,14 @@ def _how_good(estimate: tuple[Estimate, str] | None, reference: float | None) ->
             "out, their section has estimates from the log; with a simulator of the target domain, use `tabb evaluate`."
         )
     value, _ = estimate
-    answer = f"How good is the policy? It scores {value.value:.1f}, the mean over the last three evaluations of a run"
+    answer = f"How good is the policy? It scores {value.value:z.1f}, the mean over the last three evaluations of a run"
     if reference is None:
         return answer + "."
     if value.low > reference:
-        return f"{answer}. That is above the {reference:.1f} of the target data that it learned from."
+        return f"{answer}. That is above the {reference:z.1f} of the target data that it learned from."
     if value.high < reference:
-        return f"{answer}. That is below the {reference:.1f} of the target data, whose own policy was better."
-    return f"{answer}. The {reference:.1f} of the target data lie inside its interval, so a gain is not shown."
+        return f"{answer}. That is below the {reference:z.1f} of the target data, whose own policy was better."
+    return f"{answer}. The {reference:z.1f} of the target data lie inside its interval, so a gain is not shown."
 
 
 def small_shares(scored: Scored) -> list[float]:
@@ -136,7 +136,7 @@ def _how_much(gathered: Gathered, scored: Scored) -> list[Html]:
         if values:
             agreement = (
                 f" Rows are ranked by seed {first.seed}; the mean rank correlation of its ranking with the "
-                f"other seeds is {np.mean(values):.2f}, so "
+                f"other seeds is {np.mean(values):z.2f}, so "
                 + (
                     "it is reliable."
                     if np.mean(values) > 0.7

@@ -77,7 +77,7 @@ def number(value: float | None) -> str:
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
     if abs(value) >= 999.5:
-        return f"{value:,.0f}"
+        return f"{value:z,.0f}"
     return f"{value:#.3g}".rstrip(".") if value else "0"
 
 

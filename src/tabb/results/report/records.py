@@ -9,7 +9,7 @@ from typing import Any
 
 from tabb.backbones import Backbone
 from tabb.errors import RunError, UsageError
-from tabb.files import read_json
+from tabb.files import quoted, read_json
 from tabb.plain import rule_from_plain
 from tabb.registry import learner_name
 from tabb.rules import Rule
@@ -100,7 +100,7 @@ def read_record(folder: Path) -> Record:
     run = RunFolder(folder)
     config = run.config()
     if not run.result_file.exists():
-        raise RunError(f"{folder}: is not finished; finish it with `tabb train --resume {folder}`")
+        raise RunError(f"{folder}: is not finished; finish it with `tabb train --resume {quoted(folder)}`")
     result = read_json(run.result_file)
     try:
         rule, settings = rule_from_plain(config["rule"]), settings_from(config)

@@ -211,7 +211,7 @@ def episodes(gathered: Gathered, scored: Scored) -> list[Any]:
 
 def two(value: float) -> str:
     """Two decimals, without a negative zero."""
-    return f"{round(value, 2) + 0.0:.2f}"
+    return f"{value:z.2f}"
 
 
 def _direction(low: float, high: float, mismatch: bool) -> str:

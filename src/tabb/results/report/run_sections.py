@@ -18,7 +18,7 @@ from tabb.results.report.gather import Gathered
 from tabb.results.report.headline import target_score
 from tabb.results.report.html import Html, element, number, say, table
 from tabb.results.report.records import Curve, Record
-from tabb.results.train_command import train_command
+from tabb.results.train_command import train_call, train_command
 from tabb.training.spec import RunSpec
 from tabb.training.starting_weights import recorded_path
 
@@ -159,8 +159,7 @@ def provenance(gathered: Gathered) -> list[Any]:
     facts += [[name, str(version)] for name, version in environment["versions"].items()]
     parts = {"rule": first.config["rule"], "settings": first.config["settings"]}
     return [
-        say("The same data, command and versions give the same run, bit for bit, on the same kind of processor with "
-            "the same number of threads; each of several seeds ran on one core."),
+        say(_how_it_ran(gathered.records)),
         element("pre", _command(gathered.records), class_="command", tabindex="0"),
         table(["", ""], facts, words=2, class_="facts"),
         element("details", element("summary", "Configuration"),
@@ -175,9 +174,21 @@ def _command(records: Sequence[Record]) -> str:
         return train_command(RunSpec.from_config(first.config), seeds)
     except UsageError:
         settings = dataclasses.replace(first.settings, backbone=first.backbone)
-        start = first.config.get("start")
-        named = "" if start is None else f", start={recorded_path(start)!r}, start_parts={tuple(start['parts'])}"
-        return (
-            f"tabb.train(tabb.{first.rule!r}, source, target, task={first.task!r}, seeds={seeds}, "
-            f"settings=tabb.{settings!r}{named})"
-        )
+        more: dict[str, Any] = {} if first.task is None else {"task": first.task}
+        if (start := first.config.get("start")) is not None:
+            more |= {"start": recorded_path(start), "start_parts": tuple(start["parts"])}
+        return train_call(first.rule, settings, seeds, more)
+
+
+def _how_it_ran(records: Sequence[Record]) -> str:
+    """Under what the same run comes out again, and how seeds shared the machine, as far as the records say."""
+    same = (
+        "The same data, command and versions give the same run, bit for bit, on the same kind of processor with the "
+        "same number of threads"
+    )
+    together = [len(record.config["seeds"]) > 1 for record in records]
+    if not any(together):
+        return f"{same}; each of the seeds was trained by a call of its own." if len(records) > 1 else f"{same}."
+    on_cpu = records[0].config["environment"]["device"].startswith("cpu")
+    how = "one after the other, each with all threads" if on_cpu else "at the same time, as one program"
+    return f"{same}; the seeds were trained by one call, {how}."

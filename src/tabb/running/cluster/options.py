@@ -6,10 +6,11 @@ import dataclasses
 import math
 
 from tabb.errors import UsageError
+from tabb.field_types import TypedFields
 
 
 @dataclasses.dataclass(frozen=True)
-class Cluster:
+class Cluster(TypedFields):
     """A Ray cluster, and how its cells run.
 
     Raises `UsageError` (one line) for values that cannot work.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tabb.errors import RunError, Stopped
-from tabb.files import atomic
+from tabb.files import atomic, quoted
 from tabb.running.cluster.connection import connected, look_at_nodes, task_of
 from tabb.running.cluster.node import LATE, names
 from tabb.running.cluster.options import Cluster
@@ -26,6 +26,7 @@ from tabb.running.plan_progress import PlanProgress
 from tabb.running.processes import last_words, one_core_environment
 from tabb.training.folder import RunFolder
 from tabb.training.progress import Style
+from tabb.training.signals import told_at_once
 
 AT_ONCE = 256
 """cells in Ray's hands at the same time, unless the user says otherwise; each holds a lock file open"""
@@ -57,6 +58,7 @@ def run_plan_on(
     with connected(cluster, cpus) as ray, ExitStack() as held:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
+        held.enter_context(told_at_once("stopping; what the cells have sent is here"))
         display = PlanProgress(root, waiting, progress)
         held.callback(display.close)
         held.callback(forget_failures, root, cells)
@@ -84,7 +86,7 @@ def run_plan_on(
             if stopped.is_set():
                 raise Stopped(
                     "stopped; what the cells had saved is here; go on with "
-                    f"`tabb train --resume {root} --ray {cluster.address}`"
+                    f"`tabb train --resume {quoted(root)} --ray {cluster.address}`"
                 )
             for generator in ready:
                 attempt = running[generator]

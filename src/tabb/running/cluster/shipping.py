@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tabb.data.lerobot import is_lerobot
 from tabb.errors import DataError, UsageError
 from tabb.running.cluster.node import sha256
 from tabb.training.spec import RunSpec
@@ -25,7 +26,7 @@ class Shipping:
 
     def _item(self, path: Path) -> dict[str, Any]:
         if path not in self._items:
-            within = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+            within = _within(path)
             names = [file.relative_to(path).as_posix() if path.is_dir() else "" for file in within]
             try:
                 sums = [sha256(file) for file in within]
@@ -41,6 +42,14 @@ class Shipping:
                 "parts": parts,
             }
         return self._items[path]
+
+
+def _within(path: Path) -> list[Path]:
+    """The file itself, or the files of a folder; of a LeRobot data set without its videos."""
+    if not path.is_dir():
+        return [path]
+    folders = [path / "meta", path / "data"] if is_lerobot(path) else [path]
+    return sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
 
 
 def check_files(specs: Sequence[RunSpec]) -> None:

@@ -1,0 +1,168 @@
+"""What first-time users met on the way back to their runs: lost policies, moved data, folders in folders, no words."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tabb
+from cart import cart
+from tabb.cli import main
+from tabb.data import write_hdf5
+from tabb.errors import RunError, UsageError
+from tabb.files import quoted
+from tabb.running.plan import Cell
+from tabb.running.plan_progress import PlanProgress
+from tabb.training.folder import RunFolder
+from tabb.training.spec import RunSpec
+
+TINY = [
+    *("--updates", "40", "--evaluations", "1", "--episodes", "1", "--progress", "none"),
+    *("--backbone.hidden", "8", "--backbone.batch-size", "16"),
+]
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> list[str]:
+    """Two logs, as options."""
+    write_hdf5(tmp_path / "sim.hdf5", cart(400))
+    write_hdf5(tmp_path / "real.hdf5", cart(300, 1, 0.15))
+    return ["--source", str(tmp_path / "sim.hdf5"), "--target", str(tmp_path / "real.hdf5")]
+
+
+def test_a_run_whose_policy_is_lost_writes_it_again(tmp_path: Path, logs, capsys) -> None:
+    out = tmp_path / "my runs"
+    assert main(["train", "target-only", *logs, *TINY, "--out", str(out)]) == 0
+    assert "target-only" in capsys.readouterr().out  # the table, whatever --progress says
+    run = RunFolder(out / "seed0")
+    before = run.policy_file.read_bytes()
+    run.policy_file.unlink()
+    asked = ["export", str(run.path), "--format", "npz", "--out", str(tmp_path / "p.npz")]
+    assert main(asked) == 4
+    said = capsys.readouterr().err
+    assert f"has no policy.npz any more; make it anew with `tabb train --resume '{run.path}'`" in said
+    with pytest.raises(RunError, match="make it anew"):
+        tabb.Policy.load(run.path)
+    assert main(["train", "--resume", str(run.path), "--progress", "none"]) == 0
+    assert run.policy_file.read_bytes() == before
+    run.policy_file.unlink()
+    run.checkpoint_file.unlink()
+    assert main(["train", "--resume", str(out), "--progress", "none"]) == 0  # nothing is left to do
+    assert main(asked) == 4
+    assert "has neither policy.npz nor checkpoint.npz any more" in capsys.readouterr().err
+    source, target = (tabb.load(path) for path in logs[1::2])
+    settings = tabb.Settings(updates=40, evaluations=1, episodes=1, backbone=tabb.IQL(hidden=(8,), batch_size=16))
+    with pytest.raises(RunError, match=r"is finished, and its checkpoint\.npz is gone"):
+        tabb.train(tabb.TargetOnly(), source, target, settings=settings, folder=out, resume=True)
+
+
+def test_runs_do_not_lie_in_runs(tmp_path: Path, logs, capsys) -> None:
+    out = tmp_path / "runs"
+    assert main(["train", "target-only", *logs, *TINY, "--out", str(out)]) == 0
+    for inner in (out / "seed0", out / "seed0" / "more"):
+        assert main(["train", "target-only", *logs, *TINY, "--out", str(inner)]) == 4
+        assert "the folder of a run" in capsys.readouterr().err
+        assert main(["train", "target-only", "pooled", *logs, *TINY, "--out", str(inner)]) == 4
+        with pytest.raises(RunError, match="runs get folders of their own"):
+            tabb.train(tabb.TargetOnly(), None, tabb.load(logs[3]), folder=inner, resume=True)
+    assert [folder.name for folder in (out / "seed0").iterdir() if folder.is_dir()] == ["policies"]
+
+
+def test_empty_words_are_no_paths(tmp_path: Path, logs, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["--out", ""], ["--out="], ["--start", ""]):
+        assert main(["train", "target-only", *logs, *TINY, *words]) == 2
+        assert f"{words[0].rstrip('=')}: is empty" in capsys.readouterr().err
+    for command in (["evaluate", ""], ["select", ""], ["data", "describe", ""]):
+        assert main(command) == 2
+        assert "is empty; give a value" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="folder is empty"):
+        tabb.train(tabb.TargetOnly(), None, tabb.load(logs[3]), folder="")
+    assert not (tmp_path / "seed0").exists()
+
+
+@pytest.mark.parametrize(
+    "rules", [["target-only"], pytest.param(["target-only", "pooled"], marks=pytest.mark.slow)], ids=len
+)
+def test_runs_go_on_where_the_data_lie_now(tmp_path: Path, logs, capsys, rules) -> None:
+    out = tmp_path / "runs"
+    assert main(["train", *rules, *logs, *TINY, "--out", str(out), "--jobs", "1"]) == 0
+    run = RunFolder(out / rules[0] / "seed0" if len(rules) > 1 else out / "seed0")
+    before = run.policy_file.read_bytes()
+    run.result_file.unlink()  # as if it had been stopped at the end
+    moved = tmp_path / "other place" / "real.hdf5"
+    moved.parent.mkdir()
+    shutil.move(tmp_path / "real.hdf5", moved)
+    capsys.readouterr()
+    resume = ["train", "--resume", str(out), "--progress", "none"]
+    assert main(resume) == 3
+    said = capsys.readouterr().err
+    assert "its target data" in said
+    assert f"`tabb train --resume {out} --target FILE`" in said
+    write_hdf5(tmp_path / "another.hdf5", cart(300, 2))
+    assert main([*resume, "--target", str(tmp_path / "another.hdf5")]) == 2
+    assert "is not the target data that" in capsys.readouterr().err
+    assert main([*resume, "--target", str(moved)]) == 0
+    assert run.policy_file.read_bytes() == before
+    assert run.config()["origin"]["target"]["files"] == [str(moved)]
+    assert main([*resume, "--updates", "3"]) == 2
+
+
+def test_runs_without_the_domain_that_moved_say_so(tmp_path: Path, logs, capsys) -> None:
+    out = tmp_path / "runs"
+    assert main(["train", "target-only", *logs, *TINY, "--out", str(out)]) == 0
+    RunFolder(out / "seed0").result_file.unlink()
+    assert main(["train", "--resume", str(out), "--source", logs[1]]) == 2
+    assert "the runs read no source data" in capsys.readouterr().err
+
+
+def test_lines_of_a_plan_tell_of_runs_that_nothing_evaluates(tmp_path: Path, capsys) -> None:
+    settings = tabb.Settings(updates=100, evaluations=2)
+    cells = []
+    for name, task in (("own", None), ("known", "hopper-morph")):
+        spec = RunSpec(tabb.TargetOnly(), tabb.IQL(), None, (str(tmp_path / "real.hdf5"),), task, None, 0, settings)
+        cells.append(Cell(name, name, spec))
+        (tmp_path / name).mkdir()
+    progress = PlanProgress(tmp_path, cells, "lines")
+    for update in (2, 5, 6, 50, 100):
+        for cell in cells:
+            metrics = RunFolder(tmp_path / cell.folder).metrics_file
+            lines = [{"kind": "training", "update": update, "rate": 10.0, "critic_loss": 0.25}]
+            lines += [{"kind": "evaluation", "update": update, "mean": -0.01}] if update in (50, 100) else []
+            with open(metrics, "a") as file:
+                file.writelines(json.dumps(line) + "\n" for line in lines)
+        progress.update(cells)
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith("own")] == [
+        "own: preparing ...",
+        *(f"own: {update}/100 updates, loss 0.25, 10 updates/s" for update in (5, 50, 100)),
+    ]
+    assert [line for line in said if line.startswith("known")] == [
+        "known: preparing ...",
+        *(f"known: {update}/100 updates, score 0.0, 10 updates/s" for update in (50, 100)),
+    ]
+
+
+def test_paths_in_suggested_commands_are_words_of_a_shell(tmp_path: Path) -> None:
+    assert quoted(Path("runs/seed0")) == "runs/seed0"
+    assert quoted(Path("my runs/c'est")) == """'my runs/c'"'"'est'"""
+    run = RunFolder(tmp_path / "my runs" / "seed0")
+    run.start({})
+    with pytest.raises(RunError, match=f"`tabb train --resume '{run.path}'`"):
+        run.check_new()
+
+
+def test_no_number_is_a_negative_zero() -> None:
+    package = Path(tabb.__file__).parent
+    wanted = ("score", "mean", "return", "value", "low", "high", "gain", "difference", "correlation")
+    signs = [np.float64(-0.04), np.float32(-0.04), -0.04]
+    assert {f"{number:z.1f}" for number in signs} == {"0.0"}
+    for file in package.rglob("*.py"):
+        for expression in re.findall(r"\{([^{}\n]*?):[+,]*\d*\.\df\}", file.read_text(encoding="utf-8")):
+            name = re.findall(r"\w+", expression)[-1] if re.findall(r"\w+", expression) else ""
+            assert name not in wanted, f"{file.name}: {{{expression}}} may show -0.0; write :z.1f"
