@@ -54,7 +54,10 @@ def our_contender(backbone: Backbone, rule: Rule, domains: Domains, sizes: Sizes
     mark("end")
     prepare_seconds = {part: marks[after] - marks[part] for part, after in itertools.pairwise(marks)}
 
-    state = learner.init(sizes, init_key)
+    extra = learner.extra_rows(models, domains, prepare_key)
+    if not learner.refresh_every:
+        data = data._replace(extra=extra)
+    state = learner.init(sizes, init_key, extra)
     counts = products(functools.partial(update_once, learner), models, data, draw_key, state, jnp.asarray(0))
     at = 0
 

@@ -61,7 +61,8 @@ def test_the_update_sees_the_corrected_rows(batch):
     assert float(metrics["dropped"]) == pytest.approx(1 / 3)
 
 
-def test_actions_of_a_weaker_robot_are_recovered(rows):
+@pytest.mark.parametrize("fitted_to", ["target", "both"])
+def test_actions_of_a_weaker_robot_are_recovered(rows, fitted_to):
     """The source moves by a, the target by 2 a: a source row gets half its action, and the reward that pays for it."""
     generator = np.random.default_rng(0)
     domains = []
@@ -71,7 +72,7 @@ def test_actions_of_a_weaker_robot_are_recovered(rows):
         domains.append(dataclasses.replace(data, reward=(state - action).astype(np.float32)))
     domains = make_domains(*domains, "none")
     rule = Correct(
-        inverse=InverseConfig(hidden=(32,), updates=400, batch_size=64, learning_rate=1e-2),
+        inverse=InverseConfig(hidden=(32,), updates=400, batch_size=64, learning_rate=1e-2, domains=fitted_to),
         model=TargetModelConfig(hidden=(32,), updates=600, batch_size=64, learning_rate=1e-2),
     )
     models = rule.prepare(domains, jax.random.key(0), lambda what, share: None)
@@ -91,6 +92,7 @@ def test_actions_of_a_weaker_robot_are_recovered(rows):
         (Correct, {"margin": 1.5}, "margin=1.5"),
         (Correct, {"largest_change": np.inf}, "largest_change=inf"),
         (Correct, {"tolerance": -1.0}, "tolerance=-1.0"),
+        (InverseConfig, {"shift_penalty": -1.0}, "shift_penalty=-1.0"),
         (InverseConfig, {"updates": 0}, "at least 1"),
         (InverseConfig, {"learning_rate": np.nan}, "learning_rate=nan"),
     ],

@@ -88,6 +88,7 @@ class Correct(Rule):
     name: ClassVar[str] = "correct"
     trust: ClassVar[str | None] = "fit"
     trust_meaning: ClassVar[str] = "minus the error of the target's model for the row as it is used: higher fits better"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"both": {"inverse": InverseConfig(domains="both")}}
     neutral: ClassVar[dict[str, Any] | None] = {"margin": 1.0}
     small: ClassVar[dict[str, Any]] = {
         "inverse": InverseConfig(hidden=(8,), updates=40, batch_size=16),
@@ -103,7 +104,7 @@ class Correct(Rule):
     """how far an entry of a' may lie outside of [-1, 1], where it is cut, before the row is dropped; inf drops none
     [ours: the inverse model errs that much near the bounds]"""
     inverse: InverseConfig = dataclasses.field(default_factory=InverseConfig)
-    """the inverse model of the target domain"""
+    """the inverse model of the target domain [paper: fitted to target rows; `--preset both`: to both domains']"""
     model: TargetModelConfig = dataclasses.field(default_factory=TargetModelConfig)
     """the model of both domains that gives ŝ' and r̂ in the target domain [ours]"""
 
@@ -118,14 +119,14 @@ class Correct(Rule):
     def template(self, domains: Domains, key: PRNGKeyArray) -> Models:
         return Models(
             init_target_model(self.model, domains.source, domains.target, key),
-            init_inverse(self.inverse, domains.target, key),
+            init_inverse(self.inverse, domains.source, domains.target, key),
         )
 
     def prepare(self, domains: Domains, key: PRNGKeyArray, report: Report) -> Models:
         forward_key, inverse_key = jax.random.split(key)
         return Models(
             fit_target_model(self.model, domains.source, domains.target, forward_key, report),
-            fit_inverse(self.inverse, domains.target, inverse_key, report),
+            fit_inverse(self.inverse, domains.source, domains.target, inverse_key, report),
         )
 
     def corrected(self, models: Models, domains: Domains) -> Correction:
