@@ -8,6 +8,7 @@ The results are committed files in benchmarks/results:
     scores/                                 `docs/tools/scores.py --gather`
     costs-cpu.json                          `benchmarks/costs.py --json`
     selection.json                          `python -m tabb.experiments.policy_rankings --json`
+    planted-faults.json                     `python -m tabb.experiments.planted_faults --json`
     own-ranking.json                        `python -m tabb.experiments.own_ranking --json`
     extraction/main/                        `python -m tabb.experiments.extraction`
     collected/                              manifests of `tabb collect SUITE`
@@ -36,11 +37,12 @@ from tabb.experiments.benchmark import SCORES as SCORES_CSV
 from tabb.experiments.benchmark import Table
 from tabb.experiments.benchmark_scores import read_scores_csv
 from tabb.experiments.own_ranking import table as own_ranking
+from tabb.experiments.planted_faults import table as planted_faults
 from tabb.experiments.policy_rankings import RANKINGS
 from tabb.files import read_json
 
 DOCS = Path(__file__).resolve().parents[1]
-WITH_TABLES = ("few-rows", "selection", "collected-data", "results")
+WITH_TABLES = ("audit", "few-rows", "selection", "collected-data", "results")
 README = DOCS.parent / "README.md"
 PAGES = [README, *sorted((DOCS / "methods").glob("*.md")), *(DOCS / f"{name}.md" for name in WITH_TABLES)]
 COLLECTED_QUALITIES = {"adroit": "expert", "antmaze": "diverse"}
@@ -207,6 +209,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
     every = [name for name in costs if name != "pooled"]
     every += sorted({name for row in scores.values() for name in row} - set(every))
     tables: dict[str, Callable[..., str]] = {
+        "planted-faults": lambda: planted_faults(_read("planted-faults.json")),
         "selection": lambda: selection(_read("selection.json")),
         "own-ranking": lambda: own_ranking(_read("own-ranking.json")["runs"]),
         "oracle": lambda: oracle(),

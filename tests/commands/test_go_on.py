@@ -13,6 +13,7 @@ import pytest
 import tabb
 from cart import cart
 from tabb.cli import main
+from tabb.commands.training_data import tell_reading
 from tabb.data import write_hdf5
 from tabb.errors import RunError, UsageError
 from tabb.files import quoted
@@ -166,3 +167,12 @@ def test_no_number_is_a_negative_zero() -> None:
         for expression in re.findall(r"\{([^{}\n]*?):[+,]*\d*\.\df\}", file.read_text(encoding="utf-8")):
             name = re.findall(r"\w+", expression)[-1] if re.findall(r"\w+", expression) else ""
             assert name not in wanted, f"{file.name}: {{{expression}}} may show -0.0; write :z.1f"
+
+
+def test_large_files_are_announced_before_they_are_read(tmp_path: Path, capsys) -> None:
+    small, large = tmp_path / "small.hdf5", tmp_path / "large.hdf5"
+    small.write_bytes(b"x")
+    with open(large, "wb") as file:
+        file.truncate(30_000_000)
+    tell_reading({"source": [str(large)], "target": [str(small)]})
+    assert capsys.readouterr().err == "source: reading 30 MB ...\n"

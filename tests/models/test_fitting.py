@@ -8,7 +8,7 @@ import pytest
 
 from tabb.batch import make_domains
 from tabb.errors import DataError
-from tabb.models.fitting import step_normaliser, with_next
+from tabb.models.fitting import outcome_scales, step_normaliser, with_next
 
 
 def test_normaliser_counts_domains_by_half_and_no_terminal_row(rows):
@@ -33,3 +33,26 @@ def test_best_source_rows_stay_in_order_with_their_columns(batch):
     for name in ("observation", "action", "reward", "next_observation", "terminal"):
         np.testing.assert_array_equal(getattr(best, name), np.asarray(getattr(batch, name))[[0, 2, 3, 4, 5]])
     assert batch.best_source(jnp.zeros(3), 3) is batch
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-7, 1e5])
+def test_what_counts_as_constant_has_no_unit(pair, unit):
+    """In micrometres or megametres: the same units of steps, and columns and rewards that never move stay alone."""
+
+    def scaled(data, factor):
+        table = np.c_[factor * np.asarray(data.observation), np.full(len(data), 7 * factor, np.float32)]
+        following = np.c_[factor * np.asarray(data.next_observation), np.full(len(data), 7 * factor, np.float32)]
+        rewards = np.asarray(factor * data.reward, np.float32)
+        return dataclasses.replace(
+            data, observation=table.astype(np.float32), next_observation=following.astype(np.float32), reward=rewards
+        )
+
+    usual, other = (make_domains(*(scaled(data, factor) for data in pair), "none") for factor in (1.0, unit))
+    sizes = np.r_[np.full(3, unit), 1.0, np.ones(2), np.full(3, unit), 1.0]  # s and a constant, a, s' and a constant
+    steps = [np.asarray(step_normaliser(domains).scale) for domains in (usual, other)]
+    np.testing.assert_allclose(steps[1], sizes * steps[0], rtol=1e-4)
+    (change, reward), (other_change, other_reward) = (outcome_scales(domains.source) for domains in (usual, other))
+    np.testing.assert_allclose(other_change, sizes[:4] * np.asarray(change), rtol=1e-4)
+    np.testing.assert_allclose(other_reward.scale, unit * np.asarray(reward.scale), rtol=1e-4)
+    flat = dataclasses.replace(usual.source, reward=jnp.full(len(usual.source), unit))
+    assert float(outcome_scales(flat)[1].scale) == 1.0

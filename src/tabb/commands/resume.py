@@ -10,7 +10,7 @@ from typing import Any
 from tabb.commands.carry_out import carry_out, check_ray
 from tabb.commands.old_plans import upgrade_plan
 from tabb.commands.train_options import NO_TASK, absolute
-from tabb.commands.training_data import check_data
+from tabb.commands.training_data import check_data, tell_reading
 from tabb.data.catalogue import BUNDLED, resolve
 from tabb.errors import DataError, RunError, UsageError
 from tabb.files import quoted
@@ -86,6 +86,8 @@ def _go_on(root: Path, options: Any) -> None:
     if _missing(spec):
         raise _missing_data(root, spec)
     check_start(spec)
+    if options.progress != "none":
+        tell_reading(spec.files)
     loaded = read_data(spec)
     check_data(loaded, spec.settings.engine, options.progress != "none")
     alone = root == folders[0]

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tabb.data.report import Loaded, Report
 from tabb.training.config import Settings
 from tabb.training.from_files import check_engine
+
+LONG = 20e6
+"""bytes of data from which reading takes seconds, in which something should have been said"""
+
+
+def tell_reading(files: Mapping[str, Sequence[str | Path]]) -> None:
+    """Say that large files are being read: nothing else is said before they are."""
+    for domain, paths in files.items():
+        size = sum(Path(path).stat().st_size for path in paths if Path(path).is_file())
+        if size > LONG:
+            print(f"{domain}: reading {size / 1e6:,.0f} MB ...", file=sys.stderr, flush=True)
 
 
 def check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:

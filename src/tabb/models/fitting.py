@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tabb.batch import Domains
 from tabb.errors import DataError, UsageError
+from tabb.float32 import is_constant
 from tabb.networks import Normaliser
 from tabb.transitions import Transitions
 
@@ -26,6 +27,9 @@ CALLS = 20
 
 ROWS_PER_CALL = 8192
 """rows scored at once: bounds the memory of hidden layers, whatever the size of the data"""
+
+ROUNDING = 4 * float(jnp.finfo(jnp.float32).eps)
+"""part of a number that only rounding makes"""
 
 Report = Callable[[str, float], None]
 
@@ -73,7 +77,7 @@ def step_normaliser(domains: Domains) -> Normaliser:
     mean, square = np.mean(moments, axis=0)
     scale = np.sqrt(np.maximum(square - mean**2, 0))
     # A constant column (Ant's contact forces) has no spread to divide by.
-    scale = np.where(scale < 1e-6, 1.0, scale)
+    scale = np.where(is_constant(mean, scale), 1.0, scale)
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
 
 
@@ -89,8 +93,14 @@ def outcome_scales(source: Transitions) -> tuple[Float[Array, " s"], Normaliser]
     # A constant column (Ant's contact forces) has no spread to divide by.
     # So has a constant reward (no step of a sparse task succeeds): divided by next to nothing it would drown the rest.
     reward = jnp.std(source.reward)
-    rewards = Normaliser(jnp.mean(source.reward), jnp.where(reward < 1e-6, 1.0, reward))
-    return jnp.where(spread < 1e-6, 1.0, spread), rewards
+    rewards = Normaliser(jnp.mean(source.reward), jnp.where(_never_changes(source.reward), 1.0, reward))
+    still = jnp.max(jnp.abs(change * alive[:, None]), axis=0) <= ROUNDING * jnp.max(jnp.abs(source.observation), axis=0)
+    return jnp.where(still, 1.0, spread), rewards
+
+
+def _never_changes(values: Float[Array, " n"]) -> Array:
+    """Whether numbers are one number, rounding aside: what their unit is does not matter."""
+    return jnp.max(values) - jnp.min(values) <= ROUNDING * jnp.max(jnp.abs(values))
 
 
 def standard_steps(domains: Domains, normaliser: Normaliser) -> tuple[Float[Array, "n w"], Float[Array, "m w"]]:

@@ -9,6 +9,7 @@ import pytest
 
 from tabb.data import inspect_arrays
 from tabb.data.audit.alike import Model, best_mend, check_columns_alike, sample
+from tabb.data.audit.columns import check_columns
 from tabb.data.audit.episodes import check_timing
 
 
@@ -156,3 +157,41 @@ def test_late_actions_and_late_rewards():
     both = list(check_timing("log", rolled(log, actions=1, rewards=1)))
     assert [one.code for one in both] == ["action-timing", "reward-timing"]
     assert "towards the beginning" in both[1].fix
+
+
+# --- columns that are all but still in the target ---
+
+
+def joints(rows, seed, held=False):
+    """Two joints with their speeds; a held one trembles, and its speed with it. Speeds come from the actions."""
+    draw = np.random.default_rng(seed)
+    speeds, places = draw.normal(0, 1, (rows, 2)), draw.normal(0, 1, (rows, 2))
+    actions = draw.uniform(-1, 1, (rows, 2))
+    if held:
+        speeds[:, 1] *= 0.01
+        places[:, 1] = 0.01 * places[:, 1]
+    change = 0.3 * actions - 0.1 * speeds + 0.02 * draw.normal(size=(rows, 2))
+    if held:
+        change[:, 1] = 0.01 * draw.normal(size=rows)
+    state = np.c_[places, speeds]
+    following = state + np.c_[0.1 * speeds, change]
+    return inspect_arrays(state, actions, -speeds[:, 0], following, timeouts=np.arange(rows) % 50 == 49).transitions
+
+
+def test_a_held_joint_is_in_no_other_unit_and_a_speed_in_thousands_is():
+    source = joints(4000, 1)
+    assert "units" not in findings(joints(3000, 2, held=True), source)
+    for column in range(4):
+        small = changed(scaled(column, 1e-3), joints(3000, 2))
+        assert f"{column} (about" in findings(small, source)["units"].what
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 1e6])
+def test_what_is_absurd_has_no_unit(unit):
+    table = np.random.default_rng(0).normal(0, unit, (500, 4))
+    table[:, 3] = 0.0
+    table[::250, 3] = 3 * unit  # a contact that is hardly ever made
+    assert not [one for one in check_columns("log", {"observations": table}) if one.code == "outlier"]
+    table[7, 1] = 1e6 * unit
+    (one,) = [one for one in check_columns("log", {"observations": table}) if one.code == "outlier"]
+    assert one.rows == (7,)

@@ -61,11 +61,15 @@ def _absurd(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
     """Numbers so far from all others of their column that they can only be errors: one makes its column dead."""
     table = array.reshape(len(array), -1)
     wrong = np.zeros(len(table), bool)
-    for i in range(table.shape[1]):
-        size = np.abs(table[:, i])
-        with np.errstate(invalid="ignore"):
-            usual = np.quantile(size, 0.99) if len(size) else 0.0
-            wrong |= np.isfinite(size) & (size > ABSURD * max(usual, 1.0))
+    if not table.size:
+        return
+    size = np.abs(table)
+    with np.errstate(invalid="ignore"):
+        usual = np.array([np.quantile(column, 0.99) for column in size.T])
+        # A sensor that is 0 nearly always is measured by the others, whatever the unit; where all are, by 1.
+        known = usual[np.isfinite(usual) & (usual > 0)]
+        least = float(np.median(known)) if known.size else 1.0
+        wrong |= (np.isfinite(size) & (size > ABSURD * np.maximum(usual, least))).any(axis=1)
     if wrong.any():
         what = f"{int(wrong.sum()):,} rows hold numbers over {ABSURD:,.0f} times as large as the rest of their column"
         fix = "leave out the episodes of these rows, or log them again: one such number makes its column count nothing"
