@@ -83,13 +83,18 @@ def prepared(domains):
     return prepare
 
 
+def with_one_policy(backbone):
+    """The backbone with one policy network: what compiles in a moment."""
+    return dataclasses.replace(backbone, policies=1) if hasattr(backbone, "policies") else backbone
+
+
 @pytest.fixture(scope="module")
 def small_backbone(backbone):
     """`small_backbone(rule)`: the rule's own, small."""
 
     def small(rule):
         sizes = {name: getattr(backbone, name) for name in ("hidden", "batch_size", "learning_rate")}
-        return dataclasses.replace(own_backbone(rule), **sizes)
+        return with_one_policy(dataclasses.replace(own_backbone(rule), **sizes))
 
     return small
 
@@ -182,7 +187,7 @@ def test_preparation_repeats(name, prepared, domains, same_bits):
 def test_a_run_that_goes_on_and_its_policy_are_read_back(name, pair, tmp_path, monkeypatch):
     """What was fitted comes from the folder, and the run ends as it did."""
     rule = rule_of(name)
-    backbone = dataclasses.replace(own_backbone(rule), hidden=(8,), batch_size=16)
+    backbone = with_one_policy(dataclasses.replace(own_backbone(rule), hidden=(8,), batch_size=16))
     settings = Settings(updates=4, evaluations=0, backbone=backbone)
     (whole,) = train(rule, *pair, settings=settings, folder=tmp_path)
     folder = tmp_path / "seed0"

@@ -25,7 +25,7 @@ from tabb.training.starting_weights import renormalised, start_from
 SMALL = {"hidden": (8, 8), "batch_size": 16}
 BACKBONES = {
     backbone.name: backbone
-    for backbone in (IQL(**SMALL), TD3BC(**SMALL), CQL(**SMALL, actions=2), BCQ(**SMALL, cvae_hidden=(8,)))
+    for backbone in (IQL(policies=1, **SMALL), TD3BC(**SMALL), CQL(**SMALL, actions=2), BCQ(**SMALL, cvae_hidden=(8,)))
 }
 OBSERVATIONS = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32) * 4
 ACTIONS = np.tanh(np.random.default_rng(1).normal(size=(6, 2))).astype(np.float32)
@@ -159,7 +159,7 @@ def test_a_folder_of_runs_gives_each_seed_its_own(first_run, pair, tmp_path):
             ("policy",),
             "its policy has layers [('relu', (3, 8), (8, 8)",
         ),
-        (Pooled(), IQL(**SMALL, layer_norm=True), ("critic",), "this run's [('normed-relu'"),
+        (Pooled(), IQL(policies=1, **SMALL, layer_norm=True), ("critic",), "this run's [('normed-relu'"),
         (Pooled(), BACKBONES["iql"], ("actor",), "start_parts=('actor',): give one or more of policy, critic"),
         (Pooled(), BACKBONES["iql"], (), "start_parts=(): give one or more"),
         (
