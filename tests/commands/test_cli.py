@@ -249,7 +249,7 @@ def test_a_predictor_is_chosen_by_name(options: str, rule: TABB) -> None:
 
 def test_a_preset_keeps_the_constants_of_the_suite() -> None:
     (learner,) = learners_of(["tabb"], "trust", ("antmaze",))
-    assert learner.backbone == IQL(policies=1, expectile=0.9, temperature=10.0, layer_norm=True)
+    assert learner.backbone == IQL(expectile=0.9, temperature=10.0, layer_norm=True)
     assert learner.rule == TABB(uncertainty=0.2, predictor=AgreedShift(updates=8_000, weight_decay=1e-4))
     (other,) = learners_of(["tabb@cql"], "trust")
     assert (other.rule, other.backbone) == (learner.rule, CQL())

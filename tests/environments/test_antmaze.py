@@ -132,8 +132,8 @@ def test_wrong_names():
 
 def test_suites_bring_iqls_constants():
     pooled = RULES["pooled"]
-    assert for_task(pooled, IQL(), ("adroit",)) == IQL(policies=1, temperature=0.5)
-    assert for_task(pooled, IQL(), ("antmaze",)) == IQL(policies=1, expectile=0.9, temperature=10.0)
+    assert for_task(pooled, IQL(), ("adroit",)) == IQL(temperature=0.5)
+    assert for_task(pooled, IQL(), ("antmaze",)) == IQL(expectile=0.9, temperature=10.0)
     assert for_task(pooled, IQL(), ("odrl",)) == IQL()
     (learner,) = learners_of(["tabb"], None, ("antmaze",))
     assert (learner.backbone.expectile, learner.backbone.temperature) == (0.9, 10.0)
