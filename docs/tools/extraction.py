@@ -106,9 +106,10 @@ def draw(path: Path, cells: list[dict[str, Any]]) -> None:
             [place - 0.42, place + 0.42], [data, data], color="black", linewidth=1.4, linestyle="--",
             label=None if labels else "mean return of the logged data", **(ENDS | {"dash_capstyle": "butt"}),
         )  # fmt: skip
-        name = f"log of {quality.replace('_', ' and ')} episodes" if quality else "all logs"
+        name = quality.replace("_", " and ") if quality else "all"
         labels.append((place, f"{name}\n({len(rows)} targets)"))
     axes.set_xticks(*zip(*labels, strict=True))
+    axes.set_xlabel("episodes in the log")
     axes.set_ylabel("score in the target domain")
     axes.set_ylim(0, 110)
     axes.spines[["top", "right"]].set_visible(False)

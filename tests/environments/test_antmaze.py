@@ -158,7 +158,7 @@ def test_training_takes_one_off_the_rewards():
     source, target = _logged(0), _logged(1)
     less = [dataclasses.replace(data, reward=data.reward - 1) for data in (source, target)]
     settings = Settings(updates=40, evaluations=0)
-    constants = Settings(updates=40, evaluations=0, backbone=IQL(policies=1, expectile=0.9, temperature=10.0))
+    constants = Settings(updates=40, evaluations=0, backbone=IQL(expectile=0.9, temperature=10.0))
     seen = source.observation[:5]
     (run,) = train(RULES["pooled"](), source, target, task="antmaze-small-empty", settings=settings)
     (same,) = train(RULES["pooled"](), *less, settings=constants)
