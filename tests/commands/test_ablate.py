@@ -15,7 +15,7 @@ from tabb.experiments.ablations import VARIANTS, as_markdown, chosen, difference
 from tabb.experiments.benchmark import Comparison, Place
 from tabb.plain import plain
 from tabb.results.train_command import changed_options, setting_options
-from tabb.training.config import Settings
+from tabb.training.config import Settings, imitation_of
 from tabb.training.folder import RunFolder
 
 HOPPER, ANT = Place("hopper-morph", "medium", "medium"), Place("ant-morph", "medium", "medium")
@@ -29,6 +29,8 @@ def parsed(name: str):
     """What a variant trains with, which is what `tabb train` makes of its words."""
     made = VARIANTS[name].method().make(get_task(HOPPER.task), 7, False)
     made = made._replace(rule=made.rule.on(made.backbone))
+    imitation = imitation_of(made.settings, made.rule, made.backbone)
+    made = made._replace(settings=dataclasses.replace(made.settings, imitation=imitation))
     learner, *options = VARIANTS[name].words.replace("{seed}", "7").split()
     rule, backbone, settings = changed_learner(learner, options)
     assert made == (rule, backbone, dataclasses.replace(settings, backbone=None))
