@@ -29,6 +29,8 @@ SMALL = [
     "8",
     "--backbone.batch-size",
     "8",
+    "--backbone.policies",
+    "1",
     "--progress",
     "none",
 ]
