@@ -175,7 +175,8 @@ def test_starts_that_cannot_be(
     for name in ("source", "target"):
         Path(f"{name}.npz").write_text("no data")
     words = [word.format(first=first, stopped=stopped) for word in arguments]
-    sizes = [] if "--backbone.hidden" in words or len(learners) > 1 else ["--backbone.hidden", "8", "8"]
+    sizes = ["--backbone.hidden", "8", "8", "--backbone.policies", "1"] if learners == ["pooled"] else []
+    sizes = [] if "--backbone.hidden" in words else sizes
     data = ["--source", "source.npz", "--target", "target.npz", "--updates", "20", "--out", "runs"]
     code, line = refused(capsys, "train", *learners, *data, *sizes, *words)
     assert (code, says in line) == (2, True), line
