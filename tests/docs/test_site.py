@@ -108,7 +108,7 @@ def test_every_command_has_a_page_with_its_options(site: Path) -> None:
         ("data", "--columns", "also minimum, maximum"),
         ("evaluate", "--episodes INT", "episodes (default: 10)"),
         ("figure", "--rankings [STR [STR ...]]", "rankings to compare"),
-        ("score", "--out {None}|PATH", "HDF5 file to write"),
+        ("score", "--out {None}|PATH", "HDF5 or Parquet file to write"),
         ("tasks", "--json", "print JSON"),
         ("train", "--backbone.expectile FLOAT", "λ of the value loss"),
         ("train", "--rule.predictor.heads INT", "K, the number of target heads"),
