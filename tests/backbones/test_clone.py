@@ -52,7 +52,9 @@ def test_rewards_and_next_states_are_not_looked_at(batch, sizes, same_bits):
     moved = dataclasses.replace(batch, action=-batch.action)
     assert same_bits(update(batch), update(other))
     assert not same_bits(update(batch), update(moved))
-    copies = dataclasses.replace(batch, imitated=Imitated(batch.observation[3:], -batch.action[3:]))
+    copies = dataclasses.replace(
+        batch, imitated=Imitated(batch.observation[3:], -batch.action[3:], jnp.ones(len(batch) - 3))
+    )
     mixed = dataclasses.replace(batch, action=batch.action.at[3:].multiply(-1.0))
     assert same_bits(update(copies), update(mixed))
 

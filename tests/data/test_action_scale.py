@@ -177,7 +177,7 @@ def test_training_keeps_the_bounds(newtons, tmp_path, capsys):
     np.savez(tmp_path / "a.npz", **newtons)
     data = ["--source", tmp_path / "a.npz", "--target", tmp_path / "a.npz", "--progress", "none"]
     small = ["--updates", "4", "--evaluations", "0", "--held-out", "0"]
-    small += ["--backbone.hidden", "8", "--backbone.batch-size", "8"]
+    small += ["--backbone.hidden", "8", "--backbone.batch-size", "8", "--backbone.policies", "1"]
     bounds = ["--action-low", "-3", "0", "--action-high", "3", "0.5"]
     told(capsys, "train", "target-only", *data, *small, *bounds, "--out", tmp_path / "runs")
     policy = tabb.Policy.load(tmp_path / "runs" / "seed0")

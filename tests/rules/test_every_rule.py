@@ -265,7 +265,7 @@ def test_wrong_words():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     says = [line.split(" is unknown")[0] for line in done.stdout.splitlines()]
-    assert says == ["bonus='x'", "scale='x'", "predictor form='x'", "predictor space='x'"]
+    assert says == ["SRPO bonus='x'", "TABB scale='x'", "predictor form='x'", "predictor space='x'"]
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -122,8 +122,9 @@ def test_stopped_by_the_user(number: int, files: list[str], whole: Path, tmp_pat
     process.send_signal(number)
     told = process.communicate()[1].strip()
     assert process.returncode == 130
-    assert len(told.splitlines()) == 1
-    assert f"tabb train --resume {tmp_path}" in told
+    first, last = told.splitlines()
+    assert "stopping as soon as all is saved" in first
+    assert f"tabb train --resume {tmp_path}" in last
     done = run("--resume", str(tmp_path), "--progress", "none")
     assert done.returncode == 0, done.stderr
     assert_same_run(whole, tmp_path / "seed0")

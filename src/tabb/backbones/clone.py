@@ -3,8 +3,9 @@
     L_π = mean over rows of  ‖π(s) - a‖² / A
 
 The control that says what imitation alone is worth: `target-only@clone` imitates target rows, `source-only@clone`
-source rows, `pooled@clone` both. It is IQL's policy with β = 0, without V and Q. Rewards and next states are not looked
-at, so only rules that say which rows are drawn act on it.
+source rows, `pooled@clone` both. It is IQL's policy with β = 0, without V and Q. Its loss does not look at rewards and
+next states, so only rules that say which rows are drawn act on it. Which episodes of the target are imitated is decided
+by their returns, as for all learners (`--imitation.best 0`: all of them).
 """
 
 from __future__ import annotations
