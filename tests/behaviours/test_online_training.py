@@ -47,6 +47,7 @@ def _ran(settings=SETTINGS, seed=0):
     return train_online(settings, OneByOne(Aim), 20, Sizes(2, 1), _regret, seed=seed)
 
 
+@pytest.mark.slow
 def test_it_learns():
     kept = _ran()
     assert kept[0].after == 0
@@ -64,6 +65,7 @@ def test_the_same_again_is_the_same():
     assert [one.score for one in first] != [one.score for one in other]
 
 
+@pytest.mark.slow
 def test_there_is_room_for_all_steps():
     """32 steps between updates and 3 for each are 10 updates: 100 stretches, after a warm-up of 17 steps per lane."""
     settings = OnlineTraining(updates=1_000, steps_per_update=3, lanes=4, stretch=8, warm_up=65)

@@ -90,6 +90,7 @@ def test_a_suite_is_made_once_and_found_again(tmp_path, capsys, monkeypatch):
     assert "hopper: was searched with other settings or from other source data" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_mazes(tmp_path, monkeypatch, capsys):
     from tabb.behaviours import walker_training
 

@@ -247,6 +247,7 @@ def test_cells_of_other_options_are_refused(tmp_path: Path, capsys) -> None:
         places_of("otdf", [], ["ant-morph"], ["/data/sim.hdf5"], ["medium"])
 
 
+@pytest.mark.slow
 def test_a_small_benchmark_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.delenv("TABB_DATA", raising=False)
     out = tmp_path / "out"

@@ -94,6 +94,7 @@ def test_oracle_figure(oracle, tmp_path: Path) -> None:
     assert "seed 1" not in err
 
 
+@pytest.mark.slow
 def test_cells_run_as_processes(oracle, tmp_path: Path) -> None:
     code, out, err = oracle("--seeds", "0", "1", "--jobs", "2")
     assert code == 0, err

@@ -144,6 +144,7 @@ def test_a_second_run_does_not_overwrite_the_first(files: list[str], whole: Path
     assert "--resume" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_plan_of_processes_is_resumed_whole(files: list[str], tmp_path: Path) -> None:
     plan = tmp_path / "plan"
     arguments = ["pooled", "target-only", *files, *SMALL[:4], *SMALL[8:], "--seeds", "0", "1", "--jobs", "2"]
