@@ -1,4 +1,5 @@
 import atexit
+import itertools
 import os
 import shutil
 import tempfile
@@ -7,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from tabb.jax_programs import drop_programs_if_many
 from tabb.transitions import Transitions
 
 pytest_plugins = ["learning"]
@@ -23,6 +25,14 @@ if COMPILED not in os.environ:
 jax.config.update("jax_compilation_cache_dir", os.environ[COMPILED])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+_finished = itertools.count(1)
+
+
+def pytest_runtest_teardown():
+    """Three thousand tests in two processes compile more programs than a process may hold (tabb.jax_programs)."""
+    if next(_finished) % 20 == 0:
+        drop_programs_if_many(share=0.2)
 
 
 def _rows(generator, rows, shift, observation_size=3, action_size=2):

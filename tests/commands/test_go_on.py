@@ -24,7 +24,7 @@ from tabb.training.spec import RunSpec
 
 TINY = [
     *("--updates", "40", "--evaluations", "1", "--episodes", "1", "--progress", "none"),
-    *("--backbone.hidden", "8", "--backbone.batch-size", "16"),
+    *("--backbone.policies", "1", "--backbone.hidden", "8", "--backbone.batch-size", "16"),
 ]
 
 
@@ -57,7 +57,9 @@ def test_a_run_whose_policy_is_lost_writes_it_again(tmp_path: Path, logs, capsys
     assert main(asked) == 4
     assert "has neither policy.npz nor checkpoint.npz any more" in capsys.readouterr().err
     source, target = (tabb.load(path) for path in logs[1::2])
-    settings = tabb.Settings(updates=40, evaluations=1, episodes=1, backbone=tabb.IQL(hidden=(8,), batch_size=16))
+    settings = tabb.Settings(
+        updates=40, evaluations=1, episodes=1, backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=16)
+    )
     with pytest.raises(RunError, match=r"is finished, and its checkpoint\.npz is gone"):
         tabb.train(tabb.TargetOnly(), source, target, settings=settings, folder=out, resume=True)
 

@@ -21,7 +21,7 @@ from tabb.results.row_scores import open_run, run_data, score_rows
 from tabb.rules.soft_weights import soft_weight
 
 SMALL = ["--updates", "20", "--evaluations", "0", "--progress", "none", "--jobs", "1"]
-NETWORKS = ["--backbone.hidden", "8", "8", "--backbone.batch-size", "32"]
+NETWORKS = ["--backbone.policies", "1", "--backbone.hidden", "8", "8", "--backbone.batch-size", "32"]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def no_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)  # runs/ must not land in the checkout
 
 
-SMALL = ["--updates", "20", "--backbone.hidden", "8", "8", "--backbone.batch-size", "8"]
+SMALL = ["--updates", "20", "--backbone.policies", "1", "--backbone.hidden", "8", "8", "--backbone.batch-size", "8"]
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_target_of_two_episodes_is_warned_of_once(
 ) -> None:
     data = read(tmp_path / "target.npz").transitions
     save_npz(tmp_path / "target.npz", data[np.asarray(data.episode) < 2])
-    arguments = [*own_files, "--updates", "2", "--jobs", "1", "--out", str(tmp_path / "runs")]
+    arguments = [*own_files, *SMALL[2:], "--updates", "2", "--jobs", "1", "--out", str(tmp_path / "runs")]
     assert main(["train", *learners, *arguments]) == 0
     told_of = capsys.readouterr().err
     assert told_of.count("tabb: warning: the target has 2 episodes, so none is held out to judge policies by") == 1

@@ -37,7 +37,19 @@ from tabb.training.folder import RunFolder
 from tabb.training.spec import RunSpec
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason='needs pip install "tabb-rl[ray]"')
-SMALL = ["--task", "none", "--backbone.hidden", "16", "16", "--backbone.batch-size", "16", "--progress", "lines"]
+SMALL = [
+    "--task",
+    "none",
+    "--backbone.policies",
+    "1",
+    "--backbone.hidden",
+    "16",
+    "16",
+    "--backbone.batch-size",
+    "16",
+    "--progress",
+    "lines",
+]
 QUICK = ["--updates", "2000", "--evaluations", "2", *SMALL]
 LONG = ["--updates", "60000", "--evaluations", "30", "--held-out", "0", *SMALL]
 

@@ -26,7 +26,19 @@ from tabb.training.folder import RunFolder
 SETTINGS = tabb.Settings(
     updates=40, evaluations=2, episodes=2, backbone=tabb.IQL(policies=1, hidden=(8, 8), batch_size=16)
 )
-QUICK = ["--updates", "40", "--evaluations", "0", "--progress", "none", "--backbone.hidden", "8", "8"]
+QUICK = [
+    "--updates",
+    "40",
+    "--evaluations",
+    "0",
+    "--progress",
+    "none",
+    "--backbone.policies",
+    "1",
+    "--backbone.hidden",
+    "8",
+    "8",
+]
 
 
 @pytest.fixture(scope="module")

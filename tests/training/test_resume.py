@@ -20,7 +20,7 @@ from tabb.training.folder import RunFolder
 
 SMALL = [
     *("--updates", "20000", "--task", "none", "--progress", "none", "--jobs", "1"),
-    *("--backbone.hidden", "16", "16", "--backbone.batch-size", "16"),
+    *("--backbone.policies", "1", "--backbone.hidden", "16", "16", "--backbone.batch-size", "16"),
 ]
 SMALL_PREDICTOR = ["--rule.predictor.updates", "200", "--rule.predictor.hidden", "16", "--rule.predictor.heads", "2"]
 

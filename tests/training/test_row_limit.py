@@ -65,7 +65,20 @@ def test_a_run_is_read_back_with_its_rows(pair, tmp_path, capsys):
     for name, data in (("source", source), ("target", target)):
         save_npz(tmp_path / f"{name}.npz", data)
     files = ["--source", str(tmp_path / "source.npz"), "--target", str(tmp_path / "target.npz")]
-    small = ["--updates", "4", "--evaluations", "0", "--jobs", "1", "--backbone.hidden", "8", "--rule.updates", "3"]
+    small = [
+        "--updates",
+        "4",
+        "--evaluations",
+        "0",
+        "--jobs",
+        "1",
+        "--backbone.policies",
+        "1",
+        "--backbone.hidden",
+        "8",
+        "--rule.updates",
+        "3",
+    ]
     limits = ["--source-rows", "200", "--target-rows", "100", "--rows-seed", "5"]
     command = ["train", "dara", *files, *small, "--rule.hidden", "8", *limits, "--out", str(tmp_path / "run")]
     assert main([*command, "--progress", "lines"]) == 0

@@ -17,6 +17,7 @@ from tabb.environments.registration import env_factory_of
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataWarning, UsageError, warn_caller
 from tabb.evaluation.fqe import FQE
+from tabb.jax_programs import drop_programs_if_many
 from tabb.jax_switches import check_switches
 from tabb.own_files import refuse_inside_run
 from tabb.plain import plain
@@ -109,6 +110,7 @@ def train(
     """
     settings = settings or Settings()
     check_switches()
+    drop_programs_if_many()
     check_types(rule, source, target, settings, backbone, env_factory)
     check_style(progress)
     open_sink = opener(track)

@@ -10,7 +10,7 @@ from tabb.cli import main
 from tabb.data import save_npz, write_hdf5
 
 SMALL = ["--updates", "20", "--evaluations", "0", "--progress", "none", "--jobs", "1"]
-NETWORKS = ["--backbone.hidden", "8", "8", "--backbone.batch-size", "32"]
+NETWORKS = ["--backbone.policies", "1", "--backbone.hidden", "8", "8", "--backbone.batch-size", "32"]
 PREDICTOR = ["--rule.predictor.updates", "5", "--rule.predictor.heads", "2", "--rule.predictor.hidden", "8"]
 SOURCE = 'sim <b> & "co".hdf5'
 """a name that would be markup"""

@@ -268,7 +268,17 @@ def test_other_predictors(train_small, predictor_options, open_page, tmp_path):
 @pytest.mark.slow
 def test_an_evaluated_run_of_the_bundled_data(open_page, tmp_path):
     small = ["--updates", "20", "--evaluations", "3", "--episodes", "2", "--seeds", "0", "--progress", "none"]
-    networks = ["--backbone.hidden", "8", "8", "--rule.predictor.updates", "5", "--rule.predictor.hidden", "8"]
+    networks = [
+        "--backbone.policies",
+        "1",
+        "--backbone.hidden",
+        "8",
+        "8",
+        "--rule.predictor.updates",
+        "5",
+        "--rule.predictor.hidden",
+        "8",
+    ]
     assert main(["train", "tabb", *small, *networks, "--out", str(tmp_path / "run")]) == 0
     page = open_page(tabb.write_report(tmp_path / "run"))
     assert "normalised score" in page.words("headline")
