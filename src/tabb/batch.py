@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -120,6 +120,21 @@ class Imitated(NamedTuple):
     """1 for a row that is imitated, 0 for one that is not"""
 
 
+class Rollouts(NamedTuple):
+    """Where a policy acts in a model, and the logged states that it should come through (`tabb.models.matching`)."""
+
+    start: Float[Array, "p s"]
+    """states beside logged paths, normalised"""
+    goals: Float[Array, "h p s"]
+    """the log's next states, step after step"""
+    per_spread: Float[Array, " s"]
+    """1 / spread of each entry; 0 for one that never moves"""
+    weight: Float[Array, ""]
+    """of their loss against that of imitation"""
+    model: Any
+    """of the target's dynamics"""
+
+
 class Batch(eqx.Module):
     """Rows of one update, B in all: `source_rows` source rows, then target rows, then `extra_rows` extra rows.
 
@@ -139,6 +154,8 @@ class Batch(eqx.Module):
     extra_rows: int = eqx.field(static=True, default=0)
     imitated: Imitated | None = None
     """copies of the target rows that the policy imitates in their place; None where it imitates the rows themselves"""
+    rollouts: Rollouts | None = None
+    """where the policy acts in a model and is held to logged paths; None without trajectory matching"""
 
     def __len__(self) -> int:
         return self.observation.shape[0]

@@ -7,9 +7,11 @@ import pytest
 
 from tabb.backbones.iql import IQL
 from tabb.errors import UsageError
-from tabb.experiments.extraction import Cell, Imitator, cure_of, table, updates_of_all
+from tabb.experiments.extraction import Cell, Imitated, Imitator, cure_of, table, updates_of_all
 from tabb.files import write_json
 from tabb.models.imitation import Imitation, imitated_rows
+from tabb.models.matching import paths_with
+from tabb.models.target_model import TargetModelConfig, init_target_model
 from tabb.networks import members_of
 from tabb.rules import TargetOnly
 from tabb.training.loop import Program, compiled_updates, pack_data, pack_imitated
@@ -21,7 +23,10 @@ def test_each_policy_is_that_of_a_run_of_its_own(domains, sizes):
     key = jax.random.key(2)
     data = pack_data(domains._replace(source=domains.source[:0]), {})
     noisy = pack_imitated(imitated_rows(Imitation(rows="noisy", noise=0.5), domains, jax.random.key(3)))
-    cures = (cure_of("logged"), cure_of("noisy"))
+    cures = (cure_of("logged"), cure_of("noisy"), cure_of("matched"))
+    model = init_target_model(TargetModelConfig(hidden=(8,)), None, domains.target, jax.random.key(4))
+    paths = paths_with(model, Imitation(matching=0.1, rollouts=8), domains.target)
+    imitated = (Imitated(None, None), Imitated(noisy, None), Imitated(None, paths))
 
     def start():
         return program.init(sizes, jax.random.key(1))
@@ -29,19 +34,21 @@ def test_each_policy_is_that_of_a_run_of_its_own(domains, sizes):
     _, optimiser = backbone.optimisers(5)
     imitators = tuple(Imitator(start().policy, optimiser.init(start().policy)) for _ in cures)
     state, imitators = updates_of_all(
-        program, cures, (), data, (None, noisy), key, (start(), imitators), jnp.int32(0), jnp.int32(5)
+        program, cures, (), data, imitated, key, (start(), imitators), jnp.int32(0), jnp.int32(5)
     )
-    for copies, imitator in zip((None, noisy), imitators, strict=True):
-        own, _ = compiled_updates(program, (), data._replace(imitated=copies), key, start(), 0, 5)
+    for (copies, held), imitator in zip(imitated, imitators, strict=True):
+        own, _ = compiled_updates(program, (), data._replace(imitated=copies, paths=held), key, start(), 0, 5)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), imitator.network, own.policy)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.critic, own.critic)
-    assert np.abs(imitators[0].network.weights[0] - imitators[1].network.weights[0]).max() > 1e-5
+    for other in imitators[1:]:
+        assert np.abs(imitators[0].network.weights[0] - other.network.weights[0]).max() > 1e-5
     assert members_of(imitators[0].network) == (imitators[0].network,)
 
 
 def test_names_of_policies():
     assert cure_of("clone").advantages is False
     assert cure_of("best corrective:expert x3") == (Imitation(rows="corrective", best=0.8), "expert", True, 3)
+    assert cure_of("matched:medium x5") == (Imitation(matching=0.1), "medium", True, 5)
     assert cure_of("logged") == (Imitation(), None, True, 1)
     for name in ("perfect", "noisy:expert", "logged x"):
         with pytest.raises(UsageError, match="is unknown: use logged, clone, noisy, corrective"):

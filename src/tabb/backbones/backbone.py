@@ -20,7 +20,8 @@ from tabb.batch import Batch, Sizes
 from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
 from tabb.field_types import TypedFields
-from tabb.networks import MLP, Committee, Normaliser, Twin
+from tabb.models.matching import matching_loss
+from tabb.networks import MLP, Committee, Normaliser, Twin, members_of
 from tabb.policy import Policy
 from tabb.rules.rule import Metrics, Models, Rule, Value, Weights, filled_seams
 from tabb.rules.step import Acting, Step
@@ -57,6 +58,8 @@ class Backbone(TypedFields, abc.ABC):
     """Whether its policy imitates rows, and so can imitate copies of them (`tabb.models.imitation`)."""
     weighs_imitation: ClassVar[bool] = True
     """Whether rows count there by weights, so that some may be left out."""
+    matches: ClassVar[bool] = False
+    """Whether its policy can be held to logged paths in a model (`tabb.models.matching`)."""
     batch_size: int
     discount: float
 
@@ -169,6 +172,20 @@ def check_common(constants: Any, shares: Sequence[str], amounts: Sequence[str], 
 def action_at_rows(policy: MLP, batch: Batch, imitating: Float[Array, "b a"]) -> Float[Array, "b a"]:
     """The policy's action at the batch's own rows; `imitating` is that at the rows that it imitates."""
     return imitating if batch.imitated is None else jnp.tanh(policy(batch.observation))
+
+
+def held_to_paths(
+    loss: Float[Array, ""], policy: MLP | Committee, batch: Batch, unit: Float[Array, ""]
+) -> Float[Array, ""]:
+    """The loss of a policy's networks, and that of trajectory matching where the batch has paths to keep to.
+
+    `unit` is the mean weight of the rows that the policy imitates, so that the two keep their proportion. The networks
+    act as their mean there, and each has as much of it as of its own imitation.
+    """
+    if batch.rollouts is None:
+        return loss
+    matching = matching_loss(lambda states: jnp.tanh(policy(states)), batch.rollouts)
+    return loss + len(members_of(policy)) * jax.lax.stop_gradient(unit) * batch.rollouts.weight * matching
 
 
 def sum_of(losses: Iterable[Float[Array, ""]]) -> Float[Array, ""]:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common, sum_of
+from tabb.backbones.backbone import Backbone, check_common, held_to_paths, sum_of
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, Committee, committee, members_of
@@ -48,6 +48,7 @@ class Clone(Backbone):
     has_value_network: ClassVar[bool] = False
     has_critics: ClassVar[bool] = False
     takes_seams: ClassVar[bool] = False
+    matches: ClassVar[bool] = True
     parts: ClassVar[dict[str, tuple[str, ...]]] = {"policy": ("policy",), "critic": ()}
 
     learning_rate: float = 3e-4
@@ -106,7 +107,8 @@ class Clone(Backbone):
             return jnp.mean(weight * distance)
 
         def loss_of_all(policy: MLP | Committee) -> Array:
-            return sum_of(policy_loss(one) for one in members_of(policy))
+            loss = sum_of(policy_loss(one) for one in members_of(policy))
+            return held_to_paths(loss, policy, step.batch, jnp.mean(weight))
 
         loss, gradient = jax.value_and_grad(loss_of_all)(state.policy)
         change, policy_optimiser = self.optimiser(updates).update(gradient, state.policy_optimiser)

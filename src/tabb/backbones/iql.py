@@ -27,6 +27,7 @@ from tabb.backbones.backbone import (
     critic_activation,
     critic_error,
     edited_backup,
+    held_to_paths,
     sum_of,
 )
 from tabb.batch import Batch, Sizes
@@ -74,6 +75,7 @@ class IQL(Backbone):
 
     name: ClassVar[str] = "iql"
     has_value_network: ClassVar[bool] = True
+    matches: ClassVar[bool] = True
     parts: ClassVar[dict[str, tuple[str, ...]]] = {"policy": ("policy",), "critic": ("value", "critic", "slow_critic")}
     suite_constants: ClassVar[dict[str, dict[str, Any]]] = {
         "adroit": {"temperature": 0.5},
@@ -206,7 +208,9 @@ class IQL(Backbone):
             return jnp.mean(policy_weight * loss) + term
 
         def loss_of_all(policy: MLP | Committee) -> Array:
-            return sum_of(policy_loss(one) for one in members_of(policy))
+            loss = sum_of(policy_loss(one) for one in members_of(policy))
+            unit = jnp.mean(imitation if self.extraction == "imitation" else policy_weight)
+            return held_to_paths(loss, policy, batch, unit)
 
         p_loss, gradient = jax.value_and_grad(loss_of_all)(state.policy)
         change, policy_optimiser = policy_adam.update(gradient, state.policy_optimiser)

@@ -27,6 +27,7 @@ from tabb.backbones.backbone import (
     critic_activation,
     critic_error,
     edited_backup,
+    held_to_paths,
     policy_value,
     sum_of,
 )
@@ -65,6 +66,7 @@ class TD3BC(Backbone):
 
     name: ClassVar[str] = "td3-bc"
     has_value_network: ClassVar[bool] = False
+    matches: ClassVar[bool] = True
     parts: ClassVar[dict[str, tuple[str, ...]]] = {
         "policy": ("policy", "slow_policy"),
         "critic": ("critic", "slow_critic"),
@@ -176,7 +178,8 @@ class TD3BC(Backbone):
             return jnp.mean(policy_weight * loss) + rule.actor_term(step, action_at_rows(policy, batch, action))
 
         def loss_of_all(policy: MLP | Committee) -> Array:
-            return sum_of(policy_loss(one) for one in members_of(policy))
+            loss = sum_of(policy_loss(one) for one in members_of(policy))
+            return held_to_paths(loss, policy, batch, self.cloning * jnp.mean(policy_weight))
 
         def improve(state: State) -> tuple[State, Array]:
             p_loss, gradient = jax.value_and_grad(loss_of_all)(state.policy)

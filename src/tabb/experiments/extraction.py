@@ -10,6 +10,8 @@ quality of target data and a seed; its policies:
     noisy               logged rows and copies whose states have noise
     corrective          logged rows and copies that lead back to them; the model behind knows target rows alone
     corrective:QUALITY  the same with a model of both domains, source rows of this quality
+    matched             logged rows, and the policy is held to their paths in a model of target rows alone
+    matched:QUALITY     the same in a model of both domains
     ... x5              five such networks, acting together as their mean
     best ...            of rows of the episodes with at least 0.8 of the best return alone
 
@@ -37,9 +39,9 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy.typing import NDArray
 
-from tabb.backbones.backbone import sum_of
+from tabb.backbones.backbone import held_to_paths, sum_of
 from tabb.backbones.iql import IQL, advantage_weight
-from tabb.batch import Sizes, make_domains
+from tabb.batch import Batch, Sizes, make_domains
 from tabb.data import read
 from tabb.data.catalogue import resolve
 from tabb.environments.tasks import get_task
@@ -47,12 +49,14 @@ from tabb.errors import UsageError
 from tabb.evaluation.scores import evaluate
 from tabb.files import read_json, write_json
 from tabb.models.imitation import Imitation, imitated_rows
+from tabb.models.matching import Paths, path_model, paths_with
+from tabb.models.target_model import TargetModel
 from tabb.networks import MLP, Committee, committee, members_of
 from tabb.policy import Policy
 from tabb.provenance import environment
 from tabb.registry import rule_class
 from tabb.training.loop import Data, Packed, Program, draw, pack_data, pack_imitated
-from tabb.training.opening import IMITATED
+from tabb.training.opening import IMITATED, PATHS
 from tabb.training.row_limit import limited
 from tabb.transitions import Transitions
 
@@ -60,6 +64,8 @@ POLICIES = ("logged", "clone", "corrective", "corrective:medium", "corrective:ex
 SHIFTS = ("gravity-0.5", "kinematic", "morph")
 ROBOTS = ("hopper", "halfcheetah", "walker2d", "ant")
 QUALITIES = ("medium", "medium_expert", "expert")
+MATCHED = 0.1
+"""weight of trajectory matching"""
 LAST = 3
 """evaluations whose mean is the score: a single one swings by 20 points"""
 
@@ -77,14 +83,16 @@ class Cure(NamedTuple):
 
 def cure_of(name: str) -> Cure:
     """The cure that a name says. Raises `UsageError` for one that there is not."""
-    match = re.fullmatch(r"(best )?(logged|clone|noisy|corrective)(?::(\w+))?(?: ?x(\d+))?", name)
-    if match is None or (match[3] and match[2] != "corrective"):
+    match = re.fullmatch(r"(best )?(logged|clone|noisy|corrective|matched)(?::(\w+))?(?: ?x(\d+))?", name)
+    if match is None or (match[3] and match[2] not in ("corrective", "matched")):
         raise UsageError(
-            f"policy {name!r} is unknown: use logged, clone, noisy, corrective or corrective:QUALITY, and x5"
+            f"policy {name!r} is unknown: use logged, clone, noisy, corrective, matched, the last two with :QUALITY, "
+            "and x5"
         )
-    rows = "logged" if match[2] == "clone" else match[2]
+    rows = "logged" if match[2] in ("clone", "matched") else match[2]
+    matching = MATCHED if match[2] == "matched" else 0.0
     return Cure(
-        Imitation(rows=rows, best=0.8 if match[1] else 0.0),  # type: ignore[arg-type]
+        Imitation(rows=rows, best=0.8 if match[1] else 0.0, matching=matching),  # type: ignore[arg-type]
         match[3],
         match[2] != "clone",
         int(match[4] or 1),
@@ -106,12 +114,31 @@ def imitation_loss(
     return sum_of(jnp.mean(weight * distance) for distance in distances)
 
 
+def policy_loss(
+    network: MLP | Committee,
+    observation: Float[Array, "b s"],
+    action: Float[Array, "b a"],
+    weight: Float[Array, " b"],
+    batch: Batch,
+) -> Float[Array, ""]:
+    """Imitation, and trajectory matching where the batch has paths."""
+    loss = imitation_loss(network, observation, action, weight)
+    return held_to_paths(loss, network, batch, jnp.mean(weight))
+
+
+class Imitated(NamedTuple):
+    """What a policy imitates beside the rows of all: copies of them, paths that it is held to."""
+
+    copies: Packed | None
+    paths: Paths | None
+
+
 def update_all(
     program: Program,
     cures: tuple[Cure, ...],
     models: Any,
     data: Data,
-    copies: tuple[Packed | None, ...],
+    imitated: tuple[Imitated, ...],
     keys: PRNGKeyArray,
     carry: tuple[Any, tuple[Imitator, ...]],
     number: Int[Array, ""],
@@ -129,11 +156,11 @@ def update_all(
     advantage = slow_q - state.value(step.now)[..., 0]
     weight = advantage_weight(advantage, backbone.temperature, backbone.largest_advantage_weight)[first:]
     new = []
-    for cure, rows, imitator in zip(cures, copies, imitators, strict=True):
-        drawn = draw(data._replace(imitated=rows), program.shares, key)
+    for cure, (rows, paths), imitator in zip(cures, imitated, imitators, strict=True):
+        drawn = draw(data._replace(imitated=rows, paths=paths), program.shares, key)
         observation, action = (column[first:] for column in drawn.to_imitate())
         counted = drawn.imitation_weight(jnp.ones(len(drawn)))[first:] * (weight if cure.advantages else 1.0)
-        gradient = jax.grad(imitation_loss)(imitator.network, observation, action, counted)
+        gradient = jax.grad(policy_loss)(imitator.network, observation, action, counted, drawn)
         change, optimiser_state = optimiser.update(gradient, imitator.optimiser)
         new.append(Imitator(optax.apply_updates(imitator.network, change), optimiser_state))
     state, _ = program.update(models, state, batch, jax.random.fold_in(key, 2), number)
@@ -146,14 +173,14 @@ def updates_of_all(
     cures: tuple[Cure, ...],
     models: Any,
     data: Data,
-    copies: tuple[Packed | None, ...],
+    imitated: tuple[Imitated, ...],
     key: PRNGKeyArray,
     carry: Any,
     first: Any,
     last: Any,
 ) -> Any:
     """Updates `first` to `last` - 1."""
-    body = partial(update_all, program, cures, models, data, copies, key)
+    body = partial(update_all, program, cures, models, data, imitated, key)
     return jax.lax.fori_loop(first, last, lambda number, carry: body(carry, number), carry)
 
 
@@ -202,18 +229,25 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     models = program.rule.prepare(domains, prepare_key, lambda what, share: None)
     data = pack_data(domains, program.rule.columns(models, domains), program.rule.target_columns(models, domains))
 
-    def copies_of(cure: Cure) -> Packed | None:
-        if cure.imitation.plain:
-            return None
+    fitted: dict[str | None, TargetModel] = {}
+
+    def imitated_by(cure: Cure) -> Imitated:
         known = target[:0] if cure.source is None else load(cure.source, cell.task, "source")
         both = domains._replace(source=dataclasses.replace(
             jax.tree.map(jnp.asarray, known),
             observation=domains.normaliser(jnp.asarray(known.observation)),
             next_observation=domains.normaliser(jnp.asarray(known.next_observation)),
         ))  # fmt: skip
-        return pack_imitated(imitated_rows(cure.imitation, both, jax.random.fold_in(prepare_key, IMITATED)))
+        copies = paths = None
+        if not cure.imitation.plain:
+            copies = pack_imitated(imitated_rows(cure.imitation, both, jax.random.fold_in(prepare_key, IMITATED)))
+        if cure.imitation.matching:
+            if cure.source not in fitted:
+                fitted[cure.source] = path_model(cure.imitation, both, jax.random.fold_in(prepare_key, PATHS))
+            paths = paths_with(fitted[cure.source], cure.imitation, domains.target)
+        return Imitated(copies, paths)
 
-    copies = tuple(copies_of(cure) for cure in cures)
+    imitated = tuple(imitated_by(cure) for cure in cures)
     prepared = time.monotonic() - began
     sizes = Sizes(target.observation_size, target.action_size)
     state = program.init(sizes, init_key)
@@ -232,7 +266,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     for first, last in zip([0, *points[:-1]], points, strict=True):
         began = time.monotonic()
         carry = jax.block_until_ready(
-            updates_of_all(program, cures, models, data, copies, draw_key, carry, jnp.int32(first), jnp.int32(last))
+            updates_of_all(program, cures, models, data, imitated, draw_key, carry, jnp.int32(first), jnp.int32(last))
         )
         spent["train"] += time.monotonic() - began
         began = time.monotonic()

@@ -49,22 +49,32 @@ class Imitation(TypedFields):
     copies: int = 4
     """copies of each target row"""
     noise: float = 0.05
-    """standard deviation of the noise on states, in deviations of the target's observations, entry by entry"""
+    """standard deviation of the noise on states of copies and of rollouts' starts, in deviations of the target's
+    observations, entry by entry"""
     stay: float = 0.02
     """weight that holds a corrective action to the logged one"""
+    matching: float = 0.0
+    """weight of trajectory matching (`tabb.models.matching`) against imitation: the policy acts in a model of the
+    target domain and is held to the logged paths; 0 for none"""
+    horizon: int = 5
+    """H: steps that it acts there"""
+    rollouts: int = 64
+    """paths per update that it is held to"""
     model: Literal["both", "target"] = "both"
-    """what the model behind corrective actions is fitted to: `both` domains' rows where the rule draws source rows, or
-    those of the `target` alone"""
+    """what the model behind corrective actions and matching is fitted to: `both` domains' rows where the rule draws
+    source rows, or those of the `target` alone"""
     model_updates: int = 5_000
     """updates of that fit"""
 
     def __post_init__(self) -> None:
-        for name in ("copies", "model_updates"):
+        for name in ("copies", "horizon", "rollouts", "model_updates"):
             if getattr(self, name) < 1:
                 raise UsageError(f"imitation {name}={getattr(self, name)}: give a whole number, 1 or more")
         for name in ("noise", "stay"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"imitation {name}={getattr(self, name)}: must be a positive number")
+        if not 0 <= self.matching < math.inf:
+            raise UsageError(f"imitation matching={self.matching}: must be a number, zero or more")
         if not 0 <= self.best <= 1:
             raise UsageError(f"imitation best={self.best}: a share of the best return lies in [0, 1]")
 

@@ -23,6 +23,7 @@ from tabb.batch import Domains
 from tabb.errors import RunError
 from tabb.models.fitting import Report
 from tabb.models.imitation import Imitation
+from tabb.models.matching import model_config
 from tabb.plain import plain
 from tabb.provenance import environment
 from tabb.rules import Rule
@@ -78,10 +79,21 @@ def entry_name(rule: Rule, data: dict[str, Any], normalise: str, key: Any) -> st
 
 def imitated_name(config: Imitation, data: dict[str, Any], with_source: bool, normalise: str, key: Any) -> str | None:
     """The name of the entry for the copies that policies imitate; the same for every rule that draws the same data."""
-    # Without source rows in its batches, what a rule is given as source data changes nothing.
-    data = data if with_source else {name: value for name, value in data.items() if name != "source"}
-    depends = {"imitation": plain(config), "code": code_of(config), "data": data, "normalise": normalise}
-    return _name("imitated", depends, key)
+    depends = {"imitation": plain(config), "code": code_of(config), "data": _drawn(data, with_source)}
+    return _name("imitated", depends | {"normalise": normalise}, key)
+
+
+def path_model_name(config: Imitation, data: dict[str, Any], with_source: bool, normalise: str, key: Any) -> str | None:
+    """The name of the entry for the model in which policies are held to logged paths."""
+    with_source = with_source and config.model == "both"
+    fitted = model_config(config)
+    depends = {"model": plain(fitted), "code": code_of(fitted), "data": _drawn(data, with_source)}
+    return _name("path-model", depends | {"normalise": normalise}, key)
+
+
+def _drawn(data: dict[str, Any], with_source: bool) -> dict[str, Any]:
+    """The data that a run draws: without source rows in its batches, what it is given as such changes nothing."""
+    return data if with_source else {name: value for name, value in data.items() if name != "source"}
 
 
 def _name(kind: str, depends: dict[str, Any], key: Any) -> str | None:

@@ -89,6 +89,11 @@ def check_imitation(settings: Settings, backbone: Backbone) -> None:
             f"imitation rows={imitation.rows} best={imitation.best}: the policy of backbone {backbone.name} imitates "
             "no rows; use rows=logged best=0, or another backbone"
         )
+    if imitation.matching and not backbone.matches:
+        raise UsageError(
+            f"imitation matching={imitation.matching:g}: the policy of backbone {backbone.name} cannot be held to "
+            "logged paths; use matching=0, or another backbone (iql, td3-bc, clone)"
+        )
     if imitation.best and not backbone.weighs_imitation:
         raise UsageError(
             f"imitation best={imitation.best}: backbone {backbone.name} imitates all rows alike; use best=0, or "

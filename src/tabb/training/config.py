@@ -88,7 +88,8 @@ def imitation_of(settings: Settings, rule: Rule, backbone: Backbone) -> Imitatio
     """What a run's policy imitates: what the settings say, or else the rule's own as far as the backbone can."""
     if settings.imitation is not None or not backbone.imitates:
         return settings.imitation or LOGGED
-    return rule.imitation if backbone.weighs_imitation else dataclasses.replace(rule.imitation, best=0.0)
+    own = rule.imitation if backbone.weighs_imitation else dataclasses.replace(rule.imitation, best=0.0)
+    return own if backbone.matches else dataclasses.replace(own, matching=0.0)
 
 
 def normalisation_of(config: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ config.json      rule, settings, data, seed, versions and machine
 metrics.jsonl    one line per stretch of updates and per evaluation
 prepared.npz     what the rule fitted before training
     imitated.npz     the target rows and copies of them that the policy imitates, where it imitates copies
+    path-model.npz   the model in which the policy is held to logged paths, where it is
 checkpoint.npz   state of the learner; where a stopped run goes on
 policy.npz       the policy after the last update, raw observation in
 policies/        those along the run, where target episodes were held out to choose among them
@@ -51,6 +52,7 @@ class RunFolder:
         self.metrics_file = self.path / "metrics.jsonl"
         self.prepared_file = self.path / "prepared.npz"
         self.imitated_file = self.path / "imitated.npz"
+        self.path_model_file = self.path / "path-model.npz"
         self.checkpoint_file = self.path / "checkpoint.npz"
         self.policy_file = self.path / "policy.npz"
         self.result_file = self.path / "result.json"

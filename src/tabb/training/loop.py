@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,9 +23,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from tabb.backbones.backbone import Backbone, State
-from tabb.batch import FIELDS, Batch, Domains, ExtraRows, Imitated, Sizes
+from tabb.batch import FIELDS, Batch, Domains, ExtraRows, Imitated, Rollouts, Sizes
 from tabb.errors import UsageError
 from tabb.models.imitation import ImitatedRows
+from tabb.models.matching import Paths, draw_rollouts
 from tabb.rules.rule import Metrics, Models, Rule, check_seams
 
 
@@ -109,8 +111,8 @@ class Program:
 
 EXTRA_ROWS = 1_000
 """folded into the key of preparation for the rows that a rule makes once"""
-EXTRA_DRAW, REFRESH, IMITATED_DRAW = 3, 4, 5
-"""folded into an update's key for drawing extra rows, for making them anew, and for drawing copies to imitate"""
+EXTRA_DRAW, REFRESH, IMITATED_DRAW, PATH_DRAW = 3, 4, 5, 6
+"""folded into an update's key for drawing extra rows, for making them anew, for drawing copies to imitate and paths"""
 
 
 @jax.tree_util.register_static
@@ -182,6 +184,8 @@ class Data(NamedTuple):
     """Rows that the rule made once; None if it made none, or makes them anew along the way."""
     imitated: Packed | None = None
     """The target rows and then their copies, copy after copy, for the policy to imitate; None without copies."""
+    paths: Paths | None = None
+    """The logged paths that the policy is held to in a model; None without trajectory matching."""
 
 
 def pack_data(domains: Domains, columns: dict[str, Array], target_columns: dict[str, Array] | None = None) -> Data:
@@ -218,9 +222,17 @@ def draw(
         target_columns = data.target_columns.rows(numbers[shares[0] :] - data.sources)
     rows: dict[str, Any] = data.rows.rows(numbers)
     imitated = _draw_imitated(data, numbers[shares[0] :] - data.sources, key)
+    rollouts = _draw_rollouts(data, key)
     extra = data.extra if extra is None else extra
     if not extra_share or extra is None:
-        return Batch(**rows, columns=columns, target_columns=target_columns, source_rows=shares[0], imitated=imitated)
+        return Batch(
+            **rows,
+            columns=columns,
+            target_columns=target_columns,
+            source_rows=shares[0],
+            imitated=imitated,
+            rollouts=rollouts,
+        )
     numbers = jax.random.randint(jax.random.fold_in(key, EXTRA_DRAW), (extra_share,), 0, len(extra.matrix))
     made = unpack_extra(extra, numbers)
     rows = {name: jnp.concatenate([column, getattr(made, name)]) for name, column in rows.items()}
@@ -232,6 +244,20 @@ def draw(
         extra_columns=made.columns,
         extra_rows=extra_share,
         imitated=imitated,
+        rollouts=rollouts,
+    )
+
+
+def _draw_rollouts(data: Data, key: PRNGKeyArray) -> Rollouts | None:
+    """Where the policy acts in the model, drawn from the logged paths."""
+    if data.paths is None:
+        return None
+
+    def column(name: str) -> Callable[[Array], Array]:
+        return lambda numbers: data.rows.rows(data.sources + numbers)[name]
+
+    return draw_rollouts(
+        data.paths, column("observation"), column("next_observation"), jax.random.fold_in(key, PATH_DRAW)
     )
 
 
@@ -385,7 +411,7 @@ def run_updates_of_seeds(
     """`run_updates` with a leading seed axis on models, columns, extra rows, key and state; the data are shared."""
     over_seeds = jax.vmap(
         functools.partial(run_updates, program),
-        in_axes=(0, Data(None, None, 0, 0, 0, 0), 0, 0, None, None),  # type: ignore[arg-type]
+        in_axes=(0, Data(None, None, 0, 0, 0, 0, 0), 0, 0, None, None),  # type: ignore[arg-type]
     )
     return over_seeds(models, data, key, state, first, last)
 

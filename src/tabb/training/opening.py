@@ -12,9 +12,10 @@ from tabb.batch import Sizes
 from tabb.errors import RunError, UsageError
 from tabb.models.fitting import Report
 from tabb.models.imitation import ImitatedRows, imitated_rows, imitated_template
+from tabb.models.matching import Paths, model_template, path_model, path_starts, paths_with
 from tabb.rules import Rule
 from tabb.tracking import TrackedRun
-from tabb.training.cache import cached, imitated_name, prepared
+from tabb.training.cache import cached, imitated_name, path_model_name, prepared
 from tabb.training.checkpoint import load_tree, save_tree
 from tabb.training.folder import RunFolder, Saved
 from tabb.training.lanes import Lanes
@@ -131,10 +132,48 @@ def rows_to_imitate(
     return [of_seed(folder, key) for folder, key in zip(lanes.folders, keys, strict=True)]
 
 
-def packed_rows(setup: Setup, models: list[Any], extra: Packed | None, imitated: Packed | None) -> Data:
+PATHS = 3_000
+"""folded into the key of preparation for the model in which the policy is held to logged paths"""
+
+
+def logged_paths(
+    setup: Setup, lanes: Lanes, keys: list[Any], resume: bool, report: Report, note: Callable[[str], None]
+) -> list[Paths | None]:
+    """The target's paths that the policy is held to and the model of it, for each seed; None without matching.
+
+    The model comes from the run's folder if it was finished, else from the cache, else it is fitted now.
+    """
+    config, domains = setup.settings.imitation, setup.domains
+    if config is None or not config.matching or not setup.learner.reads[1]:
+        return [None for _ in keys]
+    if not len(path_starts(config, domains.target)):
+        note(f"no episode to imitate has {config.horizon} rows in a row: the policy is held to no paths")
+        return [None for _ in keys]
+
+    def of_seed(folder: RunFolder | None, key: Any) -> Paths:
+        key = jax.random.fold_in(key, PATHS)
+        if folder is not None and resume and folder.path_model_file.exists():
+            model = load_tree(folder.path_model_file, model_template(config, domains, key))[0]
+            return paths_with(model, config, domains.target)
+        model = cached(
+            path_model_name(config, setup.config["data"], bool(len(domains.source)), setup.config["normaliser"], key),
+            lambda: model_template(config, domains, key),
+            lambda: path_model(config, domains, key, report),
+            note,
+        )
+        if folder is not None:
+            save_tree(folder.path_model_file, model, {})
+        return paths_with(model, config, domains.target)
+
+    return [of_seed(folder, key) for folder, key in zip(lanes.folders, keys, strict=True)]
+
+
+def packed_rows(
+    setup: Setup, models: list[Any], extra: Packed | None, imitated: Packed | None, paths: Paths | None
+) -> Data:
     """Both domains, shared by all seeds, and what the rule adds for each seed: columns, and rows of its own.
 
-    `models` are what the rule fitted for each seed, `extra` and `imitated` the rows of all seeds.
+    `models` are what the rule fitted for each seed; `extra`, `imitated` and `paths` are those of all seeds.
     """
     rule, domains = setup.learner.rule, setup.domains
     source = [_a_row_each(rule.columns(of_seed, domains), rule, "source", len(domains.source)) for of_seed in models]
@@ -147,6 +186,7 @@ def packed_rows(setup: Setup, models: list[Any], extra: Packed | None, imitated:
         # Rows that are made anew along the way are part of the state.
         extra=None if setup.learner.refresh_every else extra,
         imitated=imitated,
+        paths=paths,
     )
 
 

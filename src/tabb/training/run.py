@@ -42,6 +42,7 @@ from tabb.training.opening import (
     compiled,
     extra_rows,
     fitted_models,
+    logged_paths,
     open_folders,
     packed_rows,
     random_keys,
@@ -200,7 +201,8 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
             models = fitted_models(setup, lanes, prepare_keys, resume, report, reporter.note)
             extra = extra_rows(setup, models, prepare_keys)
             imitated = rows_to_imitate(setup, lanes, prepare_keys, resume, report, reporter.note)
-            rows = packed_rows(setup, models, lanes.stack(extra), lanes.stack(imitated))
+            paths = logged_paths(setup, lanes, prepare_keys, resume, report, reporter.note)
+            rows = packed_rows(setup, models, lanes.stack(extra), lanes.stack(imitated), lanes.stack(paths))
         start = starting_state(setup, lanes, init_keys, extra, resume)
         clock.add(start.seconds)
 
