@@ -1,0 +1,80 @@
+"""The pictures that explain are what the script draws, and no words in them run into each other."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tabb.cli import COMMANDS
+from tabb.rules.rule import UPDATE_SEAMS
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.skipif(not (ROOT / "docs").exists(), reason="docs/ is no part of a source archive")
+NAMES = ("two-backups", "data-flow", "one-update")
+
+
+@pytest.fixture(scope="module")
+def diagrams():
+    sys.path.insert(0, str(ROOT / "docs" / "tools"))
+    try:
+        import diagrams
+
+        yield diagrams
+    finally:
+        sys.path.remove(str(ROOT / "docs" / "tools"))
+
+
+def texts(figure):
+    """The words of a figure and their boxes in pixels."""
+    from matplotlib.text import Text
+
+    found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    return [(text.get_text(), text.get_window_extent()) for text in found]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_picture_is_what_the_script_draws_and_legible(name, diagrams):
+    figure = diagrams.DRAWN[name]()
+    drawn = diagrams.pixels(figure).astype(float)
+    with Image.open(diagrams.PICTURES / f"{name}.png") as picture:
+        committed = np.array(picture.convert("RGB")).astype(float)
+    advice = f"docs/pictures/{name}.png is not current: python docs/tools/diagrams.py {name}"
+    assert drawn.shape == committed.shape, advice
+    # Roughly: other versions of FreeType round the edges of letters otherwise.
+    assert (np.abs(drawn - committed).max(axis=2) > 100).mean() < 0.02, advice
+
+    height, width = drawn.shape[:2]
+    words = texts(figure)
+    for told, place in words:
+        inside = place.x0 >= 0 and place.x1 <= width and place.y0 >= 0 and place.y1 <= height
+        assert inside, f"{told!r} leaves the picture"
+    for (one, its), (other, theirs) in itertools.combinations(words, 2):
+        apart = its.x1 <= theirs.x0 or theirs.x1 <= its.x0 or its.y1 <= theirs.y0 or theirs.y1 <= its.y0
+        assert apart, f"{one!r} and {other!r} overlap"
+
+
+def test_every_picture_is_drawn_and_on_a_page(diagrams):
+    assert tuple(diagrams.DRAWN) == NAMES
+    assert {file.stem for file in diagrams.PICTURES.iterdir()} == set(NAMES)
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
+    for name in NAMES:
+        assert f"pictures/{name}.png)" in pages
+
+
+def test_one_update_has_every_seam_in_the_order_of_its_calls(diagrams):
+    told = [words for words, _ in texts(diagrams.one_update())]
+    assert tuple(word for word in told if word in UPDATE_SEAMS) == UPDATE_SEAMS
+    assert "dara, srpo" in told  # those that fill `reward`
+
+
+def test_data_flow_names_commands_that_there_are(diagrams):
+    told = [re.fullmatch(r"tabb (\w+)", words) for words, _ in texts(diagrams.data_flow())]
+    named = {match[1] for match in told if match}
+    assert named == {"audit", "train", "export", "evaluate", "select", "score", "report"}
+    assert named <= set(COMMANDS)
