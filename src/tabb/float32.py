@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+LEAST = 1e-20
+"""Keeps a quotient of numbers in any unit finite: far below what they are, above what squares to zero in float32."""
+
 CONSTANT = 4.0
 """A spread of fewer spacings than this is rounding."""
 

@@ -18,7 +18,12 @@ from jax.scipy.linalg import block_diag
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import NDArray
 
+from tabb.float32 import is_constant
+
 M = TypeVar("M", bound=eqx.Module)
+
+LEAST_SCALE = 1e-3
+"""What a column that has hardly moved is divided by."""
 
 
 def normed_relu(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
@@ -142,10 +147,16 @@ class Normaliser(eqx.Module):
 
 
 def normaliser_of(observations: NDArray[np.float32]) -> Normaliser:
-    """Mean and spread of the rows [N, S]; an entry that never changes is only centred."""
-    deviation = observations.std(axis=0)
-    scale = np.where(deviation < 1e-6, 1.0, np.maximum(deviation, 1e-3))
-    return Normaliser(jnp.asarray(observations.mean(axis=0)), jnp.asarray(scale.astype(np.float32)))
+    """Mean and spread of the rows [N, S]; an entry that never changes is only centred.
+
+    An entry that has hardly moved so far may move later: its scale is `LEAST_SCALE` at least, or a hundredth of the
+    usual (median) spread where that is less.
+    """
+    mean, deviation = observations.mean(axis=0), observations.std(axis=0)
+    still = is_constant(observations.mean(axis=0, dtype=np.float64), observations.std(axis=0, dtype=np.float64))
+    least = min(LEAST_SCALE, 0.01 * float(np.median(deviation[~still]))) if not still.all() else LEAST_SCALE
+    scale = np.where(still, 1.0, np.maximum(deviation, np.float32(least)))
+    return Normaliser(jnp.asarray(mean), jnp.asarray(scale.astype(np.float32)))
 
 
 def moving_average(slow: M, fast: M, rate: float) -> M:

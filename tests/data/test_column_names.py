@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tabb.data import from_arrays, inspect_arrays, read
-from tabb.data.column_names import SAME, UNCERTAIN, names_of
+from tabb.data.column_names import SAME, STARTS, UNCERTAIN, names_of
 from tabb.errors import DataError
 
 
@@ -25,7 +25,7 @@ def same(first, second):
     return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in vars(first))
 
 
-@pytest.mark.parametrize("alias", [alias for alias in SAME if alias != "is_first"])
+@pytest.mark.parametrize("alias", [alias for alias in SAME if alias not in STARTS])
 def test_other_names_of_a_column(alias, cart_log, ends):
     columns = {**cart_log, "episodes": np.cumsum(np.roll(ends, 1))}
     wanted, _ = inspect_arrays(**columns)
@@ -37,7 +37,8 @@ def test_other_names_of_a_column(alias, cart_log, ends):
 
 def test_first_rows_state_episodes(needed, cart_log, ends):
     wanted = from_arrays(**needed, terminals=cart_log["terminals"], timeouts=cart_log["timeouts"])
-    assert same(from_arrays(**needed, terminals=cart_log["terminals"], is_first=np.roll(ends, 1)), wanted)
+    for name in STARTS:
+        assert same(from_arrays(**needed, terminals=cart_log["terminals"], **{name: np.roll(ends, 1)}), wanted)
 
 
 @pytest.mark.parametrize("key", UNCERTAIN)
@@ -112,6 +113,39 @@ def test_keys_that_were_not_read_are_listed(cart_log, tmp_path):
         assert "keys that were not read: force" in report.notes
     with pytest.raises(DataError, match="arrays: force: is not a column of a log; use observations, actions"):
         inspect_arrays(**cart_log, force=cart_log["rewards"])
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("done_mask", "where episodes end"),
+        ("run_id", "where episodes end"),
+        ("has_fallen", "where episodes end"),
+        ("observations_", "what was seen after each step"),
+        ("state_tp1", "what was seen after each step"),
+        ("valid", "which rows hold steps"),
+        ("is_pad", "which rows hold steps"),
+        ("battery", None),
+        ("weekends", None),
+        ("next_reward", None),
+    ],
+)
+def test_an_unread_key_that_may_say_what_nothing_says_is_doubted(key, says, needed, ends, cart_log, tmp_path):
+    np.savez(tmp_path / "log.npz", **needed, **{key: ends})
+    report = read(tmp_path / "log.npz").report
+    assert [doubt for doubt in report.doubts if f"`{key}` was not read" in doubt and (says or "") in doubt] == (
+        [doubt for doubt in report.doubts if "was not read" in doubt]
+    )
+    assert any("was not read" in doubt for doubt in report.doubts) == (says is not None)
+    np.savez(tmp_path / "all.npz", **cart_log, **{key: ends})
+    stated = [doubt for doubt in read(tmp_path / "all.npz").report.doubts if "was not read" in doubt]
+    assert bool(stated) == (says == "which rows hold steps")
+
+
+def test_singular_names_in_npz_are_listed(needed, tmp_path):
+    np.savez(tmp_path / "log.npz", **{key.removesuffix("s"): column for key, column in needed.items()})
+    with pytest.raises(DataError, match="observations, actions, rewards: missing; the keys there are: action, obs"):
+        read(tmp_path / "log.npz")
 
 
 def test_names_keep_to_tabbs_own(cart_log):

@@ -420,3 +420,109 @@ def test_leaks_and_cuts_keep_their_names(cart_log):
     report = inspect_arrays(**{**cart_log, "next_observations": following}).report
     assert report.dropped == {LEAKED: CUTS, NOT_STORED: 1}
     assert inspect_arrays(**without(cart_log, "next_observations")).report.dropped == {NOT_STORED: CUTS + 1}
+
+
+# --- rows that hold no step, several environments, angles ---
+
+
+def in_turn(*logs):
+    """The rows of several environments, one of each in turn."""
+    return {
+        key: np.stack([log[key] for log in logs], axis=1).reshape(-1, *logs[0][key].shape[1:])
+        for key in logs[0]
+        if key != "next_observations"
+    }
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_environments_that_are_logged_in_turn(count):
+    woven = in_turn(*(cart(2400 // count, seed) for seed in range(count)))
+    says = f"each row goes on {count} rows later, as where {count} environments are logged in turn"
+    for columns in (woven, without(woven, "timeouts")):
+        assert sum(doubt.startswith(says) for doubt in doubts(**columns)) == 1
+
+
+def test_environments_in_turn_with_next_observations():
+    logs = [cart(600, seed) for seed in range(4)]
+    following = np.stack([log["next_observations"] for log in logs], axis=1).reshape(-1, 2)
+    woven = in_turn(*logs) | {"next_observations": following}
+    assert any("several environments are logged in turn" in doubt for doubt in doubts(**woven))
+    loaded = inspect_arrays(**woven)
+    np.testing.assert_array_equal(loaded.transitions.next_observation, following.astype(np.float32))
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["next observations", "none"])
+def test_rows_that_only_reset(stored, cart_log):
+    """Gymnasium's vector environments since 1.0: a row after each end whose action is ignored."""
+    ends = np.flatnonzero(cart_log["terminals"] | cart_log["timeouts"])
+    extra = {
+        "observations": cart_log["next_observations"][ends],
+        "actions": np.full((len(ends), 1), 0.3),
+        "rewards": np.zeros(len(ends)),
+        "terminals": np.zeros(len(ends), bool),
+        "timeouts": np.zeros(len(ends), bool),
+        "next_observations": cart_log["observations"][ends + 1],
+    }
+    columns = {key: np.insert(column, ends + 1, extra[key], axis=0) for key, column in cart_log.items()}
+    found = doubts(**(columns if stored else without(columns, "next_observations")))
+    (says,) = [doubt for doubt in found if "next-step autoreset" in doubt]
+    assert says.startswith(f"{len(ends)} rows (row {ends[0] + 1}, ")
+    assert not any("sits a row" in doubt for doubt in found)
+
+
+def test_rows_that_fill_episodes_up(cart_log):
+    ends = np.flatnonzero(cart_log["terminals"] | cart_log["timeouts"])
+    lengths = np.diff(ends, prepend=-1)
+    at, count = np.repeat(ends + 1, 25 - lengths), int((25 - lengths).sum())
+    log = without(cart_log, "next_observations")
+    zeros = {key: np.insert(column, at, 0, axis=0) for key, column in log.items()}
+    assert any(doubt.startswith(f"{count:,} rows (row ") and "nothing but zeros" in doubt for doubt in doubts(**zeros))
+    twice = {key: np.repeat(column, 2, axis=0) for key, column in cart_log.items()}
+    found = doubts(**twice)
+    assert any(doubt.startswith("3,000 rows (row 1, 3, 5, 7, 9, ...) are the row before once more") for doubt in found)
+    assert any("if each row stands twice, store it once" in doubt for doubt in found)
+
+
+def wheel(rows=2000, limit=100):
+    """A wheel that is pushed about; its angle lies in [-π, π)."""
+    draw = np.random.default_rng(0)
+    pushes = draw.uniform(-1, 1, rows)
+    speed = np.zeros(rows)
+    for i in range(1, rows):
+        speed[i] = 0.98 * speed[i - 1] + 0.2 * pushes[i - 1] + 0.02
+    angle = np.cumsum(0.3 * speed)
+    columns = {"observations": np.c_[angle, speed], "actions": pushes[:, None], "rewards": np.cos(angle)}
+    return columns | {"timeouts": np.arange(rows) % limit == limit - 1}
+
+
+def test_an_angle_that_wraps_round():
+    log = wheel()
+    assert not any("wraps round" in doubt for doubt in doubts(**log))
+    angle, speed = log["observations"].T
+    round_again = np.c_[(angle + np.pi) % (2 * np.pi) - np.pi, speed]
+    found = doubts(**log | {"observations": round_again})
+    assert len(found) == 1
+    assert found[0].startswith("column 0 of observations jumps from one end of its range to the other ")
+    switch = np.c_[log["observations"], np.arange(2000) % 40 < 20]
+    assert not any("wraps round" in doubt for doubt in doubts(**log | {"observations": switch}))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda log: log["next_observations"] - log["observations"], "are changes, s' - s: add the observations"),
+        (lambda log: 2 * log["next_observations"] + 1, "are the next rows in other units: scale both alike"),
+    ],
+    ids=["changes", "other units"],
+)
+@pytest.mark.parametrize("stated", [True, False], ids=["timeouts", "no timeouts"])
+def test_next_observations_that_are_something_like_them(change, says, stated, cart_log):
+    log = cart_log if stated else without(cart_log, "timeouts")
+    assert f"next_observations {says}" in doubts(**{**log, "next_observations": change(log)})
+
+
+def test_actions_that_are_whole_numbers(cart_log):
+    steps = (cart_log["actions"] > 0).astype(int)
+    (says,) = [doubt for doubt in doubts(**{**cart_log, "actions": steps}) if "whole numbers" in doubt]
+    assert "discrete actions" in says
+    assert doubts(**{**cart_log, "actions": steps.astype(float)}) == ()

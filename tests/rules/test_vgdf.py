@@ -12,13 +12,13 @@ from tabb.batch import Batch
 from tabb.errors import UsageError
 from tabb.models.ensemble import EnsembleConfig
 from tabb.rules import VGDF
-from tabb.rules.vgdf import backup_likelihood, backups
+from tabb.rules.vgdf import LEAST_SPREAD, backup_likelihood, backups
 
 
 def test_likelihood_by_hand():
     # Members' backups 1 and 3: mean 2, deviation 1; and all alike: the least deviation.
     found = backup_likelihood(jnp.array([2.0, 4.0, 5.0]), jnp.array([[1.0, 3.0], [1.0, 3.0], [5.0, 5.0]]))
-    np.testing.assert_allclose(found, [0.0, -2.0, -np.log(1e-6)], rtol=1e-6)
+    np.testing.assert_allclose(found, [0.0, -2.0, -np.log(5 * LEAST_SPREAD)], rtol=1e-6)
 
 
 def test_backups_by_hand():

@@ -12,6 +12,7 @@ import tyro
 
 from tabb.commands.options import parse
 from tabb.errors import UsageError
+from tabb.shown import tenths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
     where = task or env
     score = "" if result.scores is None else f"score {result.mean:z.1f} ± {result.spread:.1f}, "
     print(
-        f"{where}: {score}return {returns:z.1f}, length {sum(result.lengths) / len(result.lengths):.0f} "
+        f"{where}: {score}return {tenths(returns)}, length {sum(result.lengths) / len(result.lengths):.0f} "
         f"({options.episodes} episodes, seeds {options.seed} to {options.seed + options.episodes - 1}, "
         f"engine {engine})"
     )

@@ -12,6 +12,7 @@ import tyro
 
 from tabb.commands.options import parse
 from tabb.errors import UsageError
+from tabb.shown import tenths
 
 if TYPE_CHECKING:
     from tabb.results.selection import Selection
@@ -80,9 +81,10 @@ def table(selection: Selection, by: str, top: int) -> str:
     for rank, one in enumerate(shown, 1):
         value, low, high = one.estimate
         errors = ("-" if error is None else f"{error:.3g}" for error in (one.td_error, one.predictor_error))
-        truth = "-" if one.truth is None else f"{one.truth:z.1f}"
-        interval = f"{low:z.1f} to {high:z.1f}"
-        cells = (str(rank), f"{value:z.1f}", interval, one.learner, str(one.seed), f"{one.update:,}")
+        truth = "-" if one.truth is None else tenths(one.truth)
+        size = max(abs(low), abs(high))
+        interval = f"{tenths(low, size)} to {tenths(high, size)}"
+        cells = (str(rank), tenths(value, size), interval, one.learner, str(one.seed), f"{one.update:,}")
         rows.append((*cells, f"{one.action_error:.3f}", *errors, truth))
     if not known:
         rows = [row[:-1] for row in rows]

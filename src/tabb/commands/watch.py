@@ -12,6 +12,7 @@ import tyro
 
 from tabb.commands.options import parse
 from tabb.errors import UsageError
+from tabb.shown import tenths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,6 @@ def run(arguments: Sequence[str]) -> int:
     for label, returns, lengths, terminal in rows:
         for number, total, length, ended in zip(film.episodes, returns, lengths, terminal, strict=True):
             end = "ended" if ended else "time limit"
-            print(f"{label}, episode {number}: return {total:z.1f}, {length} steps ({end})")
+            print(f"{label}, episode {number}: return {tenths(total)}, {length} steps ({end})")
     print(f"film: {film.path} ({film.path.stat().st_size / 1000:,.0f} kB; {film.task}, seed {options.seed})")
     return 0

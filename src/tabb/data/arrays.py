@@ -11,7 +11,7 @@ from tabb.data import checks, precision
 from tabb.data.audit.inspection import clipped, flag_doubts, last_unfinished, notes_of, returns_of
 from tabb.data.audit.structure import structure_doubts
 from tabb.data.boundaries import Boundaries, boundaries
-from tabb.data.column_names import OPTIONAL, REQUIRED, Names, names_of, resolve
+from tabb.data.column_names import OPTIONAL, REQUIRED, Names, names_of, resolve, unread_doubts
 from tabb.data.reading import BOUNDS, NOTHING_STATED, Reading, bounds_of, overruled, reading_with
 from tabb.data.report import FIRST_ROWS, Loaded, Report
 from tabb.transitions import Transitions
@@ -21,6 +21,11 @@ LEAKED = "the next observation is another episode's first"
 PADDED = "the next observation only fills the place (the row repeated, zeros or one value)"
 ABSENT = "the next observation is unknown (NaN)"
 OUTSIDE = "the row belongs to no episode"
+
+DISCRETE = (
+    "actions are whole numbers, read as sizes from -1 to 1: store them as floats if that is what they are; if they "
+    "name choices (discrete actions), no method here can learn from them"
+)
 
 MAZE_SIZE = 29
 """Entries of an observation of AntMaze."""
@@ -146,6 +151,7 @@ def build(
     notes = resolve(raw, names, name)
     blocks = {key: _blocks(raw[key], key, name, wide) for key in ("observations", "rewards")}
     extras = {key: checks.real(raw[key], name, key) for key in names.extras}
+    whole = np.asarray(raw["actions"]).dtype.kind in "iub"
     columns = _checked(raw, name, names)
     checks.same_length(columns | extras, name)
     if owned:
@@ -181,6 +187,8 @@ def build(
     ends = np.flatnonzero(outcome.end)
     doubts = [
         *(doubt for key in blocks for doubt in precision.precision_doubts(key, blocks[key])),
+        *unread_doubts(names),
+        *([DISCRETE] if whole and bounds is None else []),
         *flag_doubts(columns, ends),
         *structure_doubts(columns, outcome, drop, inside),
     ]

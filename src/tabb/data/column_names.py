@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -25,16 +26,29 @@ SAME = {
     **dict.fromkeys(("terminal", "terminated", "terminateds", "terminations", "termination"), "terminals"),
     **dict.fromkeys(("timeout", "truncated", "truncateds", "truncations", "truncation"), "timeouts"),
     **dict.fromkeys(("next_observation", "next_obs", "next_states", "next_state", "new_obs"), "next_observations"),
-    **dict.fromkeys(("observations_next", "obs_next", "new_observations"), "next_observations"),
+    **dict.fromkeys(("observations_next", "observation_next", "obs_next", "new_observations"), "next_observations"),
+    **dict.fromkeys(("nextobs", "obs2", "observations2", "obs_tp1", "observations_tp1"), "next_observations"),
     **dict.fromkeys(("episode", "episode_id", "episode_ids", "episode_index", "traj_id", "trajectory_id"), "episodes"),
-    "is_first": "episodes",
+    **dict.fromkeys(("episode_number", "episode_numbers", "episode_num", "episode_idx", "ep_id", "ep_ids"), "episodes"),
+    **dict.fromkeys(("trajectory", "traj_ids", "trajectory_ids", "traj_index", "trajectory_index"), "episodes"),
+    **dict.fromkeys(("is_first", "episode_start", "episode_starts"), "episodes"),
 }
-"""column by a name that means the same in another library; `is_first` marks first rows"""
+"""column by a name that means the same in another library"""
+STARTS = ("is_first", "episode_start", "episode_starts")
+"""names of episodes that mark first rows"""
 
-ENDS = ("dones", "done", "dones_float", "ends")
+ENDS = ("dones", "done", "is_done", "dones_float", "ends", "end", "is_end", "episode_end", "episode_over", "last")
 """1 where an episode is over, whatever the reason"""
-GOES_ON = ("masks", "mask", "not_dones", "not_done", "continues")
+GOES_ON = (
+    *("masks", "mask", "not_dones", "not_done", "notdone", "continues"),
+    *("nonterminal", "nonterminals", "non_terminal", "non_terminals", "not_terminal", "not_terminals"),
+)
 """1 where an episode goes on"""
+LISTS = (
+    *("episode_ends", "trajectory_ends", "traj_lengths", "traj_lens", "trajectory_lengths"),
+    *("episode_lengths", "episode_lens", "ep_lens", "path_lengths"),
+)
+"""a number for each episode, not for each row"""
 UNCERTAIN = {
     **dict.fromkeys(
         ENDS,
@@ -56,9 +70,19 @@ UNCERTAIN = {
         "terminals where the task ended, else in timeouts, and leave {key} out",
     ),
     **dict.fromkeys(
-        ("episode_ends", "trajectory_ends"),
-        "lists rows rather than marking them: give episodes, the number of each row's episode, and leave {key} out",
+        LISTS,
+        "has a number for each episode rather than for each row: give episodes, the number of each row's episode, and "
+        "leave {key} out",
     ),
+    **dict.fromkeys(
+        ("reset", "resets"),
+        "may mark first rows of episodes or last ones: name it is_first if first ones, else timeouts, or terminals if "
+        "the task itself ended there",
+    ),
+    "absorbing": "may say where the task ended: name it terminals if it does, else leave it out",
+    "step_type": "numbers first, middle and last rows (dm_env), and a last row holds the last observation and no step: "
+    "drop these rows, mark the rows before them in terminals where the task ended, else in timeouts, and leave {key} "
+    "out",
 }
 """why a name cannot be read as it is, and what to do"""
 COMPARED = (*ENDS, *GOES_ON)
@@ -123,6 +147,29 @@ def names_of(keys: Iterable[str], name: str, stated: Mapping[str, tuple[str, ...
     return Names(read, tuple(compared), tuple(unread), GOAL in keys, tuple(extras))
 
 
+def unread_doubts(names: Names) -> Iterator[str]:
+    """Doubts, each "what: remedy", about unread keys that by their names may say what nothing in the file says."""
+    known = {*names.read, *(SAME.get(key, key) for key in names.compared)}
+    for means, unknown, fix in (
+        (_MEANS_ENDS, not known & {"timeouts", "episodes"}, "name it terminals, timeouts or episodes if it says so"),
+        (_MEANS_NEXT, "next_observations" not in known, "name it next_observations if it says so"),
+        (_MEANS_PADDING, True, "leave out the rows that hold no step, if it says which these are"),
+    ):
+        keys = [key for key in names.unread if means.search(key.rpartition("/")[2].lower())]
+        if unknown and keys:
+            what = {_MEANS_ENDS: "where episodes end", _MEANS_NEXT: "what was seen after each step"}.get(means)
+            says = f"and nothing states {what}" if what else "and may say which rows hold steps"
+            yield f"`{'`, `'.join(keys[:5])}` was not read, {says}: {fix}"
+
+
+_MEANS_ENDS = re.compile(
+    "done|termin|trunc|time_?out|episode|traj|rollout|reset|first|last|fail|fall|crash|absorb|bootstrap|(^|_)ends?($|_)"
+    "|(run|demo|sequence)_?(id|index|number)"
+)
+_MEANS_NEXT = re.compile("^(?!.*(action|reward|goal))(.*next|.*tp1|.*prime|(obs|observations?)_$)")
+_MEANS_PADDING = re.compile("valid|(^|_)pad($|_)|padding")
+
+
 def _stated_extras(patterns: tuple[str, ...], keys: list[str], name: str) -> set[str]:
     """The keys that the user wants kept beside the log."""
     found = set()
@@ -150,7 +197,9 @@ def _ends_are_stated(key: str, keys: list[str]) -> bool:
     columns = {SAME.get(other, other) for other in keys}
     if key in ("discount", "discounts"):
         return "terminals" in columns
-    return bool(columns & {"timeouts", "episodes"}) and (key.startswith("episode_") or "terminals" in columns)
+    if key == "absorbing":
+        return "terminals" in columns
+    return bool(columns & {"timeouts", "episodes"}) and (key in LISTS or "terminals" in columns)
 
 
 def resolve(columns: dict[str, np.ndarray], names: Names, name: str) -> list[str]:
@@ -164,14 +213,14 @@ def resolve(columns: dict[str, np.ndarray], names: Names, name: str) -> list[str
     for column, key in names.read.items():
         if key != column:
             value = columns.pop(key)
-            columns[column] = starts_as_numbers(value, name, key) if key == "is_first" else value
+            columns[column] = starts_as_numbers(value, name, key) if key in STARTS else value
             notes.append(f"`{key}` is read as {column}")
     for key, value in said_again.items():
         if key in COMPARED:
             notes += _compare_ends(columns, key, checks.flag(value, name, key), name)
             continue
         column = SAME[key]
-        if key == "is_first":
+        if key in STARTS:
             value = starts_as_numbers(value, name, key)
         if not _agree(columns[column], value, column):
             checks.fail(

@@ -124,7 +124,9 @@ def write_npz(path: Path, columns: Mapping[str, np.ndarray], attributes: Mapping
 def _read(path: Path, reading: Reading) -> Content:
     with zipfile.ZipFile(path) as archive:
         entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        names = None if "observation" in entries else names_of(entries, str(path), reading.names.stated())
+        names = (
+            None if {"observation", "episode"} <= set(entries) else names_of(entries, str(path), reading.names.stated())
+        )
         kept = [key for key in entries if key.startswith(EXTRA)]
         wanted = (*COLUMNS, *kept) if names is None else names.keys
         bounds = [key for key in BOUNDS if key in entries]

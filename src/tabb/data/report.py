@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tabb.action_bounds import ActionBounds
 from tabb.errors import DataWarning, warn_caller
+from tabb.shown import tenths
 from tabb.transitions import Transitions
 
 FIRST_ROWS = 10
@@ -131,8 +132,9 @@ class Report:
         )
         if self.mean_return is not None:
             finished = np.delete(np.asarray(self.returns), list(self.unfinished))
-            span = f"{finished.min():z,.1f} to {finished.max():z,.1f}"
-            lines.append(f"  return     {self.mean_return:z.1f}, mean over finished episodes; {span}")
+            size = float(np.abs(finished).max())
+            mean, least, most = (tenths(float(of), size) for of in (self.mean_return, finished.min(), finished.max()))
+            lines.append(f"  return     {mean}, mean over finished episodes; {least} to {most}")
         if self.action_bounds is not None:
             lines.append(f"  actions    scaled to [-1, 1] from {self.action_bounds}")
         if self.clipped:

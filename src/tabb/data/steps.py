@@ -13,9 +13,26 @@ import numpy as np
 
 from tabb.data.checks import pieces
 
-Relation = Literal["next row", "own row", "row after next", "row before", "no order", "nothing", "unknown"]
-"""What stored next observations are. `no order`: they follow from their own rows, but the rows are in no order.
-`unknown`: too few rows to tell."""
+Relation = Literal[
+    "next row",
+    "own row",
+    "row after next",
+    "row before",
+    "change",
+    "other units",
+    "interleaved",
+    "no order",
+    "nothing",
+    "unknown",
+]
+"""What stored next observations are. `change`: s' - s. `other units`: the next row, each column times a factor and
+moved. `interleaved`: a row some rows on, as where several environments are logged in turn. `no order`: they follow from
+their own rows, but the rows are in no order. `unknown`: too few rows to tell."""
+
+TURNS = 64
+"""environments logged in turn that are looked for"""
+FITS = 1e-4
+"""share of the variance of stored next observations that the next row in other units leaves"""
 
 SAMPLE = 20_000
 """Rows that steps are measured on."""
@@ -118,6 +135,12 @@ def _relation(observations: np.ndarray, stored: np.ndarray, rows: np.ndarray, un
         return float(np.median(distances(following, observations[at], unit)))
 
     following = stored[rows]
+    same = [name for name, offset in _OFFSETS.items() if _equal(observations, stored, rows, offset)]
+    if same:
+        return same[0]
+    turns = (turn for turn in range(3, TURNS + 1) if _equal(observations, stored, rows, turn))
+    if next(turns, None):
+        return "interleaved"
     to_next, to_own = median(following, 1), median(following, 0)
     if len(rows) < FEW * observations.shape[1]:
         return "next row" if to_next < CLOSER * to_own else "unknown"
@@ -126,9 +149,46 @@ def _relation(observations: np.ndarray, stored: np.ndarray, rows: np.ndarray, un
     nearest = min(others, key=lambda name: others[name])
     if others[nearest] < 0.1 * to_next and in_order(observations):
         return nearest
+    if median(following + observations[rows], 1) < 0.1 * to_next:
+        return "change"
+    if _in_other_units(following, observations[np.minimum(rows + 1, len(observations) - 1)]):
+        return "other units"
     if to_next < CLOSER * to_own:
         return "next row"
     return "no order" if predictable(observations[rows], following) else "nothing"
+
+
+_OFFSETS: dict[Relation, int] = {"own row": 0, "row after next": 2, "row before": -1}
+
+
+def _equal(observations: np.ndarray, stored: np.ndarray, rows: np.ndarray, offset: int) -> bool:
+    """Whether most stored next observations of `rows` are the row so many rows on, bit for bit."""
+    inside = rows[(rows + offset >= 0) & (rows + offset < len(observations))]
+    few = spread_rows(inside, 2_000)
+    return len(few) >= FEW and bool((stored[few] == observations[few + offset]).all(axis=1).mean() > 0.5)
+
+
+def _in_other_units(following: np.ndarray, after: np.ndarray) -> bool:
+    """Whether each column that moves is that of the next rows, times a factor and moved."""
+    pair = [table.astype(np.float64) - table.mean(axis=0, dtype=np.float64) for table in (following, after)]
+    squares = [(table**2).mean(axis=0) for table in pair]
+    moves = (squares[0] > 0) & (squares[1] > 0)
+    left = 1 - (pair[0] * pair[1]).mean(axis=0)[moves] ** 2 / (squares[0] * squares[1])[moves]
+    return bool(moves.any() and np.median(left) < 0.5 and _mostly_fits(following[:, moves], after[:, moves]))
+
+
+def _mostly_fits(following: np.ndarray, after: np.ndarray) -> bool:
+    """Whether most rows lie on one line in each column, another than the diagonal; ends of episodes need not."""
+    first, second = following.astype(np.float64), after.astype(np.float64)
+    good = np.ones(len(first), bool)
+    for _ in range(3):
+        fit = [np.polyfit(second[good, k], first[good, k], 1) for k in range(first.shape[1])]
+        error = np.stack([first[:, k] - np.polyval(fit[k], second[:, k]) for k in range(first.shape[1])], axis=1)
+        size = np.sqrt(((error / first.std(axis=0)) ** 2).mean(axis=1))
+        good = size <= max(float(np.quantile(size, 0.8)), 1e-12)
+    factors, offsets = np.array(fit).T
+    elsewhere = (np.abs(factors - 1) > 0.05) | (np.abs(offsets) > 0.5 * first.std(axis=0))
+    return bool((size**2)[good].mean() < FITS and elsewhere.any())
 
 
 def predictable(observations: np.ndarray, following: np.ndarray) -> bool:

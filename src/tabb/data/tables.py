@@ -12,7 +12,7 @@ import numpy as np
 from tabb.data import checks
 from tabb.data.arrays import build
 from tabb.data.arrow import Source, csv_source, is_numeric, parquet_source, read_columns, table_source
-from tabb.data.column_names import starts_as_numbers
+from tabb.data.column_names import STARTS, starts_as_numbers
 from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading, reading_with
 from tabb.data.report import Loaded
 from tabb.data.table_columns import Assigned, assign
@@ -135,8 +135,8 @@ def _content(source: Source, reading: Reading) -> Content:
     if assigned.steps is not None:
         vectors["steps"] = assigned.steps
     columns, wide = read_columns(source, assigned.matrices, vectors)
-    if vectors.get("episodes") == "is_first":
-        columns["episodes"] = starts_as_numbers(columns["episodes"], source.name, "is_first")
+    if (starts := vectors.get("episodes")) in STARTS:
+        columns["episodes"] = starts_as_numbers(columns["episodes"], source.name, starts)
     return put_in_order(Content(source.name, columns, wide, assigned, _provenance(source), [], []))
 
 

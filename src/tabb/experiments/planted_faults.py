@@ -5,12 +5,14 @@
 Each fault is put into the columns of a public target file, and the pair of files is audited as `tabb audit --source
 --target` does it. A fault counts as found if the audit then says what it does not say of the clean pair, and that is a
 finding of the fault's kind. Logs without fault are all of OTDF's targets, and logs that a linear clone of the source's
-policy makes in shifted robots. Needs the public data in $TABB_DATA.
+policy makes in shifted robots. A fault of columns counts only if the finding names them all. Needs the public data in
+$TABB_DATA.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,6 +51,16 @@ POSITION, OTHER_POSITION, VELOCITY = 2, 4, -2
 velocity among the last joints' (of ant among its 27 first columns)"""
 
 
+class Said(NamedTuple):
+    """What a finding says."""
+
+    level: str
+    code: str
+    where: str
+    numbers: frozenset[int]
+    """whole numbers in its text"""
+
+
 class Fault(NamedTuple):
     """Something that goes wrong in logs."""
 
@@ -57,6 +69,8 @@ class Fault(NamedTuple):
     """Findings that name it."""
     plant: Callable[[Columns, Columns], None]
     """Puts it into the target's columns; the second are the source's."""
+    columns: tuple[int | Callable[[Columns], int], ...] = ()
+    """Columns of observations that a finding of it must name."""
 
 
 def velocity(columns: Columns) -> int:
@@ -126,6 +140,10 @@ def _shuffled(table: NDArray[Any]) -> NDArray[Any]:
     return np.random.default_rng(0).permutation(table)
 
 
+def _changes(columns: Columns, _: Columns) -> None:
+    columns["next_observations"] = columns["next_observations"] - columns["observations"]
+
+
 def _own_rows(columns: Columns, _: Columns) -> None:
     columns["next_observations"] = columns["observations"].copy()
 
@@ -134,32 +152,63 @@ def _rows_on(columns: Columns, _: Columns) -> None:
     columns["next_observations"] = np.roll(columns["observations"], -2, axis=0)
 
 
-def _ends_as_terminals(columns: Columns, _: Columns) -> None:
+def _cuts(columns: Columns) -> NDArray[Any]:
+    """Whether each row is the last of its episode."""
     following, states = columns["next_observations"], columns["observations"]
-    cut = np.r_[(following[:-1] != states[1:]).any(axis=1), True]
-    columns["terminals"] = np.maximum(columns["terminals"].reshape(-1), cut).astype(np.float64)
+    return np.r_[(following[:-1] != states[1:]).any(axis=1), True]
+
+
+def _summed(columns: Columns, _: Columns) -> None:
+    rewards, last = columns["rewards"].reshape(-1).astype(np.float64), -1
+    for end in np.flatnonzero(_cuts(columns)).tolist():
+        rewards[last + 1 : end + 1] = np.cumsum(rewards[last + 1 : end + 1])
+        last = end
+    columns["rewards"] = rewards
+
+
+def _starts_as_timeouts(columns: Columns, _: Columns) -> None:
+    columns["timeouts"] = np.roll(_cuts(columns), 1)
+
+
+def _in_turn(columns: Columns, _: Columns) -> None:
+    half = len(columns["rewards"]) // 2
+    for key, column in columns.items():
+        columns[key] = np.stack([column[:half], column[half : 2 * half]], axis=1).reshape(-1, *column.shape[1:])
+    del columns["next_observations"]
+
+
+def _ends_as_terminals(columns: Columns, _: Columns) -> None:
+    columns["terminals"] = np.maximum(columns["terminals"].reshape(-1), _cuts(columns)).astype(np.float64)
 
 
 FAULTS = (
-    Fault("the sign of a position", ("sign",), on_column(POSITION, lambda x: -x)),
-    Fault("the sign of a velocity", ("sign",), on_column(velocity, lambda x: -x)),
-    Fault("a position in degrees", ("units",), on_column(POSITION, lambda x: 57.3 * x)),
-    Fault("a velocity in degrees", ("units",), on_column(velocity, lambda x: 57.3 * x)),
-    Fault("a position x 1000", ("units",), on_column(POSITION, lambda x: 1000 * x)),
-    Fault("a velocity x 1000", ("units",), on_column(velocity, lambda x: 1000 * x)),
-    Fault("a position / 1000", ("units",), on_column(POSITION, lambda x: x / 1000)),
-    Fault("a velocity / 1000", ("units",), on_column(velocity, lambda x: x / 1000)),
-    Fault("a position from another origin", ("offset",), on_column(POSITION, lambda x: x + 10)),
-    Fault("a velocity from another origin", ("offset",), on_column(velocity, lambda x: x + 50)),
-    Fault("two positions exchanged", ("order",), exchanged(POSITION, OTHER_POSITION)),
-    Fault("a position and a velocity exchanged", ("order", "units"), exchanged(POSITION, velocity)),
-    Fault("a position that float32 does not resolve", ("doubt",), on_column(0, lambda x: x + np.float32(5.4e6))),
-    Fault("a dead sensor", ("constant",), on_column(POSITION, lambda x: 0 * x)),
-    Fault("a sensor written twice", ("duplicated-column",), _copied_column),
+    Fault("the sign of a position", ("sign", "misfit"), on_column(POSITION, lambda x: -x), (POSITION,)),
+    Fault("the sign of a velocity", ("sign", "misfit"), on_column(velocity, lambda x: -x), (velocity,)),
+    Fault("a position in degrees", ("units", "misfit"), on_column(POSITION, lambda x: 57.3 * x), (POSITION,)),
+    Fault("a velocity in degrees", ("units", "misfit"), on_column(velocity, lambda x: 57.3 * x), (velocity,)),
+    Fault("a position x 1000", ("units", "misfit"), on_column(POSITION, lambda x: 1000 * x), (POSITION,)),
+    Fault("a velocity x 1000", ("units", "misfit"), on_column(velocity, lambda x: 1000 * x), (velocity,)),
+    Fault("a position / 1000", ("units", "misfit"), on_column(POSITION, lambda x: x / 1000), (POSITION,)),
+    Fault("a velocity / 1000", ("units", "misfit"), on_column(velocity, lambda x: x / 1000), (velocity,)),
+    Fault("a position from another origin", ("offset", "misfit"), on_column(POSITION, lambda x: x + 10), (POSITION,)),
+    Fault("a velocity from another origin", ("offset", "misfit"), on_column(velocity, lambda x: x + 50), (velocity,)),
+    Fault(
+        "two positions exchanged", ("order", "misfit"), exchanged(POSITION, OTHER_POSITION), (POSITION, OTHER_POSITION)
+    ),
+    Fault(
+        "a position and a velocity exchanged",
+        ("order", "units", "misfit"),
+        exchanged(POSITION, velocity),
+        (POSITION, velocity),
+    ),
+    Fault("a position that float32 does not resolve", ("doubt",), on_column(0, lambda x: x + np.float32(5.4e6)), (0,)),
+    Fault("a dead sensor", ("constant",), on_column(POSITION, lambda x: 0 * x), (POSITION,)),
+    Fault("a sensor written twice", ("duplicated-column",), _copied_column, (POSITION, OTHER_POSITION)),
     Fault("one absurd number", ("outlier",), on_key("observations", _one_value(1e7))),
     Fault("one NaN", ("nan",), on_key("observations", _one_value(np.nan))),
     Fault("rewards x 1000", ("rewards",), on_key("rewards", lambda x: 1000 * x)),
     Fault("rewards negated", ("rewards",), on_key("rewards", lambda x: -x)),
+    Fault("rewards summed along the episode", ("reward-sums",), _summed),
     Fault("rewards a row late", ("reward-timing",), on_key("rewards", lambda x: np.roll(x, 1, axis=0))),
     Fault("actions halved", ("actions", "pair"), on_key("actions", lambda x: x / 2)),
     Fault("actions negated", ("actions",), on_key("actions", lambda x: -x)),
@@ -169,6 +218,9 @@ FAULTS = (
     Fault("next states that are the states", ("doubt",), _own_rows),
     Fault("next states two rows on", ("doubt",), _rows_on),
     Fault("next states shuffled", ("doubt",), on_key("next_observations", _shuffled)),
+    Fault("next states that are changes", ("doubt",), _changes),
+    Fault("two environments in turn", ("doubt",), _in_turn),
+    Fault("first rows marked as timeouts", ("doubt",), _starts_as_timeouts),
     Fault("terminals that mean the opposite", ("doubt",), on_key("terminals", lambda x: 1 - x)),
     Fault("time limits as terminals", ("doubt",), _ends_as_terminals),
     Fault("rows twice in the file", ("duplicated-rows",), _twice),
@@ -190,34 +242,53 @@ def written(columns: Mapping[str, NDArray[Any]], file: Path) -> Path:
     return file
 
 
-def findings(source: Path, target: Path) -> set[tuple[str, str, str]]:
-    """Level, code and place of what the audit of a pair finds, in the target or in the pair."""
+def findings(source: Path, target: Path) -> set[Said]:
+    """What the audit of a pair finds in the target or in the pair."""
     found = audit(source=source, target=target).findings
-    return {(one.level, one.code, one.where) for one in found if str(target) in one.where or "source" in one.where}
+    return {
+        Said(one.level, one.code, one.where, columns_named(one.what))
+        for one in found
+        if str(target) in one.where or "source" in one.where
+    }
+
+
+def columns_named(what: str) -> frozenset[int]:
+    """Whole numbers of a finding's text outside of brackets, and those of ranges: the columns that it names."""
+    named = set()
+    what = re.sub(r"\([^)]*\)", "", what)
+    for first, last in re.findall(r"(?<![\d.,])(\d+)(?:(?:-| to )(\d+))?(?![\d.%])", what):
+        named |= set(range(int(first), min(int(last or first), int(first) + 1_000) + 1))
+    return frozenset(named)
 
 
 def plant_all(source: Columns, target: Columns, folder: Path) -> dict[str, dict[str, Any]]:
     """For each fault whether it is found, by which findings, and what else is found that is no note."""
     source_file, target_file = written(source, folder / "source.hdf5"), folder / "target.hdf5"
-    clean = {finding[1:] for finding in findings(source_file, written(target, target_file))}
+    clean: dict[tuple[str, str], frozenset[int]] = {}
+    for one in findings(source_file, written(target, target_file)):
+        clean[one.code, one.where] = clean.get((one.code, one.where), frozenset()) | one.numbers
     results = {}
     for fault in FAULTS:
         columns = {key: column.copy() for key, column in target.items()}
         fault.plant(columns, source)
-        new = {one for one in findings(source_file, written(columns, target_file)) if one[1:] not in clean}
-        codes = {code for _, code, _ in new}
-        also = {code for level, code, _ in new if level != "note"} - set(fault.codes)
-        results[fault.name] = {
-            "found": bool(codes & set(fault.codes)),
-            "by": sorted(codes & set(fault.codes)),
-            "also": sorted(also),
+        wanted = {of(target) if callable(of) else of for of in fault.columns}
+        said = findings(source_file, written(columns, target_file))
+        new = {one for one in said if (one.code, one.where) not in clean}
+        by = {
+            one.code
+            for one in said
+            if one.code in fault.codes
+            and (one.code, one.level) != ("misfit", "note")
+            and (wanted <= one.numbers - clean.get((one.code, one.where), frozenset()) if wanted else one in new)
         }
+        also = {one.code for one in new if one.level != "note"} - set(fault.codes)
+        results[fault.name] = {"found": bool(by), "by": sorted(by), "also": sorted(also)}
     return results
 
 
 def alarms(source: Path, target: Path, known: Sequence[str] | set[str] = ()) -> list[str]:
     """The warnings and errors about a pair without fault."""
-    return sorted({code for level, code, _ in findings(source, target) if level != "note"} - set(known))
+    return sorted({one.code for one in findings(source, target) if one.level != "note"} - set(known))
 
 
 def clone_of(source: Columns) -> Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]:

@@ -27,9 +27,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tabb.batch import Domains
+from tabb.batch import DAMPING, Domains
 from tabb.errors import UsageError
-from tabb.models.fitting import Report, outcome_scales, run_fit
+from tabb.models.fitting import Report, never_changes, outcome_scales, run_fit
 from tabb.models.target_predictor import Outcome, TargetPredictor, check_constants
 from tabb.networks import MLP, Normaliser, mlp
 from tabb.transitions import Transitions
@@ -92,6 +92,15 @@ def agreed_shift(shifts: Float[Array, "b m o"]) -> Float[Array, "b o"]:
     """Mean of M hypotheses, entry by entry shrunk by (1 - variance / mean²)₊: what they disagree on is no shift."""
     mean, variance = jnp.mean(shifts, axis=1), jnp.var(shifts, axis=1, ddof=1)
     return mean * jnp.clip(1.0 - variance / (mean**2 + 1e-12), 0.0, 1.0)
+
+
+def damped(spread: Float[Array, " i"], still: Array) -> Float[Array, " i"]:
+    """What inputs are divided by: the spread + `DAMPING`, as observations are (`tabb.batch.scale_of`); in units as
+    small as 0.1 a hundredth of the usual (median) spread takes its place. Columns that stand still have that alone.
+    """
+    usual = jnp.nanmedian(jnp.where(still, jnp.nan, spread))
+    damping = jnp.fmin(DAMPING, 0.01 * usual)
+    return jnp.where(still | (spread >= 2 * damping), spread + damping, spread)
 
 
 def robust(error: Array) -> Array:
@@ -205,12 +214,13 @@ class AgreedShift(TargetPredictor):
 
         change_scale, rewards = outcome_scales(domains.source)
         target = jnp.concatenate([domains.target.observation, domains.target.action], axis=-1)
+        spread, still = jnp.std(target, axis=0), never_changes(target)
         return ShiftEnsemble(
             jax.tree.map(
                 lambda *leaves: jnp.stack(leaves), *map(dynamics, jax.random.split(key, len(self.target_shares)))
             ),
             jnp.mean(target, axis=0),
-            jnp.std(target, axis=0) + 1e-3,
+            damped(spread, still),
             change_scale,
             rewards,
         )

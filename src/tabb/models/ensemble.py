@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.errors import UsageError
 from tabb.field_types import TypedFields
-from tabb.models.fitting import Report, draw_rows, fit, outcome_scales, with_next
+from tabb.models.fitting import Report, draw_rows, fit, outcome_scales, stands_still, with_next
 from tabb.networks import MLP, Normaliser, mlp
 from tabb.transitions import Transitions
 
@@ -105,7 +105,8 @@ def init_ensemble(
     rows = np.asarray(with_next(data, "target"))
     change = np.asarray(data.next_observation)[rows] - np.asarray(data.observation)[rows]
     spread = np.sqrt(np.mean(change.astype(np.float64) ** 2, axis=0))
-    scale = jnp.asarray(np.where(spread < 1e-6, 1.0, spread), jnp.float32)
+    still = stands_still(jnp.asarray(change), jnp.asarray(data.observation)[rows])
+    scale = jnp.asarray(np.where(still, 1.0, spread), jnp.float32)
     sizes = (data.observation_size + data.action_size, *config.hidden, 2 * (data.observation_size + rewards))
     members = tuple(mlp(k, sizes, "swish") for k in jax.random.split(key, count))
     return Ensemble(members, scale, outcome_scales(jax.tree.map(jnp.asarray, data))[1] if rewards else None)

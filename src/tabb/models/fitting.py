@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+from numpy.typing import NDArray
 
 from tabb.batch import Domains
 from tabb.errors import DataError, UsageError
@@ -68,17 +69,20 @@ def step_normaliser(domains: Domains) -> Normaliser:
         rows = np.asarray(with_next(data, name))
         # Column group by column group: the million rows of Ant as one matrix of doubles would take gigabytes.
         groups = [np.asarray(part)[rows] for part in (data.observation, data.action, data.next_observation)]
-        means = [values.mean(axis=0, dtype=np.float64) for values in groups]
-        squares = [
-            ((values - mean.astype(np.float32)) ** 2).mean(axis=0, dtype=np.float64) + mean**2
-            for values, mean in zip(groups, means, strict=True)
-        ]
-        moments.append((np.concatenate(means), np.concatenate(squares)))
+        means, variances = zip(*map(column_moments, groups), strict=True)
+        mean = np.concatenate(means)
+        moments.append((mean, np.concatenate(variances) + mean**2))
     mean, square = np.mean(moments, axis=0)
     scale = np.sqrt(np.maximum(square - mean**2, 0))
     # A constant column (Ant's contact forces) has no spread to divide by.
     scale = np.where(is_constant(mean, scale), 1.0, scale)
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
+
+
+def column_moments(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and variance of each column, summed in double precision without a copy of all in doubles."""
+    mean = values.mean(axis=0, dtype=np.float64)
+    return mean, ((values - mean.astype(np.float32)) ** 2).mean(axis=0, dtype=np.float64)
 
 
 def outcome_scales(source: Transitions) -> tuple[Float[Array, " s"], Normaliser]:
@@ -93,14 +97,18 @@ def outcome_scales(source: Transitions) -> tuple[Float[Array, " s"], Normaliser]
     # A constant column (Ant's contact forces) has no spread to divide by.
     # So has a constant reward (no step of a sparse task succeeds): divided by next to nothing it would drown the rest.
     reward = jnp.std(source.reward)
-    rewards = Normaliser(jnp.mean(source.reward), jnp.where(_never_changes(source.reward), 1.0, reward))
-    still = jnp.max(jnp.abs(change * alive[:, None]), axis=0) <= ROUNDING * jnp.max(jnp.abs(source.observation), axis=0)
-    return jnp.where(still, 1.0, spread), rewards
+    rewards = Normaliser(jnp.mean(source.reward), jnp.where(never_changes(source.reward), 1.0, reward))
+    return jnp.where(stands_still(change * alive[:, None], source.observation), 1.0, spread), rewards
 
 
-def _never_changes(values: Float[Array, " n"]) -> Array:
-    """Whether numbers are one number, rounding aside: what their unit is does not matter."""
-    return jnp.max(values) - jnp.min(values) <= ROUNDING * jnp.max(jnp.abs(values))
+def stands_still(change: Float[Array, "n s"], observation: Float[Array, "m s"]) -> Array:
+    """Columns [S] that no change moves, rounding aside: their unit does not matter."""
+    return jnp.max(jnp.abs(change), axis=0) <= ROUNDING * jnp.max(jnp.abs(observation), axis=0)
+
+
+def never_changes(values: Float[Array, n * s]) -> Array:
+    """Whether the numbers of each column are one number, rounding aside: their unit does not matter."""
+    return jnp.max(values, axis=0) - jnp.min(values, axis=0) <= ROUNDING * jnp.max(jnp.abs(values), axis=0)
 
 
 def standard_steps(domains: Domains, normaliser: Normaliser) -> tuple[Float[Array, "n w"], Float[Array, "m w"]]:

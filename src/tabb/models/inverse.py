@@ -13,14 +13,19 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.errors import UsageError
-from tabb.models.fitting import Report, check_widths, draw_rows, fit, with_next
+from tabb.float32 import is_constant
+from tabb.models.fitting import Report, check_widths, column_moments, draw_rows, fit, with_next
 from tabb.models.target_model import TwoDomainNetwork
 from tabb.networks import Normaliser, mlp
 from tabb.transitions import Transitions
+
+CANCELLED = 1e-3
+"""share of the mean square below which a variance in single precision, taken as its difference, is not believed"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,17 +75,23 @@ class Inverse(eqx.Module):
 
 def init_inverse(config: InverseConfig, source: Transitions, target: Transitions, key: PRNGKeyArray) -> Inverse:
     """A fresh model; rows with a next state set the scale of its inputs, each domain that it is fitted to as much."""
-    moments = []
+    moments, exact = [], []
     for data, name in _fitted_to(config, source, target):
         inputs = jnp.concatenate([data.observation, data.next_observation - data.observation], axis=-1)
         inputs = inputs[with_next(data, name)]
         moments.append((jnp.mean(inputs, axis=0), jnp.mean(inputs**2, axis=0)))
+        exact.append(column_moments(np.asarray(inputs)))
     mean, square = (sum(parts) / len(moments) for parts in zip(*moments, strict=True))
-    spread = jnp.sqrt(jnp.maximum(square - mean**2, 0.0))
+    middle = np.mean([part for part, _ in exact], axis=0)
+    doubles = np.sqrt(np.mean([variance + (part - middle) ** 2 for part, variance in exact], axis=0))
+    # Far from 0 the difference of squares is rounding.
+    variance = square - mean**2
+    spread = jnp.where(variance > CANCELLED * square, jnp.sqrt(jnp.maximum(variance, 0.0)), doubles)
+    scale = jnp.where(is_constant(middle, doubles), 1.0, spread)
     base = mlp(key, (2 * target.observation_size, *config.hidden, target.action_size))
     zeros = tuple(jnp.zeros(width) for width in config.hidden)
     network = TwoDomainNetwork(base, zeros, zeros, jnp.zeros(target.action_size))
-    return Inverse(network, Normaliser(mean, jnp.where(spread < 1e-6, 1.0, spread)))
+    return Inverse(network, Normaliser(mean, scale))
 
 
 def fit_inverse(

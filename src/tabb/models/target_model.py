@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.errors import DataError, UsageError
 from tabb.field_types import TypedFields
+from tabb.float32 import is_constant
 from tabb.models.fitting import Report, check_widths, outcome_scales, run_fit
 from tabb.networks import ACTIVATIONS, MLP, Normaliser, mlp
 from tabb.transitions import Transitions
@@ -152,7 +153,8 @@ def init_target_model(
     # Each domain counts half, whatever the sizes of the files.
     mean, square = np.mean(moments, axis=0)
     scale = np.sqrt(np.maximum(square - mean**2, 0))
-    inputs = Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(np.where(scale < 1e-6, 1.0, scale), jnp.float32))
+    scale = np.where(is_constant(mean, scale), 1.0, scale)
+    inputs = Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
     change_scale, rewards = outcome_scales(jax.tree.map(jnp.asarray, parts[0]))
     outputs = target.observation_size + 2
 

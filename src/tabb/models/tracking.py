@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.errors import UsageError
 from tabb.field_types import TypedFields
+from tabb.models.fitting import never_changes
 from tabb.models.target_model import TargetModel
 from tabb.transitions import Transitions
 
@@ -32,6 +33,8 @@ PERSISTENCE = 0.9
 """what is left of a disturbance after a step: a policy's errors do not change from step to step as noise does"""
 FARTHEST = 0.5
 """bound of each entry of a deviation, in spreads: the linear model holds near the path"""
+NEAR = 1e-3
+"""spreads within which the next row is the stored next state"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +79,16 @@ def slopes(model: TargetModel, data: Transitions) -> tuple[Float[Array, "n s s"]
 
 def follows(data: Transitions) -> Float[Array, " n"]:
     """1 where the next row is the next step of the same episode, else 0."""
-    episode = np.asarray(data.episode)
+    episode, observation = np.asarray(data.episode), np.asarray(data.observation)
     same = np.append(episode[1:] == episode[:-1], False)
-    gap = np.append(np.abs(np.asarray(data.observation)[1:] - np.asarray(data.next_observation)[:-1]).max(axis=1), 0.0)
-    return jnp.asarray(same & (gap < 1e-3) & (np.asarray(data.terminal) == 0), jnp.float32)
+    away = np.abs(observation[1:] - np.asarray(data.next_observation)[:-1])
+    gap = np.append((away / np.asarray(spreads(jnp.asarray(observation)))).max(axis=1), 0.0)
+    return jnp.asarray(same & (gap < NEAR) & (np.asarray(data.terminal) == 0), jnp.float32)
+
+
+def spreads(observation: Float[Array, "n s"]) -> Float[Array, " s"]:
+    """Standard deviation of each column; 1 for one that never changes."""
+    return jnp.where(never_changes(observation), 1.0, jnp.std(observation, axis=0))
 
 
 class Linear(NamedTuple):
@@ -95,8 +104,7 @@ class Linear(NamedTuple):
 def linearised(model: TargetModel, data: Transitions, action_cost: float, discount: float) -> Linear:
     """Slopes of the model and gains K at each row of logged episodes."""
     by_state, by_action = slopes(model, data)
-    spread = jnp.std(jnp.asarray(data.observation), axis=0)
-    spread = jnp.where(spread < 1e-6, 1.0, spread)
+    spread = spreads(jnp.asarray(data.observation))
     by_state = by_state * spread / spread[:, None]
     by_action = by_action / spread[:, None]
     size, actions = by_action.shape[1:]
@@ -152,7 +160,7 @@ def tracking_rows(config: TrackingConfig, model: TargetModel, target: Transition
     move = jnp.clip(-jnp.einsum("nas,kns->kna", linear.gains, deviation), -config.largest, config.largest)
     move = move * (1.0 - target.terminal)[:, None]
     # A column that never changes has no deviations either.
-    real = jnp.std(target.observation, axis=0) >= 1e-6
+    real = ~never_changes(target.observation)
     observation = target.observation + deviation * linear.spread * real
     action = jnp.clip(target.action + move, -1.0, 1.0)
     copies = jax.tree.map(lambda column: jnp.concatenate([column] * config.copies), target)

@@ -14,6 +14,7 @@ from tabb.environments.tasks import get_task
 from tabb.evaluation.figures import learning_curves
 from tabb.evaluation.scores import Evaluation
 from tabb.files import quoted
+from tabb.shown import tenths
 
 
 def results_in(root: str | Path) -> list[dict[str, Any]]:
@@ -52,13 +53,15 @@ def table(groups: Mapping[str, list[dict[str, Any]]]) -> str:
     rows = [("rule", "score", "seeds", "each seed", "updates", "updates/s", "minutes")]
     for rule, results in groups.items():
         scores = [result["score"] for result in results if result["score"] is not None]
-        spread = f" ± {np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
+        # A score of 0.4 of 100 is hardly any; a return of 0.4 may be all there is.
+        size = max(map(abs, scores), default=0.0) if results[0].get("measure") == "return" else 1.0
+        spread = f" ± {tenths(float(np.std(scores, ddof=1)), size)}" if len(scores) > 1 else ""
         rows.append(
             (
                 rule,
-                f"{np.mean(scores):z.1f}{spread}" if scores else "-",
+                f"{tenths(float(np.mean(scores)), size)}{spread}" if scores else "-",
                 str(len(results)),
-                " ".join(f"{score:z.1f}" for score in scores) or "-",
+                " ".join(tenths(score, size) for score in scores) or "-",
                 f"{results[0]['updates']:,}",
                 f"{np.mean([result['updates_per_second'] for result in results]):,.0f}",
                 f"{np.mean([sum(result['seconds'].values()) for result in results]) / 60:.1f}",
@@ -119,7 +122,9 @@ def _held_out(groups: Mapping[str, list[dict[str, Any]]], root: Path) -> list[st
             for measures in last:
                 shown = ("td_error", "predictor_error") if "td_error" in measures else ("action_error",)
                 errors = ", ".join(f"{ERRORS[name]} {measures[name]:.3g}" for name in shown if name in measures)
-                value = f"value {measures['value']:z.1f} ({measures['low']:z.1f} to {measures['high']:z.1f})"
+                size = max(abs(measures["low"]), abs(measures["high"]))
+                of, low, high = (tenths(measures[name], size) for name in ("value", "low", "high"))
+                value = f"value {of} ({low} to {high})"
                 rows = f"{result['held_out']['rows']:,} held-out target rows"
                 lines.append(f"{rule} seed {result['seed']}: {value}, {errors} on {rows}")
     if lines:

@@ -24,6 +24,7 @@ from tabb.batch import Batch, Domains
 from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
 from tabb.field_types import TypedFields
+from tabb.float32 import LEAST
 from tabb.models.fitting import Report, draw_rows, run_fit, scores
 from tabb.networks import MLP, Twin, mlp, moving_average, twin
 from tabb.rules.igdf import IGDF, Contrast, likenesses
@@ -91,7 +92,7 @@ def sparse_value_loss(q: Float[Array, " b"], value: Float[Array, " b"], sparsity
 def relative(values: Float[Array, " b"]) -> Float[Array, " b"]:
     """Min-max over the batch: 0 for the smallest, 1 for the largest."""
     least, most = jnp.min(values), jnp.max(values)
-    return (values - least) / jnp.maximum(most - least, 1e-8)
+    return (values - least) / jnp.maximum(most - least, LEAST)
 
 
 def fit_values(config: SparseQConfig, source: Transitions, key: PRNGKeyArray, report: Report) -> Values:

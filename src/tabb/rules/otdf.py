@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Batch, Domains
 from tabb.errors import UsageError
+from tabb.float32 import LEAST
 from tabb.models.cvae import CVAE, CVAEConfig, fit_cvae, init_cvae, log_likelihood
 from tabb.models.fitting import Report, standard_steps, step_normaliser, with_next
 from tabb.models.transport import deviations
@@ -41,7 +42,7 @@ class Transported(eqx.Module):
 def relative_score(score: Float[Array, " b"]) -> Float[Array, " b"]:
     """d̃ in [-1, 0]: 0 for the best row of the batch, -1 for the worst."""
     best, worst = jnp.max(score), jnp.min(score)
-    return (score - best) / jnp.maximum(best - worst, 1e-8)
+    return (score - best) / jnp.maximum(best - worst, LEAST)
 
 
 @dataclasses.dataclass(frozen=True)

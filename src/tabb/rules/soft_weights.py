@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tabb.errors import UsageError
+from tabb.float32 import LEAST
 from tabb.rules.rule import BackboneTraits, Metrics, Rule, Step, Weights, on_source
 
 
@@ -24,7 +25,7 @@ def soft_weight(
 ) -> Float[Array, " b"]:
     """w = f + (1 - f) exp(-x / (c · u)) with c = `temperature`, u = `unit`, f = `least`; c = inf gives exactly 1."""
     # The bound on the unit is inside: with c = inf and no doubt at all, inf * 0 would be NaN.
-    trust = jnp.exp(-doubt / (temperature * jnp.maximum(unit, 1e-8)))
+    trust = jnp.exp(-doubt / (temperature * jnp.maximum(unit, LEAST)))
     return trust + least * (1.0 - trust)
 
 

@@ -20,18 +20,20 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.batch import Batch, Domains
 from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
+from tabb.float32 import LEAST
 from tabb.models.ensemble import Ensemble, EnsembleConfig, fit_ensemble, init_ensemble
 from tabb.models.fitting import Report, scores
 from tabb.rules.rule import Metrics, Rule, Step, Value, Weights
 from tabb.transitions import Transitions
 
-LEAST_SPREAD = 1e-6
-"""of the members' backups, in units of return: keeps the likelihood finite where all members agree"""
+LEAST_SPREAD = 1.2e-7
+"""of the members' backups, in their own size: what float32 resolves keeps the likelihood finite where all agree"""
 
 
 def backup_likelihood(own: Float[Array, " b"], predicted: Float[Array, "b e"]) -> Float[Array, " b"]:
     """log N(b; m, σ) without its constant, m and σ the mean and the standard deviation of the members' backups."""
-    spread = jnp.maximum(jnp.std(predicted, axis=-1), LEAST_SPREAD)
+    resolved = jnp.maximum(LEAST_SPREAD * jnp.max(jnp.abs(predicted), axis=-1), LEAST)
+    spread = jnp.maximum(jnp.std(predicted, axis=-1), resolved)
     return -0.5 * ((own - jnp.mean(predicted, axis=-1)) / spread) ** 2 - jnp.log(spread)
 
 

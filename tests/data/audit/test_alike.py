@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tabb.data import inspect_arrays
-from tabb.data.audit.alike import Model, best_mend, check_columns_alike, sample
+from tabb.data.audit.alike import Model, best_mend, check_columns_alike, sample, turned
 from tabb.data.audit.columns import check_columns
 from tabb.data.audit.episodes import check_timing
 
@@ -76,6 +76,15 @@ def test_a_planted_fault_names_its_columns_alone(column, edit, code, says):
     assert says.format(i=column, j=(column + 1) % 6) in warned[code].what
     others = set(range(6)) - {column, (column + 1) % 6}
     assert not any(f"{other} (about" in warned[code].what for other in others)
+
+
+def test_signs_are_told_by_what_columns_do_to_each_other():
+    """Also where the model of the source foretells little, and of several columns at once."""
+    here, there = sample(SOURCE), sample(changed(scaled(4, -1), changed(scaled(1, -1))))
+    moving = np.ones(6, bool)
+    assert sorted(turned(here, there, moving)) == [1, 4]
+    assert turned(here, sample(dataclasses.replace(TARGET, action=-TARGET.action)), moving) == []
+    assert turned(here, sample(TARGET), moving) == []
 
 
 REWARDS_AND_ACTIONS = {
@@ -157,6 +166,37 @@ def test_late_actions_and_late_rewards():
     both = list(check_timing("log", rolled(log, actions=1, rewards=1)))
     assert [one.code for one in both] == ["action-timing", "reward-timing"]
     assert "towards the beginning" in both[1].fix
+
+
+@pytest.mark.parametrize("way", [1, -1], ids=["so far", "to go"])
+def test_rewards_that_are_sums(way):
+    log = walk()
+    rewards = log["rewards"].reshape(-1, 100)[:, ::way].cumsum(axis=1)[:, ::way].reshape(-1)
+    (found,) = check_timing("log", rolled(log | {"rewards": rewards}))
+    assert (found.code, found.level) == ("reward-sums", "warning")
+
+
+def smooth(rows=6000, length=200):
+    """A point that hardly changes its speed from row to row, so that neighbouring rewards are all but alike."""
+    draw = np.random.default_rng(0)
+    state, push, log = np.zeros(2), 0.0, {"observations": [], "actions": [], "rewards": []}
+    for row in range(rows):
+        if row % length == 0:
+            state, push = 0.1 * draw.normal(size=2), 0.0
+        push = 0.9 * push + 0.05 * draw.normal()
+        after = np.array([state[0] + 0.05 * state[1], 0.99 * state[1] + 0.1 * push + 0.002 * draw.normal()])
+        for key, value in zip(log, (state, [np.tanh(push)], 0.5 * (state[1] + after[1])), strict=True):
+            log[key].append(value)
+        state = after
+    return {key: np.array(column) for key, column in log.items()} | {"timeouts": np.arange(rows) % length == length - 1}
+
+
+def test_rewards_that_are_too_alike_are_told_by_their_differences():
+    log = smooth()
+    assert list(check_timing("log", rolled(log))) == []
+    for rows, towards in ((1, "beginning"), (-1, "end")):
+        (found,) = check_timing("log", rolled(log, rewards=rows))
+        assert (found.code, f"towards the {towards}" in found.fix) == ("reward-timing", True)
 
 
 # --- columns that are all but still in the target ---

@@ -16,6 +16,15 @@ FIT_ROWS = 20_000
 """rows that rewards are explained from"""
 EXPLAINED_BETTER = 0.25
 """a reward belongs to another row if that leaves less than this share of the error unexplained"""
+SOMEWHAT_BETTER = 0.6
+"""as `EXPLAINED_BETTER`, where the best row explains nearly all and both halves of the data agree"""
+NEARLY_ALL = 0.1
+"""share that is left unexplained where a row explains nearly all"""
+LATE, EARLY = 0.6, 0.3
+"""A difference of neighbouring rewards two rows off is explained so much better than the one on the other side where
+rewards are late, or early; what comes after a step follows from it, so that rewards look late rather than early."""
+SUMMED = 0.25
+"""rewards are sums if the step explains the difference to a neighbour with less than this share of the error"""
 LEAST_GAIN = 0.1
 """share of a step that late actions must explain"""
 OWN_GAIN = 0.25
@@ -59,17 +68,42 @@ def check_timing(name: str, data: Transitions) -> Iterator[Finding]:
         )
         yield Finding("warning", "action-timing", f"{name}: actions", what, fix)
     left = {lag: unexplained(data, lag, int(late)) for lag in (-1, 0, 1)}
-    best = min(left, key=lambda lag: left[lag])
-    if best != 0 and left[best] < EXPLAINED_BETTER * left[0]:
-        what = (
-            f"a step explains the reward of the row {'before' if best == -1 else 'after'} better than its own: "
-            f"{1 - left[best]:.0%} of its variance, against {1 - left[0]:.0%}"
-        )
+    beside = {lag: unexplained_difference(data, lag, int(late)) for lag in (-1, 0, 1, 2)}
+    side, difference = min((("before", beside[0]), ("after", beside[1])), key=lambda pair: pair[1])
+    if difference < SUMMED * left[0] and difference < NEARLY_ALL:
+        what = f"a step explains the difference to the reward of the row {side} far better than the reward itself"
+        fix = "store the reward of each step alone, if these are sums along the episode (returns so far, or to go)"
+        yield Finding("warning", "reward-sums", f"{name}: rewards", what, fix)
+        return
+    best = _reward_lag(data, left, beside, int(late))
+    if best != 0:
+        what = f"a step explains the reward of the row {'before' if best == -1 else 'after'} better than its own: "
+        if left[best] < SOMEWHAT_BETTER * left[0]:
+            what += f"{1 - left[best]:.0%} of its variance, against {1 - left[0]:.0%}"
+        else:
+            what += "by how it differs from its neighbours"
         towards, how = (
             ("end", "rewards[1:] = rewards[:-1]") if best == -1 else ("beginning", "rewards[:-1] = rewards[1:]")
         )
         fix = f"move rewards one row towards the {towards} ({how}), so that rewards[i] is what actions[i] earned"
         yield Finding("warning", "reward-timing", f"{name}: rewards", what, fix)
+
+
+def _reward_lag(data: Transitions, left: dict[int, float], beside: dict[int, float], action_lag: int) -> int:
+    """By how many rows rewards stand off: 1 if they stand late, -1 if early, by what steps leave unexplained."""
+    best = min(left, key=lambda lag: left[lag])
+    if best != 0 and left[best] < EXPLAINED_BETTER * left[0]:
+        return best
+    if best != 0 and left[best] < min(SOMEWHAT_BETTER * left[0], NEARLY_ALL):
+        other, own = (unexplained(data, lag, action_lag, swapped=True) for lag in (best, 0))
+        if other < SOMEWHAT_BETTER * own:
+            return best
+    # Neighbouring rewards that are too alike differ by what is explained all the better.
+    if beside[2] < LATE * beside[0] and beside[1] < beside[0] and left[1] <= left[0]:
+        return 1
+    if beside[-1] < EARLY * beside[1] and beside[0] < beside[1] and left[-1] <= left[0]:
+        return -1
+    return 0
 
 
 def inner_rows(data: Transitions) -> np.ndarray:
@@ -89,12 +123,16 @@ def moving_columns(table: np.ndarray) -> np.ndarray:
     return np.clip((table[:, moves] - mean[moves]) / spread[moves], -5, 5)
 
 
-def held_out_error(inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+def held_out_error(inputs: np.ndarray, outputs: np.ndarray, swapped: bool = False) -> np.ndarray:
     """Share [K] of the variance of outputs [n, K] that a ridge regression on `inputs` leaves unexplained.
 
-    Fitted to one half of the rows, asked of the other; 1 for an output that does not vary.
+    Fitted to the first half of the rows (the second if `swapped`), asked of the other; 1 for an output that does not
+    vary.
     """
     half = len(inputs) // 2
+    if swapped:
+        inputs, outputs = np.roll(inputs, -half, axis=0), np.roll(outputs, -half, axis=0)
+        half = len(inputs) - half
     ridge = 1e-3 * half * np.eye(inputs.shape[1])
     weight = np.linalg.solve(inputs[:half].T @ inputs[:half] + ridge, inputs[:half].T @ outputs[:half])
     spread = outputs[half:].var(axis=0)
@@ -134,18 +172,38 @@ def actions_are_late(data: Transitions) -> bool:
     return bool(gains) and gains[1] > LEAST_GAIN and abs(gains[0]) < OWN_GAIN * gains[1]
 
 
-def unexplained(data: Transitions, lag: int, action_lag: int = 0) -> float:
+def unexplained(data: Transitions, lag: int, action_lag: int = 0, swapped: bool = False) -> float:
     """Share of the variance of r[i + lag] that a quadratic in (s[i], a[i + action_lag], s'[i] - s[i]) does not explain.
 
     On rows it was not fitted to; 1 where there are too few rows to tell.
     """
     rows = inner_rows(data)
-    if not rows.size:
+    seen = _step_terms(data, rows, action_lag)
+    if seen is None:
         return 1.0
+    return float(held_out_error(seen, np.asarray(data.reward, np.float64)[rows + lag][:, None], swapped)[0])
+
+
+def unexplained_difference(data: Transitions, lag: int, action_lag: int = 0) -> float:
+    """As `unexplained`, of r[i + lag] - r[i + lag - 1]."""
+    rows, episode = inner_rows(data), np.asarray(data.episode)
+    for offset in (lag, lag - 1):
+        rows = rows[(rows + offset >= 0) & (rows + offset < len(episode))]
+        rows = rows[episode[rows + offset] == episode[rows]]
+    seen = _step_terms(data, rows, action_lag)
+    if seen is None:
+        return 1.0
+    reward = np.asarray(data.reward, np.float64)
+    return float(held_out_error(seen, (reward[rows + lag] - reward[rows + lag - 1])[:, None])[0])
+
+
+def _step_terms(data: Transitions, rows: np.ndarray, action_lag: int) -> np.ndarray | None:
+    """A quadratic's terms of the step at each row; None where there are too few rows to fit it."""
+    if not rows.size:
+        return None
     observation = np.asarray(data.observation)[rows]
     change = np.asarray(data.next_observation)[rows] - observation
     step = moving_columns(np.concatenate([observation, np.asarray(data.action)[rows + action_lag], change], axis=1))
     if len(rows) < 10 * (2 * step.shape[1] + 1):
-        return 1.0
-    seen = np.concatenate([np.ones((len(step), 1)), step, step**2], axis=1)
-    return float(held_out_error(seen, np.asarray(data.reward, np.float64)[rows + lag][:, None])[0])
+        return None
+    return np.concatenate([np.ones((len(step), 1)), step, step**2], axis=1)

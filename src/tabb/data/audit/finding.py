@@ -19,6 +19,7 @@ HARM = (
         "outlier",
         "doubt",
         "reward-timing",
+        "reward-sums",
         "action-timing",
         "units",
         "sign",

@@ -10,6 +10,8 @@ from tabb.data import checks
 
 SAME_PLACE = 0.1
 """Share of a column's spread: episodes whose last rows differ by less were ended by the task, not by the clock."""
+FEW_LAST, SAME_PLACE_OF_FEW = 10, 0.02
+"""Of fewer episodes than this, last rows are near each other by chance in one of many columns: nearer is asked."""
 
 
 def returns_of(rewards: np.ndarray, ends: np.ndarray) -> tuple[float, ...]:
@@ -91,6 +93,7 @@ def _time_limit(observations: np.ndarray, terminals: np.ndarray, ends: np.ndarra
         return None
     spread = observations.std(axis=0, dtype=np.float64)
     moves = spread > 0
-    if (observations[last].std(axis=0, dtype=np.float64)[moves] < SAME_PLACE * spread[moves]).any():
+    near = SAME_PLACE if len(last) >= FEW_LAST else SAME_PLACE_OF_FEW
+    if (observations[last].std(axis=0, dtype=np.float64)[moves] < near * spread[moves]).any():
         return None
     return len(last), longest

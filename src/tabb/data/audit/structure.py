@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tabb.data.boundaries import Boundaries, resets
-from tabb.data.steps import SAMPLE, Surprise, spread_rows
+from tabb.data.steps import SAMPLE, Surprise, distances, spread_rows
 
 MOST = 0.5
 """Share of rows that are flagged or dropped above which the flags mean something else."""
@@ -18,6 +18,12 @@ FEW_ENDS = 5
 JUMP = 30.0
 """Surprise (`tabb.data.steps`) from which a step is a jump into another episode; between episodes of public data it is
 38 at least, and mostly hundreds."""
+FILLED = 0.01
+"""Share of rows that hold no step of their own from which they are doubted."""
+TURNS = 64
+"""Rows on that the log is looked for in; half of them environments that are logged in turn."""
+TURN = 0.3
+"""How much nearer the same environment's next row is than those of the others."""
 OFF = 8.0
 """A flag sits a row off if the step beside it is a jump and this many times as surprising as its own."""
 FAR_JUMP = 1e6
@@ -26,8 +32,14 @@ FAR_JUMP = 1e6
 RELATIONS = {
     "own row": "equal the row's own observation: if the buffer was written in place, leave next_observations out and "
     "the next row is taken",
-    "row after next": "are the observation two rows on: store what was seen right after the action",
-    "row before": "are the observation of the row before: store what was seen after the action",
+    "row after next": "are the observation two rows on: store what was seen right after the action; if each row stands "
+    "twice, store it once; if two environments are logged in turn, store one's rows after the other's",
+    "row before": "are the observation of the row before: store what was seen after the action, or turn the rows round "
+    "if the last step stands first",
+    "change": "are changes, s' - s: add the observations",
+    "other units": "are the next rows in other units: scale both alike",
+    "interleaved": "are the observation some rows on, as where several environments are logged in turn: store one "
+    "environment's rows after the other's",
     "no order": "follow from their own rows, but are not the next rows: if the rows are shuffled, store them in the "
     "order of the log, or state episodes; each row counts as an episode now",
     "nothing": "have nothing to do with their rows or with the next ones: check that all columns are in the same order",
@@ -55,11 +67,24 @@ def structure_doubts(
     if not inverted and rows > 2 and dropped.mean() > MOST:
         yield f"{int(dropped.sum()):,} of {rows:,} rows are dropped: store the next observation of each step"
     compared = outcome.next_rows
+    yield from _rows_without_steps(columns, file_rows)
+    for column, jumps in wrapped(columns["observations"], outcome.end).items():
+        yield (
+            f"column {column} of observations jumps from one end of its range to the other {len(jumps):,} times, as an "
+            "angle that wraps round: give its sine and cosine, or unwrap it"
+        )
     if not inverted and compared is not None and compared.relation in RELATIONS:
         what = RELATIONS[compared.relation]
         if compared.relation == "no order" and not outcome.end.mean() > MOST:
             what = what.removesuffix("; each row counts as an episode now")
         yield f"next_observations {what}"
+    turns = environments_in_turn(columns["observations"], outcome.end) if compared is None else None
+    if turns:
+        yield (
+            f"each row goes on {turns} rows later, as where {turns} environments are logged in turn: store one "
+            "environment's rows after the other's, or next_observations"
+        )
+        return
     states_cuts = episodes is not None or (timeouts is not None and bool(timeouts.any()))
     if inverted or (not outcome.end[:-1].any() and not states_cuts):
         return
@@ -91,8 +116,15 @@ def _disagreeing(
     marks = dict(flags)
     if episodes is not None:
         marks["episodes"] = np.append(episodes[1:] != episodes[:-1], False)
+    resets_only = _reset_rows(columns, outcome, marks, surprise)
+    if resets_only.size:
+        off = True
+        yield (
+            f"{counted(file_rows[resets_only])} stand after an end of an episode and only lead to the next one's first "
+            "observation, as Gymnasium's vector environments log them (next-step autoreset): leave them out"
+        )
     for key, flag in marks.items():
-        direction = rows_off(surprise, np.flatnonzero(flag), len(observations))
+        direction = 0 if off and resets_only.size else rows_off(surprise, np.flatnonzero(flag), len(observations))
         if direction:
             off = True
             where = "a row late (on first rows of episodes)" if direction == -1 else "a row early"
@@ -102,11 +134,95 @@ def _disagreeing(
     unstated = missed_jumps(observations, outcome.end, surprise)
     unstated = unstated[~outcome.apart[unstated]]
     unstated = np.setdiff1d(unstated, _stored_steps(columns, outcome.end))
+    for rows in wrapped(observations, outcome.end).values():
+        unstated = np.setdiff1d(unstated, rows)
     if unstated.size:
         yield (
             f"after {counted(file_rows[unstated])} the step jumps as if an episode ended, yet nothing marks it (taken "
             "as one episode): mark all ends in timeouts or episodes, or give neither and they are looked for"
         )
+
+
+def _rows_without_steps(columns: dict[str, np.ndarray], file_rows: np.ndarray) -> Iterator[str]:
+    """Doubts about rows that fill a table up: all zeros, or the row before once more."""
+    observations, actions, rewards = (columns[key] for key in ("observations", "actions", "rewards"))
+    zero = ~observations.any(axis=1) & ~actions.any(axis=1) & (rewards == 0)
+    if zero.mean() > FILLED:
+        yield (
+            f"{counted(file_rows[np.flatnonzero(zero)])} hold nothing but zeros: leave them out if they only fill "
+            "episodes up to one length"
+        )
+    again = np.zeros(len(observations), bool)
+    again[1:] = (
+        (observations[1:] == observations[:-1]).all(axis=1)
+        & (actions[1:] == actions[:-1]).all(axis=1)
+        & (rewards[1:] == rewards[:-1])
+        & ~zero[1:]
+    )
+    if again.mean() > FILLED:
+        yield (
+            f"{counted(file_rows[np.flatnonzero(again)])} are the row before once more: leave them out if they were "
+            "logged twice or fill episodes up to one length"
+        )
+
+
+def environments_in_turn(observations: np.ndarray, end: np.ndarray) -> int | None:
+    """How many rows on the log goes on, if that is not the next row: several environments were logged in turn.
+
+    The row so many rows on must be far nearer, in the median, than the next one and than any row in between.
+    """
+    rows = len(observations)
+    spread = observations.std(axis=0, dtype=np.float64)
+    unit = np.where(spread > 0, spread, np.inf)
+    few = spread_rows(np.arange(rows - TURNS), 1_000) if rows > 20 * TURNS else np.empty(0, int)
+    if not few.size:
+        return None
+    apart = [float(np.median(distances(observations[few + k], observations[few], unit))) for k in range(1, TURNS + 1)]
+    for turns in range(2, TURNS // 2 + 1):
+        nearest = apart[turns - 1]
+        # Two rounds on it is nearer too than what lies between: a gait's period is not, for its next row is near.
+        if nearest < TURN * min(apart[: turns - 1]) and apart[2 * turns - 1] < min(apart[turns : 2 * turns - 1]):
+            return turns
+    return None
+
+
+def _reset_rows(
+    columns: dict[str, np.ndarray], outcome: Boundaries, marks: dict[str, np.ndarray], surprise: Surprise
+) -> np.ndarray:
+    """Rows after marked ends that hold no step: their reward is 0, and what follows them is another episode.
+
+    Nearly every end must have one, and hardly another row the reward 0.
+    """
+    rewards, rows = columns["rewards"], len(outcome.end)
+    ends = np.flatnonzero(np.any(list(marks.values()), axis=0))
+    after = ends[ends < rows - 2] + 1
+    if len(after) < FEW_ENDS or (rewards[after] == 0).mean() < 0.9:
+        return np.empty(0, int)
+    others = np.setdiff1d(np.arange(rows), after)
+    jumps = np.median(surprise(spread_rows(after, SAMPLE)))
+    own = np.median(surprise(spread_rows(ends[(ends > 0) & (ends < rows - 2)], SAMPLE)))
+    none = np.empty(0, int)
+    return after if jumps > JUMP and jumps > OFF * own and (rewards[others] == 0).mean() < 0.1 else none
+
+
+def wrapped(observations: np.ndarray, end: np.ndarray) -> dict[int, np.ndarray]:
+    """Columns that jump from one end of their range to the other inside episodes, and the rows after which they do.
+
+    Their other steps are far smaller; a switch, which has few values, is none of them.
+    """
+    inner = np.flatnonzero(~end[:-1])
+    found = {}
+    for column in range(observations.shape[1]):
+        values = observations[:, column].astype(np.float64)
+        size = np.ptp(values)
+        if not size:
+            continue
+        step = np.abs(values[inner + 1] - values[inner]) / size
+        far = step > 0.5
+        clear = FEW_ENDS <= far.sum() < 0.2 * len(far) and step[far].min() > 1.5 * step[~far].max()
+        if clear and len(np.unique(values[:2_000])) > 20:
+            found[column] = inner[far]
+    return found
 
 
 def rows_off(surprise: Surprise, ends: np.ndarray, rows: int) -> int:

@@ -131,7 +131,7 @@ class Chart:
     def cells(self, x: ArrayLike, y: ArrayLike, values: NDArray[np.float64], low: float, high: float) -> None:
         """A map of `values` [X, Y] between the edges x [X + 1] and y [Y + 1] in SHADES colours; NaN stays empty."""
         across, up = self._x(x), self._y(y)
-        shade = np.clip((values - low) / max(high - low, 1e-12) * SHADES, 0, SHADES - 1)
+        shade = np.clip((values - low) / ((high - low) or 1.0) * SHADES, 0, SHADES - 1)
         for i, j in np.argwhere(np.isfinite(values)):
             size = {"width": _c(across[i + 1] - across[i]), "height": _c(up[j] - up[j + 1])}
             tooltip = element("title", number(values[i, j]))

@@ -153,7 +153,7 @@ def yardstick_words(scored: Scored, record: Record) -> list[Html]:
 
 def _histogram(values: NDArray[np.float64], label: str) -> Html:
     low, high = float(values.min()), float(values.max())
-    if high - low < 1e-12:
+    if high - low <= 1e-12 * max(abs(low), abs(high)):
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, BINS + 1)
     heights = shares(values, edges)

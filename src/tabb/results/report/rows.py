@@ -166,7 +166,7 @@ def region_map(source: ArrayLike, target: ArrayLike, column: ArrayLike, cells: t
     held = np.cumsum(target_rows.ravel()[order])
     inside = np.zeros(target_rows.size, bool)
     inside[order[: int(np.searchsorted(held, 0.9 * held[-1])) + 1]] = True
-    shares = np.maximum(spread[[-1, -2]], 0) / max(float(np.maximum(spread, 0).sum()), 1e-12)
+    shares = np.maximum(spread[[-1, -2]], 0) / max(float(np.maximum(spread, 0).sum()), np.finfo(float).tiny)
     most = [tuple(int(k) for k in np.argsort(-np.abs(axes[:, i]), kind="stable")[:3]) for i in (0, 1)]
     return Map(
         edges[0],
