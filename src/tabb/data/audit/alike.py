@@ -150,6 +150,8 @@ class Mend:
     columns: tuple[int, ...]
     factor: float = 1.0
     offset: float = 0.0
+    sure: bool = True
+    """Whether the steps say so, and not the column's spread and pace alone, which a joint that is held makes small."""
 
 
 class Model:
@@ -225,13 +227,13 @@ class Model:
             logs = np.log(np.maximum([self.spread, self.pace], 1e-12))
         least, apart = np.abs(logs).min(axis=0), np.abs(logs[0] - logs[1])
         clear = (least > np.log(OTHER_UNIT)) & (apart < np.log(AGREE))
-        same_side, (slope, known) = logs[0] * logs[1] > 0, self._slopes()
+        same_side, (slope, known) = logs[0] * logs[1] > 0, self.slopes()
         clear |= (least > np.log(FAR_UNIT)) & same_side & known & (np.abs(slope - logs.mean(axis=0)) < np.log(AGREE))
         # A joint that is held makes just the small steps that its small speeds foretell.
         clear &= ~(known & (logs.mean(axis=0) < 0) & (np.abs(slope) < np.log(AGREE)))
         return np.where(clear & self.moving, np.exp(logs.mean(axis=0)), 1.0)
 
-    def _slopes(self) -> tuple[np.ndarray, np.ndarray]:
+    def slopes(self) -> tuple[np.ndarray, np.ndarray]:
         """How many times larger [S] true steps are than foretold ones (logarithm), and where they correlate enough."""
         foretold = self.change - self.residual
         steps = [table - table.mean(axis=0) for table in (foretold, self.change)]
@@ -285,7 +287,9 @@ def far_units(model: Model, mended: set[int]) -> list[Mend]:
     """Columns whose spread and steps both differ by a factor that no shift makes, where no other mend cured them."""
     factors = model.unit_factors()
     far = np.flatnonzero(np.abs(np.log(factors)) > np.log(FAR_UNIT))
-    mends = [Mend("units", (int(i),), float(1 / factors[i])) for i in far if i not in mended]
+    slope, known = model.slopes()
+    sure = known & (np.abs(slope - np.log(factors)) < np.log(AGREE))
+    mends = [Mend("units", (int(i),), float(1 / factors[i]), sure=bool(sure[i])) for i in far if i not in mended]
     for mend in mends:
         model.make(mend)
     return mends
@@ -344,7 +348,8 @@ def _findings(names: str, mends: list[Mend], moving: int) -> Iterator[Finding]:
         what = f"observation columns differ in the target by a constant factor: {listed}"
         fix = "convert both domains to the same units (degrees and radians differ by 57.3, mm and m by 1000)"
         small = sum(1 < mend.factor < HELD for mend in made)
-        held = small == len(made) and 2 <= small <= moving / 2
+        several = 2 <= small <= moving / 2
+        held = small == len(made) and (several or not any(mend.sure for mend in made))
         fix = f"none needed if the target's policy holds these joints; else {fix}" if held else fix
         yield Finding("note" if held else "warning", "units", names, what, fix)
     if made := by_kind["sign"]:
