@@ -1,4 +1,4 @@
-"""Runs the code of the tutorials and of the pages of formats, and compares or renews what they show.
+"""Runs the code of the tutorials and of other pages, and compares or renews what they show.
 
     python docs/tools/tutorials.py 2-your-own-data          run these pages and write what they say into them
     python docs/tools/tutorials.py --check 2-your-own-data  fail where a page differs
@@ -29,7 +29,7 @@ from typing import NamedTuple
 from tabb.cli import main as tabb
 
 PAGES = Path(__file__).resolve().parents[1]
-ROOMS = ("tutorials", "formats")
+ROOMS = ("tutorials/*.md", "formats/*.md", "coming-from.md")
 NUMBER = r"-?\d[\d,.]*"
 DECIMAL = r"-?\d[\d,]*\.\d+(?:e[+-]\d+)?|-?\de[+-]\d+"
 SPEED = r"\d[\d,]*(?= updates/s)|\d[\d,]*(?=\s+\d+\.\d+\s*$)"
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("pages", nargs="*", help="names of pages; all if none is given")
     parser.add_argument("--check", action="store_true", help="write nothing")
     options = parser.parse_args()
-    known = {page.stem: page for room in ROOMS for page in sorted((PAGES / room).glob("*.md"))}
+    known = {page.stem: page for room in ROOMS for page in sorted(PAGES.glob(room))}
     os.environ.pop("TABB_DATA", None)
     os.environ["TABB_CACHE"] = "off"  # what was prepared before is not prepared again, and the page says so
     for name in options.pages or known:

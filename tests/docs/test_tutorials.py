@@ -61,8 +61,8 @@ def test_the_page_of_a_format_runs_and_says_what_it_shows(name: str, tool, empty
     tool.run_page(FORMATS / f"{name}.md")
 
 
-def test_the_page_for_those_who_come_from_other_code_runs(empty_folder: Path) -> None:
-    run_page(TUTORIALS.with_name("coming-from.md"))
+def test_the_page_for_those_who_come_from_other_code_runs(tool, empty_folder: Path) -> None:
+    tool.run_page(DOCS / "coming-from.md")
 
 
 def test_there_are_the_tutorials_that_run_fast() -> None:
