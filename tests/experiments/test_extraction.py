@@ -23,7 +23,7 @@ def test_each_policy_is_that_of_a_run_of_its_own(domains, sizes):
     key = jax.random.key(2)
     data = pack_data(domains._replace(source=domains.source[:0]), {})
     noisy = pack_imitated(imitated_rows(Imitation(rows="noisy", noise=0.5), domains, jax.random.key(3)))
-    cures = (cure_of("logged"), cure_of("noisy"), cure_of("matched"))
+    cures = (cure_of("logged"), cure_of("noisy"), cure_of("logged matched"))
     model = init_target_model(TargetModelConfig(hidden=(8,)), None, domains.target, jax.random.key(4))
     paths = paths_with(model, Imitation(matching=0.1, rollouts=8), domains.target)
     imitated = (Imitated(None, None), Imitated(noisy, None), Imitated(None, paths))
@@ -48,9 +48,9 @@ def test_each_policy_is_that_of_a_run_of_its_own(domains, sizes):
 def test_names_of_policies():
     assert cure_of("clone").advantages is False
     assert cure_of("best corrective:expert x3") == (Imitation(rows="corrective", best=0.8), "expert", True, 3)
-    assert cure_of("matched:medium x5") == (Imitation(matching=0.1), "medium", True, 5)
+    assert cure_of("clone matched:medium x5") == (Imitation(matching=0.1), "medium", False, 5)
     assert cure_of("logged") == (Imitation(), None, True, 1)
-    for name in ("perfect", "noisy:expert", "logged x"):
+    for name in ("perfect", "noisy:expert", "matched", "logged x"):
         with pytest.raises(UsageError, match="is unknown: use logged, clone, noisy, corrective"):
             cure_of(name)
 

@@ -10,8 +10,8 @@ quality of target data and a seed; its policies:
     noisy               logged rows and copies whose states have noise
     corrective          logged rows and copies that lead back to them; the model behind knows target rows alone
     corrective:QUALITY  the same with a model of both domains, source rows of this quality
-    matched             logged rows, and the policy is held to their paths in a model of target rows alone
-    matched:QUALITY     the same in a model of both domains
+    ... matched         and the policy is held to the logged paths in a model of target rows alone
+    ... matched:QUALITY the same in a model of both domains
     ... x5              five such networks, acting together as their mean
     best ...            of rows of the episodes with at least 0.8 of the best return alone
 
@@ -83,19 +83,19 @@ class Cure(NamedTuple):
 
 def cure_of(name: str) -> Cure:
     """The cure that a name says. Raises `UsageError` for one that there is not."""
-    match = re.fullmatch(r"(best )?(logged|clone|noisy|corrective|matched)(?::(\w+))?(?: ?x(\d+))?", name)
-    if match is None or (match[3] and match[2] not in ("corrective", "matched")):
+    match = re.fullmatch(r"(best )?(logged|clone|noisy|corrective)( matched)?(?::(\w+))?(?: ?x(\d+))?", name)
+    if match is None or (match[4] and match[2] != "corrective" and not match[3]):
         raise UsageError(
-            f"policy {name!r} is unknown: use logged, clone, noisy, corrective, matched, the last two with :QUALITY, "
-            "and x5"
+            f"policy {name!r} is unknown: use logged, clone, noisy, corrective or corrective:QUALITY, matched or "
+            "matched:QUALITY after them, and x5"
         )
-    rows = "logged" if match[2] in ("clone", "matched") else match[2]
-    matching = MATCHED if match[2] == "matched" else 0.0
+    rows = "logged" if match[2] == "clone" else match[2]
+    matching = MATCHED if match[3] else 0.0
     return Cure(
         Imitation(rows=rows, best=0.8 if match[1] else 0.0, matching=matching),  # type: ignore[arg-type]
-        match[3],
+        match[4],
         match[2] != "clone",
-        int(match[4] or 1),
+        int(match[5] or 1),
     )
 
 
