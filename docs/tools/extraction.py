@@ -20,7 +20,7 @@ from scores import RESULTS
 from tabb.evaluation.figures import ENDS, new_figure, save_png
 from tabb.experiments.extraction import QUALITIES, gain_interval, merged
 
-MAIN, CORRECTIVE = RESULTS / "extraction" / "main", RESULTS / "extraction" / "corrective"
+MAIN, CORRECTIVE, MATCHING = (RESULTS / "extraction" / name for name in ("main", "corrective", "matching"))
 PICTURE = Path(__file__).resolve().parents[1] / "main-result.png"
 WORDS = {
     "logged": "IQL on target rows, as the field trains it",
@@ -29,6 +29,12 @@ WORDS = {
     "best logged x5": "both, as tabb does",
 }
 """policies of the experiment in words"""
+HELD = {
+    "best logged x5": "best episodes, five networks",
+    "best clone matched x5": "held to the paths, model of target rows alone",
+    "best clone matched:medium x5": "held to the paths, model of both domains",
+}
+"""policies that are held to logged paths, beside the one that is not"""
 COLOURS = ("#7f7f7f", "#56b4e9", "#0072b2", "#d55e00")
 
 
@@ -63,11 +69,28 @@ def summary() -> str:
     return "\n".join([*lines, gains(cells_of(None, cells), names)])
 
 
-def by_robot() -> str:
-    """Mean scores of the cells in `CORRECTIVE` by robot, and over all with the gain over the first policy."""
+def corrective() -> str:
+    """The cells of corrective rows by robot."""
     cells = merged([CORRECTIVE])
-    names = list(cells[0]["scores"])
-    lines = [f"| robot | targets | the data's own mean | {' | '.join(names)} |", "|---" * (3 + len(names)) + "|"]
+    return by_robot(cells, {name: name for name in cells[0]["scores"]})
+
+
+def matching() -> str:
+    """The cells of trajectory matching by robot, and what the source adds to the model."""
+    cells = [cell for cell in merged([MAIN, MATCHING]) if all(name in cell["scores"] for name in HELD)]
+    if not cells:
+        return "Not measured yet."
+    _, alone, both = (scores_of(cells, name) for name in HELD)
+    gain, low, high = gain_interval(both - alone)
+    added = f"A model of both domains instead of target rows alone: {gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]."
+    return f"{by_robot(cells, HELD)}\n\n{added}"
+
+
+def by_robot(cells: list[dict[str, Any]], words: dict[str, str]) -> str:
+    """Mean scores of policies (by name, with words for each) by robot, and over all with the gain over the first."""
+    names = list(words)
+    heads = " | ".join(words.values())
+    lines = [f"| robot | targets | the data's own mean | {heads} |", "|---" * (3 + len(names)) + "|"]
     robots = list(dict.fromkeys(cell["task"].split("-")[0] for cell in cells))
     for robot in (*robots, None):
         rows = [cell for cell in cells if robot in (None, cell["task"].split("-")[0])]

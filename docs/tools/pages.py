@@ -222,7 +222,8 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "suite": lambda suite, updates: suite_rows(suite, int(updates)),
         "all": lambda: measured(every, scores, costs),
         "extraction": extraction.summary,
-        "corrective": extraction.by_robot,
+        "corrective": extraction.corrective,
+        "matching": extraction.matching,
     }
 
     def table(match: re.Match[str]) -> str:

@@ -28,8 +28,9 @@ SMALLS = {
     "bear": BEAR(**SMALL, cvae_hidden=(16,), candidates=3, samples=2),
     "clone": Clone(**SMALL),
 }
-WEIGHING = ("td3-bc", "cql", "bear")
+WEIGHING = ("td3-bc", "cql", pytest.param("bear", marks=pytest.mark.slow))
 # Those that take long to compile are held to some of the tests in the slow suite alone.
+HEAVY = [pytest.param(name, marks=pytest.mark.slow) if name in ("bear", "bcq", "cql") else name for name in SMALLS]
 BEAR_SLOW = [pytest.param(name, marks=pytest.mark.slow) if name == "bear" else name for name in SMALLS]
 TABB_SMALL = TABB(predictor=ResidualPredictor(heads=2, updates=1, hidden=8, batch_size=8))
 TABB_NEUTRAL = dataclasses.replace(TABB_SMALL, temperature=math.inf, imitate_source=1.0)
@@ -63,7 +64,9 @@ def test_tabb_learns_from_source_states_where_the_critics_bootstrap_from_the_pol
 
 
 @pytest.mark.parametrize(
-    "backbone", [IQL(policies=1, **SMALL), SMALLS["td3-bc"], SMALLS["cql"]], ids=lambda one: one.name
+    "backbone",
+    [IQL(policies=1, **SMALL), SMALLS["td3-bc"], pytest.param(SMALLS["cql"], marks=pytest.mark.slow)],
+    ids=lambda one: one.name,
 )
 def test_layer_norm_is_of_values_alone_and_keeps_them_down_off_the_data(backbone, prepared, sizes):
     """Far from any row a plain critic grows with the distance, a normed one cannot."""
@@ -105,7 +108,7 @@ def test_resumed_from_a_checkpoint_is_the_same_run(name, run, prepared, sizes, t
     assert same_bits(state, run(name, Pooled())[0])
 
 
-@pytest.mark.parametrize("name", BEAR_SLOW)
+@pytest.mark.parametrize("name", HEAVY)
 def test_a_seed_axis_is_the_seed_alone(name, run, prepared, sizes, largest_difference):
     learner, (_, data) = Program(SMALLS[name], Pooled(), 8), prepared
     states = [learner.init(sizes, jax.random.key(seed)) for seed in (1, 7)]
@@ -190,7 +193,7 @@ def test_train_save_load_act(name, pair, tmp_path):
     np.testing.assert_array_equal(again.policy.act(observation), actions)
 
 
-@pytest.mark.parametrize("name", BEAR_SLOW)
+@pytest.mark.parametrize("name", HEAVY)
 def test_source_only_is_target_only_on_exchanged_domains(name, pair):
     source, target = pair
     # Which episodes are the best is asked of target rows alone.

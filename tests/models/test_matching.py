@@ -14,10 +14,11 @@ from tabb.batch import Batch, Rollouts
 from tabb.errors import UsageError
 from tabb.models.imitation import Imitation
 from tabb.models.matching import draw_rollouts, matching_loss, path_starts, paths_with
-from tabb.models.target_model import PredictedStep
+from tabb.models.target_model import PredictedStep, TargetModelConfig, init_target_model
 from tabb.networks import committee
 from tabb.rules import Pooled, SourceOnly, TargetOnly
 from tabb.training import Settings, train
+from tabb.training.loop import draw, pack_data
 
 MATCHED = Imitation(matching=0.5, horizon=3, rollouts=7, model_updates=3)
 
@@ -98,6 +99,19 @@ def test_the_loss_by_hand():
     step = 1e-2
     ends = [matching_loss(lambda s, g=g: g * s, rollouts) for g in (0.5 - step, 0.5 + step)]
     assert float(slope) == pytest.approx(float(ends[1] - ends[0]) / (2 * step), rel=1e-2)
+
+
+def test_a_batch_has_rollouts_where_it_has_target_rows(domains):
+    model = init_target_model(TargetModelConfig(hidden=(8,)), None, domains.target, jax.random.key(4))
+    data = pack_data(domains, {})._replace(paths=paths_with(model, MATCHED, domains.target))
+    rollouts = draw(data, (4, 4), jax.random.key(0)).rollouts
+    assert rollouts.goals.shape == (3, 7, 3)
+    # The goals are next states of the target's rows in a row.
+    following = np.asarray(domains.target.next_observation)
+    place = [int(np.flatnonzero((following == goal).all(axis=1))[0]) for goal in np.asarray(rollouts.goals[:, 2])]
+    assert np.diff(place).tolist() == [1, 1]
+    assert draw(data, (4, 0), jax.random.key(0)).rollouts is None
+    assert draw(data._replace(paths=None), (4, 4), jax.random.key(0)).rollouts is None
 
 
 def batch_with(rollouts):

@@ -135,7 +135,7 @@ def test_the_predictors_error_is_small_where_it_was_fitted_well(plain: tabb.Run)
     assert errors[1] < 0.7 * errors[0]
 
 
-@pytest.mark.parametrize("name", ["td3-bc", "cql", "bcq"])
+@pytest.mark.parametrize("name", ["td3-bc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cql", "bcq"))])
 def test_every_backbone_has_them(name: str) -> None:
     from tabb.backbones import BACKBONES
 
@@ -180,6 +180,7 @@ def test_policies_along_the_run_are_kept_and_valued(tmp_path: Path) -> None:
     assert [line["value"] for line in told["policies"]] == [look.estimate.value for look in run.held_out]  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_seeds_as_an_axis_are_each_alone(plain: tabb.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = [plain.held_out[-1], train(seeds=(1,)).held_out[-1]]
     monkeypatch.setattr(jax, "default_backend", lambda: "seeds")

@@ -222,7 +222,7 @@ def draw(
         target_columns = data.target_columns.rows(numbers[shares[0] :] - data.sources)
     rows: dict[str, Any] = data.rows.rows(numbers)
     imitated = _draw_imitated(data, numbers[shares[0] :] - data.sources, key)
-    rollouts = _draw_rollouts(data, key)
+    rollouts = _draw_rollouts(data, key) if shares[1] else None  # a phase on source rows alone keeps to no paths
     extra = data.extra if extra is None else extra
     if not extra_share or extra is None:
         return Batch(
