@@ -10,3 +10,8 @@ def tenths(value: float, size: float | None = None) -> str:
     """
     size = abs(value) if size is None else size
     return f"{value:z,.1f}" if size >= 1 or size == 0 else f"{value:z,.3g}"
+
+
+def alone(score: float) -> str:
+    """A score that stands alone: one decimal, unless that would be 0.0 of something small."""
+    return tenths(score, 1.0 if abs(score) >= 0.05 else None)

@@ -71,6 +71,7 @@ WRONG = {
     ),
     "exception": (lambda: Gives(error=RuntimeError("the simulator\ndiverged")), "RuntimeError: the simulator diverged"),
     "key error": (lambda: Gives(error=KeyError("joint")), "step.. raised KeyError"),
+    "exit": (lambda: Gives(error=SystemExit(3)), "step.. raised SystemExit: 3"),
     "type error": (lambda: Gives(error=TypeError("seed of dice")), "step.. raised TypeError"),
     "observation of another size": (lambda: Gives(five(np.zeros(4))), r"observation of shape \(4,\)"),
     "column": (lambda: Gives(five(np.zeros((3, 1)))), r"observation of shape \(3, 1\)"),
@@ -93,6 +94,29 @@ def test_what_is_wrong_is_one_line_at_the_door_and_in_a_rollout(name):
             use()
         assert "environment " in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+class Scales(Still):
+    """Scales the action that it is given in place, as careless code does, and gives one array for all observations."""
+
+    def reset(self, *, seed=None, options=None):
+        self.state = np.zeros(3)
+        return self.state, {}
+
+    def step(self, action):
+        action *= 100
+        self.state += 1
+        return self.state, 1.0, False, False, {}
+
+
+def test_what_is_recorded_is_what_was_done_and_seen():
+    def act(seen, _):
+        return np.full((len(seen), 2), 0.5)
+
+    made = rollout(act, None, 1, env_factory=lambda: gymnasium.wrappers.TimeLimit(Scales(), 5), rows=5)
+    np.testing.assert_array_equal(made.rows.action, np.full((5, 2), 0.5))
+    np.testing.assert_array_equal(made.rows.observation[:, 0], range(5))
+    np.testing.assert_array_equal(made.rows.next_observation[:, 0], range(1, 6))
 
 
 @pytest.mark.parametrize(

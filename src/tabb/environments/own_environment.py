@@ -42,7 +42,8 @@ class CheckedEnvironment:
         return self._observation(result[0], "reset()"), result[1]
 
     def step(self, action: NDArray[Any]) -> tuple[NDArray[Any], float, bool, bool, Any]:
-        result = self._call("step()", lambda: self._env.step(action))
+        # A copy: an environment that scales what it is given, in place, must not change what is recorded.
+        result = self._call("step()", lambda: self._env.step(np.array(action)))
         if not isinstance(result, tuple) or len(result) != 5:
             raise self._fault(_OLD_STEP)
         observation, reward, terminated, truncated, info = result
@@ -65,7 +66,7 @@ class CheckedEnvironment:
             if what == "step()" and "values to unpack" in str(error):  # Gymnasium's wrappers unpack five
                 raise self._fault(_OLD_STEP) from None
             raise self._fault(f"{what} raised ValueError: {error}; mend the environment") from error
-        except Exception as error:  # a simulator may raise anything
+        except (Exception, SystemExit) as error:  # a simulator may raise anything
             raise self._fault(f"{what} raised {type(error).__name__}: {error}; mend the environment") from error
 
     def _observation(self, observation: Any, where: str) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from tabb.running.plan import Cell
+from tabb.shown import alone
 from tabb.training.folder import RunFolder
 from tabb.training.progress import Style, shown_loss
 
@@ -66,7 +67,7 @@ class PlanProgress:
         if not evaluated and told["update"] < min(last + cell.updates / 20, cell.updates):
             return
         self._last_told[cell.label] = told["update"]
-        score = f", score {told['mean']:z.1f}" if evaluated else f", loss {told['critic_loss']:.3g}"
+        score = f", score {alone(told['mean'])}" if evaluated else f", loss {told['critic_loss']:.3g}"
         rate = f", {training['rate']:,.0f} updates/s" if training else ""
         self._say(f"{cell.label}: {told['update']:,}/{cell.updates:,} updates{score}{rate}")
 
@@ -81,7 +82,7 @@ class PlanProgress:
             left = (cell.updates - training["update"]) / max(training["rate"], 1e-9)
             status = f"{training['rate']:4.0f} updates/s {left:4.0f} s left  loss {shown_loss(training):.2g}"
         if scored is not None:
-            status += f"  score {scored['mean']:z.1f}"
+            status += f"  score {alone(scored['mean'])}"
         done = training["update"] if training else 0
         if done >= cell.updates:
             self._progress.stop_task(bar)

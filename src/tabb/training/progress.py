@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from tabb.errors import UsageError
+from tabb.shown import alone
 
 Style = Literal["auto", "bar", "lines", "none"]
 
@@ -68,7 +69,7 @@ class Bar:
         self._progress.update(self._phase[1], completed=share, visible=share < 1.0)  # type: ignore[arg-type]
 
     def training(self, update: int, rate: float, loss: float, score: float | None) -> None:
-        status = f"{rate:,.0f} updates/s  loss {loss:.3g}" + ("" if score is None else f"  score {score:z.1f}")
+        status = f"{rate:,.0f} updates/s  loss {loss:.3g}" + ("" if score is None else f"  score {alone(score)}")
         self._progress.update(self._task, completed=update, status=status)
 
     def note(self, text: str) -> None:
@@ -99,7 +100,7 @@ class Lines:
             return
         self._next, self._last_time = update + self._updates / 20, now
         left = (self._updates - update) / max(rate, 1e-9)
-        last = "" if score is None else f", score {score:z.1f}"
+        last = "" if score is None else f", score {alone(score)}"
         self._say(
             f"{update:,}/{self._updates:,} updates, {rate:,.0f} updates/s, {left:,.0f} s left, loss {loss:.3g}{last}"
         )
