@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from tabb.errors import UsageError
 from tabb.float32 import is_constant
 from tabb.networks import Normaliser
-from tabb.transitions import Transitions
+from tabb.transitions import StoredRows, Transitions, pieces_of
 
 NORMALISATIONS = ("none", "pooled", "pooled-absolute")
 
@@ -42,7 +43,11 @@ class Sizes(NamedTuple):
     action: int
 
 
-def fit_normaliser(source: Transitions, target: Transitions, kind: str, shares: tuple[int, int] = (1, 1)) -> Normaliser:
+Rows = Transitions | StoredRows
+"""of one domain, in memory or in a file"""
+
+
+def fit_normaliser(source: Rows, target: Rows, kind: str, shares: tuple[int, int] = (1, 1)) -> Normaliser:
     """The normaliser for `kind`.
 
     - "none": identity.
@@ -53,18 +58,33 @@ def fit_normaliser(source: Transitions, target: Transitions, kind: str, shares: 
       what "pooled" meant to runs that were begun before. Both agree bit for bit where the median spread is 0.1 at
       least and each column's 0.002 at least.
     """
-    size = source.observation_size
+    size = (source.data if isinstance(source, StoredRows) else source).observation_size
     if kind == "none":
         return Normaliser(jnp.zeros(size, jnp.float32), jnp.ones(size, jnp.float32))
     if kind not in NORMALISATIONS:
         raise UsageError(f"normalise={kind!r} is unknown: use one of {', '.join(NORMALISATIONS[:2])}")
     drawn = [domain for domain, share in zip((source, target), shares, strict=True) if share and len(domain)]
-    observations = [np.asarray(domain.observation, np.float64) for domain in drawn]
-    mean = np.mean([x.mean(axis=0) for x in observations], axis=0)
-    variance = np.mean([((x - mean) ** 2).mean(axis=0) for x in observations], axis=0)
+    mean = np.mean([_mean(domain, lambda x: x) for domain in drawn], axis=0)
+    variance = np.mean([_mean(domain, lambda x: (x - mean) ** 2) for domain in drawn], axis=0)
     spread = np.sqrt(variance)
     scale = np.where(spread < 1e-6, 1.0, spread + 1e-3) if kind == "pooled-absolute" else scale_of(mean, spread)
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
+
+
+def _mean(rows: Rows, of: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Mean [S] of a function of observations in double precision, piece by piece.
+
+    It is that of NumPy for all rows at once, bit for bit: row after row is added.
+    """
+    pieces = (of(np.asarray(piece.observation, np.float64)) for piece in pieces_of(rows))
+    first = next(pieces)
+    if first.shape[1] == 1:  # of a single column NumPy adds pairs
+        return np.concatenate([first, *pieces]).mean(axis=0)
+    total = first.sum(axis=0)
+    for piece in pieces:
+        total = np.concatenate([total[None], piece]).sum(axis=0)
+    mean: NDArray[np.float64] = total / len(rows)
+    return mean
 
 
 def scale_of(mean: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -83,17 +103,22 @@ def make_domains(
     source: Transitions, target: Transitions, normalise: str = "pooled", shares: tuple[int, int] = (1, 1)
 ) -> Domains:
     """Both data sets on the device with normalised observations; `shares` say by which of them, as `Rule.reads`."""
-    normaliser = fit_normaliser(source, target, normalise, shares)
+    return normalised_domains(source, target, fit_normaliser(source, target, normalise, shares))
 
-    def place(data: Transitions) -> Transitions:
-        data = jax.tree.map(jnp.asarray, dataclasses.replace(data, extras={}))
-        return dataclasses.replace(
-            data,
-            observation=normaliser(data.observation),
-            next_observation=normaliser(data.next_observation),
-        )
 
-    return Domains(place(source), place(target), normaliser)
+def normalised_domains(source: Transitions, target: Transitions, normaliser: Normaliser) -> Domains:
+    """Both data sets on the device, their observations normalised."""
+    return Domains(on_device(source, normaliser), on_device(target, normaliser), normaliser)
+
+
+def on_device(data: Transitions, normaliser: Normaliser) -> Transitions:
+    """Rows on the device with normalised observations, as rules are given them."""
+    data = jax.tree.map(jnp.asarray, dataclasses.replace(data, extras={}))
+    return dataclasses.replace(
+        data,
+        observation=normaliser(data.observation),
+        next_observation=normaliser(data.next_observation),
+    )
 
 
 class ExtraRows(eqx.Module):

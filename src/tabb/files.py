@@ -101,6 +101,19 @@ def _remedy(error: OSError | ValueError) -> str:
     return "choose another name or folder, and look whether the disk is well"
 
 
+def cache_folder() -> Path | None:
+    """$TABB_CACHE, else `tabb` in the user's cache folder; None if $TABB_CACHE is `off` or there is no home."""
+    named = os.environ.get("TABB_CACHE")
+    if named == "off":
+        return None
+    if named:
+        return Path(named)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tabb"
+    except RuntimeError:  # a user without a home, as containers have
+        return None
+
+
 def quoted(path: str | Path) -> str:
     """A path as a command for a shell has it."""
     return shlex.quote(str(path))

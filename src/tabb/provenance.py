@@ -10,16 +10,20 @@ import jax
 import numpy as np
 
 from tabb.jax_switches import switches
-from tabb.transitions import COLUMNS, Transitions
+from tabb.transitions import COLUMNS, PIECE, StoredRows, Transitions
 
 
-def fingerprint(data: Transitions) -> str:
+def fingerprint(rows: Transitions | StoredRows) -> str:
     """SHA-256 over all columns and, where there are some, bounds: tells on resuming whether the data are the same."""
     digest = hashlib.sha256()
+    data, numbers = (rows.data, rows.numbers) if isinstance(rows, StoredRows) else (rows, None)
     for name in COLUMNS:
-        array = np.ascontiguousarray(getattr(data, name))
-        digest.update(f"{name} {array.shape} {array.dtype}".encode())
-        digest.update(array.tobytes())
+        array = np.asarray(getattr(data, name))
+        count = len(array) if numbers is None else len(numbers)
+        digest.update(f"{name} {(count, *array.shape[1:])} {array.dtype}".encode())
+        for begin in range(0, count, PIECE):
+            piece = slice(begin, begin + PIECE)
+            digest.update(np.ascontiguousarray(array[piece if numbers is None else numbers[piece]]).data)
     if data.action_bounds is not None:
         digest.update(repr(data.action_bounds).encode())
     return digest.hexdigest()

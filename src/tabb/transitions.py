@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -17,12 +18,16 @@ from tabb.errors import DataError
 Rows = Any  # an index: integer array, boolean array or slice
 COLUMNS = ("observation", "action", "reward", "next_observation", "terminal", "episode")
 """Fields of `Transitions` with an entry for each row."""
+FLOATS = COLUMNS[:-1]
+"""Those that hold float32."""
+PIECE = 65_536
+"""rows that are worked on at once where all of them need not fit into memory"""
 
 
 class Transitions(eqx.Module):
     """Logged transitions (s, a, r, s', d) of one domain, one row each, in the order they were logged.
 
-    Fields hold NumPy or JAX arrays, float32 and contiguous:
+    Fields hold NumPy or JAX arrays, float32 and contiguous, or columns of a table in a file (`tabb.load(store=True)`):
 
     - `observation`: s, shape [N, S], in the units of the file (never normalised).
     - `action`: a, shape [N, A], inside [-1, 1]. `action_bounds` says what -1 and 1 are in the robot's units.
@@ -64,6 +69,40 @@ class Transitions(eqx.Module):
     @property
     def action_size(self) -> int:
         return self.action.shape[-1]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredRows:
+    """Rows that stay in the file that they are in (`tabb.load(store=True)`)."""
+
+    data: Transitions
+    numbers: NDArray[np.intp] | None = None
+    """Which of its rows, in this order; None for all."""
+
+    def __len__(self) -> int:
+        return len(self.data) if self.numbers is None else len(self.numbers)
+
+    def part(self, places: slice) -> Transitions:
+        """The rows at these places; in the file, where all of them are meant."""
+        return self.data[places if self.numbers is None else self.numbers[places]]
+
+
+def is_stored(data: Transitions) -> bool:
+    """Whether rows are in a file that is mapped into memory."""
+    return any(isinstance(getattr(data, name), np.memmap) for name in FLOATS)
+
+
+def episodes_of(rows: Transitions | StoredRows) -> NDArray[np.int32]:
+    """The number of each row's episode."""
+    episode: NDArray[np.int32] = np.asarray((rows.data if isinstance(rows, StoredRows) else rows).episode)
+    return episode if isinstance(rows, Transitions) or rows.numbers is None else episode[rows.numbers]
+
+
+def pieces_of(rows: Transitions | StoredRows) -> Iterator[Transitions]:
+    """The rows, in their order, in pieces of `PIECE`."""
+    for begin in range(0, len(rows), PIECE):
+        piece = slice(begin, begin + PIECE)
+        yield rows.part(piece) if isinstance(rows, StoredRows) else rows[piece]
 
 
 def episode_starts(data: Transitions) -> NDArray[np.intp]:

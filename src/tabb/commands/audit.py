@@ -30,6 +30,8 @@ class Options(Reading):
     """target data of the pair"""
     task: str | None = None
     """task of the files and of the target (the source is of its robot, unshifted): steps are then simulated anew"""
+    store: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """for data larger than memory: keep the rows in a file of the cache, as `tabb train --store` does"""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """print JSON instead of text"""
     out: Path | None = None
@@ -47,7 +49,12 @@ def run(arguments: Sequence[str]) -> int:
     if options.out is not None:
         refuse_others(options.out, "audit")
     result = audit(
-        *options.files, source=options.source, target=options.target, task=options.task, reading=Reading.within(options)
+        *options.files,
+        source=options.source,
+        target=options.target,
+        task=options.task,
+        reading=Reading.within(options),
+        store=options.store,
     )
     if options.out is not None:
         write_json(options.out, result.to_dict())

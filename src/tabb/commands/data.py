@@ -42,6 +42,8 @@ class DescribeOptions(Reading):
     files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """HDF5, npz, Parquet or CSV files; `a.hdf5+b.hdf5` reads two as one data set, `\\+` is a plus in a name; or names:
     otdf:..., minari:..."""
+    store: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """for data larger than memory: keep the rows in a file of the cache, as `tabb train --store` does"""
     columns: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """also minimum, maximum, mean and standard deviation of each column"""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -139,7 +141,7 @@ def _describe(options: DescribeOptions) -> int:
         raise UsageError("tabb data describe: name at least one file; `tabb data list` shows those at hand")
     reports, unscaled = [], False
     for name in options.files:
-        loaded, outside = _read_unscaled(name, Reading.within(options))
+        loaded, outside = _read_unscaled(name, Reading.within(options), options.store)
         unscaled |= outside is not None
         entry: dict[str, Any] = {"report": loaded.report.to_dict()}
         if outside is not None:
@@ -161,20 +163,24 @@ def _describe(options: DescribeOptions) -> int:
     return UnscaledActions.exit_code if unscaled else 0
 
 
-def _read_unscaled(name: str, reading: Reading) -> tuple[Loaded, UnscaledActions | None]:
+def _read_unscaled(name: str, reading: Reading, store: bool) -> tuple[Loaded, UnscaledActions | None]:
     """A data set, and what is known of its actions if they lie outside of their bounds: then it is no use for training.
 
     They are then read with the bounds that they span, so that all else can be told.
     """
+
+    def note(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
     try:
-        return read(parts_of(name), reading), None
+        return read(parts_of(name), reading, store=store, note=note), None
     except UnscaledActions as error:
         outside = error
     while True:
         high = np.where(outside.low < outside.high, outside.high, outside.low + 1)
         spanned = dataclasses.replace(reading, action_low=tuple(outside.low), action_high=tuple(high))
         try:
-            loaded = read(parts_of(name), spanned)
+            loaded = read(parts_of(name), spanned, store=store, note=note)
             return loaded._replace(report=dataclasses.replace(loaded.report, action_bounds=None)), outside
         except UnscaledActions as error:  # of several files, another one
             low, high = np.minimum(error.low, outside.low), np.maximum(error.high, outside.high)

@@ -10,7 +10,7 @@ from typing import Any
 from tabb.commands.carry_out import carry_out, check_ray
 from tabb.commands.old_plans import upgrade_plan
 from tabb.commands.train_options import NO_TASK, absolute
-from tabb.commands.training_data import check_data, tell_reading
+from tabb.commands.training_data import check_data, silent, tell, tell_reading
 from tabb.data.catalogue import BUNDLED, resolve
 from tabb.errors import DataError, RunError, UsageError
 from tabb.files import quoted
@@ -87,8 +87,8 @@ def _go_on(root: Path, options: Any) -> None:
         raise _missing_data(root, spec)
     check_start(spec)
     if options.progress != "none":
-        tell_reading(spec.files)
-    loaded = read_data(spec)
+        tell_reading(spec.files, spec.store)
+    loaded = read_data(spec, silent if options.progress == "none" else tell)
     check_data(loaded, spec.settings.engine, options.progress != "none")
     alone = root == folders[0]
     train_spec(

@@ -9,7 +9,7 @@ from typing import Any
 from tabb.commands.carry_out import carry_out, check_ray
 from tabb.commands.options import jobs_of
 from tabb.commands.train_options import parse_train, place_of, settings_of, specs_of
-from tabb.commands.training_data import check_data, tell_limits, tell_reading
+from tabb.commands.training_data import check_data, silent, tell, tell_limits, tell_reading
 from tabb.errors import UsageError
 from tabb.registry import Chosen
 from tabb.running.plan import Cell, write_plan
@@ -82,8 +82,8 @@ def _here(specs: Sequence[RunSpec], options: Any, root: Path) -> int:
     for one in specs:
         check_same_row(root, one)
     if show:
-        tell_reading(spec.files)
-    loaded = read_data(spec)
+        tell_reading(spec.files, spec.store)
+    loaded = read_data(spec, tell if show else silent)
     check_data(loaded, options.engine, show)
     if show:
         tell_limits(loaded, spec.settings)
@@ -107,8 +107,11 @@ def _as_plan(cells: list[Cell], options: Any, root: Path) -> int:
         check_same_row(root, spec)
     files = {domain: paths for spec in specs for domain, paths in spec.files.items()}
     if options.progress != "none":
-        tell_reading(files)
-    loaded = {domain: read(paths, specs[0].reading) for domain, paths in sorted(files.items())}
+        tell_reading(files, options.store)
+    note = silent if options.progress == "none" else tell
+    loaded = {
+        domain: read(paths, specs[0].reading, store=options.store, note=note) for domain, paths in sorted(files.items())
+    }
     check_data(loaded, options.engine, options.progress != "none")
     for spec in specs:
         check_start(spec, loaded["target"].transitions)

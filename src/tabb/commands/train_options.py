@@ -38,6 +38,8 @@ class Options(Settings, Reading):
     """task to evaluate in, see `tabb tasks`; needed for named data; `none` trains on files without rollouts"""
     env: str | None = None
     """any Gymnasium environment id to evaluate in, instead of a task"""
+    store: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """for data larger than memory: keep the rows in a file of the cache, made once, and draw batches from there"""
     seeds: tuple[int, ...] = (0,)
     """training seeds, one run each"""
     start: Path | None = None
@@ -229,6 +231,7 @@ def specs_of(learner: Chosen, options: Any, place: Place) -> list[RunSpec]:
             start=None if options.start is None else str(options.start),
             start_parts=options.start_parts,
             reading=Reading.within(options),
+            store=options.store,
         )
         for seed in options.seeds
     ]

@@ -14,12 +14,42 @@ LONG = 20e6
 """bytes of data from which reading takes seconds, in which something should have been said"""
 
 
-def tell_reading(files: Mapping[str, Sequence[str | Path]]) -> None:
-    """Say that large files are being read: nothing else is said before they are."""
+ROOM = 0.5
+"""share of the free memory that files may take before a store is proposed: rows take 0.7 to 2 times their bytes"""
+
+
+def tell(text: str) -> None:
+    """A line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def silent(text: str) -> None:
+    """Nothing is said."""
+
+
+def tell_reading(files: Mapping[str, Sequence[str | Path]], store: bool = False) -> None:
+    """Say that large files are being read: nothing else is said before they are. Of too large ones, what helps."""
+    total = 0
     for domain, paths in files.items():
         size = sum(Path(path).stat().st_size for path in paths if Path(path).is_file())
+        total += size
         if size > LONG:
-            print(f"{domain}: reading {size / 1e6:,.0f} MB ...", file=sys.stderr, flush=True)
+            tell(f"{domain}: reading {size / 1e6:,.0f} MB ...")
+    free = free_memory()
+    if not store and free is not None and total > ROOM * free:
+        tell(
+            f"tabb: warning: {total / 1e9:,.1f} GB of data for {free / 1e9:,.1f} GB of free memory; --store keeps the "
+            "rows in a file and draws batches from there"
+        )
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that are free, or can be made so; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return None
 
 
 def check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tabb.data import checks, precision
+from tabb.data.allocation import IN_MEMORY, Memory
 from tabb.data.audit.inspection import clipped, flag_doubts, last_unfinished, notes_of, returns_of
 from tabb.data.audit.structure import structure_doubts
 from tabb.data.boundaries import Boundaries, boundaries
@@ -133,6 +134,7 @@ def build(
     names: Names | None = None,
     wide: Mapping[str, list[np.ndarray]] | None = None,
     reading: Reading = NOTHING_STATED,
+    memory: Memory = IN_MEMORY,
 ) -> Loaded:
     """Check the columns `raw`, find the episodes, drop rows with nowhere to go.
 
@@ -143,7 +145,9 @@ def build(
         names: what the keys of the file are; those of `raw` if not given.
         wide: stretches of rows as the file holds them, by column, where `raw` has them in float32 already.
         reading: what the user states of the file, `action_low` and `action_high` among it; else those of `provenance`.
+        memory: where columns go that are made here.
     """
+    memory.note(f"{name}: looking for the ends of episodes")
     names = names or names_of(raw, name)
     for key in REQUIRED:
         if raw.get(names.read.get(key, key)) is None:
@@ -167,13 +171,16 @@ def build(
     rows = len(columns["observations"])
     inside = _rows_of_episodes(columns, name)
     if len(inside) < rows:
-        columns = {key: column[inside] for key, column in columns.items()}
-        extras = {key: column[inside] for key, column in extras.items()}
+        there = np.zeros(rows, bool)
+        there[inside] = True
+        columns = {key: _kept(column, there, owned) for key, column in columns.items()}
+        extras = {key: _kept(column, there, owned) for key, column in extras.items()}
         owned = True
     observations, terminals = columns["observations"], columns["terminals"]
     timeouts, episodes = columns.get("timeouts"), columns.get("episodes")
     stores_next = "next_observations" in columns
-    outcome = boundaries(observations, terminals, columns.get("next_observations"), timeouts, episodes, owned)
+    stored = columns.get("next_observations")
+    outcome = boundaries(observations, terminals, stored, timeouts, episodes, owned, memory)
     drop = outcome.unknown & ~terminals
     keep = ~drop
     if not keep.any():

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tabb.data import checks, precision
+from tabb.data.allocation import IN_MEMORY, Memory
 from tabb.errors import DataError, UsageError
 
 BATCH = 16_384
@@ -212,13 +213,17 @@ class _Blocks:
 
 
 def read_columns(
-    source: Source, matrices: Mapping[str, Sequence[str]], vectors: Mapping[str, str]
+    source: Source,
+    matrices: Mapping[str, Sequence[str]],
+    vectors: Mapping[str, str],
+    memory: Memory = IN_MEMORY,
 ) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
     """Columns side by side as float32 matrices [N, K], and single columns [N] as they are, by the names given to them.
 
     A missing value is NaN; texts of `episodes` are numbered. Also returned: stretches of the matrices, and of single
     columns of rewards, before they became float32 (see `tabb.data.precision`). No more than the result and a batch is
-    in memory at once. Raises `DataError` (one line) for columns that hold no numbers, and lists of several lengths.
+    in memory at once; matrices go where `memory` says. Raises `DataError` (one line) for columns that hold no numbers,
+    and lists of several lengths.
     """
     if not source.rows:
         checks.fail(source.name, next(iter(matrices), "table"), "has no rows; give at least two steps of an episode")
@@ -235,7 +240,8 @@ def read_columns(
         if widths[column] != 1:
             checks.fail(source.name, column, f"has {widths[column]} numbers in a row; give a column with one")
     result: dict[str, np.ndarray] = {
-        key: np.empty((source.rows, sum(widths[c] for c in columns)), np.float32) for key, columns in matrices.items()
+        key: memory.empty((source.rows, sum(widths[c] for c in columns)), np.float32)
+        for key, columns in matrices.items()
     }
     doubles = {
         key: _Blocks(source.rows, result[key].shape[1])
@@ -244,6 +250,7 @@ def read_columns(
     }
     parts: dict[str, list[np.ndarray]] = {key: [] for key in vectors}
     labels: dict[str, int] = {}
+    memory.note(f"{source.name}: reading {source.rows:,} rows")
     begin = 0
     try:
         for batch in source.batches(wanted):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tabb.data.allocation import IN_MEMORY, Memory
 from tabb.data.checks import pieces
 from tabb.data.steps import NextRows, compare_next_rows, in_order
 
@@ -53,10 +54,12 @@ def boundaries(
     timeouts: np.ndarray | None = None,
     episodes: np.ndarray | None = None,
     owned: bool = False,
+    memory: Memory = IN_MEMORY,
 ) -> Boundaries:
     """Apply the rule of this module. Observations [N, S] float32, flags [N] bool, episode numbers [N].
 
-    `next_observations` may hold NaN. `owned`: what must be mended in them may be mended in place.
+    `next_observations` may hold NaN. `owned`: what must be mended in them may be mended in place. `memory`: where next
+    observations go that are not stored.
     """
     rows = len(observations)
     none = np.zeros(rows, bool)
@@ -70,7 +73,7 @@ def boundaries(
     if next_observations is None:
         reset = none if states_cuts else resets(observations, stated)
         end = stated | reset
-        following = np.empty_like(observations)
+        following = memory.empty(observations.shape, np.float32)
         following[:-1] = observations[1:]
         following[end] = observations[end]
         return Boundaries(end, following, end, none, reset, none, none, none, None)
@@ -182,7 +185,8 @@ def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
         part = scaled(piece)
         square = (part**2).sum(axis=1)[:, None] - 2 * part @ chosen.T + (chosen**2).sum(axis=1)
         distance[piece] = np.sqrt(np.maximum(square.min(axis=1), 0) / columns)
-    falls = inner[distance[inner] >= FALL * (distance[inner + 1] + _NEAR)]
+    asked = (inner[piece] for piece in pieces(len(inner)))
+    falls = np.concatenate([rows[distance[rows] >= FALL * (distance[rows + 1] + _NEAR)] for rows in asked])
     if falls.size == 0:
         return reset
 

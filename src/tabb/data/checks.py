@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tabb.action_bounds import ActionBounds
+from tabb.data.allocation import IN_MEMORY, Memory
 from tabb.errors import DataError
 
 ACTION_TOLERANCE = 1e-6
@@ -64,14 +65,19 @@ def _masked(value: Any, name: str, key: str) -> np.ndarray:
     fail(name, key, f"row {row} is masked; leave the row's episode out, or fill in what it was")
 
 
-def narrow(array: np.ndarray) -> np.ndarray:
+def narrow(array: np.ndarray, memory: Memory = IN_MEMORY) -> np.ndarray:
     """Doubles as float32, which all columns become, unless one is too large: that is to be told as it is."""
     if array.dtype.kind != "f" or array.dtype.itemsize <= 4:
         return array
-    with np.errstate(over="ignore"):
-        result = array.astype(np.float32)
-    lost = any((np.isinf(result[piece]) & ~np.isinf(array[piece])).any() for piece in pieces(len(result)))
-    return array if lost else result
+    if not array.ndim:
+        return array
+    result = memory.empty(array.shape, np.float32)
+    for piece in pieces(len(result)):
+        with np.errstate(over="ignore"):
+            result[piece] = array[piece]
+        if (np.isinf(result[piece]) & ~np.isinf(array[piece])).any():
+            return array
+    return result
 
 
 def matrix(value: Any, name: str, key: str, unknown: bool = False) -> np.ndarray:
@@ -214,7 +220,7 @@ def unit_actions(
         )
         raise _unscaled(float(actions[row, column]), row, column, low, high, bounds, name, key)
     if bounds is None:
-        return np.clip(actions, -1, 1) if low.min() < -1 or high.max() > 1 else actions
+        return np.clip(actions, -1, 1, out=actions if owned else None) if low.min() < -1 or high.max() > 1 else actions
     result = actions if owned else np.empty_like(actions)
     for piece in pieces(len(actions)):
         result[piece] = np.clip(bounds.scaled(actions[piece]), -1, 1)

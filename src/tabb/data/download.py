@@ -13,6 +13,7 @@ from tabb.data.checks import one_line
 from tabb.data.local_folders import named_shelves
 from tabb.data.published_file import Published
 from tabb.errors import DataError, RunError, UsageError
+from tabb.files import cache_folder
 
 TIMEOUT = 30.0
 """seconds without an answer after which a server counts as not there"""
@@ -22,14 +23,8 @@ _CHUNK = 1 << 16
 
 def folder() -> Path | None:
     """Where downloads are kept: `data` in $TABB_CACHE, else in `tabb` of the user's cache folder; None if `off`."""
-    named = os.environ.get("TABB_CACHE")
-    if named == "off":
-        return None
-    try:
-        base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tabb"
-    except RuntimeError:  # a user without a home, as containers have
-        return None
-    return base / "data"
+    base = cache_folder()
+    return None if base is None else base / "data"
 
 
 def d4rl_folder() -> Path | None:

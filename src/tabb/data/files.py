@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tabb.data import storage
+from tabb.data.allocation import IN_MEMORY, Memory, Scratch
 from tabb.data.checks import one_line
 from tabb.data.hdf5 import load_hdf5
 from tabb.data.lerobot import is_lerobot, load_lerobot
@@ -16,6 +17,7 @@ from tabb.data.names import locate, parts_of
 from tabb.data.npz import load_npz
 from tabb.data.reading import Reading, reading_of, reading_with
 from tabb.data.report import Loaded, join
+from tabb.data.store import stored
 from tabb.data.tables import load_table
 from tabb.errors import DataError, UsageError
 from tabb.transitions import COLUMNS, Transitions
@@ -29,6 +31,7 @@ def load(
     *,
     action_low: Any = None,
     action_high: Any = None,
+    store: bool = False,
 ) -> Transitions:
     """The transitions of a file, HDF5 (D4RL, ODRL, OTDF), npz, Parquet or CSV, told apart by content.
 
@@ -40,9 +43,12 @@ def load(
     `action_low`, `action_high` are the bounds of the action space, a number or one for each entry, where actions are
     not logged in [-1, 1] and the file does not say so itself. `reading` states these and more.
 
+    With `store` the rows need not fit into memory: they are kept in a file of the cache (`tabb.data.store`), which is
+    made once, and what is returned are the columns of that file.
+
     Raises `DataError` (one line) for files that are missing, damaged or do not match.
     """
-    return read(path, reading, action_low=action_low, action_high=action_high).warned()
+    return read(path, reading, action_low=action_low, action_high=action_high, store=store).warned()
 
 
 def read(
@@ -51,13 +57,31 @@ def read(
     *,
     action_low: Any = None,
     action_high: Any = None,
+    store: bool = False,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Loaded:
-    """As `load`, with the report of what was found, kept and dropped."""
+    """As `load`, with the report of what was found, kept and dropped; `note` is told how far a store is made."""
     reading = reading_with(reading, action_low, action_high)
     paths = split(path)
     if not paths:
         raise DataError("no file given; name at least one")
+    if store:
+
+        def read_parts(scratch: Scratch) -> list[Loaded]:
+            parts = [_load_one(one, reading, scratch) for one in paths]
+            _check_alike(parts)
+            return parts
+
+        return stored(paths, reading, read_parts, note)
     parts = [_load_one(one, reading) for one in paths]
+    _check_alike(parts)
+    if len(parts) == 1:
+        return parts[0]
+    return _joined(parts)
+
+
+def _check_alike(parts: Sequence[Loaded]) -> None:
+    """Raise `DataError` for files that cannot be one data set."""
     first = parts[0]
     for part in parts[1:]:
         for size in ("observation_size", "action_size"):
@@ -86,15 +110,19 @@ def read(
                     "join only files of one engine"
                 )
             )
-    if len(parts) == 1:
-        return first
+
+
+def _joined(parts: list[Loaded]) -> Loaded:
+    """Several files as one data set; the list is emptied."""
+    first = parts[0]
     reports, bounds = [part.report for part in parts], first.transitions.action_bounds
     first_extras = list(first.transitions.extras)
     # Column by column, each let go of as it is joined: a+b must not need the memory of both twice.
     shared = [name for name in first_extras if all(name in p.transitions.extras for p in parts)]
     extras = {name: np.concatenate([np.asarray(p.transitions.extras[name]) for p in parts]) for name in shared}
     tables = [{name: np.asarray(getattr(p.transitions, name)) for name in COLUMNS} for p in parts]
-    del parts, first, part
+    parts.clear()
+    del first
     before = 0
     for table in tables:
         table["episode"] = table["episode"] + np.int32(before)
@@ -118,14 +146,18 @@ def _one(text: str) -> Path:
     return locate(text) or Path(text)
 
 
-def _load_one(path: Path, reading: Reading) -> Loaded:
+def _load_one(path: Path, reading: Reading, memory: Memory = IN_MEMORY) -> Loaded:
     reading = reading_of(path, reading)
     if path.is_dir():
         from tabb.data.minari_sets import is_minari, load_minari
 
         if is_minari(path):
+            if memory.on_disk:
+                raise UsageError(
+                    f"{path}: a Minari data set is read into memory; convert it: tabb data convert FROM TO"
+                )
             return load_minari(path, reading)
         if is_lerobot(path):
-            return load_lerobot(path, reading)
+            return load_lerobot(path, reading, memory)
     door = {"hdf5": load_hdf5, "zip": load_npz}.get(storage.kind(path), load_table)
-    return door(path, reading)
+    return door(path, reading, memory)

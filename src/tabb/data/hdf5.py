@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from tabb.data import checks, precision, storage
+from tabb.data.allocation import IN_MEMORY, Memory
 from tabb.data.arrays import build
 from tabb.data.column_names import OPTIONAL, REQUIRED, Names, names_of
 from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading
@@ -41,7 +42,7 @@ class Content(NamedTuple):
     wide: dict[str, list[np.ndarray]]  # stretches of doubles that became float32, by column
 
 
-def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
+def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED, memory: Memory = IN_MEMORY) -> Loaded:
     """Transitions and report of one file; the rule for ends and dropped rows is that of `from_arrays`.
 
     Read are `observations`, `actions`, `rewards` (needed), `terminals`, `next_observations`, `timeouts`, `episodes`,
@@ -52,7 +53,7 @@ def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
     unpickled. Raises `DataError` (one line) naming file, key and row.
     """
     path = Path(path)
-    content = read_content(path, reading)
+    content = read_content(path, reading, memory)
     columns, provenance = content.columns, content.provenance
     stated = provenance.pop(DIGEST, None)
     written = {key: column for key, column in columns.items() if key in (*REQUIRED, *OPTIONAL)}
@@ -69,23 +70,24 @@ def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
         names=content.names,
         wide=content.wide,
         reading=reading,
+        memory=memory,
     )
 
 
-def raw_columns(path: Path, reading: Reading = NOTHING_STATED) -> RawColumns:
+def raw_columns(path: Path, reading: Reading = NOTHING_STATED, memory: Memory = IN_MEMORY) -> RawColumns:
     """The columns of a file as it stores them, numbers unchecked. Raises `DataError` where it cannot be read."""
-    content = read_content(path, reading)
+    content = read_content(path, reading, memory)
     column_of = {key: column for column, key in content.names.read.items()}
     columns = {column_of.get(key, key): column for key, column in content.columns.items()}
     return RawColumns(columns, content.provenance)
 
 
-def read_content(path: Path, reading: Reading) -> Content:
+def read_content(path: Path, reading: Reading, memory: Memory = IN_MEMORY) -> Content:
     """What is read of a file, or one line that says why it cannot be."""
     if storage.kind(path) != "hdf5":
         raise DataError(checks.one_line(f"{path}: is not HDF5; use tabb.data.load, which reads npz too"))
     try:
-        return _read(path, reading)
+        return _read(path, reading, memory)
     except TabbError:
         raise
     except Exception as error:  # h5py has a dozen ways to say that bytes make no sense
@@ -166,7 +168,7 @@ def _columns_to_write(arrays: Mapping[str, Any], provenance: Mapping[str, Any], 
     return columns
 
 
-def _read(path: Path, reading: Reading) -> Content:
+def _read(path: Path, reading: Reading, memory: Memory) -> Content:
     name, size = str(path), os.path.getsize(path)
     columns: dict[str, np.ndarray] = {}
     wide: dict[str, list[np.ndarray]] = {}
@@ -178,11 +180,14 @@ def _read(path: Path, reading: Reading) -> Content:
             check_dataset(item, name, key, size)
         checks.shapes({key: item.shape for key, item in items.items()}, name, names.is_matrix)
         for key, item in items.items():
+            memory.note(f"{name}: reading {key}")
             try:
                 if names.column(key) == "episodes" or DIGEST in file.attrs:
-                    columns[key] = item[()]
+                    columns[key] = _as_stored(item, memory)
                 else:
-                    columns[key], wide[names.column(key)] = _values(item)
+                    columns[key], wide[names.column(key)] = _values(item, memory)
+            except TabbError:
+                raise
             except Exception as error:  # as above; here the key is known
                 reason = checks.one_line(str(error)) or type(error).__name__
                 checks.fail(name, key, f"cannot be read, damaged or cut ({reason[:200]}); fetch the file again")
@@ -196,21 +201,37 @@ def _read(path: Path, reading: Reading) -> Content:
     return Content(columns, provenance, names, {key: blocks for key, blocks in wide.items() if blocks})
 
 
-def _values(item: h5py.Dataset) -> tuple[np.ndarray, list[np.ndarray]]:
+def _as_stored(item: h5py.Dataset, memory: Memory) -> np.ndarray:
+    """What a dataset holds, in its own type."""
+    if not memory.on_disk or item.ndim == 0:
+        stored: np.ndarray = item[()]
+        return stored
+    result = memory.empty(item.shape, item.dtype)
+    for piece in _pieces_of(item):
+        result[piece] = item[piece]
+    return result
+
+
+def _pieces_of(item: h5py.Dataset) -> Iterator[slice]:
+    """The rows of a dataset in pieces of whole chunks: each chunk is decompressed once."""
+    at_once = item.chunks[0] if item.chunks else 1
+    step = max(1, checks.PIECE // at_once) * at_once
+    return (slice(begin, min(begin + step, len(item))) for begin in range(0, len(item), step))
+
+
+def _values(item: h5py.Dataset, memory: Memory) -> tuple[np.ndarray, list[np.ndarray]]:
     """What a dataset holds; doubles as float32, piece by piece, where that is all their range needs.
 
     With stretches of the doubles that became float32.
     """
     if item.dtype.kind != "f" or item.dtype.itemsize <= 4 or item.ndim == 0:
-        return item[()], []
-    at_once = item.chunks[0] if item.chunks else 1  # whole chunks: each is decompressed once
-    step = max(1, checks.PIECE // at_once) * at_once
-    result = np.empty(item.shape, np.float32)
-    for begin in range(0, len(item), step):
-        part = checks.narrow(item[begin : begin + step])
+        return _as_stored(item, memory), []
+    result = memory.empty(item.shape, np.float32)
+    for piece in _pieces_of(item):
+        part = checks.narrow(item[piece])
         if part.dtype != np.float32:
-            return item[()], []
-        result[begin : begin + step] = part
+            return _as_stored(item, memory), []
+        result[piece] = part
     return result, precision.blocks_of(item)
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tabb.data import checks
+from tabb.data.allocation import IN_MEMORY, Memory
 from tabb.data.arrow import Source, is_numeric, parquet_source, read_columns
 from tabb.data.column_names import MATRICES
 from tabb.data.reading import NOTHING_STATED, RawColumns, Reading
@@ -56,7 +57,7 @@ def is_lerobot(path: Path) -> bool:
     return (path / INFO).is_file()
 
 
-def load_lerobot(folder: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
+def load_lerobot(folder: str | Path, reading: Reading = NOTHING_STATED, memory: Memory = IN_MEMORY) -> Loaded:
     """Transitions and report of the LeRobot data set in `folder`.
 
     Observations are `observation.state`, or else all columns of numbers that begin with `observation.`, joined in the
@@ -64,13 +65,13 @@ def load_lerobot(folder: str | Path, reading: Reading = NOTHING_STATED) -> Loade
     end where the last row of an episode is a success, unless `next.terminated` or `reading.names.terminals` says where.
     Raises `DataError` (one line) naming file, column and row, `UsageError` without the extra `parquet`.
     """
-    content = _content(Path(folder), reading)
-    return build_table(content, reading, "lerobot")
+    content = _content(Path(folder), reading, memory)
+    return build_table(content, reading, "lerobot", memory)
 
 
-def raw_columns(folder: Path, reading: Reading = NOTHING_STATED) -> RawColumns:
+def raw_columns(folder: Path, reading: Reading = NOTHING_STATED, memory: Memory = IN_MEMORY) -> RawColumns:
     """The columns of a data set as it stores them, numbers unchecked. Raises `DataError` where it cannot be read."""
-    content = _content(folder, reading)
+    content = _content(folder, reading, memory)
     return RawColumns(content.columns, content.provenance)
 
 
@@ -82,7 +83,7 @@ class _Info(NamedTuple):
     files: list[Path]
 
 
-def _content(folder: Path, reading: Reading) -> Content:
+def _content(folder: Path, reading: Reading, memory: Memory) -> Content:
     name = str(folder)
     info = _read_info(folder, name)
     source = dataclasses.replace(parquet_source(info.files, name), name=name)
@@ -93,13 +94,13 @@ def _content(folder: Path, reading: Reading) -> Content:
         checks.fail(name, "episode_index", "is no column of the rows; fetch the data set again, or name it")
     vectors = assigned.vectors | {f" {key}": column for key, column in ends.items()}
     vectors |= {"steps": assigned.steps} if assigned.steps is not None else {}
-    columns, wide = read_columns(source, assigned.matrices, vectors)
+    columns, wide = read_columns(source, assigned.matrices, vectors, memory)
     _check_widths(info, columns, assigned, name)
     _check_totals(columns["episodes"], info, name)
     provenance = {key: info.values[key] for key in ("codebase_version", "robot_type", "fps") if info.values.get(key)}
     own = info.values.get(OWN)
     provenance |= own if isinstance(own, dict) else {}
-    content = put_in_order(Content(name, columns, wide, assigned, provenance, [], []))
+    content = put_in_order(Content(name, columns, wide, assigned, provenance, [], []), memory)
     if ignored:
         content.notes.append(f"videos and images are ignored: {checks.listed(ignored)}")
     _state_ends(content, ends, {key: columns.pop(f" {key}") for key in ends})

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tabb.data import checks, precision, storage
+from tabb.data.allocation import IN_MEMORY, Memory
 from tabb.data.arrays import build
 from tabb.data.column_names import MATRICES, REQUIRED, SAME, Names, names_of
 from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading, bounds_of
@@ -41,7 +42,7 @@ class Content(NamedTuple):
     provenance: dict[str, Any]  # attributes, and bounds of actions
 
 
-def load_npz(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
+def load_npz(path: str | Path, reading: Reading = NOTHING_STATED, memory: Memory = IN_MEMORY) -> Loaded:
     """Transitions and report of one file, of either kind:
 
     - columns: `observations`, `actions`, `rewards` and, where known, `next_observations`, `terminals`,
@@ -52,7 +53,7 @@ def load_npz(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
     Nothing is unpickled. Raises `DataError` (one line) naming file, key and row.
     """
     path = Path(path)
-    content = read_content(path, reading)
+    content = read_content(path, reading, memory)
     if content.names is None:
         return _saved(content.columns, content.provenance, str(path), reading)
     return build(
@@ -64,12 +65,13 @@ def load_npz(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
         names=content.names,
         wide=content.wide,
         reading=reading,
+        memory=memory,
     )
 
 
-def raw_columns(path: Path, reading: Reading = NOTHING_STATED) -> RawColumns:
+def raw_columns(path: Path, reading: Reading = NOTHING_STATED, memory: Memory = IN_MEMORY) -> RawColumns:
     """The columns of a file (keys as in `from_arrays`), numbers unchecked. Raises `DataError` as `load_npz`."""
-    content = read_content(path, reading)
+    content = read_content(path, reading, memory)
     if content.names is None:
         singular = {"observations": "observation", "actions": "action", "rewards": "reward"}
         return RawColumns({key: content.columns[own] for key, own in singular.items()}, {})
@@ -78,12 +80,12 @@ def raw_columns(path: Path, reading: Reading = NOTHING_STATED) -> RawColumns:
     return RawColumns(columns, content.provenance)
 
 
-def read_content(path: Path, reading: Reading) -> Content:
+def read_content(path: Path, reading: Reading, memory: Memory = IN_MEMORY) -> Content:
     """What is read of a file, or one line that says why it cannot be."""
     if storage.kind(path) != "zip":
         raise DataError(checks.one_line(f"{path}: is not npz; use tabb.data.load, which reads HDF5 too"))
     try:
-        return _read(path, reading)
+        return _read(path, reading, memory)
     except TabbError:
         raise
     except Exception as error:  # zipfile and NumPy raise a dozen types on damaged bytes
@@ -121,7 +123,7 @@ def write_npz(path: Path, columns: Mapping[str, np.ndarray], attributes: Mapping
         np.savez_compressed(file, **{**columns, **more})
 
 
-def _read(path: Path, reading: Reading) -> Content:
+def _read(path: Path, reading: Reading, memory: Memory) -> Content:
     with zipfile.ZipFile(path) as archive:
         entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         names = (
@@ -148,8 +150,11 @@ def _read(path: Path, reading: Reading) -> Content:
     wide: dict[str, list[np.ndarray]] = {}
     with np.load(path, allow_pickle=False) as file:
         for key in wanted:
+            memory.note(f"{path}: reading {key}")
             try:
-                array = file[key]
+                array = _mapped(file, key, memory) if memory.on_disk else file[key]
+            except TabbError:
+                raise
             except Exception as error:  # as above; here the key is known
                 reason = checks.one_line(str(error)) or type(error).__name__
                 pickled = "object" in reason.lower()
@@ -159,11 +164,40 @@ def _read(path: Path, reading: Reading) -> Content:
             if column == "episodes":  # float32 would round whole numbers
                 columns[key] = array
                 continue
-            columns[key] = checks.narrow(array)
+            columns[key] = checks.narrow(array, memory)
             if columns[key] is not array:
                 wide[column] = [block.copy() for block in precision.blocks_of(array)]
         stated = _attributes(file, entries) | {key: file[key].tolist() for key in bounds}
     return Content(columns, names, wide, stated)
+
+
+def _mapped(file: Any, key: str, memory: Memory) -> np.ndarray:
+    """An array of the archive, piece by piece; one in the order of Fortran, or of no rows, at once."""
+    with file.zip.open(f"{key}.npy") as entry:
+        version = np.lib.format.read_magic(entry)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_column, dtype = read(entry)
+        if (by_column and len(shape) > 1) or not math.prod(shape) or dtype.hasobject:
+            whole: np.ndarray = file[key]
+            return whole
+        result = memory.empty(shape, dtype)
+        row = math.prod(shape[1:]) * dtype.itemsize
+        for piece in checks.pieces(shape[0]):
+            rows = np.frombuffer(_exactly(entry, (piece.stop - piece.start) * row), dtype)
+            result[piece] = rows.reshape(-1, *shape[1:])
+    return result
+
+
+def _exactly(entry: Any, count: int) -> bytes:
+    """So many bytes of an entry, whose sum is checked at its end."""
+    parts = []
+    while count:
+        part = entry.read(count)
+        if not part:
+            raise ValueError("the entry ends early")
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
 
 
 def _attributes(file: Any, entries: Mapping[str, zipfile.ZipInfo]) -> dict[str, Any]:

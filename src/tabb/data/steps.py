@@ -110,7 +110,10 @@ def compare_next_rows(observations: np.ndarray, stored: np.ndarray, inner: np.nd
     for piece in pieces(rows - 1):
         after = slice(piece.start + 1, piece.stop + 1)
         equal[piece] = (stored[piece] == observations[after]).all(axis=1)
-    asked = np.flatnonzero(inner[:-1] & ~np.isnan(stored[:-1]).any(axis=1))
+    known = inner[:-1].copy()
+    for piece in pieces(rows - 1):
+        known[piece] &= ~np.isnan(stored[piece]).any(axis=1)
+    asked = np.flatnonzero(known)
     exact = not len(asked) or bool(equal[asked].mean() >= 0.5)
     unit = step_size(observations, asked)
     apart = distances(stored[:-1], observations[1:], unit)

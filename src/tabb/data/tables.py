@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tabb.data import checks
+from tabb.data.allocation import IN_MEMORY, Memory
 from tabb.data.arrays import build
 from tabb.data.arrow import Source, csv_source, is_numeric, parquet_source, read_columns, table_source
 from tabb.data.column_names import STARTS, starts_as_numbers
@@ -38,7 +39,7 @@ class Content(NamedTuple):
     """The row of the file that each row was before rows were put in order; None if none moved."""
 
 
-def load_table(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
+def load_table(path: str | Path, reading: Reading = NOTHING_STATED, memory: Memory = IN_MEMORY) -> Loaded:
     """Transitions and report of a Parquet or CSV file.
 
     Columns are taken for what their names say: `observations` (`obs`, `state`), `actions`, `rewards` and the others of
@@ -47,7 +48,7 @@ def load_table(path: str | Path, reading: Reading = NOTHING_STATED) -> Loaded:
     order. Raises `DataError` (one line) naming file, column and row, `UsageError` without the extra `parquet`.
     """
     path = Path(path)
-    return load_source(_source_of(path), reading, "csv" if is_csv(path) else "parquet")
+    return load_source(_source_of(path), reading, "csv" if is_csv(path) else "parquet", memory)
 
 
 def from_table(
@@ -83,12 +84,12 @@ def inspect_table(
     return load_source(table_source(table, name), reading_with(reading, action_low, action_high), "table")
 
 
-def load_source(source: Source, reading: Reading, layout: str) -> Loaded:
+def load_source(source: Source, reading: Reading, layout: str, memory: Memory = IN_MEMORY) -> Loaded:
     """Transitions and report of a table that was opened."""
-    return build_table(_content(source, reading), reading, layout)
+    return build_table(_content(source, reading, memory), reading, layout, memory)
 
 
-def build_table(content: Content, reading: Reading, layout: str) -> Loaded:
+def build_table(content: Content, reading: Reading, layout: str, memory: Memory = IN_MEMORY) -> Loaded:
     """Transitions and report of a table that was read."""
     order = content.order
     loaded = build(
@@ -100,6 +101,7 @@ def build_table(content: Content, reading: Reading, layout: str) -> Loaded:
         names=content.assigned.names,
         wide=content.wide,
         reading=reading,
+        memory=memory,
     )
     report = loaded.report
     return loaded._replace(
@@ -113,9 +115,9 @@ def build_table(content: Content, reading: Reading, layout: str) -> Loaded:
     )
 
 
-def raw_columns(path: Path, reading: Reading = NOTHING_STATED) -> RawColumns:
+def raw_columns(path: Path, reading: Reading = NOTHING_STATED, memory: Memory = IN_MEMORY) -> RawColumns:
     """The columns of a file as it stores them, numbers unchecked. Raises `DataError` where it cannot be read."""
-    content = _content(_source_of(path), reading)
+    content = _content(_source_of(path), reading, memory)
     return RawColumns(content.columns, content.provenance)
 
 
@@ -128,16 +130,16 @@ def is_csv(path: Path) -> bool:
     return path.suffix.lower() == ".csv"
 
 
-def _content(source: Source, reading: Reading) -> Content:
+def _content(source: Source, reading: Reading, memory: Memory) -> Content:
     kinds = {field.name: field.type for field in source.schema}
     assigned = assign(list(kinds), lambda column: is_numeric(kinds[column]), reading.names.stated(), source.name)
     vectors = dict(assigned.vectors)
     if assigned.steps is not None:
         vectors["steps"] = assigned.steps
-    columns, wide = read_columns(source, assigned.matrices, vectors)
+    columns, wide = read_columns(source, assigned.matrices, vectors, memory)
     if (starts := vectors.get("episodes")) in STARTS:
         columns["episodes"] = starts_as_numbers(columns["episodes"], source.name, starts)
-    return put_in_order(Content(source.name, columns, wide, assigned, _provenance(source), [], []))
+    return put_in_order(Content(source.name, columns, wide, assigned, _provenance(source), [], []), memory)
 
 
 def _provenance(source: Source) -> dict[str, Any]:
@@ -151,7 +153,7 @@ def _provenance(source: Source) -> dict[str, Any]:
     return own | {key: metadata[key] for key in BOUNDS if key in metadata}
 
 
-def put_in_order(content: Content) -> Content:
+def put_in_order(content: Content, memory: Memory = IN_MEMORY) -> Content:
     """Put rows in the order of their episodes' steps, and mark rows after which steps are missing as cut."""
     columns, name = content.columns, content.name
     steps = columns.pop("steps", None)
@@ -169,7 +171,7 @@ def put_in_order(content: Content) -> Content:
     if (np.diff(moved) < 0).any() and not _is_in_order(steps, episodes):
         order = moved
         for column in list(columns):
-            columns[column] = columns[column][order]
+            columns[column] = _moved(columns[column], order, memory)
         steps, episodes = steps[order], episodes[order]
         content.notes.append(
             f"rows were put in the order of `{key}` within their episodes; numbers of rows are those after that"
@@ -194,6 +196,14 @@ def put_in_order(content: Content) -> Content:
         columns["timeouts"] = timeouts
         content.assigned.names.read["timeouts"] = "timeouts"
     return content._replace(order=order)
+
+
+def _moved(column: np.ndarray, order: np.ndarray, memory: Memory) -> np.ndarray:
+    """The rows of a column in another order."""
+    result = memory.empty(column.shape, column.dtype)
+    for piece in checks.pieces(len(column)):
+        result[piece] = column[order[piece]]
+    return result
 
 
 def _is_in_order(steps: np.ndarray, episodes: np.ndarray) -> bool:

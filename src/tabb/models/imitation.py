@@ -146,14 +146,21 @@ def of_best_episodes(target: Transitions, share: float) -> NDArray[np.bool_]:
     log cuts short is judged by its mean reward, against the best episode's. The next best episodes join them until
     `LEAST` of all rows are among them. With `share` 0 all rows are.
     """
-    number = np.unique(np.asarray(target.episode), return_inverse=True)[1]
+    return best_rows(np.asarray(target.episode), np.asarray(target.reward), np.asarray(target.terminal), share)
+
+
+def best_rows(
+    episode: NDArray[np.int32], reward: NDArray[np.float32], terminal: NDArray[np.float32], share: float
+) -> NDArray[np.bool_]:
+    """`of_best_episodes` from the columns that it looks at, [N] each."""
+    number = np.unique(episode, return_inverse=True)[1]
     if not share:
         return np.ones(len(number), np.bool_)
-    returns = np.bincount(number, np.asarray(target.reward, np.float64)).astype(np.float64)
+    returns = np.bincount(number, np.asarray(reward, np.float64)).astype(np.float64)
     lengths = np.bincount(number)
     best = int(np.argmax(returns))
     near = at_least(returns, returns[best], share)
-    ended = np.bincount(number, np.asarray(target.terminal)) > 0
+    ended = np.bincount(number, terminal) > 0
     rates = returns / lengths
     near |= ~ended & (lengths < lengths[best]) & at_least(rates, rates[best], share)
     # One lucky episode is too little to learn from: the next best join it.

@@ -36,7 +36,8 @@ from tabb.training.loop import Program
 from tabb.training.record import Run
 from tabb.training.row_limit import kept_rows
 from tabb.training.spec import reading_from
-from tabb.transitions import Transitions
+from tabb.training.stored_rows import FITTED
+from tabb.transitions import Transitions, is_stored
 
 Files = str | Path | Sequence[str | Path] | Transitions
 """A file, several that are joined into one data set, or the transitions themselves."""
@@ -108,9 +109,20 @@ def _domains(
     loaded = {
         domain: run_data(config, domain, given, name) for domain, given in (("source", source), ("target", target))
     }
+    for domain, data in loaded.items():
+        if too_many(data.transitions):
+            raise UsageError(
+                f"{name}: learned from {len(data.transitions):,} {domain} rows in a file, but rows are scored in "
+                f"memory; score a run of {FITTED:,} rows at most (--{domain}-rows)"
+            )
     settings = settings_from(config)
     seen = split(loaded["target"].transitions, settings.held_out or 0.0).train
     return make_domains(loaded["source"].transitions, seen, normalisation_of(config), program.reads), loaded["source"]
+
+
+def too_many(rows: Transitions) -> bool:
+    """Whether rows stay in a file and are too many to score in memory."""
+    return is_stored(rows) and len(rows) > FITTED
 
 
 def _finished(
@@ -129,14 +141,15 @@ def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: s
     """
     origin = config.get("origin", {}).get(domain)
     reading = reading_from(config.get("origin", {}))
+    store = bool(config.get("origin", {}).get("store", False))
     if given is None and not isinstance(origin, dict):
         raise UsageError(f"{folder}: was trained from arrays, which tabb does not keep; name the files with --{domain}")
     if isinstance(given, Transitions):
         loaded = _arrays(given, domain)
     elif given is not None:
-        loaded = read([given] if isinstance(given, str | Path) else list(given), reading)
+        loaded = read([given] if isinstance(given, str | Path) else list(given), reading, store=store)
     else:
-        loaded = read([Path(file) for file in origin["files"]], reading)
+        loaded = read([Path(file) for file in origin["files"]], reading, store=store)
     offset = get_task(config["task"]).reward_offset if config["task"] is not None else 0.0
     if offset:
         rows = loaded.transitions

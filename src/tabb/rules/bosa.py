@@ -26,7 +26,7 @@ from tabb.errors import UsageError
 from tabb.models.cvae import CVAE, CVAEConfig, fit_cvae, importance_log_likelihood, init_cvae
 from tabb.models.fitting import Report, changes, scores, standard_steps, step_normaliser, steps
 from tabb.networks import Normaliser
-from tabb.rules.rule import Metrics, Rule, Step, Weights, on_source
+from tabb.rules.rule import Metrics, Rule, Step, Weights, on_source, row_by_row
 from tabb.transitions import Transitions
 
 
@@ -142,9 +142,11 @@ class BOSA(Rule):
 
         return {"log_likelihood": scores(score, data)}
 
+    @row_by_row
     def columns(self, models: Support, domains: Domains) -> dict[str, Array]:
         return self._likelihood(models, domains.source)
 
+    @row_by_row
     def target_columns(self, models: Support, domains: Domains) -> dict[str, Array]:
         return self._likelihood(models, domains.target)
 

@@ -26,7 +26,7 @@ from tabb.errors import UsageError
 from tabb.models.fitting import Report, scores
 from tabb.models.inverse import Inverse, InverseConfig, fit_inverse, init_inverse
 from tabb.models.target_model import TargetModel, TargetModelConfig, fit_target_model, init_target_model
-from tabb.rules.rule import Metrics, Rule, Step, Value, Weights, on_source
+from tabb.rules.rule import Metrics, Rule, Step, Value, Weights, on_source, row_by_row
 from tabb.transitions import Transitions
 
 
@@ -143,6 +143,7 @@ class Correct(Rule):
         found: Correction = scores(of_rows, domains.source)
         return found
 
+    @row_by_row
     def columns(self, models: Models, domains: Domains) -> dict[str, Array]:
         found = self.corrected(models, domains)
         return {name: getattr(found, name) for name in ("action", "reward", "possible", "corrected")}

@@ -24,7 +24,7 @@ from tabb.batch import Domains
 from tabb.errors import UsageError
 from tabb.models.fitting import Report, check_widths, draw_rows, fit, scores, standard_steps, step_normaliser, steps
 from tabb.networks import MLP, Normaliser, mlp
-from tabb.rules.rule import Rule, Step, on_source
+from tabb.rules.rule import Rule, Step, on_source, row_by_row
 from tabb.transitions import Transitions
 
 
@@ -122,6 +122,7 @@ class DARA(Rule):
         logits = jnp.stack([networks[0](rows)[..., 0], networks[1](rows[..., :known])[..., 0]])
         return jnp.sum(jnp.mean(optax.sigmoid_binary_cross_entropy(logits, is_target), axis=-1))
 
+    @row_by_row
     def columns(self, models: Classifiers, domains: Domains) -> dict[str, Array]:
         def score(rows: Transitions) -> Array:
             logits = models.logits(models.normaliser(steps(rows)))

@@ -22,7 +22,7 @@ from tabb.batch import Domains
 from tabb.errors import UsageError
 from tabb.models.ensemble import Ensemble, EnsembleConfig, fit_ensemble, init_ensemble
 from tabb.models.fitting import Report, scores
-from tabb.rules.rule import Rule, Step, on_source
+from tabb.rules.rule import Rule, Step, on_source, row_by_row
 from tabb.transitions import Transitions
 
 
@@ -70,6 +70,7 @@ class DROCO(Rule):
     def prepare(self, domains: Domains, key: PRNGKeyArray, report: Report) -> Ensemble:
         return fit_ensemble(self.ensemble, domains.target, key, report)
 
+    @row_by_row
     def columns(self, models: Ensemble, domains: Domains) -> dict[str, Array]:
         def predict(rows: Transitions) -> Array:
             return models.following(rows.observation, rows.action)

@@ -156,6 +156,9 @@ class FineTune(Rule):
         del sizes, key
         return fresh_watch() if self.watched else ()
 
+    def is_row_by_row(self, seam: str) -> bool:
+        return not self.watched or super().is_row_by_row(seam)
+
     def target_columns(self, models: Any, domains: Domains) -> dict[str, Array]:
         del models
         if not self.watched:

@@ -47,7 +47,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +73,19 @@ UPDATE_SEAMS = (
     "actor_term",
 )
 """The seams that take a `Step`, in the order in which an update calls them."""
+
+
+Seam = TypeVar("Seam", bound=Callable[..., Any])
+
+
+def row_by_row(seam: Seam) -> Seam:
+    """Marks `columns` or `target_columns` as what gives a row the same numbers whatever other rows there are.
+
+    They are then computed piece by piece for rows that stay in a file. A method that replaces them has to be marked
+    itself.
+    """
+    seam.row_by_row = True  # type: ignore[attr-defined]
+    return seam
 
 
 @runtime_checkable
@@ -181,15 +194,21 @@ class Rule(TypedFields):
         del domains, key
         return ()
 
+    @row_by_row
     def columns(self, models: Models, domains: Domains) -> dict[str, Array]:
         """Values per source row, each with leading axis len(source), that batches carry along."""
         del models, domains
         return {}
 
+    @row_by_row
     def target_columns(self, models: Models, domains: Domains) -> dict[str, Array]:
         """Values per target row, likewise."""
         del models, domains
         return {}
+
+    def is_row_by_row(self, seam: str) -> bool:
+        """Whether `columns` or `target_columns` (the seam) can be computed for some of the rows: see `row_by_row`."""
+        return bool(getattr(getattr(type(self), seam), "row_by_row", False))
 
     def extra_rows(self, models: Models, domains: Domains, key: PRNGKeyArray) -> ExtraRows | None:
         """Rows that the rule makes once, before training: a third group, of which each batch holds `extra_share`.
@@ -355,4 +374,5 @@ __all__ = [
     "filled_seams",
     "on_extra",
     "on_source",
+    "row_by_row",
 ]

@@ -26,7 +26,7 @@ from tabb.models.agreed_shift import AgreedShift
 from tabb.models.fitting import Report, scores
 from tabb.models.residual_predictor import ResidualPredictor
 from tabb.models.target_predictor import Outcome, TargetPredictor
-from tabb.rules.rule import BackboneTraits, Metrics, Models, Step, Value, Weights
+from tabb.rules.rule import BackboneTraits, Metrics, Models, Step, Value, Weights, row_by_row
 from tabb.rules.soft_weights import SoftWeights, check_factor
 from tabb.transitions import Transitions
 
@@ -101,9 +101,11 @@ class TABB(SoftWeights):
     def template(self, domains: Domains, key: PRNGKeyArray) -> Models:
         return self.predictor.init(domains, key)
 
+    @row_by_row
     def columns(self, models: Models, domains: Domains) -> dict[str, Array]:
         return _columns(self.predictor.source_outcomes(models, domains.source))
 
+    @row_by_row
     def target_columns(self, models: Models, domains: Domains) -> dict[str, Array]:
         if self.scale != "target":
             return {}

@@ -23,7 +23,7 @@ from tabb.errors import UsageError
 from tabb.float32 import LEAST
 from tabb.models.ensemble import Ensemble, EnsembleConfig, fit_ensemble, init_ensemble
 from tabb.models.fitting import Report, scores
-from tabb.rules.rule import Metrics, Rule, Step, Value, Weights
+from tabb.rules.rule import Metrics, Rule, Step, Value, Weights, row_by_row
 from tabb.transitions import Transitions
 
 LEAST_SPREAD = 1.2e-7
@@ -65,6 +65,7 @@ class VGDF(Rule):
     def prepare(self, domains: Domains, key: PRNGKeyArray, report: Report) -> Ensemble:
         return fit_ensemble(self.ensemble, domains.target, key, report, rewards=True)
 
+    @row_by_row
     def columns(self, models: Ensemble, domains: Domains) -> dict[str, Array]:
         def predict(rows: Transitions) -> tuple[Array, Array]:
             return models.outcomes(rows.observation, rows.action)

@@ -21,6 +21,7 @@ import numpy as np
 
 from tabb.batch import Domains
 from tabb.errors import RunError
+from tabb.files import cache_folder
 from tabb.models.fitting import Report
 from tabb.models.imitation import Imitation
 from tabb.models.matching import model_config
@@ -32,19 +33,6 @@ from tabb.training.source_code import code_of
 
 LARGEST = 2 * 2**30
 """bytes of all entries together; beyond that those unused for longest go"""
-
-
-def cache_folder() -> Path | None:
-    """$TABB_CACHE, else `tabb` in the user's cache folder; None if $TABB_CACHE is `off` or there is no home."""
-    named = os.environ.get("TABB_CACHE")
-    if named == "off":
-        return None
-    if named:
-        return Path(named)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tabb"
-    except RuntimeError:  # a user without a home, as containers have
-        return None
 
 
 def prepared(

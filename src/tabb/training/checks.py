@@ -23,7 +23,7 @@ from tabb.field_types import check_field_types
 from tabb.registry import backbone_named
 from tabb.rules import Rule
 from tabb.training.config import Settings
-from tabb.transitions import COLUMNS, Transitions
+from tabb.transitions import COLUMNS, PIECE, Transitions, pieces_of
 
 LARGEST_ACTION = 1.001
 """bound of actions, 1, with room for rounding"""
@@ -154,9 +154,9 @@ def check_columns(domain: str, data: Transitions) -> None:
         column, shape = np.asarray(getattr(data, name)), shapes.get(name, (rows,))
         if column.shape != shape:
             raise DataError(f"{domain}: {name} has shape {column.shape}; give {shape}, like the other columns")
-        if not np.isfinite(column).all():
+        if not all(np.isfinite(column[begin : begin + PIECE]).all() for begin in range(0, rows, PIECE)):
             raise DataError(f"{domain}: {name} holds NaN or infinity; remove these rows, or mend their source")
-    largest = float(np.abs(np.asarray(data.action)).max(initial=0.0))
+    largest = max((float(np.abs(np.asarray(piece.action)).max()) for piece in pieces_of(data)), default=0.0)
     if largest > LARGEST_ACTION:
         raise DataError(
             f"{domain}: action reaches {largest:.6g}, outside [-1, 1]; give tabb.from_arrays the bounds of the "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,12 @@ from tabb.training.spec import RunSpec
 from tabb.transitions import Transitions
 
 
-def read_data(spec: RunSpec) -> dict[str, Loaded]:
-    """The data sets of a run by domain. Raises `DataError` for files that are not there or cannot be used."""
-    return {domain: read(files, spec.reading) for domain, files in spec.files.items()}
+def read_data(spec: RunSpec, note: Callable[[str], None] = lambda text: None) -> dict[str, Loaded]:
+    """The data sets of a run by domain; `note` is told how far a store of them is made.
+
+    Raises `DataError` for files that are not there or cannot be used.
+    """
+    return {domain: read(files, spec.reading, store=spec.store, note=note) for domain, files in spec.files.items()}
 
 
 def check_engine(loaded: dict[str, Loaded], engine: str) -> None:
@@ -90,7 +93,10 @@ def train_spec(
         resume=resume,
         env_factory=env_factory_of(spec.env) if spec.env else None,
         progress=progress,
-        origin=origin | {"env": spec.env} | ({"reading": stated} if (stated := spec.reading.to_dict()) else {}),
+        origin=origin
+        | {"env": spec.env}
+        | ({"reading": stated} if (stated := spec.reading.to_dict()) else {})
+        | ({"store": True} if spec.store else {}),
         track=track,
         start=spec.start,
         start_parts=spec.start_parts,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from tabb.bellman import bellman_backup
 from tabb.errors import HeldOutWarning, UsageError, warn_caller
@@ -24,7 +25,7 @@ from tabb.policy import Policy
 from tabb.training.config import Settings
 from tabb.training.folder import RunFolder
 from tabb.training.loop import Program
-from tabb.transitions import Transitions, episode_starts, spread_episodes
+from tabb.transitions import StoredRows, Transitions, episode_starts, episodes_of, spread_episodes
 
 DEFAULT_SHARE = 0.2
 """of the target's episodes, where policies are not rolled out"""
@@ -45,7 +46,7 @@ class Split(NamedTuple):
         return [int(number) for number in np.unique(np.asarray(self.held_out.episode))]
 
 
-def share_of(settings: Settings, rolls_out: bool, target: Transitions) -> float:
+def share_of(settings: Settings, rolls_out: bool, target: Transitions | StoredRows) -> float:
     """The share of episodes to hold out: what was asked for, or else the default for this run.
 
     Issues `HeldOutWarning` where the target has too few episodes for the default.
@@ -54,7 +55,7 @@ def share_of(settings: Settings, rolls_out: bool, target: Transitions) -> float:
         return settings.held_out
     if rolls_out or not settings.evaluations:
         return 0.0
-    count = len(np.unique(np.asarray(target.episode)))
+    count = len(np.unique(episodes_of(target)))
     if count >= FEWEST_EPISODES:
         return DEFAULT_SHARE
     remedy = "--held-out 0.5 would hold out one of them" if count > 1 else "give more episodes"
@@ -73,15 +74,24 @@ def split(target: Transitions, share: float) -> Split:
 
     Raises `UsageError` where no episode would be left to learn from.
     """
-    numbers = np.unique(np.asarray(target.episode))
+    chosen = held_out_episodes(np.asarray(target.episode), share)
+    held = np.isin(np.asarray(target.episode), chosen)
+    return Split(target[~held], target[held]) if len(chosen) else Split(target, target[:0])
+
+
+def held_out_episodes(episode: NDArray[np.integer], share: float) -> NDArray[np.integer]:
+    """Numbers of `share` of the episodes, from the number of each row's episode.
+
+    Raises `UsageError` where no episode would be left to learn from.
+    """
+    numbers = np.unique(episode)
     chosen = spread_episodes(numbers, share)
     if len(chosen) and len(chosen) == len(numbers):
         raise UsageError(
             f"held_out={share}: the target has {len(numbers)} episode{'s' if len(numbers) > 1 else ''}, so none would "
             "be left to learn from; give more episodes, or held_out=0"
         )
-    held = np.isin(np.asarray(target.episode), chosen)
-    return Split(target[~held], target[held]) if len(chosen) else Split(target, target[:0])
+    return chosen
 
 
 @dataclasses.dataclass(frozen=True)

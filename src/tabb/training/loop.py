@@ -169,8 +169,26 @@ COLUMN = "column "
 """before the names of an extra row's columns, which may be those of its fields"""
 
 
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """How many rows were drawn ahead for each update: of both domains, of the source, of the target."""
+
+    rows: int
+    source: int
+    target: int
+
+
+class Ahead(NamedTuple):
+    """Rows that were drawn before the updates that they are for: those of an update are adjacent."""
+
+    first: Int[Array, ""]
+    """The first update that there are rows for."""
+    drawn: Drawn
+
+
 class Data(NamedTuple):
-    """All rows that batches are drawn from, on the device."""
+    """All rows that batches are drawn from, on the device; or those that were drawn ahead for some updates."""
 
     rows: Packed
     """The source rows (none where the rule draws none), then the target rows."""
@@ -186,6 +204,8 @@ class Data(NamedTuple):
     """The target rows and then their copies, copy after copy, for the policy to imitate; None without copies."""
     paths: Paths | None = None
     """The logged paths that the policy is held to in a model; None without trajectory matching."""
+    ahead: Ahead | None = None
+    """None where these are all rows. Else `rows`, columns and `imitated` hold those of each update in turn."""
 
 
 def pack_data(domains: Domains, columns: dict[str, Array], target_columns: dict[str, Array] | None = None) -> Data:
@@ -203,25 +223,60 @@ def pack_imitated(rows: ImitatedRows) -> Packed:
     return packed
 
 
+def draw_numbers(
+    shares: tuple[int, int], sources: Int[Array, ""], rows: Int[Array, ""] | int, key: PRNGKeyArray
+) -> Int[Array, " b"]:
+    """Numbers of the rows of a batch among `rows` rows, of which the first `sources` are the source's."""
+    # One draw of all row numbers and one gather: what is drawn in two parts has to be copied together again.
+    from_source = jnp.arange(sum(shares)) < shares[0]
+    least = jnp.where(from_source, 0, sources)
+    bound = jnp.where(from_source, sources, rows)
+    return jax.random.randint(key, (sum(shares),), least, bound)
+
+
+class Places(NamedTuple):
+    """Where the rows of a batch are in the matrices of `Data`."""
+
+    rows: Int[Array, " b"]
+    source: Int[Array, " s"]
+    target: Int[Array, " t"]
+
+
+def places(data: Data, shares: tuple[int, int], key: PRNGKeyArray, number: Int[Array, ""] | None = None) -> Places:
+    """The places of a batch, drawn uniformly with replacement, or those that were drawn ahead for update `number`."""
+    if data.ahead is None:
+        numbers = draw_numbers(shares, data.sources, len(data.rows.matrix), key)
+        return Places(numbers, numbers[: shares[0]], numbers[shares[0] :] - data.sources)
+    assert number is not None, "rows were drawn ahead of updates only"
+    update, drawn = number - data.ahead.first, data.ahead.drawn
+    return Places(
+        update * drawn.rows + jnp.arange(sum(shares)),
+        update * drawn.source + jnp.arange(shares[0]),
+        update * drawn.target + jnp.arange(shares[1]),
+    )
+
+
 def draw(
-    data: Data, shares: tuple[int, int], key: PRNGKeyArray, extra_share: int = 0, extra: Packed | None = None
+    data: Data,
+    shares: tuple[int, int],
+    key: PRNGKeyArray,
+    extra_share: int = 0,
+    extra: Packed | None = None,
+    number: Int[Array, ""] | None = None,
 ) -> Batch:
     """A batch of uniformly drawn rows (with replacement): `shares[0]` of the source, then `shares[1]` of the target.
 
-    After them come `extra_share` rows of `extra`, or of the extra rows of the data.
+    After them come `extra_share` rows of `extra`, or of the extra rows of the data. `number` is the update that it is
+    for.
     """
-    # One draw of all row numbers and one gather: what is drawn in two parts has to be copied together again.
-    from_source = jnp.arange(sum(shares)) < shares[0]
-    least = jnp.where(from_source, 0, data.sources)
-    bound = jnp.where(from_source, data.sources, len(data.rows.matrix))
-    numbers = jax.random.randint(key, (sum(shares),), least, bound)
+    at = places(data, shares, key, number)
     columns, target_columns = {}, {}
     if shares[0] and data.columns is not None:
-        columns = data.columns.rows(numbers[: shares[0]])
+        columns = data.columns.rows(at.source)
     if data.target_columns is not None:
-        target_columns = data.target_columns.rows(numbers[shares[0] :] - data.sources)
-    rows: dict[str, Any] = data.rows.rows(numbers)
-    imitated = _draw_imitated(data, numbers[shares[0] :] - data.sources, key)
+        target_columns = data.target_columns.rows(at.target)
+    rows: dict[str, Any] = data.rows.rows(at.rows)
+    imitated = _draw_imitated(data, at.target, key)
     rollouts = _draw_rollouts(data, key) if shares[1] else None  # a phase on source rows alone keeps to no paths
     extra = data.extra if extra is None else extra
     if not extra_share or extra is None:
@@ -265,10 +320,18 @@ def _draw_imitated(data: Data, numbers: Int[Array, " t"], key: PRNGKeyArray) -> 
     """For each of these target rows itself or one of its copies, all equally likely."""
     if data.imitated is None:
         return None
-    targets = len(data.rows.matrix) - data.sources
-    copies = len(data.imitated.matrix) // targets
+    if data.ahead is None:
+        targets = len(data.rows.matrix) - data.sources
+        numbers = imitated_numbers(numbers, targets, len(data.imitated.matrix) // targets, key)
+    return Imitated(**data.imitated.rows(numbers))
+
+
+def imitated_numbers(
+    numbers: Int[Array, " t"], targets: Int[Array, ""] | int, copies: Int[Array, ""] | int, key: PRNGKeyArray
+) -> Int[Array, " t"]:
+    """For each of these target rows, of `targets` in all, the number of itself or of one of its copies."""
     copy = jax.random.randint(jax.random.fold_in(key, IMITATED_DRAW), numbers.shape, 0, copies)
-    return Imitated(**data.imitated.rows(copy * targets + numbers))
+    return copy * targets + numbers
 
 
 def refreshed(
@@ -330,7 +393,8 @@ def _update(
     program: Program, models: Models, data: Data, key: PRNGKeyArray, state: State, number: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     key = jax.random.fold_in(key, number)
-    batch = draw(data, program.shares, key, program.extra_share, state.extra if program.refresh_every else None)
+    extra = state.extra if program.refresh_every else None
+    batch = draw(data, program.shares, key, program.extra_share, extra, number)
     updated, metrics = program.update(models, state, batch, jax.random.fold_in(key, 2), number)
     stopped = program.rule.stopped(state.learned)
     if stopped is not None:
@@ -352,9 +416,31 @@ def run_updates(
     The bounds are traced, so every stretch of a run is the same compiled program.
     """
     first, last = jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32)
+    sums = no_sums(program, models, data, key, state)
+    state, sums = sum_updates(program, models, data, key, state, sums, first, last)
+    count = jnp.maximum(last - first, 1).astype(jnp.float32)
+    return state, jax.tree.map(lambda total: total / count, sums)
+
+
+def no_sums(program: Program, models: Models, data: Data, key: PRNGKeyArray, state: State) -> Metrics:
+    """The sum of each metric over no updates."""
+    first = jnp.zeros((), jnp.int32)
+    shapes = jax.eval_shape(functools.partial(_update, program.parts[0][1], models, data, key), state, first)[1]
+    return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+
+def sum_updates(
+    program: Program,
+    models: Models,
+    data: Data,
+    key: PRNGKeyArray,
+    state: State,
+    sums: Metrics,
+    first: Int[Array, ""],
+    last: Int[Array, ""],
+) -> tuple[State, Metrics]:
+    """Updates `first` to `last` - 1; `sums` of the metrics go on."""
     parts = program.parts
-    shapes = jax.eval_shape(functools.partial(_update, parts[0][1], models, data, key), state, first)[1]
-    sums = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
     if len(parts) == 1:
         state, sums = _run_part(parts[0][1], models, data, key, state, sums, first, last)
     else:
@@ -363,8 +449,7 @@ def run_updates(
             since, until = jnp.maximum(first, begin), jnp.minimum(last, end)
             state = _begun(part, begin, state, (since == begin) & (since < until))
             state, sums = _run_part(part, models, data, key, state, sums, since, until)
-    count = jnp.maximum(last - first, 1).astype(jnp.float32)
-    return state, jax.tree.map(lambda total: total / count, sums)
+    return state, sums
 
 
 def _run_part(
@@ -403,6 +488,8 @@ def _run_part(
 
 compiled_updates = jax.jit(run_updates, static_argnums=0, donate_argnums=4)
 """`run_updates` for one seed, compiled; the state that goes in is used up."""
+compiled_sums = jax.jit(sum_updates, static_argnums=0, donate_argnums=(4, 5))
+"""`sum_updates` for one seed, compiled; state and sums that go in are used up."""
 
 
 def run_updates_of_seeds(
@@ -411,7 +498,7 @@ def run_updates_of_seeds(
     """`run_updates` with a leading seed axis on models, columns, extra rows, key and state; the data are shared."""
     over_seeds = jax.vmap(
         functools.partial(run_updates, program),
-        in_axes=(0, Data(None, None, 0, 0, 0, 0, 0), 0, 0, None, None),  # type: ignore[arg-type]
+        in_axes=(0, Data(None, None, 0, 0, 0, 0, 0, None), 0, 0, None, None),  # type: ignore[arg-type]
     )
     return over_seeds(models, data, key, state, first, last)
 

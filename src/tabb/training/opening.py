@@ -7,8 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tabb.batch import Sizes
+from tabb.data.allocation import Scratch
 from tabb.errors import RunError, UsageError
 from tabb.models.fitting import Report
 from tabb.models.imitation import ImitatedRows, imitated_rows, imitated_template
@@ -31,6 +33,7 @@ from tabb.training.loop import (
 )
 from tabb.training.record import check_same_run
 from tabb.training.setup import Setup
+from tabb.training.stored_rows import Feed, HostRows, columns_of, imitation_weight
 from tabb.training.stretches import Updates
 
 
@@ -108,8 +111,8 @@ def rows_to_imitate(
     They come from the run's folder if they were finished, else from the cache, else they are made now.
     """
     config, domains = setup.settings.imitation, setup.domains
-    if config is None or config.plain:
-        return [None for _ in keys]
+    if config is None or config.plain or (setup.stored is not None and setup.stored.target_stays):
+        return [None for _ in keys]  # of a target in a file, what the policy imitates is drawn with its rows
 
     if config.rows == "logged":  # which rows count takes no time to find
         return [pack_imitated(imitated_rows(config, domains, key)) for key in keys]
@@ -188,6 +191,38 @@ def packed_rows(
         imitated=imitated,
         paths=paths,
     )
+
+
+def fed_rows(
+    setup: Setup,
+    models: Any,
+    extra: Packed | None,
+    imitated: Packed | None,
+    key: Any,
+    scratch: Scratch,
+    report: Report,
+) -> Feed:
+    """As `packed_rows` for one seed where rows stay in files: what draws them ahead of the updates, by `key`.
+
+    What the rule computes for each row is kept in the scratch.
+    """
+    assert setup.stored is not None
+    learner, sides, config = setup.learner, setup.stored, setup.settings.imitation
+    source, target = (
+        columns_of(learner.rule, seam, models, side, setup.domains, scratch, report)
+        for seam, side in (("columns", sides.source), ("target_columns", sides.target))
+    )
+    rows = HostRows(
+        sides.source,
+        sides.target,
+        setup.domains.normaliser,
+        source,
+        target,
+        None if learner.refresh_every else extra,
+        None if imitated is None else imitated._replace(matrix=np.asarray(imitated.matrix)),  # type: ignore[arg-type]
+        imitation_weight(config, sides.target) if sides.target_stays else None,
+    )
+    return Feed(learner, rows, key, setup.settings.stretch())
 
 
 def starting_state(setup: Setup, lanes: Lanes, keys: list[Any], extra: list[Packed | None], resume: bool) -> Saved:

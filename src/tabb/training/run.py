@@ -12,16 +12,17 @@ import gymnasium
 import jax
 
 from tabb.backbones import Backbone
-from tabb.batch import Sizes, make_domains
+from tabb.batch import Sizes
+from tabb.data.allocation import Scratch
+from tabb.data.store import stores_folder
 from tabb.environments.registration import env_factory_of
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataWarning, UsageError, warn_caller
-from tabb.evaluation.fqe import FQE
 from tabb.jax_programs import drop_programs_if_many
 from tabb.jax_switches import check_switches
 from tabb.own_files import refuse_inside_run
 from tabb.plain import plain
-from tabb.provenance import environment, fingerprint
+from tabb.provenance import environment
 from tabb.rules import Rule
 from tabb.tracking import Opener, Tracker, opener
 from tabb.training.checks import (
@@ -34,13 +35,14 @@ from tabb.training.checks import (
     usable_source,
 )
 from tabb.training.config import Settings, imitation_of, normalisation_of
-from tabb.training.held_out import HeldOut, share_of, split
 from tabb.training.lanes import Clock, Lanes, run_folder
+from tabb.training.learned_rows import learned_rows
 from tabb.training.loop import Program
 from tabb.training.observers import Evaluating, HoldingOut, Recording, Saving, Showing, resume_observers, stoppable
 from tabb.training.opening import (
     compiled,
     extra_rows,
+    fed_rows,
     fitted_models,
     logged_paths,
     open_folders,
@@ -53,11 +55,11 @@ from tabb.training.opening import (
 from tabb.training.progress import Style, check_style, open_reporter
 from tabb.training.record import Learned, Run
 from tabb.training.result import write_results
-from tabb.training.row_limit import limited
 from tabb.training.same_row import check_seeds_alike
 from tabb.training.setup import Setup
 from tabb.training.signals import stop_on_signal
 from tabb.training.starting_weights import PARTS, start_from
+from tabb.training.stored_rows import StoredUpdates
 from tabb.training.stretches import stretch_ends, stretches
 from tabb.transitions import Transitions
 
@@ -146,21 +148,10 @@ def train(
     # From data sets to the rows to learn from, and those to judge policies by.
     if task is not None and task.reward_offset:
         source, target = (dataclasses.replace(d, reward=d.reward + task.reward_offset) for d in (source, target))
-    source = limited(source, settings.source_rows, settings.rows_seed)
-    target = limited(target, settings.target_rows, settings.rows_seed)
-    share = share_of(settings, task is not None or env_factory is not None, target)
-    parts = split(target, share)
     begun = [run for run in (run_folder(folder, seed) for seed in seeds) if run.config_file.exists()] if folder else []
     normalisation = normalisation_of(begun[0].config()) if resume and begun else settings.normalise
-    domains = make_domains(source, parts.train, normalisation, reads)
-
-    settings = dataclasses.replace(settings, backbone=backbone, held_out=share)
-    data: dict[str, Any] = {"source": fingerprint(source), "target": fingerprint(target)}
-    held_out = None
-    if parts.episodes:
-        # What rules fit before training depends on it, so it belongs to the data that the cache knows them by.
-        data["held_out"] = parts.episodes
-        held_out = HeldOut(target, parts, domains.normaliser, FQE(discount=backbone.discount))
+    rows = learned_rows(learner, source, target, settings, task is not None or env_factory is not None, normalisation)
+    settings = dataclasses.replace(settings, backbone=backbone, held_out=rows.share)
     config = {
         "rule": plain(rule),
         "settings": plain(settings),
@@ -168,15 +159,15 @@ def train(
         "task": None if task is None else task.name,
         "seeds": seeds,
         "origin": origin or {},
-        "data": data,
+        "data": rows.data,
         "environment": environment(),
     }
     if folder is not None:
         check_seeds_alike(Path(folder), config, seeds, starting_run)
-    setup = Setup(learner, domains, settings, task, env_factory, held_out, starting_run, config)
+    setup = Setup(learner, rows.domains, settings, task, env_factory, rows.held_out, starting_run, config, rows.stored)
 
-    # On an accelerator all seeds are one program; on a CPU they follow one another.
-    together = len(seeds) if jax.default_backend() != "cpu" else 1
+    # On an accelerator all seeds are one program; on a CPU, and where the host draws the rows, they follow one another.
+    together = len(seeds) if jax.default_backend() != "cpu" and rows.stored is None else 1
     runs: list[Run] = []
     for first in range(0, len(seeds), together):
         runs += _train_together(setup, Lanes(seeds[first : first + together], folder), resume, progress, open_sink)
@@ -201,8 +192,14 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
             models = fitted_models(setup, lanes, prepare_keys, resume, report, reporter.note)
             extra = extra_rows(setup, models, prepare_keys)
             imitated = rows_to_imitate(setup, lanes, prepare_keys, resume, report, reporter.note)
-            paths = logged_paths(setup, lanes, prepare_keys, resume, report, reporter.note)
-            rows = packed_rows(setup, models, lanes.stack(extra), lanes.stack(imitated), lanes.stack(paths))
+            if setup.stored is None:
+                paths = logged_paths(setup, lanes, prepare_keys, resume, report, reporter.note)
+                rows: Any = packed_rows(setup, models, lanes.stack(extra), lanes.stack(imitated), lanes.stack(paths))
+            else:
+                for text in setup.stored.notes:
+                    reporter.note(text)
+                scratch = closing.enter_context(Scratch(stores_folder()))
+                rows = fed_rows(setup, models[0], extra[0], imitated[0], draw_keys[0], scratch, report)
         start = starting_state(setup, lanes, init_keys, extra, resume)
         clock.add(start.seconds)
 
@@ -219,7 +216,12 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
             inputs = lanes.stack(models), rows, lanes.stack(draw_keys)
             with clock.time("compile"):
                 reporter.phase("compile", 0.0)
-                program = compiled(learner, lanes, *inputs, state)
+                if setup.stored is None:
+                    program = compiled(learner, lanes, *inputs, state)
+                else:
+                    ends = stretch_ends(settings)
+                    program = StoredUpdates(learner, rows, *inputs[::2], state, start.update, ends)
+                    closing.callback(program.close)
                 reporter.phase("compile", 1.0)
             for stretch in stretches(program, *inputs, start, settings.updates, stretch_ends(settings)):
                 clock.add({"train": stretch.seconds})

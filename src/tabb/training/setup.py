@@ -14,6 +14,7 @@ from tabb.policy import Policy
 from tabb.registry import learner_name
 from tabb.training.config import Settings
 from tabb.training.held_out import HeldOut
+from tabb.training.learned_rows import StoredSides
 from tabb.training.loop import Program
 from tabb.training.starting_weights import Start
 
@@ -35,6 +36,8 @@ class Setup:
     """The run whose weights the new runs start from, if any."""
     config: dict[str, Any]
     """What `config.json` says of every seed's run, as JSON types."""
+    stored: StoredSides | None = None
+    """The rows that batches are drawn from where they stay in files: then `domains` are those that rules fit to."""
 
     def config_of(self, seed: int) -> dict[str, Any]:
         """What `config.json` says of this seed's run."""

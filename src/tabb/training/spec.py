@@ -48,6 +48,8 @@ class RunSpec:
     """What it takes from there."""
     reading: Reading = NOTHING_STATED
     """What is stated of the data files of both domains."""
+    store: bool = False
+    """Whether rows stay in files, where batches are drawn from; what is learned is the same."""
 
     def __post_init__(self) -> None:
         if self.task is not None and self.env is not None:
@@ -126,6 +128,7 @@ class RunSpec:
             start=None if start is None else recorded_path(start),
             start_parts=PARTS if start is None else tuple(start["parts"]),
             reading=reading_from(origin),
+            store=bool(origin.get("store", False)),
         )
 
 

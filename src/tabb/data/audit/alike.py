@@ -93,10 +93,11 @@ def sample(data: Transitions, count: int = SAMPLE) -> Steps:
     """Rows that have a next state, spread over the data."""
     rows = np.flatnonzero(np.asarray(data.terminal) == 0)
     rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)] if len(rows) else rows
-    observation = np.asarray(data.observation, np.float64)[rows]
-    change = np.asarray(data.next_observation, np.float64)[rows] - observation
-    action, reward = np.asarray(data.action, np.float64)[rows], np.asarray(data.reward, np.float64)[rows]
-    return Steps(observation, action, change, reward)
+    observation, action, following, reward = (
+        np.asarray(np.asarray(column)[rows], np.float64)
+        for column in (data.observation, data.action, data.next_observation, data.reward)
+    )
+    return Steps(observation, action, following - observation, reward)
 
 
 def ridge_fit(inputs: np.ndarray, outputs: np.ndarray, ridge: float = 1e-6) -> np.ndarray:

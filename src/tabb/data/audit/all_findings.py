@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tabb.data import hdf5, lerobot, npz, storage, tables
+from tabb.data.allocation import IN_MEMORY, Memory, Scratch
 from tabb.data.audit.alike import check_columns_alike
 from tabb.data.audit.columns import check_columns
 from tabb.data.audit.episodes import check_episodes, check_timing
@@ -23,6 +24,7 @@ from tabb.data.minari_sets import is_minari
 from tabb.data.names import joined
 from tabb.data.reading import RawColumns, Reading, bounds_of, reading_of, reading_with
 from tabb.data.report import Loaded
+from tabb.data.store import stores_folder
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataError
 from tabb.transitions import Transitions
@@ -70,13 +72,14 @@ def audit(
     reading: Reading | None = None,
     action_low: Any = None,
     action_high: Any = None,
+    store: bool = False,
 ) -> Audit:
     """Audit files, each for itself and beside the others, and `source` and `target` together too.
 
     A file is HDF5 (D4RL, ODRL, OTDF) or npz; `a.hdf5+b.hdf5` are two read as one. `task` is that of the files and of
     the target (the source is of its robot, unshifted): logged steps are then compared with simulated ones. Defects are
     findings, not exceptions: also a file that cannot be read is one. `reading`, `action_low` and `action_high` state
-    what files mean, as for `tabb.load`.
+    what files mean, and `store` that rows are kept in files, as for `tabb.load`: they need not fit into memory then.
 
     Raises:
         UsageError: there is no such task, or it is not that of the data.
@@ -93,7 +96,7 @@ def audit(
         paths = split(one)
         for path in paths:
             findings += check_bytes(path, digests)
-        own_findings, whole = _audit_one(paths, stated)
+        own_findings, whole = _audit_one(paths, stated, store)
         findings += own_findings
         if whole is not None:
             loaded[whole.report.name] = whole
@@ -146,7 +149,7 @@ def _physics(loaded: dict[str, Loaded], task: Task, source: Loaded | None) -> li
     return findings
 
 
-def _audit_one(paths: list[Path], reading: Reading) -> tuple[list[Finding], Loaded | None]:
+def _audit_one(paths: list[Path], reading: Reading, store: bool) -> tuple[list[Finding], Loaded | None]:
     """Findings about files read as one, and what was read if they could be."""
     findings: list[Finding] = []
     raw = True
@@ -156,15 +159,15 @@ def _audit_one(paths: list[Path], reading: Reading) -> tuple[list[Finding], Load
                 raw = False
                 continue
             if path.is_dir() and is_lerobot(path):
-                findings += _stored_findings(path, lerobot.raw_columns, reading)
+                findings += _stored_findings(path, lerobot.raw_columns, reading, store)
                 continue
             doors = {"hdf5": hdf5.raw_columns, "zip": npz.raw_columns}
-            findings += _stored_findings(path, doors.get(storage.kind(path), tables.raw_columns), reading)
+            findings += _stored_findings(path, doors.get(storage.kind(path), tables.raw_columns), reading, store)
         except DataError as error:
             findings.append(_refused(error))
             return findings, None
     try:
-        whole = read(list(paths), reading)
+        whole = read(list(paths), reading, store=store)
     except DataError as error:
         known = {"nan", "inf", "action-range"}
         if not any(finding.level == "error" and finding.code in known for finding in findings):
@@ -177,10 +180,18 @@ def _audit_one(paths: list[Path], reading: Reading) -> tuple[list[Finding], Load
     return [*findings, *check_episodes(whole.report.name, whole)], whole
 
 
-def _stored_findings(path: Path, read_raw: Callable[[Path, Reading], RawColumns], reading: Reading) -> list[Finding]:
+def _stored_findings(
+    path: Path, read_raw: Callable[[Path, Reading, Memory], RawColumns], reading: Reading, store: bool
+) -> list[Finding]:
     """Findings about the columns of a file as it stores them."""
     stated = reading_of(path, reading)
-    stored = read_raw(path, stated)
+    if store:
+        with Scratch(stores_folder()) as scratch:
+            return _column_findings(path, stated, read_raw(path, stated, scratch))
+    return _column_findings(path, stated, read_raw(path, stated, IN_MEMORY))
+
+
+def _column_findings(path: Path, stated: Reading, stored: RawColumns) -> list[Finding]:
     actions = stored.columns.get("actions")
     size = actions.shape[1] if actions is not None and actions.ndim == 2 else 0
     bounds = bounds_of(stated, stored.provenance, size, str(path)) if size else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -49,27 +50,34 @@ def check_columns(name: str, columns: dict[str, np.ndarray], bounds: ActionBound
 
 
 def _not_finite(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
-    for code, mask in (("nan", np.isnan(array)), ("inf", np.isinf(array))):
-        wrong = mask.reshape(len(array), -1).any(axis=1)
+    for code, is_so in (("nan", np.isnan), ("inf", np.isinf)):
+        wrong = _rows_where(array, is_so)
         if wrong.any():
             what = f"{int(wrong.sum()):,} rows hold {'NaN' if code == 'nan' else 'infinity'}"
             fix = "leave out the episodes of these rows, or log them again; filling in numbers makes up dynamics"
             yield Finding("error", code, f"{name}: {key}", what, fix, row_numbers(wrong))
 
 
+def _rows_where(array: np.ndarray, is_so: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Rows (bool [N]) of which an entry is so, found piece by piece: the rows may be in a file."""
+    return np.concatenate(
+        [is_so(array[piece]).reshape(piece.stop - piece.start, -1).any(axis=1) for piece in pieces(len(array))]
+        or [np.zeros(0, bool)]
+    )
+
+
 def _absurd(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
     """Numbers so far from all others of their column that they can only be errors: one makes its column dead."""
     table = array.reshape(len(array), -1)
-    wrong = np.zeros(len(table), bool)
     if not table.size:
         return
-    size = np.abs(table)
     with np.errstate(invalid="ignore"):
-        usual = np.array([np.quantile(column, 0.99) for column in size.T])
+        usual = np.array([np.quantile(np.abs(column), 0.99) for column in table.T])
         # A sensor that is 0 nearly always is measured by the others, whatever the unit; where all are, by 1.
         known = usual[np.isfinite(usual) & (usual > 0)]
         least = float(np.median(known)) if known.size else 1.0
-        wrong |= (np.isfinite(size) & (size > ABSURD * np.maximum(usual, least))).any(axis=1)
+        limit = ABSURD * np.maximum(usual, least)
+        wrong = _rows_where(table, lambda rows: np.isfinite(rows) & (np.abs(rows) > limit))
     if wrong.any():
         what = f"{int(wrong.sum()):,} rows hold numbers over {ABSURD:,.0f} times as large as the rest of their column"
         fix = "leave out the episodes of these rows, or log them again: one such number makes its column count nothing"
@@ -79,32 +87,47 @@ def _absurd(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
 def _actions(name: str, actions: np.ndarray, bounds: ActionBounds | None) -> Iterator[Finding]:
     if bounds is not None and bounds.size != actions.shape[1]:
         return  # said when it is read
-    finite = np.where(np.isfinite(actions), actions, 0 if bounds is None else bounds.middle_and_half()[0])
-    scaled = finite if bounds is None else bounds.scaled(finite)
-    size = np.abs(scaled)
-    outside = size > 1 + ACTION_TOLERANCE + (0.0 if bounds is None else bounds.rounding())
+
+    def finite(rows: np.ndarray) -> np.ndarray:
+        return np.where(np.isfinite(rows), rows, 0 if bounds is None else bounds.middle_and_half()[0])
+
+    def scaled(rows: np.ndarray) -> np.ndarray:
+        return finite(rows) if bounds is None else bounds.scaled(finite(rows))
+
+    def outside(rows: np.ndarray) -> np.ndarray:
+        far: np.ndarray = np.abs(scaled(rows)) > 1 + ACTION_TOLERANCE + (0.0 if bounds is None else bounds.rounding())
+        return far
+
     where = f"{name}: actions"
-    if outside.any():
-        columns = np.flatnonzero(outside.any(axis=0))
-        spans = [f"column {i} spans [{finite[:, i].min():.4g}, {finite[:, i].max():.4g}]" for i in columns[:SPANS]]
+    wrong = _rows_where(actions, outside)
+    if wrong.any():
+        far = [outside(actions[piece]).any(axis=0) for piece in pieces(len(actions))]
+        columns = np.flatnonzero(np.any(far, axis=0))
+        low, high = _spans(actions, finite)
+        spans = [f"column {i} spans [{low[i]:.4g}, {high[i]:.4g}]" for i in columns[:SPANS]]
         spans += ["..."] if len(columns) > SPANS else []
-        what = f"{int(outside.any(axis=1).sum()):,} rows lie outside {bounds or '[-1, 1]'}; {', '.join(spans)}"
+        what = f"{int(wrong.sum()):,} rows lie outside {bounds or '[-1, 1]'}; {', '.join(spans)}"
         fix = "state the bounds of the action space as action_low and action_high, the same for both domains"
-        yield Finding("error", "action-range", where, what, fix, row_numbers(outside.any(axis=1)))
+        yield Finding("error", "action-range", where, what, fix, row_numbers(wrong))
         return
-    for columns, how in _unlike_scaled(scaled):
+    for columns, how in _unlike_scaled(*_spans(actions, scaled)):
         fix = "none needed if the policy did so; else state the bounds of the action space, action_low and action_high"
         yield Finding("note", "action-scale", where, f"columns {_ranges(columns)} {how}", fix)
-    share = float((size.max(axis=1) >= AT_BOUND).mean())
+    share = float(_rows_where(actions, lambda rows: np.abs(scaled(rows)) >= AT_BOUND).mean())
     if share > MANY_AT_BOUND:
         what = f"{share:.0%} of the rows have an action at its bound"
         fix = "none needed if the controller saturates; if the log was clipped, log what was sent instead"
         yield Finding("note", "action-bound", where, what, fix)
 
 
-def _unlike_scaled(actions: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
+def _spans(actions: np.ndarray, of: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest value [A] of a function of the actions."""
+    spans = [(rows.min(axis=0), rows.max(axis=0)) for piece in pieces(len(actions)) for rows in [of(actions[piece])]]
+    return np.min([low for low, _ in spans], axis=0), np.max([high for _, high in spans], axis=0)
+
+
+def _unlike_scaled(low: np.ndarray, high: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
     """Columns that move but keep to a small part of [-1, 1], as actions in other units do, and how."""
-    low, high = actions.min(axis=0), actions.max(axis=0)
     moves = low < high
     small = moves & (np.maximum(-low, high) < SMALL)
     one_sign = moves & ~small & ((low >= 0) | (high <= 0))
@@ -116,7 +139,7 @@ def _unlike_scaled(actions: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
 
 def _flat_columns(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
     """Columns that never change, and columns that are copies of another."""
-    still = (array == array[:1]).all(axis=0)
+    still = np.all([(array[piece] == array[:1]).all(axis=0) for piece in pieces(len(array))], axis=0)
     where = f"{name}: {key}"
     if still.any():
         listed = _ranges(np.flatnonzero(still))
@@ -125,7 +148,7 @@ def _flat_columns(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
         yield Finding(level, "constant", where, f"columns {listed} are the same in every row", fix)
     seen: dict[bytes, int] = {}
     for i in np.flatnonzero(~still):
-        first = seen.setdefault(np.ascontiguousarray(array[:, i]).tobytes(), int(i))
+        first = seen.setdefault(hashlib.sha256(np.ascontiguousarray(array[:, i])).digest(), int(i))
         if first != i:
             fix = "check that no sensor was written twice in place of another; drop one if it is so meant"
             yield Finding("warning", "duplicated-column", where, f"columns {first} and {i} are equal in every row", fix)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tabb.data.checks import one_line
+from tabb.data.checks import one_line, pieces
 from tabb.data.report import Report
 from tabb.errors import DataError
-from tabb.transitions import Transitions
+from tabb.transitions import Transitions, pieces_of
 
 ACTION_RATIO = 5.0
 """The largest actions of public source and target files differ by a factor of 1.04 at most; five can only be
@@ -45,7 +45,9 @@ def check_domains(
             )
         )
     if len(source) == len(target) and all(
-        np.array_equal(getattr(source, key), getattr(target, key)) for key in ("observation", "action", "reward")
+        np.array_equal(getattr(here, key), getattr(there, key))
+        for here, there in zip(pieces_of(source), pieces_of(target), strict=True)
+        for key in ("observation", "action", "reward")
     ):
         raise DataError(one_line(f"{names}: hold the same {len(source):,} rows; give the target domain's own data"))
 
@@ -56,7 +58,9 @@ def check_domains(
             f"actions are scaled from {bounds[0] or '[-1, 1]'} in the source and from {bounds[1] or '[-1, 1]'} in the "
             "target, so that one number means two actions; give both the same bounds, unless their units differ"
         )
-    ranges = [float(np.abs(np.asarray(side.action)).max()) for side in (source, target)]
+    ranges = [
+        max(float(np.abs(np.asarray(piece.action)).max()) for piece in pieces_of(side)) for side in (source, target)
+    ]
     low, high = sorted(ranges)
     if high > ACTION_RATIO * low:
         warnings.append(
@@ -77,6 +81,6 @@ def check_side(domain: str, data: Transitions) -> list[str]:
         warnings.append(f"the {domain} has only {len(data):,} rows: too few to learn from")
     for key in ("observation", "action", "reward"):
         column = np.asarray(getattr(data, key))
-        if (column == column[:1]).all():
+        if all((column[piece] == column[:1]).all() for piece in pieces(len(column))):
             warnings.append(f"the {domain}'s {key} is the same in all {len(data):,} rows: nothing to learn from")
     return warnings

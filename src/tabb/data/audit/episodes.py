@@ -109,9 +109,9 @@ def _reward_lag(data: Transitions, left: dict[int, float], beside: dict[int, flo
 def inner_rows(data: Transitions) -> np.ndarray:
     """Rows whose neighbours on both sides are of the same episode, spread over the data: the same for every lag."""
     episode = np.asarray(data.episode)
-    number = np.arange(len(episode))
-    before, after = np.clip(number - 1, 0, None), np.clip(number + 1, None, len(episode) - 1)
-    inner = (episode[before] == episode) & (episode[after] == episode) & (before < number) & (after > number)
+    same = episode[1:] == episode[:-1]
+    inner = np.zeros(len(episode), bool)
+    inner[1:-1] = same[:-1] & same[1:]
     rows = np.flatnonzero(inner & (np.asarray(data.terminal) == 0))
     return rows[np.linspace(0, len(rows) - 1, FIT_ROWS).astype(int)] if len(rows) > FIT_ROWS else rows
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tabb.data.audit.finding import Finding
+from tabb.data.checks import pieces
 from tabb.data.report import Loaded
 from tabb.environments.simulate import one_step
 from tabb.environments.tasks import ALL_TASKS, Task
@@ -71,7 +72,8 @@ def _rows(loaded: Loaded) -> np.ndarray:
     known = np.asarray(data.terminal) == 0
     if loaded.report.clipped:
         limit = loaded.report.clipped[0]
-        for part in (data.observation, data.next_observation):
-            known &= np.abs(np.asarray(part)).max(axis=1) < limit
+        for part in (np.asarray(data.observation), np.asarray(data.next_observation)):
+            for piece in pieces(len(part)):
+                known[piece] &= np.abs(part[piece]).max(axis=1) < limit
     rows = np.flatnonzero(known)
     return rows[np.linspace(0, len(rows) - 1, min(STEPS, len(rows))).astype(int)] if len(rows) else rows

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tabb.data.boundaries import Boundaries, resets
+from tabb.data.checks import pieces
 from tabb.data.steps import SAMPLE, Surprise, distances, spread_rows
 
 MOST = 0.5
@@ -244,7 +245,9 @@ def _stored_steps(columns: dict[str, np.ndarray], end: np.ndarray) -> np.ndarray
     if following is None:
         return np.empty(0, int)
     observations = columns["observations"]
-    joined = np.append((following[:-1] == observations[1:]).all(axis=1), False)
+    joined = np.zeros(len(end), bool)
+    for piece in pieces(len(end) - 1):
+        joined[piece] = (following[piece] == observations[piece.start + 1 : piece.stop + 1]).all(axis=1)
     known = np.flatnonzero(end[:-1])
     return np.flatnonzero(joined) if known.size and joined[known].mean() < 0.5 else np.empty(0, int)
 

@@ -21,7 +21,7 @@ from tabb.errors import UsageError
 from tabb.models.fitting import scores
 from tabb.results.report.records import Record, read_records
 from tabb.results.report.rows import Column, return_to_go, steps_of
-from tabb.results.row_scores import PLACES, Files, Finished, open_run, run_data, scores_of
+from tabb.results.row_scores import PLACES, Files, Finished, open_run, run_data, scores_of, too_many
 from tabb.rules import Rule
 from tabb.training.spec import reading_from
 from tabb.transitions import Transitions
@@ -100,9 +100,11 @@ def gather(folder: str | Path, source: Files | None = None, target: Files | None
     data: dict[str, Loaded] = {}
     if known or keeps:
         data = {domain: run_data(first.config, domain, files, str(first.folder)) for domain, files in given.items()}
+    keeps = keeps and not any(too_many(loaded.transitions) for loaded in data.values())
     scored = _scored(records, data, source, target) if keeps else None
     files = {domain: given[domain] or [Path(file) for file in origin[domain]["files"]] for domain in data}
-    return Gathered(Path(folder), records, data, scored, _audited(files, reading_from(origin)))
+    audited = _audited(files, reading_from(origin), bool(origin.get("store", False)))
+    return Gathered(Path(folder), records, data, scored, audited)
 
 
 def _keeps_scores(rule: Rule) -> bool:
@@ -165,8 +167,8 @@ def _yardstick(run: Finished, record: Record, target: Loaded) -> Yardstick | Non
     return Yardstick(np.abs(predicted.mean(axis=1) - own), held_out)
 
 
-def _audited(files: dict[str, Any], reading: Reading) -> Audit | None:
+def _audited(files: dict[str, Any], reading: Reading, store: bool) -> Audit | None:
     """The audit of the data files; None where there are none, or folders (Minari's), which it does not read."""
     if not files or any(is_minari(Path(path)) for paths in files.values() for path in paths):
         return None
-    return audit(**{domain: joined(paths) for domain, paths in files.items()}, reading=reading)
+    return audit(**{domain: joined(paths) for domain, paths in files.items()}, reading=reading, store=store)
