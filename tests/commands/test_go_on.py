@@ -171,10 +171,24 @@ def test_no_number_is_a_negative_zero() -> None:
             assert name not in wanted, f"{file.name}: {{{expression}}} may show -0.0; write :z.1f"
 
 
-def test_large_files_are_announced_before_they_are_read(tmp_path: Path, capsys) -> None:
+def test_large_files_are_announced_before_they_are_read(tmp_path: Path, capsys, monkeypatch) -> None:
     small, large = tmp_path / "small.hdf5", tmp_path / "large.hdf5"
     small.write_bytes(b"x")
     with open(large, "wb") as file:
         file.truncate(30_000_000)
+    monkeypatch.setattr("tabb.commands.training_data.free_memory", lambda: 1_000_000_000)
     tell_reading({"source": [str(large)], "target": [str(small)]})
     assert capsys.readouterr().err == "source: reading 30 MB ...\n"
+
+
+def test_a_store_is_proposed_for_data_that_may_not_fit(tmp_path: Path, capsys, monkeypatch) -> None:
+    large = tmp_path / "large.hdf5"
+    with open(large, "wb") as file:
+        file.truncate(1_200_000)
+    monkeypatch.setattr("tabb.commands.training_data.free_memory", lambda: 2_300_000)
+    tell_reading({"source": [str(large)]})
+    assert "0.0 GB of data for 0.0 GB of free memory; --store keeps the rows in a file" in capsys.readouterr().err
+    for free, store in ((2_300_000, True), (2_500_000, False), (None, False)):
+        monkeypatch.setattr("tabb.commands.training_data.free_memory", lambda free=free: free)
+        tell_reading({"source": [str(large)]}, store)
+    assert not capsys.readouterr().err

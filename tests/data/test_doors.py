@@ -22,7 +22,7 @@ from tabb.transitions import COLUMNS
 pa = pytest.importorskip("pyarrow", reason="doors of tables need the extra `parquet`")
 from pyarrow import csv, parquet  # noqa: E402
 
-FORMATS = {"hdf5": "log.hdf5", "npz": "log.npz", "parquet": "log.parquet", "lerobot": "log"}
+FORMATS = {"hdf5": "log.hdf5", "npz": "log.npz", "parquet": "log.parquet", "csv": "log.csv", "lerobot": "log"}
 
 
 def as_float32(log):

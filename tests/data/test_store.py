@@ -9,6 +9,7 @@ import pytest
 import tabb
 from cart import cart
 from tabb.action_bounds import action_bounds
+from tabb.cli import main
 from tabb.data import Reading, allocation, convert, read, store, write_hdf5
 from tabb.data.audit import audit
 from tabb.data.hdf5 import write_columns
@@ -150,6 +151,20 @@ def test_the_audit_finds_the_same(log, tmp_path, small_pieces):
     columns["rewards"][:] = 1.0
     write_columns(tmp_path / "wrong.hdf5", columns, {})
     assert audit(tmp_path / "wrong.hdf5", store=True).findings == audit(tmp_path / "wrong.hdf5").findings
+
+
+def test_commands_take_stores(log, tmp_path, cache, capsys):
+    printed = []
+    for more in ((), ("--store",)):
+        assert main(["data", "describe", str(log), "--columns", *more]) == 0
+        assert main(["audit", str(log), *more]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    options = ["--task", "none", "--updates", "10", "--evaluations", "0", "--progress", "none", "--source", str(log)]
+    options += ["--target", str(log), "--backbone.hidden", "8", "--store", "--out", str(tmp_path / "run")]
+    assert main(["train", "target-only", *options]) == 0
+    assert json.loads((tmp_path / "run" / "seed0" / "config.json").read_text())["origin"]["store"] is True
+    assert main(["train", "--resume", str(tmp_path / "run"), "--progress", "none"]) == 0
 
 
 def test_load_gives_the_columns_of_the_table(log):

@@ -65,7 +65,7 @@ class ConvertOptions(Reading):
     source: Annotated[str, tyro.conf.Positional]
     """a data file, a folder of LeRobot or Minari, or a name"""
     out: Annotated[Path, tyro.conf.Positional]
-    """file to write, which ends in .hdf5, .npz or .parquet, or new folder for a LeRobot data set"""
+    """file to write, which ends in .hdf5, .npz, .parquet or .csv, or new folder for a LeRobot data set"""
     fps: int | None = None
     """frames a second of a LeRobot data set; those of the source, else 1"""
 
@@ -81,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
             "describe  rows, episodes, returns and defects of files (HDF5, npz, Parquet, CSV)\n"
             "get       fetch public data sets: otdf:hopper-morph-medium, d4rl:hopper-medium-v2, "
             "minari:mujoco/hopper/medium-v0, lerobot:lerobot/pusht\n"
-            "convert   write a log as HDF5, npz, Parquet or a LeRobot data set"
+            "convert   write a log as HDF5, npz, Parquet, CSV or a LeRobot data set"
         )
         return 0 if arguments else 2
     action, rest = arguments[0], arguments[1:]

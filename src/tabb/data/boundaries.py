@@ -181,7 +181,7 @@ def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
     starts = np.concatenate([[0], np.flatnonzero(end[:-1]) + 1])
     chosen = scaled(starts[np.linspace(0, len(starts) - 1, min(_STARTS, len(starts))).astype(int)])
     distance = np.empty(len(observations))
-    for piece in pieces(len(observations)):
+    for piece in pieces(len(observations), parts=8):  # a row has a distance to each of the first states
         part = scaled(piece)
         square = (part**2).sum(axis=1)[:, None] - 2 * part @ chosen.T + (chosen**2).sum(axis=1)
         distance[piece] = np.sqrt(np.maximum(square.min(axis=1), 0) / columns)

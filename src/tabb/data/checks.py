@@ -33,9 +33,10 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def pieces(rows: int) -> Iterator[slice]:
-    """`rows` rows in pieces of `PIECE`."""
-    return (slice(begin, min(begin + PIECE, rows)) for begin in range(0, rows, PIECE))
+def pieces(rows: int, parts: int = 1) -> Iterator[slice]:
+    """`rows` rows in pieces of `PIECE`, or of a part of it."""
+    step = max(1, PIECE // parts)
+    return (slice(begin, min(begin + step, rows)) for begin in range(0, rows, step))
 
 
 def number(value: Any, name: str, key: str) -> np.ndarray:

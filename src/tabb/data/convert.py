@@ -1,4 +1,4 @@
-"""A log in another format: HDF5, npz, Parquet or LeRobot, read back to the same transitions bit for bit."""
+"""A log in another format: HDF5, npz, Parquet, CSV or LeRobot, read back to the same transitions bit for bit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tabb.data.files import read, split
 from tabb.data.hdf5 import write_hdf5
 from tabb.data.reading import BOUNDS, RawColumns, Reading, reading_of, reading_with
 from tabb.data.report import Loaded
-from tabb.data.write_tables import write_lerobot, write_parquet
+from tabb.data.write_tables import write_csv, write_lerobot, write_parquet
 from tabb.errors import UsageError
 
 Columns = dict[str, np.ndarray]
@@ -32,10 +32,10 @@ def convert(
 ) -> Loaded:
     """Write the log of `source`, any data set that `tabb.load` reads, as `out`; returns what was read.
 
-    `out` ends in `.hdf5`, `.npz` or `.parquet`, or is a new folder for a LeRobot data set (v3.0), whose frames come
-    `fps` a second. All rows and flags are written, numbers as float32, with the number of each row's episode; keys that
-    tabb does not read are not. `reading`, `action_low` and `action_high` are those of `tabb.load`; bounds of actions
-    are written, too. Reading `out` gives the transitions of `source` bit for bit.
+    `out` ends in `.hdf5`, `.npz`, `.parquet` or `.csv`, or is a new folder for a LeRobot data set (v3.0), whose frames
+    come `fps` a second. All rows and flags are written, numbers as float32, with the number of each row's episode; keys
+    that tabb does not read are not. `reading`, `action_low` and `action_high` are those of `tabb.load`; bounds are
+    written, too. Reading `out` gives the transitions of `source` bit for bit.
 
     Raises:
         DataError: the data cannot be used.
@@ -68,9 +68,11 @@ def _writer_of(out: Path, fps: int | None) -> Callable[[Path, Columns, Mapping[s
         return lambda path, columns, attributes, extras: npz.write_npz(path, columns | extras, attributes)
     if suffix == ".parquet":
         return lambda path, columns, attributes, extras: write_parquet(path, columns | extras, attributes)
+    if suffix == ".csv":
+        return lambda path, columns, attributes, extras: write_csv(path, columns | extras, attributes)
     if not suffix:
         return lambda folder, columns, attributes, extras: write_lerobot(folder, columns | extras, attributes, fps)
-    raise UsageError(f"{out}: is of no format to write; end it in .hdf5, .npz or .parquet, or name a new folder")
+    raise UsageError(f"{out}: is of no format to write; end it in .hdf5, .npz, .parquet or .csv, or name a new folder")
 
 
 def _log_of(path: Path, stored: Columns, loaded: Loaded) -> Columns:

@@ -223,14 +223,15 @@ def describe(transitions: Transitions) -> dict[str, dict[str, list[float]]]:
     table = {}
     for key in ("observation", "action", "reward"):
         values = np.asarray(getattr(transitions, key)).reshape(len(transitions), -1)
-        if key == "action" and transitions.action_bounds is not None:
-            values = transitions.action_bounds.restored(values)
-        table[key] = {
-            "min": values.min(axis=0).tolist(),
-            "max": values.max(axis=0).tolist(),
-            "mean": values.mean(axis=0, dtype=np.float64).tolist(),
-            "std": values.std(axis=0, dtype=np.float64).tolist(),
-        }
+        entries: dict[str, list[float]] = {name: [] for name in ("min", "max", "mean", "std")}
+        for i in range(values.shape[1]):  # one at a time: rows may be more than fit into memory
+            column = values[:, i]
+            if key == "action" and (bounds := transitions.action_bounds) is not None:
+                column = ActionBounds((bounds.low[i],), (bounds.high[i],)).restored(column[:, None])[:, 0]
+            column = column.astype(np.float64)
+            for name, entry in entries.items():
+                entry.append(float(getattr(column, name)()))
+        table[key] = entries
     return table
 
 

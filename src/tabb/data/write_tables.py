@@ -1,4 +1,4 @@
-"""Parquet files and LeRobot data sets out, all at once or not at all. Needs the extra `parquet`."""
+"""Parquet and CSV files and LeRobot data sets out, all at once or not at all. Needs the extra `parquet`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from tabb.data.arrow import import_pyarrow
 from tabb.data.checks import NO_EPISODE
 from tabb.data.lerobot import INFO, OWN, PATHS
+from tabb.data.reading import BOUNDS
 from tabb.data.tables import METADATA
 from tabb.errors import RunError, UsageError
 from tabb.files import atomic
@@ -32,15 +33,43 @@ _FEATURES = {
 """Columns of a log by their names in a LeRobot data set."""
 
 
+def write_csv(path: Path, columns: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
+    """The columns of a log as a CSV file, like those of `write_parquet`; bounds of actions go into `FILE.toml` beside.
+
+    Other attributes are not kept. Raises as `write_columns` does, and `UsageError` where
+    `path` or that file is there.
+    """
+    pa = import_pyarrow()
+    from pyarrow import csv
+
+    beside = Path(f"{path}.toml")
+    for one in (path, beside):
+        if one.exists():
+            raise UsageError(f"{one}: is there already; name another file, or remove it yourself")
+    table = pa.table({key: _column(column) for key, column in _flat(with_steps(columns)).items()})
+    with atomic(path) as part:
+        csv.write_csv(table, part)
+    bounds = {key: list(attributes[key]) for key in BOUNDS if key in attributes}
+    if bounds:
+        with atomic(beside) as part:
+            part.write_text("".join(f"{key} = {value}\n" for key, value in bounds.items()), encoding="utf-8")
+
+
+def _flat(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays [N], and arrays [N, K] as columns `key_0`, ..., `key_K-1`."""
+    flat: dict[str, np.ndarray] = {}
+    for key, column in columns.items():
+        flat |= {f"{key}_{i}": column[:, i] for i in range(column.shape[1])} if column.ndim == 2 else {key: column}
+    return flat
+
+
 def write_columns(path: Path, columns: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
     """Arrays [N], and arrays [N, K] as columns `key_0`, ..., `key_K-1`, as one Parquet file with attributes.
 
     Raises `RunError` if the file cannot be written, `UsageError` without the extra.
     """
-    flat: dict[str, np.ndarray] = {}
-    for key, column in columns.items():
-        flat |= {f"{key}_{i}": column[:, i] for i in range(column.shape[1])} if column.ndim == 2 else {key: column}
-    _write(path, {key: _column(column) for key, column in flat.items()}, {METADATA: json.dumps(dict(attributes))})
+    flat = {key: _column(column) for key, column in _flat(columns).items()}
+    _write(path, flat, {METADATA: json.dumps(dict(attributes))})
 
 
 def write_parquet(path: Path, columns: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
@@ -49,8 +78,7 @@ def write_parquet(path: Path, columns: Mapping[str, np.ndarray], attributes: Map
     Raises as `write_columns` does, and `UsageError` where `path` is there and is not tabb's.
     """
     refuse_others(path, "table")
-    numbered = (columns["episodes"] != NO_EPISODE).all()
-    write_columns(path, {**columns, **({"steps": steps_of(columns["episodes"])} if numbered else {})}, attributes)
+    write_columns(path, with_steps(columns), attributes)
 
 
 def write_lerobot(
@@ -95,6 +123,12 @@ def _mask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def with_steps(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns with the number of each row's step, where every row belongs to an episode."""
+    numbered = (columns["episodes"] != NO_EPISODE).all()
+    return {**columns, **({"steps": steps_of(columns["episodes"])} if numbered else {})}
 
 
 def steps_of(episodes: np.ndarray) -> np.ndarray:

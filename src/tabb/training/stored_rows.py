@@ -81,7 +81,7 @@ class HostRows(NamedTuple):
 def check_rule(program: Program) -> None:
     """Raise `UsageError` for a rule that needs all rows at once: its run has to be one in memory."""
     rule = program.rule
-    advice = "read the data without --store, or fewer rows of them with --source-rows"
+    advice = "read the data without --store"
     if any(part.refresh_every for _, part in program.parts):
         raise UsageError(f"rule {rule.name}: draws rows anew between updates, which a store cannot give; {advice}")
     for seam in ("columns", "target_columns"):
@@ -112,7 +112,6 @@ def columns_of(
     `domains` are those that the rule was fitted to; in place of one of them it is given the pieces.
     """
     domain = "source" if seam == "columns" else "target"
-
     matrix: Any = None
     for begin, end in _pieces(len(rows)):
         piece: dict[str, Any] = {domain: on_device(rows.part(slice(begin, end)), domains.normaliser)}
