@@ -153,13 +153,17 @@ def test_the_audit_finds_the_same(log, tmp_path, small_pieces):
     assert audit(tmp_path / "wrong.hdf5", store=True).findings == audit(tmp_path / "wrong.hdf5").findings
 
 
-def test_commands_take_stores(log, tmp_path, cache, capsys):
+def test_describe_and_audit_say_the_same_of_a_store(log, capsys):
     printed = []
     for more in ((), ("--store",)):
         assert main(["data", "describe", str(log), "--columns", *more]) == 0
         assert main(["audit", str(log), *more]) == 0
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1]
+
+
+@pytest.mark.slow
+def test_a_run_from_a_store_says_so_and_goes_on_from_there(log, tmp_path):
     options = ["--task", "none", "--updates", "10", "--evaluations", "0", "--progress", "none", "--source", str(log)]
     options += ["--target", str(log), "--backbone.hidden", "8", "--store", "--out", str(tmp_path / "run")]
     assert main(["train", "target-only", *options]) == 0

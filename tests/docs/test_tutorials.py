@@ -56,8 +56,11 @@ def test_tutorial_runs_and_says_what_its_page_shows(name: str, tool, empty_folde
 
 
 @pytest.mark.parametrize("name", [page.stem for page in sorted(FORMATS.glob("*.md"))])
-def test_the_page_of_a_format_runs_and_says_what_it_shows(name: str, tool, empty_folder: Path) -> None:
+def test_the_page_of_a_format_runs_and_says_what_it_shows(
+    name: str, tool, empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("pyarrow", reason="formats of data need the extra `parquet`")
+    monkeypatch.setenv("TABB_CACHE", str(empty_folder / "cache"))
     tool.run_page(FORMATS / f"{name}.md")
 
 

@@ -166,7 +166,7 @@ def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
     drawn from all over the state space cannot be found either: state the ends with `timeouts` or `episodes`.
     """
     reset = np.zeros(len(observations), bool)
-    deviation = _deviation(observations)
+    deviation = deviation_of(observations)
     varies = deviation > 1e-6 * np.maximum(observations.max(axis=0), -observations.min(axis=0))
     columns = int(varies.sum())
     inner = np.flatnonzero(~end)
@@ -196,7 +196,7 @@ def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
     return reset
 
 
-def _deviation(observations: np.ndarray) -> np.ndarray:
+def deviation_of(observations: np.ndarray) -> np.ndarray:
     """Standard deviation of each column in float64, without a copy of all in float64."""
     rows = len(observations)
     mean = sum(observations[piece].sum(axis=0, dtype=np.float64) for piece in pieces(rows)) / rows

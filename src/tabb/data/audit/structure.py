@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tabb.data.boundaries import Boundaries, resets
+from tabb.data.boundaries import Boundaries, deviation_of, resets
 from tabb.data.checks import pieces
 from tabb.data.steps import SAMPLE, Surprise, distances, spread_rows
 
@@ -147,19 +147,20 @@ def _disagreeing(
 def _rows_without_steps(columns: dict[str, np.ndarray], file_rows: np.ndarray) -> Iterator[str]:
     """Doubts about rows that fill a table up: all zeros, or the row before once more."""
     observations, actions, rewards = (columns[key] for key in ("observations", "actions", "rewards"))
-    zero = ~observations.any(axis=1) & ~actions.any(axis=1) & (rewards == 0)
+    zero = rewards == 0
+    for piece in pieces(len(zero)):
+        zero[piece] &= ~observations[piece].any(axis=1) & ~actions[piece].any(axis=1)
     if zero.mean() > FILLED:
         yield (
             f"{counted(file_rows[np.flatnonzero(zero)])} hold nothing but zeros: leave them out if they only fill "
             "episodes up to one length"
         )
     again = np.zeros(len(observations), bool)
-    again[1:] = (
-        (observations[1:] == observations[:-1]).all(axis=1)
-        & (actions[1:] == actions[:-1]).all(axis=1)
-        & (rewards[1:] == rewards[:-1])
-        & ~zero[1:]
-    )
+    again[1:] = (rewards[1:] == rewards[:-1]) & ~zero[1:]
+    for piece in pieces(len(again) - 1):
+        after = slice(piece.start + 1, piece.stop + 1)
+        for table in (observations, actions):
+            again[after] &= (table[after] == table[piece]).all(axis=1)
     if again.mean() > FILLED:
         yield (
             f"{counted(file_rows[np.flatnonzero(again)])} are the row before once more: leave them out if they were "
@@ -173,7 +174,7 @@ def environments_in_turn(observations: np.ndarray, end: np.ndarray) -> int | Non
     The row so many rows on must be far nearer, in the median, than the next one and than any row in between.
     """
     rows = len(observations)
-    spread = observations.std(axis=0, dtype=np.float64)
+    spread = deviation_of(observations)
     unit = np.where(spread > 0, spread, np.inf)
     few = spread_rows(np.arange(rows - TURNS), 1_000) if rows > 20 * TURNS else np.empty(0, int)
     if not few.size:
@@ -211,18 +212,18 @@ def wrapped(observations: np.ndarray, end: np.ndarray) -> dict[int, np.ndarray]:
 
     Their other steps are far smaller; a switch, which has few values, is none of them.
     """
-    inner = np.flatnonzero(~end[:-1])
+    inside = ~end[:-1]
     found = {}
     for column in range(observations.shape[1]):
         values = observations[:, column].astype(np.float64)
         size = np.ptp(values)
         if not size:
             continue
-        step = np.abs(values[inner + 1] - values[inner]) / size
+        step = np.abs(np.diff(values)[inside]) / size
         far = step > 0.5
         clear = FEW_ENDS <= far.sum() < 0.2 * len(far) and step[far].min() > 1.5 * step[~far].max()
         if clear and len(np.unique(values[:2_000])) > 20:
-            found[column] = inner[far]
+            found[column] = np.flatnonzero(inside)[far]
     return found
 
 
