@@ -100,7 +100,7 @@ def two_backups() -> Any:
     for spine in space.spines.values():
         spine.set_color(LINE)
     write(axes, 14, 352, "Two steps (lighter: a higher value $V$)", 13, weight="bold")
-    write(space, 0.03, 0.16, "low $V$: the robot falls", 12.5)
+    write(space, 0.97, 0.145, "low $V$: the robot falls", 12.5, ha="right")
     backups = {}
     for name, (state, own, predicted) in STEPS.items():
         for end, colour, line, label, at in (
