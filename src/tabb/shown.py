@@ -15,3 +15,8 @@ def tenths(value: float, size: float | None = None) -> str:
 def alone(score: float) -> str:
     """A score that stands alone: one decimal, unless that would be 0.0 of something small."""
     return tenths(score, 1.0 if abs(score) >= 0.05 else None)
+
+
+def rounded(value: float) -> float:
+    """A return as files state it: two decimals, or three digits of one below 1."""
+    return round(value, 2) + 0.0 if abs(value) >= 1 else float(f"{value + 0.0:.3g}")

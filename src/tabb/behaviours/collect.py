@@ -21,6 +21,7 @@ from tabb.environments.rollout import Act, Rows, rollout
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import UsageError
 from tabb.policy import Policy
+from tabb.shown import rounded
 
 if TYPE_CHECKING:
     import gymnasium
@@ -104,7 +105,7 @@ def _collect_elsewhere(
     if bounds is not None:
         attributes |= {"action_low": list(bounds.low), "action_high": list(bounds.high)}
     if len(episodes.returns) > 1:
-        attributes["mean_return"] = round(float(episodes.returns[:-1].mean()), 2)  # the last one may be cut
+        attributes["mean_return"] = rounded(float(episodes.returns[:-1].mean()))  # the last one may be cut
     write_hdf5(path, arrays_of(episodes.rows, next_observations), attributes | provenance)
     return read(path).report
 
