@@ -2,7 +2,7 @@
 
     python benchmarks/larger_than_memory.py [--rows 200000] [--fits 1000000] [--folder FOLDER] [--json FILE]
 
-The data are random, with the sizes of hopper; 50,000,000 rows are a file of 3.3 GB and a store of 6.0 GB.
+The data are random, with the sizes of hopper; 50,000,000 rows are a file of 3.1 GB and a store of 6.0 GB.
 benchmarks/README.md explains the numbers.
 """
 
