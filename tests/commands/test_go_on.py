@@ -17,7 +17,7 @@ from tabb.commands.training_data import tell_reading
 from tabb.data import write_hdf5
 from tabb.errors import RunError, UsageError
 from tabb.files import quoted
-from tabb.running.plan import Cell
+from tabb.running.plan import Cell, write_plan
 from tabb.running.plan_progress import PlanProgress
 from tabb.training.folder import RunFolder
 from tabb.training.spec import RunSpec
@@ -114,6 +114,20 @@ def test_runs_go_on_where_the_data_lie_now(tmp_path: Path, logs, capsys, rules) 
     assert run.policy_file.read_bytes() == before
     assert run.config()["origin"]["target"]["files"] == [str(moved)]
     assert main([*resume, "--updates", "3"]) == 2
+
+
+def test_both_domains_that_moved_are_named_at_once(tmp_path: Path, capsys) -> None:
+    source, target = tmp_path / "sim.hdf5", tmp_path / "real.hdf5"
+    plain = tabb.Settings(updates=2, evaluations=0)
+    cells = [
+        Cell(name, name, RunSpec(rule, tabb.IQL(), files, (str(target),), None, None, 0, plain))
+        for name, rule, files in (("target-only", tabb.TargetOnly(), None), ("pooled", tabb.Pooled(), (str(source),)))
+    ]
+    write_plan(tmp_path / "runs", cells)
+    assert main(["train", "--resume", str(tmp_path / "runs")]) == 3
+    said = capsys.readouterr().err
+    assert f"its source data {source} and target data {target} are not there any more" in said
+    assert f"`tabb train --resume {tmp_path / 'runs'} --source FILE --target FILE`" in said
 
 
 def test_runs_without_the_domain_that_moved_say_so(tmp_path: Path, logs, capsys) -> None:

@@ -70,3 +70,13 @@ def test_curves_of_any_names_are_drawn(tmp_path: Path) -> None:
     curve = [(update, Evaluation((1.0, 2.0), (1, 1), None, 0)) for update in (10, 20)]
     learning_curves({"tabb": [curve], LONG: [curve, curve]}, None, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 5_000
+
+
+def test_returns_stand_on_the_axis_as_they_are(tmp_path: Path, monkeypatch) -> None:
+    drawn = []
+    monkeypatch.setattr("tabb.evaluation.figures.save_png", lambda figure, path: drawn.append(figure))
+    curve = [(update, Evaluation((-1121.0 - update / 100,), (1,), None, 0)) for update in (10, 90)]
+    learning_curves({"tabb": [curve]}, None, tmp_path / "curve.png")
+    (axes,) = drawn[0].axes
+    drawn[0].draw_without_rendering()
+    assert axes.yaxis.get_offset_text().get_text() == ""

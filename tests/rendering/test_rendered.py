@@ -151,3 +151,14 @@ def test_data_are_collected_in_any_environment(run: Path, tmp_path: Path, capsys
         assert "task" not in loaded.report.provenance
     # The file is tabb's own: it may be replaced where that is asked for.
     assert main(["collect", "random", "--env", NAME, "--out", str(tmp_path / "b.hdf5"), "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(("rows", "whole"), [(3, 0), (4, 4), (7, 4), (8, 8)])
+def test_the_mean_return_of_collected_data_is_of_whole_episodes(tmp_path: Path, rows: int, whole: int) -> None:
+    path = tmp_path / "a.hdf5"  # two episodes of four steps
+    stated = tabb.collect(None, None, path, rows=rows, next_observations=True, env_factory=NAME).provenance
+    rewards = read(path).transitions.reward
+    assert len(rewards) == rows
+    assert ("mean_return" in stated) == (whole > 0)
+    if whole:
+        assert float(stated["mean_return"]) == pytest.approx(rewards[:whole].sum() / (whole / 4), rel=0.01)

@@ -15,7 +15,13 @@ from tabb.data.files import read
 from tabb.data.hdf5 import write_hdf5
 from tabb.data.report import Report
 from tabb.environments.engine import Engine
-from tabb.environments.own_environment import check_action_space, check_task_takes, flat_spaces, open_environment
+from tabb.environments.own_environment import (
+    STEP_LIMIT,
+    check_action_space,
+    check_task_takes,
+    flat_spaces,
+    open_environment,
+)
 from tabb.environments.registration import env_factory_of
 from tabb.environments.rollout import Act, Rows, rollout
 from tabb.environments.tasks import Task, get_task
@@ -95,6 +101,7 @@ def _collect_elsewhere(
     _check_sizes(policy, f"environment {first.name}", sizes)
     space = first.action_space
     bounds = policy.action_bounds if policy else action_bounds(space.low.tolist(), space.high.tolist(), sizes[1])
+    limit = first.step_limit or STEP_LIMIT
     first.close()
     act = _acting(policy, sizes[1], noise, bounds)
     episodes = rollout(
@@ -104,8 +111,10 @@ def _collect_elsewhere(
     attributes = {"env_id": first.name, **_how(seed, noise)}
     if bounds is not None:
         attributes |= {"action_low": list(bounds.low), "action_high": list(bounds.high)}
-    if len(episodes.returns) > 1:
-        attributes["mean_return"] = rounded(float(episodes.returns[:-1].mean()))  # the last one may be cut
+    whole = episodes.terminal | (episodes.lengths >= limit)
+    whole[:-1] = True  # only the last one may be cut where the rows are reached
+    if whole.any():
+        attributes["mean_return"] = rounded(float(episodes.returns[whole].mean()))
     write_hdf5(path, arrays_of(episodes.rows, next_observations), attributes | provenance)
     return read(path).report
 

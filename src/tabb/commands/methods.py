@@ -29,7 +29,7 @@ def methods_of(words: Sequence[str], limits: Sequence[str] = ()) -> tuple[Method
     methods = []
     for word in words:
         name, sign, rest = word.partition("=")
-        if re.search(r"\s", name):
+        if re.search(r"\s", name) and (not sign or re.search(r"\s-", name)):  # else a name with spaces in it
             raise UsageError(f"method {word!r}: a learner with options has a name: sharp='tabb --rule.temperature 0.3'")
         if sign:
             methods.append(_with_options(name, rest, limits))

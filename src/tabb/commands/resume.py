@@ -57,7 +57,7 @@ def resume(options: Any) -> int:
         write_plan(plan, cells, replace=True)
     left = [cell.spec for cell in unfinished(plan, only=None if plan is root else root)]
     if left and all(map(_missing, left)):  # else a run whose data are gone is that run's failure
-        raise _missing_data(root, left[0])
+        raise _missing_data(root, left)
     failed = carry_out(plan, options, only=None if plan is root else root)
     print(summarise(root))
     if failed is not None:
@@ -84,7 +84,7 @@ def _go_on(root: Path, options: Any) -> None:
         spec = dataclasses.replace(spec, **moved)
         _check_contents([RunFolder(folder) for folder in folders], moved)
     if _missing(spec):
-        raise _missing_data(root, spec)
+        raise _missing_data(root, [spec])
     check_start(spec)
     if options.progress != "none":
         tell_reading(spec.files, spec.store)
@@ -143,10 +143,13 @@ def _missing(spec: RunSpec) -> list[tuple[str, Path]]:
     return [(domain, file) for domain, files in spec.files.items() for file in files if not file.exists()]
 
 
-def _missing_data(root: Path, spec: RunSpec) -> DataError:
-    """What to say of them."""
-    domain, file = _missing(spec)[0]
+def _missing_data(root: Path, specs: Sequence[RunSpec]) -> DataError:
+    """What to say of them: a file of each domain, and where to say where they are now."""
+    gone = {domain: file for spec in reversed(specs) for domain, file in reversed(_missing(spec))}
+    named = [(domain, gone[domain]) for domain in ("source", "target") if domain in gone]
+    listed = " and ".join(f"{domain} data {file}" for domain, file in named)
+    options = " ".join(f"--{domain} FILE" for domain, _ in named)
     return DataError(
-        f"{root}: its {domain} data {file} are not there any more; say where they are now with "
-        f"`tabb train --resume {quoted(root)} --{domain} FILE`"
+        f"{root}: its {listed} are not there any more; say where they are now with "
+        f"`tabb train --resume {quoted(root)} {options}`"
     )

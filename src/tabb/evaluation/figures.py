@@ -75,6 +75,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
     axes.set_title(heading, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
+    axes.ticklabel_format(axis="y", useOffset=False)  # returns as they are, not as differences from a power of ten
     axes.set_xlim(left=0)
     draw_legend(figure, axes, title=band_meaning([len(runs) for runs in curves.values()]))
     save_png(figure, path)
