@@ -5,9 +5,12 @@ Exit codes: 0 well; 1 other errors; 2 usage; 3 data; 4 run folders, checkpoints,
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import importlib
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -80,10 +83,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def console() -> NoReturn:
     """The command `tabb` of a shell: `main`, and the end of the process."""
+    heed_lost_interrupts()
     code = main()
     if code == 130:  # one Ctrl-C more must not interrupt how Python and JAX end
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
+
+
+def heed_lost_interrupts() -> None:
+    """Deliver a Ctrl-C again that Python would only print and ignore.
+
+    That happens inside a callback of the garbage collector, such as JAX's: nothing there can raise to the program.
+    """
+    otherwise = sys.unraisablehook
+
+    def hook(lost: Any) -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            otherwise(lost)
+            return
+        again = threading.Timer(0.05, _thread.interrupt_main)  # once the callback is over
+        again.daemon = True
+        with contextlib.suppress(RuntimeError):  # Python ends already
+            again.start()
+
+    sys.unraisablehook = hook
 
 
 def _was_stopped(error: BaseException | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -75,8 +76,40 @@ def test_what_becomes_of_a_third_one_is_no_traceback(monkeypatch, capsys) -> Non
         cli.main(["tasks"])
 
 
+def test_one_inside_a_callback_of_the_garbage_collector_is_not_lost(monkeypatch) -> None:
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    cli.heed_lost_interrupts()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def pressed(phase: str, facts: object) -> None:
+        gc.callbacks.remove(pressed)
+        raise KeyboardInterrupt
+
+    def collect_and_wait() -> None:
+        gc.collect()
+        for _ in range(500):
+            time.sleep(0.01)
+
+    def broken(phase: str, facts: object) -> None:
+        gc.callbacks.remove(broken)
+        raise ValueError("of its own")
+
+    try:
+        gc.callbacks.append(broken)
+        gc.collect()
+        assert [str(one.exc_value) for one in told] == ["of its own"]
+        gc.callbacks.append(pressed)
+        with pytest.raises(KeyboardInterrupt):
+            collect_and_wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(told) == 1
+
+
 def test_the_end_of_a_stopped_command_is_left_in_peace(monkeypatch) -> None:
     before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     try:
         for code, handler in ((0, before), (130, signal.SIG_IGN)):
             monkeypatch.setattr(cli, "main", lambda code=code: code)
