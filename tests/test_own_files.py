@@ -160,7 +160,7 @@ def run(tmp_path_factory):
     write_hdf5(files["target"], LOG)
     origin = {domain: {"files": [str(file)]} for domain, file in files.items()}
     source, target = (tabb.load(file) for file in files.values())
-    tabb.train(tabb.TABB(), source, target, settings=settings, folder=folder / "tabb", origin=origin)
+    tabb.train(tabb.TABB(**tabb.TABB.small), source, target, settings=settings, folder=folder / "tabb", origin=origin)
     return folder / "tabb" / "seed0"
 
 

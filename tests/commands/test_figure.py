@@ -40,6 +40,7 @@ def oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     return run
 
 
+@pytest.mark.slow
 def test_oracle_figure(oracle, tmp_path: Path) -> None:
     values = tmp_path / "oracle" / "values"
     code, out, err = oracle("--seeds", "0")

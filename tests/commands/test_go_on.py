@@ -150,7 +150,7 @@ def test_lines_of_a_plan_tell_of_runs_that_nothing_evaluates(tmp_path: Path, cap
         for cell in cells:
             metrics = RunFolder(tmp_path / cell.folder).metrics_file
             lines = [{"kind": "training", "update": update, "rate": 10.0, "critic_loss": 0.25}]
-            lines += [{"kind": "evaluation", "update": update, "mean": -0.01}] if update in (50, 100) else []
+            lines += [{"kind": "evaluation", "update": update, "mean": -0.0}] if update in (50, 100) else []
             with open(metrics, "a") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
         progress.update(cells)

@@ -92,6 +92,7 @@ def test_a_preset_of_a_rule(own_files: list[str], tmp_path: Path, capsys: pytest
     assert json.loads((tmp_path / "a" / "seed0" / "config.json").read_text())["rule"]["keep"] == 0.25
 
 
+@pytest.mark.slow
 def test_what_is_said_beside_a_preset_changes_that_alone(
     own_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

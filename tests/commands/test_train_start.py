@@ -34,6 +34,8 @@ SMALL = [
     "--progress",
     "none",
 ]
+WAYS = [pytest.param(1, id="here"), pytest.param(2, id="plan", marks=pytest.mark.slow)]
+"""jobs: in this process, or as processes of a plan"""
 SETTINGS = tabb.Settings(updates=20, held_out=0.0, backbone=tabb.IQL(policies=1, hidden=(8, 8), batch_size=8))
 
 
@@ -94,7 +96,7 @@ def options_of(files: list[str], first: Path, out: Path, jobs: int) -> list[str]
     return ["train", "pooled", *files, *SMALL, *start, "--seeds", "0", "1", "--jobs", str(jobs), "--out", str(out)]
 
 
-@pytest.mark.parametrize("jobs", [1, 2], ids=["here", "plan"])
+@pytest.mark.parametrize("jobs", WAYS)
 def test_the_same_bits_as_in_python(
     jobs: int, files: list[str], first: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +109,7 @@ def test_the_same_bits_as_in_python(
         assert any((a[name] != b[name]).any() for name in a.files if a[name].dtype == np.float32)
 
 
-@pytest.mark.parametrize("jobs", [1, 2], ids=["here", "plan"])
+@pytest.mark.parametrize("jobs", WAYS)
 def test_a_stopped_run_goes_on(
     jobs: int, files: list[str], first: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

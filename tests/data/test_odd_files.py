@@ -604,6 +604,7 @@ def test_memory_of_a_large_file(name, tmp_path):
     assert peak < 2 * data + 24_000_000  # flags and what Python, NumPy and HDF5 hold on to
 
 
+@pytest.mark.filterwarnings("ignore:.*environments are logged in turn")  # so near are these made-up rows
 @pytest.mark.parametrize("name", LARGE)
 def test_large_files_are_loaded_rightly(name, tmp_path):
     """Rows that move up in place, piece by piece, are those that a user's arrays give."""

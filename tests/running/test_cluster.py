@@ -309,6 +309,7 @@ class FakeRay(types.ModuleType):
         generator.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_failed_cell_leaves_the_others_alone(
     data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

@@ -190,6 +190,7 @@ def child(*arguments: str | Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_rows_it_had_made(pair, tmp_path):
     """SIGKILL between two times of making rows: what was made is in the checkpoint, and the run ends as it would."""
     for name, data in zip(("source", "target"), pair, strict=True):

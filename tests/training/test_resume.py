@@ -114,7 +114,7 @@ def test_killed_while_preparing(files: list[str], whole: Path, tmp_path: Path) -
     assert_same_run(whole, tmp_path / "seed0")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_stopped_by_the_user(number: int, files: list[str], whole: Path, tmp_path: Path) -> None:
     process = start_and_wait_for(
         tmp_path / "seed0" / "checkpoint.npz", "tabb", *files, *SMALL, *SMALL_PREDICTOR, "--out", str(tmp_path)
@@ -164,6 +164,7 @@ def test_a_plan_of_processes_is_resumed_whole(files: list[str], tmp_path: Path) 
         assert_same_run(whole / cell, plan / cell)
 
 
+@pytest.mark.slow
 def test_a_child_of_a_plan_ends_with_its_parent(files: list[str], tmp_path: Path) -> None:
     process = start_and_wait_for(
         tmp_path / "pooled" / "seed0" / "checkpoint.npz",
@@ -283,7 +284,8 @@ def test_a_rule_must_be_an_instance(rule: object) -> None:
 
 
 def test_domains_of_different_robots() -> None:
-    wide = tabb.from_arrays(np.zeros((10, 4)), np.zeros((10, 2)), np.zeros(10), timeouts=np.arange(10) == 9)
+    moved = np.arange(40.0).reshape(10, 4)
+    wide = tabb.from_arrays(moved, 0.01 * moved[:, :2], moved[:, 0], timeouts=np.arange(10) == 9)
     with pytest.raises(DataError, match="observation_size"):
         tabb.train(tabb.Pooled(), domain(500, 0, 0.0), wide)
 

@@ -106,7 +106,7 @@ def stands_still(change: Float[Array, "n s"], observation: Float[Array, "m s"]) 
     return jnp.max(jnp.abs(change), axis=0) <= ROUNDING * jnp.max(jnp.abs(observation), axis=0)
 
 
-def never_changes(values: Float[Array, n * s]) -> Array:
+def never_changes(values: Float[Array, "n ..."]) -> Array:
     """Whether the numbers of each column are one number, rounding aside: their unit does not matter."""
     return jnp.max(values, axis=0) - jnp.min(values, axis=0) <= ROUNDING * jnp.max(jnp.abs(values), axis=0)
 
