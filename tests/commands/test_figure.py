@@ -105,6 +105,7 @@ def test_cells_run_as_processes(oracle, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_transfer_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("TABB_DATA", raising=False)
     out, values = tmp_path / "transfer", tmp_path / "values"

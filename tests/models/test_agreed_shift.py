@@ -160,6 +160,7 @@ def test_fit_repeats_and_template_has_its_shapes(found, same_bits):
     assert [leaf.shape for leaf in jax.tree.leaves(template)] == [leaf.shape for leaf in jax.tree.leaves(ensemble)]
 
 
+@pytest.mark.slow
 def test_neutral_is_pooled_bit_for_bit(domains, sizes, backbone, same_bits, largest_difference):
     rule = TABB(predictor=dataclasses.replace(SMALL, updates=5))
     models = rule.prepare(domains, jax.random.key(3), silent)

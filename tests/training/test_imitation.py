@@ -161,6 +161,7 @@ def settings(**changes):
     return Settings(**(values | changes))
 
 
+@pytest.mark.slow
 def test_a_run_makes_them_once_and_goes_on_with_them(pair, tmp_path, monkeypatch, same_bits):
     monkeypatch.setenv("TABB_CACHE", str(tmp_path / "cache"))
     source, target = pair
