@@ -16,7 +16,8 @@ from products import Product, products
 from tabb.backbones import Backbone
 from tabb.batch import Domains, Sizes
 from tabb.rules import Rule
-from tabb.training.loop import Program, compiled_updates, pack_data, update_once
+from tabb.training.drawing import pack_data
+from tabb.training.loop import Program, compiled_updates, update_once
 from timing import CLOCKS, seconds
 
 RUN = 100_000

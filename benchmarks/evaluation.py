@@ -33,7 +33,8 @@ from tabb.environments.tasks import get_task
 from tabb.policy import Policy
 from tabb.rules.baselines import Pooled
 from tabb.training.checkpoint import save_tree
-from tabb.training.loop import Program, compiled_updates, pack_data
+from tabb.training.drawing import pack_data
+from tabb.training.loop import Program, compiled_updates
 from timing import machine, rounded, seconds, threads
 
 UPDATES, EVALUATIONS, CHECKPOINTS = 100_000, 20, 20

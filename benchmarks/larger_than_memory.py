@@ -149,7 +149,8 @@ def part_speed(source: str, target: str, small: str) -> dict[str, Any]:
 
     import tabb
     from tabb.batch import Sizes, fit_normaliser, make_domains
-    from tabb.training.loop import Program, compiled_updates, pack_data
+    from tabb.training.drawing import pack_data
+    from tabb.training.loop import Program, compiled_updates
     from tabb.training.stored_rows import Feed, HostRows, StoredUpdates
     from tabb.transitions import StoredRows
     from timing import take_turns

@@ -28,7 +28,8 @@ from random_data import ROBOTS, random_domains
 from tabb.backbones import own_backbone
 from tabb.batch import Domains, Sizes
 from tabb.rules import TABB, LatentPredictor, Pooled, ResidualPredictor, Rule, TargetOnly
-from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds, pack_data
+from tabb.training.drawing import pack_data
+from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds
 from timing import CLOCKS, Times, machine, rounded, seconds, take_turns, threads
 
 SEEDS = 16

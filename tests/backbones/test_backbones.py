@@ -18,7 +18,8 @@ from tabb.rules import BOSA, TABB, LatentPredictor, Pooled, ResidualPredictor, R
 from tabb.rules.rule import Weights
 from tabb.training import Settings, train
 from tabb.training.checkpoint import load_tree, save_tree
-from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds, pack_data, run_updates
+from tabb.training.drawing import pack_data
+from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds, run_updates
 
 SMALL = {"hidden": (16, 16), "batch_size": 16, "learning_rate": 1e-2}
 SMALLS = {

@@ -14,7 +14,8 @@ from tabb.backbones.backbone import mean_policy
 from tabb.backbones.cql import conservative_gap, squashed_sample
 from tabb.networks import MLP, Normaliser
 from tabb.rules import Pooled
-from tabb.training.loop import Program, compiled_updates, pack_data
+from tabb.training.drawing import pack_data
+from tabb.training.loop import Program, compiled_updates
 
 SMALL_CQL = CQL(hidden=(16, 16), batch_size=16, learning_rate=1e-2, actions=2, policy_learning_rate=1e-2)
 

@@ -14,7 +14,8 @@ from tabb.models.matching import paths_with
 from tabb.models.target_model import TargetModelConfig, init_target_model
 from tabb.networks import members_of
 from tabb.rules import TargetOnly
-from tabb.training.loop import Program, compiled_updates, pack_data, pack_imitated
+from tabb.training.drawing import pack_data, pack_imitated
+from tabb.training.loop import Program, compiled_updates
 
 
 def test_each_policy_is_that_of_a_run_of_its_own(domains, sizes):

@@ -22,7 +22,8 @@ from tabb.models.agreed_shift import (
 )
 from tabb.networks import MLP, Normaliser
 from tabb.rules import TABB, Pooled
-from tabb.training.loop import Program, compiled_updates, pack_data
+from tabb.training.drawing import pack_data
+from tabb.training.loop import Program, compiled_updates
 from tabb.transitions import Transitions
 
 SMALL = AgreedShift(heads=2, updates=800, batch_size=64, hidden=32, learning_rate=3e-3)

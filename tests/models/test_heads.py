@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from steps import step_of
-from tabb.batch import make_domains
+from tabb.batch import Batch, make_domains
 from tabb.errors import UsageError
 from tabb.models.direct_predictor import DirectPredictor
 from tabb.models.heads import Heads, outcome_loss
@@ -17,7 +17,6 @@ from tabb.models.latent_predictor import LatentDirectPredictor
 from tabb.models.residual_predictor import ResidualPredictor
 from tabb.networks import MLP, Normaliser
 from tabb.rules.tabb import TABB
-from tabb.training.loop import Batch
 from tabb.transitions import Transitions
 
 

@@ -18,7 +18,7 @@ from tabb.models.target_model import PredictedStep, TargetModelConfig, init_targ
 from tabb.networks import committee
 from tabb.rules import Pooled, SourceOnly, TargetOnly
 from tabb.training import Settings, train
-from tabb.training.loop import draw, pack_data
+from tabb.training.drawing import draw, pack_data
 
 MATCHED = Imitation(matching=0.5, horizon=3, rollouts=7, model_updates=3)
 

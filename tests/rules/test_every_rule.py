@@ -35,7 +35,8 @@ from tabb.rules import (
     SparseQConfig,
 )
 from tabb.training import Settings, train
-from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds, pack_data
+from tabb.training.drawing import pack_data
+from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds
 
 PREPARE = jax.random.key(3)
 KINDS = {kind.name: kind for kind in (*RULES.values(), *MADE)}

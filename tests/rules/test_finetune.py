@@ -14,7 +14,8 @@ from tabb.rules import PTR, FineTune, SourceOnly, TargetOnly
 from tabb.rules.finetune import Mixed, Watched, checked, fresh_watch
 from tabb.rules.rule import Phase
 from tabb.training import Settings, train
-from tabb.training.loop import Program, compiled_updates, pack_data, update_once
+from tabb.training.drawing import pack_data
+from tabb.training.loop import Program, compiled_updates, update_once
 
 KEY = jax.random.key(2)
 UPDATES = 10

@@ -14,7 +14,8 @@ from tabb.errors import UsageError
 from tabb.rules.baselines import Pooled
 from tabb.rules.rule import Features, Weights
 from tabb.rules.tabb import TABB
-from tabb.training.loop import Program, compiled_updates, pack_data
+from tabb.training.drawing import pack_data
+from tabb.training.loop import Program, compiled_updates
 
 PREDICTORS = [
     "residual",

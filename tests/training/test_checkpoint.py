@@ -13,7 +13,8 @@ from tabb.batch import Sizes
 from tabb.errors import RunError
 from tabb.rules.baselines import Pooled
 from tabb.training.checkpoint import load_tree, save_tree
-from tabb.training.loop import Program, compiled_updates, pack_data
+from tabb.training.drawing import pack_data
+from tabb.training.loop import Program, compiled_updates
 
 TREE = {"network": [np.arange(6, dtype=np.float32).reshape(2, 3), np.float32(0.1)], "count": np.int32(7)}
 

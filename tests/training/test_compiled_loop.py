@@ -9,7 +9,8 @@ import pytest
 
 from tabb.batch import Domains, make_domains
 from tabb.rules.baselines import Pooled, SourceOnly, TargetOnly
-from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds, draw, pack, pack_data, update_once
+from tabb.training.drawing import draw, pack, pack_data
+from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds, update_once
 from tabb.transitions import Transitions
 
 UPDATES = 7

@@ -21,7 +21,8 @@ from tabb.batch import ExtraRows, make_domains
 from tabb.data import save_npz
 from tabb.errors import UsageError
 from tabb.rules.rule import on_extra, on_source
-from tabb.training.loop import Program, compiled_updates, draw, pack_data, pack_extra, unpack_extra, update_once
+from tabb.training.drawing import draw, pack_data, pack_extra, unpack_extra
+from tabb.training.loop import Program, compiled_updates, update_once
 
 UPDATES = 12
 

@@ -26,7 +26,8 @@ from tabb.results.train_command import train_command
 from tabb.rules import Pooled, TargetOnly
 from tabb.training import Settings, train
 from tabb.training.config import imitation_of, settings_from
-from tabb.training.loop import Program, draw, pack_data, pack_extra, pack_imitated, update_once
+from tabb.training.drawing import draw, pack_data, pack_extra, pack_imitated
+from tabb.training.loop import Program, update_once
 from tabb.training.spec import RunSpec
 from tabb.transitions import Transitions
 

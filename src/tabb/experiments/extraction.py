@@ -55,7 +55,8 @@ from tabb.networks import MLP, Committee, committee, members_of
 from tabb.policy import Policy
 from tabb.provenance import environment
 from tabb.registry import rule_class
-from tabb.training.loop import Data, Packed, Program, draw, pack_data, pack_imitated
+from tabb.training.drawing import Data, Packed, draw, pack_data, pack_imitated
+from tabb.training.loop import Program
 from tabb.training.opening import IMITATED, PATHS
 from tabb.training.row_limit import limited
 from tabb.transitions import Transitions

@@ -39,7 +39,8 @@ from tabb.rules.tabb import Rows
 from tabb.training.cache import prepared
 from tabb.training.checkpoint import load_tree, save_tree
 from tabb.training.config import Settings
-from tabb.training.loop import Program, compiled_updates, pack_data
+from tabb.training.drawing import pack_data
+from tabb.training.loop import Program, compiled_updates
 from tabb.transitions import Transitions
 
 SHARES = tuple(np.linspace(0.05, 1.0, 20).round(2).tolist())

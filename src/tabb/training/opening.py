@@ -19,18 +19,10 @@ from tabb.rules import Rule
 from tabb.tracking import TrackedRun
 from tabb.training.cache import cached, imitated_name, path_model_name, prepared
 from tabb.training.checkpoint import load_tree, save_tree
+from tabb.training.drawing import Data, Packed, pack, pack_data, pack_imitated
 from tabb.training.folder import RunFolder, Saved
 from tabb.training.lanes import Lanes
-from tabb.training.loop import (
-    Data,
-    Packed,
-    Program,
-    compiled_updates,
-    compiled_updates_of_seeds,
-    pack,
-    pack_data,
-    pack_imitated,
-)
+from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds
 from tabb.training.record import check_same_run
 from tabb.training.setup import Setup
 from tabb.training.stored_rows import Feed, HostRows, columns_of, imitation_weight

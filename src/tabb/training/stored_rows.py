@@ -25,20 +25,9 @@ from tabb.models.fitting import ROWS_PER_CALL
 from tabb.models.imitation import Imitation, best_rows
 from tabb.networks import Normaliser
 from tabb.rules import Rule
+from tabb.training.drawing import Ahead, Data, Drawn, Layout, Packed, draw_numbers, imitated_numbers, pack
 from tabb.training.held_out import held_out_episodes
-from tabb.training.loop import (
-    Ahead,
-    Data,
-    Drawn,
-    Layout,
-    Packed,
-    Program,
-    compiled_sums,
-    draw_numbers,
-    imitated_numbers,
-    no_sums,
-    pack,
-)
+from tabb.training.loop import Program, compiled_sums, no_sums
 from tabb.training.row_limit import rows_of_episodes
 from tabb.transitions import StoredRows, Transitions, episodes_of, is_stored
 
