@@ -216,8 +216,11 @@ class Cell:
         return "-".join([*parts, f"seed{self.seed}"]) + ".json"
 
 
-def run_cell(cell: Cell) -> dict[str, Any]:
-    """Train and evaluate all policies of a cell; its result as JSON types."""
+def run_cell(cell: Cell, keep: Path | None = None) -> dict[str, Any]:
+    """Train and evaluate all policies of a cell; its result as JSON types.
+
+    With `keep` the policies of each evaluation are saved there, as CELL/POLICY-UPDATE.npz.
+    """
     began = time.monotonic()
     target = load(cell.target, cell.task, "target")
     if cell.target_rows is not None:
@@ -274,6 +277,10 @@ def run_cell(cell: Cell) -> dict[str, Any]:
         for name, one in zip(cell.policies, carry[1], strict=True):
             policy = Policy.from_networks(one.network, domains.normaliser)
             curves[name].append([last, round(evaluate(policy, cell.task, cell.episodes).mean, 2)])
+            if keep is not None:
+                folder = keep / Path(cell.file).stem
+                folder.mkdir(parents=True, exist_ok=True)
+                policy.save(folder / f"{re.sub('[ :]', '-', name)}-{last}.npz")
         spent["evaluate"] += time.monotonic() - began
     return {
         **{name: getattr(cell, name) for name in ("task", "target", "critic", "critic_source", "seed", "updates")},
@@ -362,6 +369,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=10_000)
     parser.add_argument("--target-rows", type=int)
     parser.add_argument("--out", type=Path, default=Path("runs/extraction"))
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="save the policies there too")
     parser.add_argument("--table", nargs="+", type=Path, metavar="FOLDER", help="print the table of finished cells")
     options = parser.parse_args()
     if options.table is not None:
@@ -377,7 +385,7 @@ def main() -> None:
                 file = options.out / cell.file
                 if file.exists():
                     continue
-                result = run_cell(cell)
+                result = run_cell(cell, options.keep)
                 options.out.mkdir(parents=True, exist_ok=True)
                 write_json(file, result)
                 scores = "  ".join(f"{name} {score:z.1f}" for name, score in result["scores"].items())
