@@ -136,6 +136,22 @@ def twin(key: PRNGKeyArray, sizes: Sequence[int], activation: str = "relu") -> T
     return Twin(mlp(first, sizes, activation), mlp(second, sizes, activation))
 
 
+class Critics(eqx.Module):
+    """Any number of critics of the same shape with separate weights; calling it gives all values, shape [n, *batch]."""
+
+    members: tuple[MLP, ...]
+
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "n ..."]:
+        return jnp.stack([member(x)[..., 0] for member in self.members])
+
+
+def critics(key: PRNGKeyArray, sizes: Sequence[int], count: int, activation: str = "relu") -> Twin | Critics:
+    """`count` fresh MLPs of the same sizes; two are those of `twin`."""
+    if count == 2:
+        return twin(key, sizes, activation)
+    return Critics(tuple(mlp(one, sizes, activation) for one in jax.random.split(key, count)))
+
+
 class Normaliser(eqx.Module):
     """Standardises values: (value - mean) / scale, entry by entry. One of observations lives inside every policy."""
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tabb.backbones import BACKBONES, BCQ, BEAR, CQL, IQL, TD3BC, Clone, own_backbone
+from tabb.backbones import BACKBONES, BCQ, BEAR, CQL, IQL, SAC, TD3BC, Clone, own_backbone
 from tabb.errors import UsageError
 from tabb.models.imitation import LOGGED
 from tabb.networks import members_of
@@ -28,11 +28,16 @@ SMALLS = {
     "bcq": BCQ(**SMALL, cvae_hidden=(16,), candidates=3),
     "bear": BEAR(**SMALL, cvae_hidden=(16,), candidates=3, samples=2),
     "clone": Clone(**SMALL),
+    "sac": SAC(**SMALL),
 }
-WEIGHING = ("td3-bc", "cql", pytest.param("bear", marks=pytest.mark.slow))
+WEIGHING = ("td3-bc", "cql", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bear", "sac")))
 # Those that take long to compile are held to some of the tests in the slow suite alone.
-HEAVY = [pytest.param(name, marks=pytest.mark.slow) if name in ("bear", "bcq", "cql") else name for name in SMALLS]
-BEAR_SLOW = [pytest.param(name, marks=pytest.mark.slow) if name == "bear" else name for name in SMALLS]
+HEAVY = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ("bear", "bcq", "cql", "sac") else name for name in SMALLS
+]
+BEAR_SLOW = [pytest.param(name, marks=pytest.mark.slow) if name in ("bear", "sac") else name for name in SMALLS]
+# Interaction runs it in every way that matters; see tests/training/test_interaction.py.
+SLOW_SAC = [pytest.param(name, marks=pytest.mark.slow) if name == "sac" else name for name in SMALLS]
 TABB_SMALL = TABB(predictor=ResidualPredictor(heads=2, updates=1, hidden=8, batch_size=8))
 TABB_NEUTRAL = dataclasses.replace(TABB_SMALL, temperature=math.inf, imitate_source=1.0)
 
@@ -88,18 +93,19 @@ def test_layer_norm_is_of_values_alone_and_keeps_them_down_off_the_data(backbone
 
 
 def test_names():
-    assert {"iql": IQL, "td3-bc": TD3BC, "cql": CQL, "bcq": BCQ, "bear": BEAR, "clone": Clone} == BACKBONES
+    known = {"iql": IQL, "td3-bc": TD3BC, "cql": CQL, "bcq": BCQ, "bear": BEAR, "clone": Clone, "sac": SAC}
+    assert known == BACKBONES
     assert own_backbone(TABB) == IQL()
     assert own_backbone(BOSA()) == TD3BC(value_weight=1.0, cloning=0.0)
 
 
-@pytest.mark.parametrize("name", SMALLS)
+@pytest.mark.parametrize("name", SLOW_SAC)
 def test_cut_into_calls_is_the_same_run(name, run, same_bits):
     # Cut after an odd number: the policy's delay counts on the update's number, not on the call.
     assert same_bits(run(name, Pooled())[0], run(name, Pooled(), (3, 8))[0])
 
 
-@pytest.mark.parametrize("name", SMALLS)
+@pytest.mark.parametrize("name", SLOW_SAC)
 def test_resumed_from_a_checkpoint_is_the_same_run(name, run, prepared, sizes, tmp_path, same_bits):
     half, _ = run(name, Pooled(), (5,))
     save_tree(tmp_path / "state.npz", half, {})
@@ -129,13 +135,13 @@ def test_a_seed_axis_is_the_seed_alone(name, run, prepared, sizes, largest_diffe
     assert largest_difference(*alone) > 1e-2
 
 
-@pytest.mark.parametrize("name", [name for name in BEAR_SLOW if name not in ("bcq", "clone")])
+@pytest.mark.parametrize("name", [name for name in BEAR_SLOW if name not in ("bcq", "clone", "sac")])
 def test_neutral_tabb_is_pooled_bit_for_bit(name, run, same_bits, largest_difference):
     assert same_bits(run(name, TABB_NEUTRAL)[0], run(name, Pooled())[0])
     assert largest_difference(run(name, TABB_SMALL)[0].critic, run(name, Pooled())[0].critic) > 1e-4
 
 
-@pytest.mark.parametrize("name", SMALLS)
+@pytest.mark.parametrize("name", SLOW_SAC)
 def test_every_network_learns_and_numbers_stay_finite(name, run, sizes, largest_difference):
     begun = Program(SMALLS[name], Pooled(), 8).init(sizes, jax.random.key(1))
     state, metrics = run(name, Pooled())

@@ -11,7 +11,8 @@ import pytest
 
 from tabb.backbones import CQL
 from tabb.backbones.backbone import mean_policy
-from tabb.backbones.cql import conservative_gap, squashed_sample
+from tabb.backbones.cql import conservative_gap
+from tabb.backbones.squashed import squashed_sample
 from tabb.networks import MLP, Normaliser
 from tabb.rules import Pooled
 from tabb.training.drawing import pack_data

@@ -1,4 +1,4 @@
-"""Backbones: single-domain offline learners that a transfer rule acts on. `BACKBONES` lists them by name."""
+"""Backbones: single-domain learners that a transfer rule acts on. `BACKBONES` lists them by name."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,10 +9,13 @@ from tabb.backbones.bear import BEAR
 from tabb.backbones.clone import Clone
 from tabb.backbones.cql import CQL
 from tabb.backbones.iql import IQL
+from tabb.backbones.sac import SAC
 from tabb.backbones.td3_bc import TD3BC
 from tabb.rules.rule import Rule
 
-BACKBONES: dict[str, type[Backbone]] = {backbone.name: backbone for backbone in (IQL, TD3BC, CQL, BCQ, BEAR, Clone)}
+BACKBONES: dict[str, type[Backbone]] = {
+    backbone.name: backbone for backbone in (IQL, TD3BC, CQL, BCQ, BEAR, Clone, SAC)
+}
 
 
 def own_backbone(rule: Rule | type[Rule]) -> Backbone:
@@ -28,4 +31,4 @@ def for_task(rule: Rule | type[Rule], backbone: Backbone, suites: Sequence[str])
     return dataclasses.replace(backbone, **constants)  # type: ignore[type-var]
 
 
-__all__ = ["BACKBONES", "BCQ", "BEAR", "CQL", "IQL", "TD3BC", "Backbone", "Clone", "for_task", "own_backbone"]
+__all__ = ["BACKBONES", "BCQ", "BEAR", "CQL", "IQL", "SAC", "TD3BC", "Backbone", "Clone", "for_task", "own_backbone"]

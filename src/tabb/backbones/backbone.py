@@ -21,10 +21,13 @@ from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
 from tabb.field_types import TypedFields
 from tabb.models.matching import matching_loss
-from tabb.networks import MLP, Committee, Normaliser, Twin, members_of
+from tabb.networks import MLP, Committee, Critics, Normaliser, Twin, members_of
 from tabb.policy import Policy
 from tabb.rules.rule import Metrics, Models, Rule, Value, Weights, filled_seams
 from tabb.rules.step import Acting, Step
+
+EXPLORATION = 0.1
+"""standard deviation of the noise that is added to a policy's action where it gathers steps [TD3: 0.1]"""
 
 RULE_KEY = 7
 """folded into an update's key for the rule, so that what a rule draws disturbs no draw of the backbone"""
@@ -102,6 +105,11 @@ class Backbone(TypedFields, abc.ABC):
     @abc.abstractmethod
     def acts(self, state: State) -> Acting:
         """The policy of this state as a function of normalised observations: the action that `policy` deploys."""
+
+    def explores(self, state: State, observation: Float[Array, "*b s"], key: PRNGKeyArray) -> Float[Array, "*b a"]:
+        """Actions in [-1, 1] that gather steps in an environment: those of `acts`, with normal noise."""
+        action = self.acts(state)(observation)
+        return jnp.clip(action + EXPLORATION * jax.random.normal(key, action.shape), -1.0, 1.0)
 
     def step(
         self, rule: Rule, models: Models, state: State, batch: Batch, key: PRNGKeyArray, number: Int[Array, ""]
@@ -199,7 +207,7 @@ def critic_activation(layer_norm: bool) -> str:
     return "normed-relu" if layer_norm else "relu"
 
 
-def policy_value(rule: Rule, models: Models, policy: MLP | Committee, critic: Twin) -> Value:
+def policy_value(rule: Rule, models: Models, policy: MLP | Committee, critic: Twin | Critics) -> Value:
     """V(s) = min_i Q_i(s, π(s)) for backbones without a network for V: what rules weigh rows by there."""
 
     def value(observation: Float[Array, "*rows s"]) -> Float[Array, "*rows"]:
@@ -248,7 +256,7 @@ def edited_backup(rule: Rule, step: Step, next_value: Float[Array, " b"]) -> Flo
 
 
 def critic_error(
-    rule: Rule, step: Step, weights: Weights, values: Float[Array, "2 b"], backup: Float[Array, " b"]
+    rule: Rule, step: Step, weights: Weights, values: Float[Array, "q b"], backup: Float[Array, " b"]
 ) -> Float[Array, ""]:
     """Σ_i mean_rows w · loss(Q_i - backup), and the rule's extra term: the loss that all backbones share."""
     loss = rule.critic_loss(step, values - backup)

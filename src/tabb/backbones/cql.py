@@ -30,14 +30,13 @@ from tabb.backbones.backbone import (
     policy_value,
     weighted_mean,
 )
+from tabb.backbones.squashed import squashed_sample
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, Normaliser, Twin, mlp, moving_average, twin
 from tabb.policy import Policy
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
 from tabb.rules.step import Acting
-
-LEAST_LOG_DEVIATION, LARGEST_LOG_DEVIATION = -20.0, 2.0
 
 
 class State(NamedTuple):
@@ -56,19 +55,6 @@ class State(NamedTuple):
     """what the rule learns along the way"""
     extra: Any = ()
     """rows that the rule makes anew along the way"""
-
-
-def squashed_sample(
-    policy: MLP, observation: Float[Array, "*b s"], noise: Float[Array, "*b a"]
-) -> tuple[Float[Array, "*b a"], Float[Array, "*b"]]:
-    """a = tanh(μ + σ ε) and ln π(a | s), from standard normal ε."""
-    mean, log_deviation = jnp.split(policy(observation), 2, axis=-1)
-    log_deviation = jnp.clip(log_deviation, LEAST_LOG_DEVIATION, LARGEST_LOG_DEVIATION)
-    before = mean + jnp.exp(log_deviation) * noise
-    normal = -0.5 * noise**2 - log_deviation - 0.5 * math.log(2 * math.pi)
-    # ln(1 - tanh² x) in a form that does not cancel for large |x|.
-    squash = 2.0 * (math.log(2.0) - before - jax.nn.softplus(-2.0 * before))
-    return jnp.tanh(before), jnp.sum(normal - squash, axis=-1)
 
 
 def conservative_gap(

@@ -309,13 +309,13 @@ class Rule(TypedFields):
         del step
         return backup
 
-    def critic_loss(self, step: Step, error: Float[Array, "2 b"]) -> Float[Array, "2 b"]:
+    def critic_loss(self, step: Step, error: Float[Array, "q b"]) -> Float[Array, "q b"]:
         """Loss of each row and critic from its error Q - backup."""
         del step
         return error**2
 
-    def critic_term(self, step: Step, values: Float[Array, "2 b"]) -> Float[Array, ""]:
-        """Extra term of the critics' loss; `values` are both critics' values of the batch's rows."""
+    def critic_term(self, step: Step, values: Float[Array, "q b"]) -> Float[Array, ""]:
+        """Extra term of the critics' loss; `values` are all critics' values of the batch's rows."""
         del step, values
         return jnp.zeros((), jnp.float32)
 
