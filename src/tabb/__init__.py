@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from tabb.rules import DVDF as DVDF
     from tabb.rules import IGDF as IGDF
     from tabb.rules import MOBILE as MOBILE
+    from tabb.rules import MOBODY as MOBODY
     from tabb.rules import MOPO as MOPO
     from tabb.rules import OTDF as OTDF
     from tabb.rules import PTR as PTR
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from tabb.rules import LatentDirectPredictor as LatentDirectPredictor
     from tabb.rules import LatentPredictor as LatentPredictor
     from tabb.rules import MixtureConfig as MixtureConfig
+    from tabb.rules import MOReL as MOReL
     from tabb.rules import Pooled as Pooled
     from tabb.rules import PredictorConfig as PredictorConfig
     from tabb.rules import ResidualPredictor as ResidualPredictor
@@ -96,7 +98,8 @@ _WHERE = {
     "EnsembleConfig": "tabb.rules",
     "SRPO": "tabb.rules",
     "IGDF": "tabb.rules",
-    **dict.fromkeys(("COMBO", "Correct", "FineTune", "MOBILE", "MOPO", "PTR", "PU", "VGDF"), "tabb.rules"),
+    **dict.fromkeys(("COMBO", "Correct", "FineTune", "MOBILE", "MOBODY", "MOPO", "MOReL"), "tabb.rules"),
+    **dict.fromkeys(("PTR", "PU", "VGDF"), "tabb.rules"),
     **dict.fromkeys(("InverseConfig", "MixtureConfig", "TargetModelConfig"), "tabb.rules"),
     "DROCO": "tabb.rules",
     "DARA": "tabb.rules",

@@ -1,4 +1,4 @@
-"""MOPO, COMBO and MOBILE: rollouts and penalties by hand, and what a batch makes of generated rows."""
+"""MOPO, COMBO, MOBILE and MOReL: rollouts and penalties by hand, and what a batch makes of generated rows."""
 
 import dataclasses
 
@@ -12,9 +12,10 @@ from tabb.backbones import CQL, IQL, TD3BC
 from tabb.batch import Batch, ExtraRows
 from tabb.errors import UsageError
 from tabb.models.target_model import PredictedStep
-from tabb.rules import COMBO, MOBILE, MOPO
+from tabb.rules import COMBO, MOBILE, MOPO, MOReL
 from tabb.rules.combo import lifted_less
 from tabb.rules.mobile import inconsistency
+from tabb.rules.morel import limit_of, not_yet, pairwise
 from tabb.rules.rollouts import Outcome, Rollouts, disagreement, rollouts
 from tabb.training import Settings, train
 
@@ -122,6 +123,41 @@ def test_a_round_takes_the_place_of_the_oldest(batch):
     np.testing.assert_allclose(new.next_observation[18:], batch.observation + 2, rtol=1e-6)
 
 
+class Apart:
+    """Two members, as far apart as the first entry of the state is from 0; it grows by 1 in each step."""
+
+    change_scale, limit = jnp.ones(3), jnp.asarray(1.5)
+
+    def steps(self, observation, action):
+        change = jnp.stack([0 * observation, observation[:, :1] * jnp.array([0.0, 1.0, 0.0])]).at[..., 0].set(1.0)
+        return PredictedStep(change, jnp.ones(change.shape[:2]), jnp.zeros(change.shape[:2]))
+
+
+def test_morel_ends_rollouts_by_hand(batch):
+    # Members at 0, 3 and -1 (unit 2): the largest distance is 4, two units.
+    following = jnp.array([[[0.0], [3.0], [-1.0]]])
+    np.testing.assert_allclose(pairwise(following, jnp.array([2.0])), [2.0])
+    np.testing.assert_array_equal(not_yet(jnp.array([[0.0], [1.0], [0.0], [1.0]]))[:, 0], [1, 1, 0, 0])
+
+    world = Apart()
+    start = jnp.zeros((len(batch), 3)).at[1, 0].set(1.0)
+    step = step_of(dataclasses.replace(batch, observation=start), models=world)
+    rows = MOReL(horizon=3, starts=len(batch), halt_reward=-5.0).round(step)
+    by_step = {name: np.reshape(rows.columns.get(name, getattr(rows, name, None)), (3, -1))[:, :2].tolist()
+               for name in ("alive", "terminal", "reward")}  # fmt: skip
+    # The first chain is 0, 1, 2 apart: unknown at its third step; the second 1, 2, 3: at its second, and it ends there.
+    assert by_step["alive"] == [[1, 1], [1, 1], [1, 0]]
+    assert by_step["terminal"] == [[0, 0], [0, 1], [1, 1]]
+    assert by_step["reward"] == [[1, 1], [1, -4], [-4, -4]]
+
+
+def test_morel_limit_is_a_quantile_of_rows(domains):
+    rows = domains.target
+    for share in (1.0, 0.5):
+        limit = limit_of(Apart().steps, Apart.change_scale, rows, share)
+        assert float(jnp.mean(jnp.abs(rows.observation[:, 0]) <= limit + 1e-6)) == pytest.approx(share, abs=0.01)
+
+
 def test_without_rollouts_no_source_is_read(pair):
     backbone = IQL(policies=1, hidden=(8,), batch_size=16, extraction="improvement")
     (run,) = train(MOPO(generated=0.0), None, pair[1], settings=Settings(updates=2, evaluations=0, backbone=backbone))
@@ -148,6 +184,8 @@ def test_combo_needs_a_conservative_backbone():
         (MOPO, {"noise": -0.1}, "noise=-0.1"),
         (MOPO, {"penalty": np.inf}, "penalty=inf"),
         (MOBILE, {"penalty": -1.0}, "penalty=-1.0"),
+        (MOReL, {"quantile": 0.0}, "quantile=0.0"),
+        (MOReL, {"halt_reward": np.nan}, "halt_reward=nan"),
     ],
 )
 def test_wrong_settings(kind, settings, says):

@@ -124,6 +124,7 @@ class Backbone(TypedFields, abc.ABC):
             discount=self.discount,
             key=jax.random.fold_in(key, RULE_KEY),
             number=number,
+            action_value=least_of(state.critic) if self.has_critics else None,
         )
 
     def open_update(
@@ -205,6 +206,11 @@ def sum_of(losses: Iterable[Float[Array, ""]]) -> Float[Array, ""]:
 def critic_activation(layer_norm: bool) -> str:
     """What stands between the layers of V and Q."""
     return "normed-relu" if layer_norm else "relu"
+
+
+def least_of(critic: Twin | Critics) -> Value:
+    """min_i Q_i of these critics."""
+    return lambda seen: jnp.min(critic(seen), axis=0)
 
 
 def policy_value(rule: Rule, models: Models, policy: MLP | Committee, critic: Twin | Critics) -> Value:

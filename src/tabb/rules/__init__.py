@@ -20,7 +20,9 @@ from tabb.rules.dvdf import DVDF, SparseQConfig
 from tabb.rules.finetune import PTR, FineTune
 from tabb.rules.igdf import IGDF
 from tabb.rules.mobile import MOBILE
+from tabb.rules.mobody import MOBODY
 from tabb.rules.mopo import MOPO
+from tabb.rules.morel import MOReL
 from tabb.rules.otdf import OTDF
 from tabb.rules.pu import PU
 from tabb.rules.rule import Rule
@@ -35,7 +37,7 @@ RULES: dict[str, type[Rule]] = {
     for rule in (
         *(TABB, Pooled, TargetOnly, SourceOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO),
         *(FineTune, PTR, VGDF, Correct, PU),
-        *(MOPO, COMBO, MOBILE),
+        *(MOPO, COMBO, MOBILE, MOBODY, MOReL),
         *(Similarity, ValueNoise),
     )
 }
@@ -48,6 +50,7 @@ __all__ = [
     "DVDF",
     "IGDF",
     "MOBILE",
+    "MOBODY",
     "MOPO",
     "OTDF",
     "PTR",
@@ -65,6 +68,7 @@ __all__ = [
     "InverseConfig",
     "LatentDirectPredictor",
     "LatentPredictor",
+    "MOReL",
     "MixtureConfig",
     "Pooled",
     "PredictorConfig",

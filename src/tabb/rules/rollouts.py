@@ -177,19 +177,29 @@ class Rollouts(Rule):
     def extra_rows(self, models: TargetModel, domains: Domains, key: PRNGKeyArray) -> ExtraRows:
         """What the model says of logged target rows, as many as all rounds have."""
         row_key, member_key = jax.random.split(key)
-        count = self.rounds * self.horizon * self.starts
+        count = self.rounds * self.round_rows
         rows = jax.random.randint(row_key, (count,), 0, len(domains.target))
         observation, action = domains.target.observation[rows], domains.target.action[rows]
         outcome = one_outcome(models.steps, models.change_scale, observation, action, member_key)
         return self.made(observation, action, outcome, jnp.ones(count))
 
+    @property
+    def round_rows(self) -> int:
+        """Rows of a round."""
+        return self.horizon * self.starts
+
     def refresh(self, step: Step, rows: ExtraRows) -> ExtraRows:
-        model: TargetModel = step.models
-        start = step.batch.observation
-        roll = rollouts(model.steps, model.change_scale, step.policy, start, self.horizon, self.noise, step.key)
-        new = self.made(*roll)
+        new = self.round(step)
         older: ExtraRows = jax.tree.map(lambda old, part: jnp.concatenate([old[len(part) :], part]), rows, new)
         return older
+
+    def round(self, step: Step) -> ExtraRows:
+        """The rows of one round: rollouts from the rows of the step's batch."""
+        model: TargetModel = step.models
+        start = step.batch.observation
+        return self.made(
+            *rollouts(model.steps, model.change_scale, step.policy, start, self.horizon, self.noise, step.key)
+        )
 
     def made(
         self, observation: Float[Array, "n s"], action: Float[Array, "n a"], outcome: Outcome, alive: Float[Array, " n"]

@@ -59,6 +59,8 @@ class Step:
     number: Int[Array, ""]
     """the number of the update, from 0"""
     represented: Features | None = None
+    action_value: Value | None = None
+    """min_i Q_i of what `see_action` makes of (s, a), from before the update; None where there are no critics"""
 
     @property
     def features(self) -> Features:
