@@ -26,7 +26,7 @@ K = TypeVar("K", Rule, Backbone)
 
 def learner_name(rule: str, backbone: str | None) -> str:
     """`tabb`, or `tabb@cql` on a backbone that is not the rule's own: what tables and folders call a learner."""
-    own = rule_class(rule).backbone if rule in RULES or rule in _installed(Rule) else "iql"
+    own = rule_class(rule).backbone if rule in RULES or rule in _installed(Rule) else Rule.backbone
     return rule if backbone in (None, own) else f"{rule}@{backbone}"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from tabb.cli import main
+from tabb.commands.imitation_options import imitating, imitation_words
 from tabb.commands.methods import methods_of
 from tabb.commands.train_options import changed_learner
 from tabb.environments.tasks import ALL_TASKS, TASKS, get_task
@@ -25,6 +27,7 @@ from tabb.experiments.benchmark import (
     verdicts,
     verdicts_as_markdown,
 )
+from tabb.models.imitation import BEST, LOGGED
 from tabb.plain import plain
 from tabb.registry import learners_of
 from tabb.training.folder import RunFolder
@@ -112,6 +115,23 @@ def test_a_method_may_follow_the_seed_and_the_suite() -> None:
         usual = plain_method("tabb").make(task, 0, True)
         assert sharp.make(task, 0, True).backbone == usual.backbone
     assert usual.backbone.expectile == 0.9
+
+
+def test_methods_may_imitate_differently_or_all_alike() -> None:
+    (held,) = methods_of(["held=tabb --imitation.matching 0.1"])
+    assert held.make(get_task("hopper-morph"), 0, True).settings.imitation == dataclasses.replace(BEST, matching=0.1)
+    words, others = imitation_words(["otdf", "--imitation.noise", "0.1", "--seeds", "0", "--imitation.copies=2"])
+    assert (words, others) == (["--imitation.noise", "0.1", "--imitation.copies=2"], ["otdf", "--seeds", "0"])
+    for method in imitating(methods_of(["tabb", "pooled@cql"]), words):
+        made = method.make(get_task("hopper-morph"), 0, True)
+        own = BEST if method.name == "tabb" else LOGGED  # CQL imitates nothing; each method changes its own
+        assert made.settings.imitation == dataclasses.replace(own, noise=0.1, copies=2)
+    (cannot,) = imitating(methods_of(["pooled@cql"]), ["--imitation.best", "1"])
+    with pytest.raises(UsageError, match=r"^method pooled@cql: imitation rows=logged best=1\.0: the policy of"):
+        cannot.make(get_task("hopper-morph"), 0, True)
+    assert Comparison((HOPPER,), (held,), (0,), 9, other_options="--imitation.noise 0.1").length() == (
+        "9 updates, --imitation.noise 0.1"
+    )
 
 
 def test_runs_of_a_method_with_options_count_once() -> None:
@@ -308,6 +328,10 @@ def test_results_of_another_length_are_refused(tmp_path: Path) -> None:
         (["otdf", "--source-rows", "9", "--methods", "a=tabb --source-rows 3"], 2, "is given for all methods already"),
         (["otdf", "--methods", "a=tabb@bcq"], 2, "takes only rules that say which rows are drawn"),
         (["otdf", "--methods", "tabb@bcq"], 2, "takes only rules that say which rows are drawn"),
+        (["otdf", "--imitation.bst", "1"], 2, "unknown option --imitation.bst; perhaps you meant --imitation.best"),
+        (["otdf", "--imitation.best"], 2, "--imitation.best: needs 1 value"),
+        (["otdf", "--methods", "a=tabb@cql --imitation.best 0.5"], 2, "method a: imitation rows=logged best=0.5: the"),
+        (["otdf", "--methods", "a=tabb --imitation.best 0", "--imitation.best", "1"], 2, "is given for all methods"),
         (["otdf", "--updates", "0"], 2, "--updates 0"),
         (["otdf", "--seeds", "0", "0"], 2, "seeds="),
         (["otdf", "--budget", "huge"], 2, "--budget"),

@@ -104,6 +104,29 @@ def test_what_is_said_beside_a_preset_changes_that_alone(
     assert (config["rule"]["uncertainty"], config["settings"]["backbone"]["layer_norm"]) == (0.2, True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["pooled@bcq", "--imitation.matching", "0.1"], "cannot be held to logged paths; use matching=0, or another"),
+        (["pooled@cql", "pooled", "--imitation.best", "0.5"], "the policy of backbone cql imitates no rows"),
+        (["pooled", "--store", "--imitation.rows", "noisy"], "imitation rows=noisy: makes copies of all target rows"),
+        (["otdf", "--store"], "its columns compare all rows with one another; read the data without --store"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_data_are_read(
+    arguments: list[str],
+    says: str,
+    own_files: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("tabb.data.read", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr("tabb.training.from_files.read", lambda *_, **__: pytest.fail("read"))
+    code, line = refused(capsys, "train", *arguments, *own_files)
+    assert (code, says in line) == (2, True), line
+    assert not Path("runs").exists()
+
+
 def test_runs_from_arrays_are_resumed_in_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generator = np.random.default_rng(0)
     data = tabb.from_arrays(

@@ -7,10 +7,9 @@ import re
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from pictures import check_current, pixels_of, share_of_far_pixels
 from tabb.environments.tasks import ALL_TASKS
 from tabb.errors import UsageError
 
@@ -43,8 +42,7 @@ def test_every_task_is_on_the_page_and_every_picture_is_there(gallery):
     assert len(pictures) == len(there) == 43
     assert sum((ROOT / "docs" / name).stat().st_size for name in pictures) < 2e6
     for name in pictures:
-        with Image.open(ROOT / "docs" / name) as picture:
-            colours = np.array(picture.convert("RGB"))
+        colours = pixels_of(ROOT / "docs" / name)
         assert colours.shape[0] >= 260
         assert colours.std() > 20, name  # neither black nor of one colour
 
@@ -76,20 +74,16 @@ def test_changes_are_told_with_their_numbers(task, says, gallery):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hopper-morph-torso", "halfcheetah-gravity", "door-shrink-finger", "antmaze-small"])
 def test_pictures_are_what_the_script_draws(name, gallery):
-    """Roughly: other drivers round colours and edges otherwise."""
     from tabb.rendering.backend import find_backend
 
     try:
         find_backend()
     except UsageError as error:
         pytest.skip(str(error))
-    drawn = gallery.strip(gallery.strips()[name]).astype(float)
-    with Image.open(ROOT / "docs" / "gallery" / f"{name}.png") as picture:
-        committed = np.array(picture.convert("RGB")).astype(float)
-    assert drawn.shape == committed.shape
-    far = np.abs(drawn - committed).max(axis=2) > 60
-    assert far.mean() < 0.01
+    file = ROOT / "docs" / "gallery" / f"{name}.png"
+    advice = f"docs/gallery/{name}.png is not current: python docs/tools/gallery.py"
+    check_current(gallery.strip(gallery.strips()[name]), file, levels=60, share=0.01, advice=advice)
     # The robots differ from tile to tile by more than drivers do.
     width = gallery.WIDTH
-    tiles = [committed[40:260, k * width : (k + 1) * width] for k in (0, 3)]
-    assert (np.abs(tiles[0] - tiles[1]).max(axis=2) > 60).mean() > 0.003
+    tiles = [pixels_of(file)[40:260, k * width : (k + 1) * width] for k in (0, 3)]
+    assert share_of_far_pixels(*tiles, levels=60) > 0.003

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tabb.commands.benchmark import Grid, comparison_of, finished
+from tabb.commands.imitation_options import FOR_ALL, imitating, imitation_words
 from tabb.commands.options import parse
 from tabb.errors import UsageError
 from tabb.experiments.ablations import as_markdown, chosen, draw_differences, summary, variants_help
@@ -23,14 +24,16 @@ class Options(Grid):
 
 
 def run(arguments: Sequence[str]) -> int:
-    about = f"Change one thing of TABB at a time.\n\nVariants:\n{variants_help()}"
-    options = parse(Options, arguments, "tabb ablate", about)
+    words, others = imitation_words(arguments)
+    about = f"Change one thing of TABB at a time.\n\n{FOR_ALL}\n\nVariants:\n{variants_help()}"
+    options = parse(Options, others, "tabb ablate", about)
     variants = chosen(options.variants)
     for domain in ("source", "target"):
         own = [variant.name for variant in variants if f"{domain}_rows" in variant.settings]
         if own and getattr(options, f"{domain}_rows") is not None:
             raise UsageError(f"--{domain}-rows: {' '.join(own)} set their rows themselves; name others with --variants")
-    comparison = comparison_of(options, tuple(variant.method() for variant in variants))
+    methods = imitating([variant.method() for variant in variants], words)
+    comparison = comparison_of(options, methods, other_options=words)
     root = options.out or Path("runs") / "ablate" / f"{options.suite}-{options.budget}"
     table, failed = finished(comparison, root, options)
     _report(comparison, table, summary(table, variants), root, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -70,11 +71,15 @@ class Options(Grid):
 
 
 def run(arguments: Sequence[str]) -> int:
+    from tabb.commands.imitation_options import FOR_ALL, imitating, imitation_words, names_of
     from tabb.commands.methods import methods_of
 
-    options = parse(Options, arguments, "tabb benchmark", "Compare methods over the tasks of a suite.")
+    words, others = imitation_words(arguments)
+    about = f"Compare methods over the tasks of a suite.\n\n{FOR_ALL}"
+    options = parse(Options, others, "tabb benchmark", about)
     given = [f"--{domain}-rows" for domain in ("source", "target") if getattr(options, f"{domain}_rows") is not None]
-    comparison = comparison_of(options, methods_of(options.methods, given), options.presets)
+    methods = methods_of(options.methods, [*given, *names_of(words)])
+    comparison = comparison_of(options, imitating(methods, words), options.presets, words)
     root = options.out or Path("runs") / "benchmark" / f"{options.suite}-{options.budget}"
     table, failed = finished(comparison, root, options)
     _report(comparison, table, root, options)
@@ -83,8 +88,10 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def comparison_of(grid: Grid, methods: tuple[Method, ...], presets: bool = True) -> Comparison:
-    """The methods on all of the grid. Raises `UsageError` for what there is not."""
+def comparison_of(
+    grid: Grid, methods: tuple[Method, ...], presets: bool = True, other_options: Sequence[str] = ()
+) -> Comparison:
+    """The methods, which have the `other_options`, on all of the grid. Raises `UsageError` for what there is not."""
     from tabb.experiments.benchmark import places_of
     from tabb.training.checks import check_seeds
 
@@ -103,7 +110,8 @@ def comparison_of(grid: Grid, methods: tuple[Method, ...], presets: bool = True)
         if (count := getattr(grid, name)) is not None and count < 1:
             raise UsageError(f"--{name} {count}: must be at least 1")
     limits = grid.source_rows, grid.target_rows
-    return Comparison(places, methods, tuple(seeds), updates, *limits, presets, grid.evaluations, grid.episodes)
+    lengths = grid.evaluations, grid.episodes
+    return Comparison(places, methods, tuple(seeds), updates, *limits, presets, *lengths, shlex.join(other_options))
 
 
 def _begun(comparison: Comparison, root: Path) -> Iterator[tuple[Place, Method, int, Path, dict[str, Any]]]:

@@ -14,7 +14,10 @@ from tabb.errors import UsageError
 from tabb.experiments.benchmark import Learner, Method, plain_method, preset_for
 from tabb.registry import backbone_names, learners_of, rule_names
 
-ALLOWED = ("--rule.", "--backbone.", "--preset", "--normalise", "--source-rows", "--target-rows", "--rows-seed")
+ALLOWED = (
+    *("--rule.", "--backbone.", "--imitation.", "--preset", "--normalise"),
+    *("--source-rows", "--target-rows", "--rows-seed"),
+)
 """beginnings of the options that make a method; the others are the same for all that is compared"""
 SEED = "{seed}"
 """in an option's value: the run's seed"""
@@ -62,7 +65,7 @@ def _with_options(name: str, text: str, limits: Sequence[str]) -> Method:
         if word.startswith("--") and not word.startswith(ALLOWED):
             raise UsageError(
                 f"method {name}: {word.partition('=')[0]} cannot differ between methods that are compared; "
-                "--rule.*, --backbone.*, --preset, --normalise and the options of rows can"
+                "--rule.*, --backbone.*, --imitation.*, --preset, --normalise and the options of rows can"
             )
         if word.partition("=")[0] in limits:
             raise UsageError(f"method {name}: {word.partition('=')[0]} is given for all methods already")

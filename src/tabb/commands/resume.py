@@ -78,14 +78,14 @@ def _go_on(root: Path, options: Any) -> None:
         spec = RunSpec.from_config(first)
     except UsageError as error:
         raise UsageError(f"{root}: {error}") from None
-    from tabb.training.from_files import check_start, read_data, train_spec
+    from tabb.training.from_files import check_spec, read_data, train_spec
 
     if moved := _moved_data(options, [spec]):
         spec = dataclasses.replace(spec, **moved)
         _check_contents([RunFolder(folder) for folder in folders], moved)
     if _missing(spec):
         raise _missing_data(root, [spec])
-    check_start(spec)
+    check_spec(spec)
     if options.progress != "none":
         tell_reading(spec.files, spec.store)
     loaded = read_data(spec, silent if options.progress == "none" else tell)

@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
 def _train(learners: list[Chosen], options: Any) -> int:
     from tabb.own_files import refuse_inside_run
     from tabb.training.checks import check_seeds
-    from tabb.training.from_files import check_start
+    from tabb.training.from_files import check_spec
 
     # Names are looked up before anything is written: a typing error leaves no folder behind.
     place = place_of(options, learners)
@@ -52,7 +52,7 @@ def _train(learners: list[Chosen], options: Any) -> int:
     check_ray(options)
     specs = [(learner, spec) for learner in learners for spec in specs_of(learner, options, place)]
     for _, spec in specs:
-        check_start(spec)
+        check_spec(spec)
     jobs = None if options.ray is not None else jobs_of(options.jobs)
     if jobs is not None and len(learners) == 1 and (len(specs) == 1 or jobs == 1 or _stays_here(specs[0][1])):
         return _here([spec for _, spec in specs], options, root)

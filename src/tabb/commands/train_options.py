@@ -17,7 +17,8 @@ from tabb.data.reading import Reading
 from tabb.errors import UsageError
 from tabb.models.imitation import LOGGED, Imitation
 from tabb.registry import Chosen, backbone_names, learners_of, presets_help, rule_class, rule_names
-from tabb.training.config import Settings, imitation_of
+from tabb.rules import Rule
+from tabb.training.config import Settings, check_imitation, imitation_of
 from tabb.training.spec import RunSpec
 from tabb.training.starting_weights import PARTS
 
@@ -106,6 +107,7 @@ def changed_learner(
     (learner,) = learners_of([name], preset, suites)
     options: Any = parse(_options_for([learner], arguments), arguments, "tabb train", "")
     options.backbone.check_rule(options.rule)
+    check_imitation(options.imitation, options.backbone)
     return Changed(options.rule.on(options.backbone), options.backbone, settings_of(options))
 
 
@@ -156,11 +158,16 @@ def _options_for(learners: list[Chosen], arguments: Sequence[str]) -> type[Optio
 def _description(names: Sequence[str]) -> str:
     rules = {name: rule_class(name) for name in (_rules_of(names) or rule_names())}
     lines = "\n".join(f"  {name}: {(rule.__doc__ or '').splitlines()[0]}" for name, rule in rules.items())
+    others: dict[str, list[str]] = {}
+    for name in rule_names():
+        if (backbone := rule_class(name).backbone) != Rule.backbone:
+            others.setdefault(backbone, []).append(name)
+    exceptions = "".join(f", {backbone} for {' and '.join(names)}" for backbone, names in others.items())
     return (
         "Learn a policy for the target domain from source and target data.\n\n"
         f"usage: tabb train RULE[@BACKBONE] [RULE[@BACKBONE] ...] [options]\n{lines}\n\n"
-        f"Backbones: {', '.join(backbone_names())}; iql if none is named, but td3-bc for bosa. `--preset NAME` sets "
-        "constants that a method's authors use on a robot or shift, or that serve one purpose:\n"
+        f"Backbones: {', '.join(backbone_names())}; if none is named, {Rule.backbone}{exceptions}. `--preset NAME` "
+        "sets constants that a method's authors use on a robot or shift, or that serve one purpose:\n"
         f"{presets_help()}\n\n"
         "With one rule, its own options are there too (--rule...), and the backbone's (--backbone...). "
         "Without arguments: the demo."

@@ -111,6 +111,8 @@ class Comparison:
     """evaluations of each run, the settings' default if None; a run's score is the mean of its last three"""
     episodes: int | None = None
     """episodes of each evaluation, likewise"""
+    other_options: str = ""
+    """what else was set for all methods, as `tabb train` takes it: the methods make it so"""
 
     @property
     def names(self) -> list[str]:
@@ -119,8 +121,9 @@ class Comparison:
 
     def length(self) -> str:
         """Updates of a run, and what else was set for all: `100,000 updates, --source-rows 10000`."""
-        limits = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self._limits().items())
-        return ", ".join([f"{self.updates:,} updates", *([limits] if limits else [])])
+        limits = [f"--{name.replace('_', '-')} {value}" for name, value in self._limits().items()]
+        options = " ".join([*limits, self.other_options]).strip()
+        return ", ".join([f"{self.updates:,} updates", *([options] if options else [])])
 
     def learners(self) -> dict[str, str]:
         """The learner of each method."""

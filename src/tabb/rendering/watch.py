@@ -194,11 +194,13 @@ def _out_of(given: Sequence[str | Path | Policy], out: str | Path | None, encode
 
 def _labels(policies: Sequence[Policy], given: Sequence[str | Path | Policy]) -> tuple[str, ...]:
     """The learner of each policy, with its seed if names are equal, or its position if that is not enough."""
+    from tabb.registry import learner_name
+
     labels = []
     for policy, one in zip(policies, given, strict=True):
-        rule, backbone = policy.about.get("rule"), policy.about.get("backbone")
+        rule = policy.about.get("rule")
         name = "policy" if isinstance(one, Policy) else Path(one).stem
-        labels.append(f"{rule}@{backbone}" if rule and backbone not in (None, "iql") else str(rule or name))
+        labels.append(learner_name(str(rule), policy.about.get("backbone")) if rule else name)
     twice = Counter(labels)
     labels = [
         f"{label} seed {policy.about['seed']}" if twice[label] > 1 and "seed" in policy.about else label

@@ -80,27 +80,6 @@ def check_backbone(backbone: object) -> None:
         raise UsageError(f"backbone is {name}: give an instance such as tabb.IQL(), or a name such as 'iql'")
 
 
-def check_imitation(settings: Settings, backbone: Backbone) -> None:
-    """Raise `UsageError` where the settings name rows to imitate for a policy that imitates none, or not by weight."""
-    imitation = settings.imitation
-    assert imitation is not None, "resolved before"
-    if not imitation.plain and not backbone.imitates:
-        raise UsageError(
-            f"imitation rows={imitation.rows} best={imitation.best}: the policy of backbone {backbone.name} imitates "
-            "no rows; use rows=logged best=0, or another backbone"
-        )
-    if imitation.matching and not backbone.matches:
-        raise UsageError(
-            f"imitation matching={imitation.matching:g}: the policy of backbone {backbone.name} cannot be held to "
-            "logged paths; use matching=0, or another backbone (iql, td3-bc, clone)"
-        )
-    if imitation.best and not backbone.weighs_imitation:
-        raise UsageError(
-            f"imitation best={imitation.best}: backbone {backbone.name} imitates all rows alike; use best=0, or "
-            "another backbone"
-        )
-
-
 def resolved_backbone(rule: Rule, backbone: Backbone | str | None, settings: Settings, task: Task | None) -> Backbone:
     """The backbone of a run: the one that is given, else the settings', else the rule's own.
 

@@ -6,7 +6,7 @@ import dataclasses
 import typing
 from typing import Any, TypeVar
 
-from tabb.backbones import Backbone, own_backbone
+from tabb.backbones import BACKBONES, Backbone, own_backbone
 from tabb.errors import UsageError
 from tabb.field_types import check_field_types
 from tabb.models.imitation import LOGGED, Imitation
@@ -90,6 +90,26 @@ def imitation_of(settings: Settings, rule: Rule, backbone: Backbone) -> Imitatio
         return settings.imitation or LOGGED
     own = rule.imitation if backbone.weighs_imitation else dataclasses.replace(rule.imitation, best=0.0)
     return own if backbone.matches else dataclasses.replace(own, matching=0.0)
+
+
+def check_imitation(imitation: Imitation, backbone: Backbone) -> None:
+    """Raise `UsageError` for rows to imitate where the policy imitates none, or not in this way."""
+    if not imitation.plain and not backbone.imitates:
+        raise UsageError(
+            f"imitation rows={imitation.rows} best={imitation.best}: the policy of backbone {backbone.name} imitates "
+            "no rows; use rows=logged best=0, or another backbone"
+        )
+    if imitation.matching and not backbone.matches:
+        able = ", ".join(name for name, kind in BACKBONES.items() if kind.matches)
+        raise UsageError(
+            f"imitation matching={imitation.matching:g}: the policy of backbone {backbone.name} cannot be held to "
+            f"logged paths; use matching=0, or another backbone ({able})"
+        )
+    if imitation.best and not backbone.weighs_imitation:
+        raise UsageError(
+            f"imitation best={imitation.best}: backbone {backbone.name} imitates all rows alike; use best=0, or "
+            "another backbone"
+        )
 
 
 def normalisation_of(config: dict[str, Any]) -> str:

@@ -14,11 +14,13 @@ from tabb.environments.registration import env_factory_of
 from tabb.environments.tasks import get_task
 from tabb.errors import DataWarning, HeldOutWarning, MachineWarning, UsageError
 from tabb.tracking import TrackingWarning
+from tabb.training.config import check_imitation, imitation_of
 from tabb.training.folder import RunFolder
 from tabb.training.loop import Program
 from tabb.training.progress import Style
 from tabb.training.run import train
 from tabb.training.spec import RunSpec
+from tabb.training.stored_rows import check_stored
 from tabb.transitions import Transitions
 
 
@@ -39,6 +41,15 @@ def check_engine(loaded: dict[str, Loaded], engine: str) -> None:
                 f"{data.report.name}: the {domain} data come from engine {stated} but --engine is {engine}; "
                 f"say --engine {stated}"
             )
+
+
+def check_spec(spec: RunSpec) -> None:
+    """Raise `UsageError` for a run that cannot work whatever its data are: reading them may take long."""
+    imitation = imitation_of(spec.settings, spec.rule, spec.backbone)
+    check_imitation(imitation, spec.backbone)
+    if spec.store:
+        check_stored(Program(spec.backbone, spec.rule, spec.settings.updates), imitation, target_stays=True)
+    check_start(spec)
 
 
 def check_start(spec: RunSpec, target: Transitions | None = None) -> None:

@@ -6,16 +6,14 @@ import dataclasses
 from typing import Any
 
 from tabb.batch import Domains, fit_normaliser, normalised_domains
-from tabb.errors import UsageError
 from tabb.evaluation.fqe import FQE
-from tabb.models.imitation import Imitation
 from tabb.provenance import fingerprint
 from tabb.rules import Rule
 from tabb.training.config import Settings
 from tabb.training.held_out import HeldOut, Split, share_of, split
 from tabb.training.loop import Program
 from tabb.training.row_limit import limited
-from tabb.training.stored_rows import FITTED, Side, check_rule, side_of
+from tabb.training.stored_rows import FITTED, Side, check_stored, side_of
 from tabb.transitions import StoredRows, Transitions, is_stored
 
 
@@ -52,7 +50,7 @@ def learned_rows(
 ) -> LearnedRows:
     """The rows of both domains as the settings limit and split them.
 
-    Raises `UsageError` for a rule that needs all rows at once where they stay in a file.
+    Raises `UsageError` for a run that needs all rows in memory where they stay in a file (`check_stored`).
     """
     reads, config = program.rule.reads(program.backbone.batch_size), FQE(discount=program.backbone.discount)
     if is_stored(source) or is_stored(target):
@@ -75,8 +73,7 @@ def learned_rows(
 def _of_files(
     program: Program, source: Transitions, target: Transitions, settings: Settings, rolls_out: bool, normalisation: str
 ) -> LearnedRows:
-    check_rule(program)
-    _check_imitation(settings.imitation, target)
+    check_stored(program, settings.imitation, is_stored(target))
     seed = settings.rows_seed
     here = side_of(source, settings.source_rows, 0.0, seed)
     whole = side_of(target, settings.target_rows, 0.0, seed)
@@ -97,20 +94,6 @@ def _of_files(
     return LearnedRows(
         domains, data, share, held_out, StoredSides(here.rows, there.rows, is_stored(target), tuple(notes))
     )
-
-
-def _check_imitation(config: Imitation | None, target: Transitions) -> None:
-    """Raise `UsageError` for copies of the rows of a target that stays in a file, and for paths drawn from rows."""
-    if config is not None and config.matching:
-        raise UsageError(
-            f"imitation matching={config.matching:g}: draws paths between updates, which a store cannot give; use "
-            "matching=0, or read the data without --store"
-        )
-    if config is not None and config.rows != "logged" and is_stored(target):
-        raise UsageError(
-            f"imitation rows={config.rows}: makes copies of all {len(target):,} target rows, which stay in a file; use "
-            "rows=logged, or read the target without --store"
-        )
 
 
 def _fits(rule: Rule) -> bool:

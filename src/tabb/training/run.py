@@ -28,13 +28,12 @@ from tabb.tracking import Opener, Tracker, opener
 from tabb.training.checks import (
     check_data,
     check_environment,
-    check_imitation,
     check_seeds,
     check_types,
     resolved_backbone,
     usable_source,
 )
-from tabb.training.config import Settings, imitation_of, normalisation_of
+from tabb.training.config import Settings, check_imitation, imitation_of, normalisation_of
 from tabb.training.lanes import Clock, Lanes, run_folder
 from tabb.training.learned_rows import learned_rows
 from tabb.training.loop import Program
@@ -122,8 +121,9 @@ def train(
     backbone = resolved_backbone(rule, backbone, settings, task)
     rule = rule.on(backbone)
     backbone.check_rule(rule)
-    settings = dataclasses.replace(settings, imitation=imitation_of(settings, rule, backbone))
-    check_imitation(settings, backbone)
+    imitation = imitation_of(settings, rule, backbone)
+    check_imitation(imitation, backbone)
+    settings = dataclasses.replace(settings, imitation=imitation)
     reads = rule.reads(backbone.batch_size)
     source = usable_source(rule, source, target, reads[0])
     for warning in check_data(source, target, task):

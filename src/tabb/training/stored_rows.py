@@ -67,8 +67,12 @@ class HostRows(NamedTuple):
         return Layout(tuple((name, np.shape(getattr(data, name))[1:]) for name in FIELDS))
 
 
-def check_rule(program: Program) -> None:
-    """Raise `UsageError` for a rule that needs all rows at once: its run has to be one in memory."""
+def check_stored(program: Program, imitation: Imitation | None, target_stays: bool) -> None:
+    """Raise `UsageError` for a run that needs all rows in memory.
+
+    That is one whose rule needs all rows at once, or whose policy imitates copies of target rows in a file or is held
+    to paths that are drawn from rows.
+    """
     rule = program.rule
     advice = "read the data without --store"
     if any(part.refresh_every for _, part in program.parts):
@@ -76,6 +80,16 @@ def check_rule(program: Program) -> None:
     for seam in ("columns", "target_columns"):
         if not rule.is_row_by_row(seam):
             raise UsageError(f"rule {rule.name}: its {seam} compare all rows with one another; {advice}")
+    if imitation is not None and imitation.matching:
+        raise UsageError(
+            f"imitation matching={imitation.matching:g}: draws paths between updates, which a store cannot give; use "
+            "matching=0, or read the data without --store"
+        )
+    if imitation is not None and imitation.rows != "logged" and target_stays:
+        raise UsageError(
+            f"imitation rows={imitation.rows}: makes copies of all target rows, which stay in a file; use rows=logged, "
+            "or read the target without --store"
+        )
 
 
 def imitation_weight(config: Imitation | None, target: StoredRows) -> NDArray[np.float32] | None:

@@ -1,0 +1,68 @@
+"""`--imitation.*` for every method of a comparison: each changes what it would imitate by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from tabb.commands.options import parse
+from tabb.environments.tasks import Task
+from tabb.errors import UsageError
+from tabb.experiments.benchmark import Learner, Method
+from tabb.models.imitation import Imitation
+from tabb.training.config import check_imitation, imitation_of
+
+PREFIX = "--imitation."
+PROGRAM = "tabb train tabb"
+"""whose help lists these options"""
+FOR_ALL = f"Options --imitation.* (`{PROGRAM} --help` lists them) change what the policies of all methods imitate."
+
+
+def imitation_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options `--imitation.*` with their values, and the other arguments."""
+    words: list[str] = []
+    others: list[str] = []
+    waits_for_value = False
+    for argument in arguments:
+        begins = argument.startswith(PREFIX)
+        ours = begins or (waits_for_value and not argument.startswith("--"))
+        (words if ours else others).append(argument)
+        waits_for_value = begins and "=" not in argument
+    return words, others
+
+
+def names_of(words: Sequence[str]) -> list[str]:
+    """The options among these words."""
+    return [word.partition("=")[0] for word in words if word.startswith(PREFIX)]
+
+
+def imitating(methods: Sequence[Method], words: Sequence[str]) -> tuple[Method, ...]:
+    """The methods with what each imitates changed by the options `words`.
+
+    Raises `UsageError` for options that there are not. What a method's policy cannot imitate is a `UsageError` when
+    the method is made.
+    """
+    if not words:
+        return tuple(methods)
+    changed = functools.cache(functools.partial(_changed, tuple(words)))
+    changed(Imitation())  # a typing error is named before anything else
+    return tuple(dataclasses.replace(method, make=functools.partial(_make, method, changed)) for method in methods)
+
+
+def _changed(words: tuple[str, ...], imitation: Imitation) -> Imitation:
+    field = "imitation", Imitation, dataclasses.field(default=imitation)
+    options: Any = parse(dataclasses.make_dataclass("ImitationOptions", [field], frozen=True), words, PROGRAM, "")
+    changed: Imitation = options.imitation
+    return changed
+
+
+def _make(method: Method, changed: Any, task: Task, seed: int, presets: bool) -> Learner:
+    made = method.make(task, seed, presets)
+    imitation = changed(imitation_of(made.settings, made.rule, made.backbone))
+    try:
+        check_imitation(imitation, made.backbone)
+    except UsageError as error:
+        raise UsageError(f"method {method.name}: {error}") from None
+    return made._replace(settings=dataclasses.replace(made.settings, imitation=imitation))
