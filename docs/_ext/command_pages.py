@@ -1,96 +1,16 @@
 """A page per command of `tabb`, written anew at each build from what the commands say of themselves with `--help`.
 
-Pages follow `tabb.cli.COMMANDS`; `docs/commands/examples/<command>.md` is put into a command's page where it exists.
+Pages follow `tabb.commands.COMMANDS`; `docs/commands/examples/<command>.md` is put into a page where it exists.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
-import os
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from sphinx.errors import ExtensionError
-
-COLUMNS = 120
-"""Width of the help that is read: one column of boxes, few broken lines (tyro sets boxes side by side from 130 on)."""
-
-
-class Group(NamedTuple):
-    """A box of the help: its title, what it says above its options, and (option, meaning) in order."""
-
-    title: str
-    about: str
-    options: list[tuple[str, str]]
-
-
-class Help(NamedTuple):
-    """What a command says with `--help`: usage, description as it stands, groups of options."""
-
-    usage: str
-    text: str
-    groups: list[Group]
-
-
-def help_of(*words: str) -> Help:
-    """The help of `tabb WORDS`. Raises `ExtensionError` if the command does not explain itself."""
-    from tabb.cli import main
-
-    # tyro draws no boxes, which are what is read here, for a stream that does not say it takes UTF-8.
-    told, before = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True), os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(COLUMNS)
-    try:
-        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
-            code = main([*words, "--help"])
-    except SystemExit as stop:
-        code = stop.code
-    finally:
-        if before is None:
-            del os.environ["COLUMNS"]
-        else:
-            os.environ["COLUMNS"] = before
-    told.seek(0)
-    text = told.read()
-    if code:
-        raise ExtensionError(f"tabb {' '.join(words)} --help ended with {code}: {text}")
-    return read_help(text)
-
-
-def read_help(text: str) -> Help:
-    """Usage, description and options out of tyro's help, without its boxes and colours."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    outside, groups, box = [], [], None
-    for line in text.splitlines():
-        if line.startswith(("╭", "┌")):
-            box = (line.strip("╭╮┌┐─ "), [])
-        elif line.startswith(("╰", "└")) and box is not None:
-            groups.append(_group(*box))
-            box = None
-        elif box is not None:
-            box[1].append(line.strip("│").removeprefix(" ").rstrip())
-        else:
-            outside.append(line.rstrip())
-    usage = re.search(r"^usage: (.+(?:\n +.+)*)", "\n".join(outside))
-    rest = "\n".join(outside)[usage.end() if usage else 0 :].strip("\n")
-    return Help(usage.group(1) if usage else "", rest, [group for group in groups if group.options])
-
-
-def _group(title: str, lines: list[str]) -> Group:
-    about: list[str] = []
-    options: list[tuple[str, str]] = []
-    rule = next((i for i, line in enumerate(lines) if line and not line.strip("─ ")), -1)
-    about = [line.strip() for line in lines[: max(rule, 0)]]
-    for line in lines[rule + 1 :]:
-        if line.startswith(" "):
-            name, meaning = options[-1]
-            options[-1] = (name, f"{meaning} {line.strip()}".strip())
-        elif line:
-            name, _, meaning = line.partition("  ")
-            options.append((name, meaning.strip()))
-    return Group(title, " ".join(about), [one for one in options if not one[0].startswith("-h,")])
+from tabb.commands.help_text import Group, help_of
 
 
 def literal(text: str) -> str:
@@ -159,7 +79,7 @@ def _learners() -> list[str]:
 
 def write_pages(folder: Path) -> list[Path]:
     """Write the pages of all commands into `folder`; a page that is as it should be is left alone."""
-    from tabb.cli import COMMANDS
+    from tabb.commands import COMMANDS
     from tabb.files import atomic
 
     written = []

@@ -30,6 +30,15 @@ def plain(line: str) -> str:
     return "".join(part if CODE.fullmatch(part) else _escaped(part) for part in parts)
 
 
+def outside_examples(lines: list[str]) -> list[str]:
+    """The lines made plain, but for examples: they begin with `>>>`, and end with an empty line."""
+    made, inside = [], False
+    for line in lines:
+        inside = bool(line.strip()) and (inside or line.lstrip().startswith(">>> "))
+        made.append(line if inside else plain(line))
+    return made
+
+
 def _escaped(text: str) -> str:
     stars = {place for match in EMPHASIS.finditer(text) for place in (match.start(), match.end() - 1)}
     text = "".join(f"\\{c}" if c in "|*" and i not in stars else c for i, c in enumerate(text))
@@ -44,7 +53,7 @@ def short(signature: str | None) -> str | None:
 
 
 def _docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    lines[:] = [plain(line) for line in lines]
+    lines[:] = outside_examples(lines)
     if what not in ONE_LINE:
         lines[:] = GoogleDocstring(lines, Config(), app, what, name, thing, options).lines()
 

@@ -1,9 +1,12 @@
 """tabb: cross-domain offline reinforcement learning.
 
-source, target = tabb.load("sim.hdf5"), tabb.load("real.hdf5")
-learner = tabb.Learner(tabb.TABB()).fit(source, target, task="hopper-gravity-0.5")
-learner.predict(observation)
-learner.save("policy.npz")
+>>> source, target = tabb.load("simulator.hdf5"), tabb.load("robot.hdf5")
+>>> learner = tabb.Learner(tabb.TABB(), updates=50_000).fit(source, target, folder="runs/mine")
+>>> learner.save("policy.npz")
+PosixPath('policy.npz')
+>>> policy = tabb.Policy.load("policy.npz")  # acts with NumPy alone
+>>> policy.act(target.observation[0]).shape
+(3,)
 """
 
 from __future__ import annotations

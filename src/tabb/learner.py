@@ -50,9 +50,13 @@ class SettingsByName(TypedDict, total=False):
 class Learner:
     """A transfer rule on a backbone, fitted to a source and a target data set.
 
-        learner = tabb.Learner(tabb.TABB(), tabb.IQL(), updates=50_000)
-        learner.fit(source, target, task="hopper-gravity-0.5")
-        action = learner.predict(observation)
+    >>> learner = tabb.Learner(tabb.TABB(), "iql", updates=50_000)
+    >>> learner = learner.fit("simulator.hdf5", "robot.hdf5", task="hopper-gravity-0.5")
+    >>> learner.predict(tabb.load("robot.hdf5").observation).shape  # a row per observation
+    (300, 3)
+    >>> trust = learner.score_rows().columns["weight"]
+    >>> trust.shape, bool((trust > 0).all())
+    ((600,), True)
 
     `tabb.train` is the same as a function, with one `Run` for each seed.
     """

@@ -21,63 +21,6 @@ def importable():
     sys.path.remove(str(EXTENSIONS))
 
 
-HELP = """usage: tabb go [-h] [OPTIONS]
-               [--more]
-
-Go somewhere.
-
-╭─ options ──────────────────────────────────────╮
-│ -h, --help      show this help                 │
-│ --far INT       how far, in steps that are     │
-│                 counted (default: 3)           │
-│ --a-long-option {one,two}                      │
-│                 which of them                  │
-╰────────────────────────────────────────────────╯
-╭─ rule options ─────────────────────────────────╮
-│ What the rule does.                            │
-│ ────────────────────────────────────────────── │
-│ --rule.on       on                             │
-╰────────────────────────────────────────────────╯
-"""
-
-
-def test_help_is_read_without_its_boxes():
-    from command_pages import Group, read_help
-
-    told = read_help(HELP)
-    assert told.usage.split() == ["tabb", "go", "[-h]", "[OPTIONS]", "[--more]"]
-    assert told.text == "Go somewhere."
-    assert told.groups == [
-        Group(
-            "options",
-            "",
-            [
-                ("--far INT", "how far, in steps that are counted (default: 3)"),
-                ("--a-long-option {one,two}", "which of them"),
-            ],
-        ),
-        Group("rule options", "What the rule does.", [("--rule.on", "on")]),
-    ]
-
-
-def test_help_of_a_real_command_has_its_options():
-    from command_pages import help_of
-
-    told = help_of("collect")
-    options = dict(told.groups[-1].options)
-    assert options["--rows INT"].endswith("(default: 5000)")
-    assert not any(name.startswith("-h") for name in options)
-
-
-def test_command_without_help_stops_the_build():
-    from sphinx.errors import ExtensionError
-
-    from command_pages import help_of
-
-    with pytest.raises(ExtensionError, match="tabb no-such --help ended with 2"):
-        help_of("no-such")
-
-
 def test_page_of_a_command_that_is_no_more_goes_away(tmp_path):
     from command_pages import write_pages
 
@@ -105,6 +48,13 @@ def test_docstrings_mean_what_they_say(line, expected):
     from plain_docstrings import plain
 
     assert plain(line) == expected
+
+
+def test_examples_in_docstrings_stay_as_they_are():
+    from plain_docstrings import outside_examples
+
+    lines = ["|x| first", "", ">>> a * b | c_", "'*'", "", "|x| last"]
+    assert outside_examples(lines) == ["\\|x\\| first", "", ">>> a * b | c_", "'*'", "", "\\|x\\| last"]
 
 
 @pytest.mark.parametrize(

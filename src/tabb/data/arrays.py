@@ -51,6 +51,14 @@ def from_arrays(
 ) -> Transitions:
     """Transitions from logged steps, one row per step, in the order they were taken.
 
+    >>> observations = np.arange(8.0).reshape(4, 2)  # four steps of two episodes
+    >>> actions = np.array([[0.5], [-0.5], [0.0], [1.0]])
+    >>> rows = tabb.from_arrays(observations, actions, rewards=[1, 1, 0, 1], terminals=[0, 1, 0, 1])
+    >>> len(rows), rows.observation_size, rows.action_size
+    (4, 2, 1)
+    >>> rows.episode
+    array([0, 0, 1, 1], dtype=int32)
+
     - `observations` [N, S], `actions` [N, A], `rewards` [N] or [N, 1]: any numeric type.
     - `action_low`, `action_high`: bounds of the action space, a number or one for each entry of an action. Actions are
       scaled by them to [-1, 1], and a policy scales back. Without them actions must lie in [-1, 1].

@@ -35,6 +35,12 @@ def load(
 ) -> Transitions:
     """The transitions of a file, HDF5 (D4RL, ODRL, OTDF), npz, Parquet or CSV, told apart by content.
 
+    >>> rows = tabb.load("robot.hdf5")
+    >>> rows.observation.shape, rows.action.shape, rows.reward.shape
+    ((300, 11), (300, 3), (300,))
+    >>> len(tabb.load(["simulator.hdf5", "robot.hdf5"]))
+    900
+
     Also of a data set named `otdf:hopper-morph-medium`, `d4rl:hopper-medium-v2` (see `tabb data list`) or
     `minari:mujoco/hopper/medium-v0`, which is fetched if it is not at hand, and of the folder of a Minari data set.
     Several files, as a list or as "a.hdf5+b.hdf5", are joined in this order into one data set (medium_expert

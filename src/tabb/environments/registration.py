@@ -17,6 +17,12 @@ def make(
 ) -> gymnasium.Env[Any, Any]:
     """The environment of a task; episodes are truncated after `task.max_episode_steps` steps.
 
+    >>> env = tabb.make("hopper-gravity-0.5")
+    >>> observation, _ = env.reset(seed=0)
+    >>> observation.shape, env.action_space.shape
+    ((11,), (3,))
+    >>> env.close()
+
     `engine` is `legacy`, the physics of the D4RL, ODRL and OTDF data, or `native`, the physics of the installed
     MuJoCo. `options` are for rendering: width, height, camera_name, ...
 

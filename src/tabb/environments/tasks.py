@@ -213,6 +213,14 @@ _ALIASES = {f"{robot}-gravity": f"{robot}-gravity-0.5" for robot in _ROBOTS}  # 
 def get_task(name: str | Task) -> Task:
     """The task of that name; OTDF's name `hopper-gravity` is `hopper-gravity-0.5`.
 
+    >>> task = tabb.get_task("hopper-gravity-0.5")
+    >>> task.robot, task.max_episode_steps
+    ('hopper', 1000)
+    >>> tabb.get_task("hopper-gravty-0.5")
+    Traceback (most recent call last):
+    ...
+    tabb.errors.UsageError: unknown task 'hopper-gravty-0.5': did you mean hopper-gravity-0.5? ...
+
     Raises:
         UsageError: there is no such task; the message offers the closest names.
     """

@@ -76,6 +76,10 @@ def audit(
 ) -> Audit:
     """Audit files, each for itself and beside the others, and `source` and `target` together too.
 
+    >>> found = tabb.audit(source="simulator.hdf5", target="robot.hdf5")
+    >>> found.of_level("error")
+    []
+
     A file is HDF5 (D4RL, ODRL, OTDF) or npz; `a.hdf5+b.hdf5` are two read as one. `task` is that of the files and of
     the target (the source is of its robot, unshifted): logged steps are then compared with simulated ones. Defects are
     findings, not exceptions: also a file that cannot be read is one. `reading`, `action_low` and `action_high` state
