@@ -67,7 +67,9 @@ if TYPE_CHECKING:
     from tabb.rules import AgreedShift as AgreedShift
     from tabb.rules import Correct as Correct
     from tabb.rules import CVAEConfig as CVAEConfig
+    from tabb.rules import DiffusionConfig as DiffusionConfig
     from tabb.rules import DirectPredictor as DirectPredictor
+    from tabb.rules import DmC as DmC
     from tabb.rules import EnsembleConfig as EnsembleConfig
     from tabb.rules import FineTune as FineTune
     from tabb.rules import InverseConfig as InverseConfig
@@ -101,9 +103,11 @@ _WHERE = {
     "EnsembleConfig": "tabb.rules",
     "SRPO": "tabb.rules",
     "IGDF": "tabb.rules",
-    **dict.fromkeys(("COMBO", "Correct", "FineTune", "MOBILE", "MOBODY", "MOPO", "MOReL"), "tabb.rules"),
+    **dict.fromkeys(
+        ("COMBO", "Correct", "DiffusionConfig", "DmC", "FineTune", "MOBILE", "MOBODY", "MOPO", "MOReL"), "tabb.rules"
+    ),
     **dict.fromkeys(("PTR", "PU", "VGDF"), "tabb.rules"),
-    **dict.fromkeys(("InverseConfig", "MixtureConfig", "TargetModelConfig"), "tabb.rules"),
+    **dict.fromkeys(("DiffusionConfig", "InverseConfig", "MixtureConfig", "TargetModelConfig"), "tabb.rules"),
     "DROCO": "tabb.rules",
     "DARA": "tabb.rules",
     "Audit": "tabb.data.audit",

@@ -41,7 +41,7 @@ from tabb.training.loop import Program, compiled_updates, compiled_updates_of_se
 PREPARE = jax.random.key(3)
 KINDS = {kind.name: kind for kind in (*RULES.values(), *MADE)}
 # They share what these tests look at with others (`mobile`): the slow suite alone holds them to what compiles much.
-LIKE_OTHERS = ("mopo", "combo", "morel", "mobody")
+LIKE_OTHERS = ("mopo", "combo", "morel", "mobody", "dmc")
 SPARED = [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_OTHERS else name for name in KINDS]
 # A seed axis is for accelerators: these hold all that can have one (columns, learned networks, phases, extra rows).
 WITH_AXIS = ("tabb", "dara", "finetune", "otdf", "imagined")

@@ -5,13 +5,15 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from steps import step_of
-from tabb.backbones import CQL, IQL, Clone
+from tabb.backbones import BCQ, CQL, IQL, Clone
 from tabb.errors import UsageError
 from tabb.rules import PTR, FineTune, SourceOnly, TargetOnly
 from tabb.rules.finetune import Mixed, Watched, checked, fresh_watch
+from tabb.rules.low_rank import first_down, low_rank
 from tabb.rules.rule import Phase
 from tabb.training import Settings, train
 from tabb.training.drawing import pack_data
@@ -34,6 +36,42 @@ def test_phases_by_hand():
     assert FineTune(source_share=0.25).shares(16) == (4, 12)
     assert FineTune().reads(16) == (True, True)
     assert FineTune(source_updates=0.0).reads(16) == (False, True)
+
+
+def test_low_rank_by_hand():
+    """Two steps of plain descent at 0.5 with c = 2: the first moves B alone, from zero."""
+    weights = {"bias": jnp.ones(2), "matrix": jnp.ones((3, 2))}
+    gradient = {"bias": jnp.ones(2), "matrix": jnp.arange(6.0).reshape(3, 2)}
+    tune = low_rank(optax.sgd(0.5), 1, 2.0, True)
+    down, g = np.asarray(first_down(0, 3, 1)), np.arange(6.0).reshape(3, 2)
+    change, state = tune.update(gradient, tune.init(weights))
+    up = -0.5 * 2.0 * down.T @ g
+    np.testing.assert_array_equal(change["bias"], [0, 0])
+    np.testing.assert_allclose(change["matrix"], 2.0 * down @ up, rtol=1e-5)
+    again, state = tune.update(gradient, state)
+    later = down - 0.5 * 2.0 * g @ up.T, up - 0.5 * 2.0 * down.T @ g
+    np.testing.assert_allclose(change["matrix"] + again["matrix"], 2.0 * later[0] @ later[1], rtol=1e-4)
+    # Where nothing is tuned it is the plain optimiser, and a state of zeros is the beginning.
+    plain, _ = low_rank(optax.sgd(0.5), 1, 2.0, False).update(gradient, state)
+    np.testing.assert_array_equal(plain["matrix"], -0.5 * g)
+    begun, _ = tune.update(gradient, jax.tree.map(jnp.zeros_like, state))
+    np.testing.assert_array_equal(begun["matrix"], change["matrix"])
+
+
+def test_the_target_changes_the_policy_by_a_low_rank(sizes, data):
+    backbone = Clone(hidden=(16, 16), batch_size=16, learning_rate=1e-2, policies=1)
+    learner = Program(backbone, FineTune(rank=2), UPDATES)
+    start = learner.init(sizes, jax.random.key(1))
+    half, _ = compiled_updates(learner, (), data, KEY, start, 0, 5)
+    before = jax.tree.map(np.array, half.policy)
+    after = compiled_updates(learner, (), data, KEY, half, 5, UPDATES)[0].policy
+    change = np.asarray(after.weights[1]) - before.weights[1]
+    size = np.linalg.svd(change, compute_uv=False)
+    assert size[1] > 0.01 * size[0] > 100 * size[2]
+    for new, old in zip(after.biases, before.biases, strict=True):
+        np.testing.assert_array_equal(new, old)
+    with pytest.raises(UsageError, match="rank=2: not on backbone bcq"):
+        BCQ().check_rule(FineTune(rank=2))
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +175,8 @@ def test_a_clone_is_fine_tuned_and_cannot_be_watched(pair):
         ({"rate_factor": 0.0}, "rate_factor=0.0"),
         ({"patience": 0}, "patience=0"),
         ({"checks": 0}, "checks=0"),
+        ({"rank": -1}, "rank=-1"),
+        ({"rank_scale": 0.0}, "rank_scale=0.0"),
     ],
 )
 def test_wrong_settings(settings, says):

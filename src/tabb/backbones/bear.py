@@ -163,7 +163,7 @@ class BEAR(Backbone):
             log_multiplier,
             adam.init(cvae),
             adam.init(critic),
-            adam.init(policy),
+            rule.policy_optimiser(adam).init(policy),
             adam.init(log_multiplier),
             rule.init_learned(sizes, jax.random.fold_in(key, 3)),
         )
@@ -238,7 +238,7 @@ class BEAR(Backbone):
             return total, weighted_mean(distance, weights.policy)
 
         (p_loss, distance), gradient = jax.value_and_grad(policy_loss, has_aux=True)(state.policy)
-        change, policy_optimiser = adam.update(gradient, state.policy_optimiser)
+        change, policy_optimiser = rule.policy_optimiser(adam).update(gradient, state.policy_optimiser)
         policy = optax.apply_updates(state.policy, change)
 
         # d/dν of -e^ν (MMD - ε)

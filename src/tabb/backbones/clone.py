@@ -73,7 +73,7 @@ class Clone(Backbone):
         # The first weights are those of IQL's policy of the same seed.
         policy = committee(jax.random.split(key, 3)[2], (sizes.observation, *self.hidden, sizes.action), self.policies)
         learned = rule.init_learned(sizes, jax.random.fold_in(key, 3))
-        return State(policy, self.optimiser(updates).init(policy), learned)
+        return State(policy, rule.policy_optimiser(self.optimiser(updates)).init(policy), learned)
 
     def value_at(self, rule: Rule, models: Models, state: State) -> Value:
         """A function that raises `UsageError`: there is no V."""
@@ -111,6 +111,7 @@ class Clone(Backbone):
             return held_to_paths(loss, policy, step.batch, jnp.mean(weight))
 
         loss, gradient = jax.value_and_grad(loss_of_all)(state.policy)
-        change, policy_optimiser = self.optimiser(updates).update(gradient, state.policy_optimiser)
+        optimiser = rule.policy_optimiser(self.optimiser(updates))
+        change, policy_optimiser = optimiser.update(gradient, state.policy_optimiser)
         policy = optax.apply_updates(state.policy, change)
         return State(policy, policy_optimiser, step.learned, state.extra), metrics | {"policy_loss": loss}

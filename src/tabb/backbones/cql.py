@@ -114,7 +114,7 @@ class CQL(Backbone):
             policy,
             log_weight,
             optax.adam(self.learning_rate).init(critic),
-            policy_adam.init(policy),
+            rule.policy_optimiser(policy_adam).init(policy),
             policy_adam.init(log_weight),
             rule.init_learned(sizes, jax.random.fold_in(key, 3)),
         )
@@ -175,7 +175,7 @@ class CQL(Backbone):
             return loss + rule.actor_term(step, action), weighted_mean(log_density, weights.policy)
 
         (p_loss, log_density_now), gradient = jax.value_and_grad(policy_loss, has_aux=True)(state.policy)
-        change, policy_optimiser = policy_adam.update(gradient, state.policy_optimiser)
+        change, policy_optimiser = rule.policy_optimiser(policy_adam).update(gradient, state.policy_optimiser)
         policy = optax.apply_updates(state.policy, change)
 
         # d/d(ln α) of -ln α (ln π + wanted entropy), with wanted entropy -A

@@ -142,7 +142,7 @@ class IQL(Backbone):
             policy,
             adam.init(value),
             adam.init(critic),
-            policy_adam.init(policy),
+            rule.policy_optimiser(policy_adam).init(policy),
             rule.init_learned(sizes, jax.random.fold_in(key, 3)),
         )
 
@@ -213,7 +213,7 @@ class IQL(Backbone):
             return held_to_paths(loss, policy, batch, unit)
 
         p_loss, gradient = jax.value_and_grad(loss_of_all)(state.policy)
-        change, policy_optimiser = policy_adam.update(gradient, state.policy_optimiser)
+        change, policy_optimiser = rule.policy_optimiser(policy_adam).update(gradient, state.policy_optimiser)
         policy = optax.apply_updates(state.policy, change)
 
         state = State(

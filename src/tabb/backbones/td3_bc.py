@@ -125,7 +125,7 @@ class TD3BC(Backbone):
             policy,
             jax.tree.map(jnp.copy, policy),
             adam.init(critic),
-            adam.init(policy),
+            rule.policy_optimiser(adam).init(policy),
             rule.init_learned(sizes, jax.random.fold_in(key, 3)),
         )
 
@@ -183,7 +183,7 @@ class TD3BC(Backbone):
 
         def improve(state: State) -> tuple[State, Array]:
             p_loss, gradient = jax.value_and_grad(loss_of_all)(state.policy)
-            change, policy_optimiser = adam.update(gradient, state.policy_optimiser)
+            change, policy_optimiser = rule.policy_optimiser(adam).update(gradient, state.policy_optimiser)
             policy = optax.apply_updates(state.policy, change)
             # Counted so often that the mean over a stretch of updates is the mean over those of the policy.
             return state._replace(

@@ -32,6 +32,8 @@ class Options(Reading):
     """task of the files and of the target (the source is of its robot, unshifted): steps are then simulated anew"""
     store: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """for data larger than memory: keep the rows in a file of the cache, as `tabb train --store` does"""
+    mixture: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """estimate which share of the source's steps look like the target's (some seconds more)"""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """print JSON instead of text"""
     out: Path | None = None
@@ -55,6 +57,7 @@ def run(arguments: Sequence[str]) -> int:
         task=options.task,
         reading=Reading.within(options),
         store=options.store,
+        mixture=options.mixture,
     )
     if options.out is not None:
         write_json(options.out, result.to_dict())

@@ -2,6 +2,7 @@
 
 from tabb.models.agreed_shift import AgreedShift
 from tabb.models.cvae import CVAEConfig
+from tabb.models.diffusion import DiffusionConfig
 from tabb.models.direct_predictor import DirectPredictor
 from tabb.models.ensemble import EnsembleConfig
 from tabb.models.inverse import InverseConfig
@@ -15,6 +16,7 @@ from tabb.rules.bosa import BOSA
 from tabb.rules.combo import COMBO
 from tabb.rules.correct import Correct
 from tabb.rules.dara import DARA
+from tabb.rules.dmc import DmC
 from tabb.rules.droco import DROCO
 from tabb.rules.dvdf import DVDF, SparseQConfig
 from tabb.rules.finetune import PTR, FineTune
@@ -36,7 +38,7 @@ RULES: dict[str, type[Rule]] = {
     rule.name: rule
     for rule in (
         *(TABB, Pooled, TargetOnly, SourceOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO),
-        *(FineTune, PTR, VGDF, Correct, PU),
+        *(FineTune, PTR, VGDF, Correct, PU, DmC),
         *(MOPO, COMBO, MOBILE, MOBODY, MOReL),
         *(Similarity, ValueNoise),
     )
@@ -62,7 +64,9 @@ __all__ = [
     "AgreedShift",
     "CVAEConfig",
     "Correct",
+    "DiffusionConfig",
     "DirectPredictor",
+    "DmC",
     "EnsembleConfig",
     "FineTune",
     "InverseConfig",

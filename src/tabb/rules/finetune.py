@@ -2,6 +2,7 @@
 
     first     the share p of the run's updates: whole batches of source rows
     then      batches with the share m of source rows, the rest target rows; fresh optimisers, rates times k
+    rank      if given, the policy's weight matrices change from then on by products of that rank alone, from zero
     stop      when the policy's squared error on target episodes that are held out has not fallen for n checks in a row
 
 `finetune` takes target rows alone (m = 0) and never stops. `ptr` is the mixed form (Kumar et al. 2023: Pre-Training for
@@ -12,15 +13,18 @@ from the weights that the source leaves behind.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from tabb.batch import Domains, Sizes
 from tabb.errors import UsageError
-from tabb.rules.rule import Metrics, Phase, Rule, Step, Weights
+from tabb.rules.low_rank import low_rank
+from tabb.rules.rule import BackboneTraits, Metrics, Phase, Rule, Step, Weights
 from tabb.transitions import spread_episodes
 
 
@@ -52,15 +56,21 @@ def checked(watch: Watch) -> Watch:
 
 @dataclasses.dataclass(frozen=True)
 class Mixed(Rule):
-    """Draws the share of source rows, and does nothing else."""
+    """Draws the share of source rows, and does nothing but say how the policy is changed."""
 
     name: ClassVar[str] = "mixed"
 
     source_share: float = 0.5
+    rank: int = dataclasses.field(default=0, kw_only=True)
+    rank_scale: float = dataclasses.field(default=1.0, kw_only=True)
+    tuning: bool = dataclasses.field(default=False, kw_only=True)
 
     def shares(self, batch_size: int) -> tuple[int, int]:
         source = round(self.source_share * batch_size)
         return source, batch_size - source
+
+    def policy_optimiser(self, plain: optax.GradientTransformation) -> optax.GradientTransformation:
+        return low_rank(plain, self.rank, self.rank_scale, self.tuning) if self.rank else plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +128,11 @@ class FineTune(Rule):
     rate_factor: float = 1.0
     """k, factor on the backbone's learning rates in the rest of the run [ours: none; below 1 stays nearer to what the
     source taught]"""
+    rank: int = 0
+    """r: in the rest of the run the policy's weight matrices change by products of this rank, and its biases stay; 0
+    changes all of them freely [PSEC: 8; ours: 0]"""
+    rank_scale: float = 16.0
+    """c, factor on those products [PSEC: 16]"""
     watched: float = 0.0
     """share of the target's episodes that are not learned from and end the run early; 0 never ends it [ours]"""
     patience: int = 5
@@ -131,6 +146,10 @@ class FineTune(Rule):
                 raise UsageError(f"{name}={getattr(self, name)} must lie in [0, 1)")
         if not 0 < self.rate_factor <= 1:
             raise UsageError(f"rate_factor={self.rate_factor} must lie in (0, 1]")
+        if self.rank < 0:
+            raise UsageError(f"rank={self.rank} must be at least 0")
+        if not 0 < self.rank_scale < math.inf:
+            raise UsageError(f"rank_scale={self.rank_scale} must be a positive number")
         for name in ("patience", "checks"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}={getattr(self, name)} must be at least 1")
@@ -138,13 +157,25 @@ class FineTune(Rule):
     def phases(self, updates: int) -> tuple[Phase, ...]:
         first = min(round(self.source_updates * updates), updates - 1)
         rest = updates - first
-        parts = ((1.0, first, 1.0), (self.source_share, rest, self.rate_factor))
+        parts = ((1.0, first, 1.0, False), (self.source_share, rest, self.rate_factor, True))
         every = max(1, rest // self.checks)
-        return tuple(
-            Phase(Watched(share, every, self.patience) if self.watched else Mixed(share), length, rate)
-            for share, length, rate in parts
-            if length
-        )
+
+        def drawing(share: float, tuning: bool) -> Mixed:
+            how: dict[str, Any] = {}
+            if self.rank:
+                how = {"rank": self.rank, "rank_scale": self.rank_scale, "tuning": tuning}
+            if self.watched:
+                return Watched(share, check_every=every, patience=self.patience, **how)
+            return Mixed(share, **how)
+
+        return tuple(Phase(drawing(share, tuning), length, rate) for share, length, rate, tuning in parts if length)
+
+    def policy_optimiser(self, plain: optax.GradientTransformation) -> optax.GradientTransformation:
+        return low_rank(plain, self.rank, self.rank_scale, False) if self.rank else plain
+
+    def check_backbone(self, backbone: BackboneTraits) -> None:
+        if self.rank and not getattr(backbone, "takes_policy_optimiser", False):
+            raise UsageError(f"rank={self.rank}: not on backbone {backbone.name}, which changes its policy its own way")
 
     def shares(self, batch_size: int) -> tuple[int, int]:
         return Mixed(self.source_share).shares(batch_size)

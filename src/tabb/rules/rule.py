@@ -15,6 +15,7 @@ Seams outside of updates, in the order in which they are called:
     columns, target_columns   numbers per row, once per run
     extra_rows                rows that the rule makes itself, once per run
     init_learned              what `observe` starts from
+    policy_optimiser          how the policy's weights follow its gradient
     predict_target            what the models say of target rows, where a run is judged
     row_scores                what a finished run says of each source row
 
@@ -51,6 +52,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkab
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from tabb.batch import Batch, Domains, ExtraRows, Sizes
@@ -223,6 +225,13 @@ class Rule(TypedFields):
         """What `observe` starts from: networks and optimiser states of the rule's own."""
         del sizes, key
         return ()
+
+    def policy_optimiser(self, plain: optax.GradientTransformation) -> optax.GradientTransformation:
+        """What changes the policy by its loss's gradient, from the optimiser that the backbone has for it.
+
+        The rules of all phases of a run must give optimisers with states of one form.
+        """
+        return plain
 
     # --- Where a run is judged ---
 

@@ -26,7 +26,7 @@ from tabb.data.reading import RawColumns, Reading, bounds_of, reading_of, readin
 from tabb.data.report import Loaded
 from tabb.data.store import stores_folder
 from tabb.environments.tasks import Task, get_task
-from tabb.errors import DataError
+from tabb.errors import DataError, UsageError
 from tabb.transitions import Transitions
 
 PathLike = str | Path
@@ -73,6 +73,7 @@ def audit(
     action_low: Any = None,
     action_high: Any = None,
     store: bool = False,
+    mixture: bool = False,
 ) -> Audit:
     """Audit files, each for itself and beside the others, and `source` and `target` together too.
 
@@ -84,10 +85,13 @@ def audit(
     the target (the source is of its robot, unshifted): logged steps are then compared with simulated ones. Defects are
     findings, not exceptions: also a file that cannot be read is one. `reading`, `action_low` and `action_high` state
     what files mean, and `store` that rows are kept in files, as for `tabb.load`: they need not fit into memory then.
+    `mixture` asks which share of the source's steps look like the target's, which takes seconds more.
 
     Raises:
-        UsageError: there is no such task, or it is not that of the data.
+        UsageError: there is no such task, or it is not that of the data; `mixture` without a source and a target.
     """
+    if mixture and (source is None or target is None):
+        raise UsageError("mixture: asks how much of a source looks like a target; give source and target")
     known = None if task is None else get_task(task)
     stated = reading_with(reading, action_low, action_high)
     sides = {"source": source, "target": target}
@@ -107,7 +111,7 @@ def audit(
             read_as[str(one)] = whole
     reported = {finding.where for finding in findings if finding.code == "identical-files"}
     if source is not None and target is not None and {str(source), str(target)} <= set(read_as):
-        pair = list(check_pair(read_as[str(source)], read_as[str(target)]))
+        pair = list(check_pair(read_as[str(source)], read_as[str(target)], mixture))
         reported |= {finding.where for finding in pair if finding.code == "no-pair"}
         findings += pair
     findings += [*check_rows(loaded, reported), *check_tasks(loaded)]

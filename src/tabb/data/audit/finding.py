@@ -39,6 +39,7 @@ HARM = (
         "pair",
         "same-physics",
         "coverage",
+        "mixture",
     ),
 )
 """Codes in the order in which they harm, within a level; others come after these."""

@@ -10,14 +10,15 @@ import scipy.spatial
 from tabb.data.audit.alike import check_columns_alike, sample
 from tabb.data.audit.domains import check_domains
 from tabb.data.audit.finding import Finding
+from tabb.data.audit.mixture import check_mixture
 from tabb.data.report import Loaded
 from tabb.errors import DataError
 from tabb.float32 import is_constant
 from tabb.transitions import Transitions
 
 
-def check_pair(source: Loaded, target: Loaded) -> Iterator[Finding]:
-    """Findings about two data sets as the domains of one problem."""
+def check_pair(source: Loaded, target: Loaded, mixture: bool = False) -> Iterator[Finding]:
+    """Findings about two data sets as the domains of one problem; `mixture` asks for one that takes seconds."""
     names = f"{source.report.name} and {target.report.name}"
     try:
         warnings = check_domains(source.transitions, target.transitions, source.report, target.report)
@@ -35,6 +36,8 @@ def check_pair(source: Loaded, target: Loaded) -> Iterator[Finding]:
         yield Finding("note", "engine", silent, what, fix)
     yield from check_columns_alike(names, source.transitions, target.transitions)
     yield from check_coverage(names, source.transitions, target.transitions)
+    if mixture:
+        yield from check_mixture(names, source.transitions, target.transitions)
 
 
 def check_coverage(names: str, source: Transitions, target: Transitions) -> Iterator[Finding]:

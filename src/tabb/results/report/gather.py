@@ -171,4 +171,5 @@ def _audited(files: dict[str, Any], reading: Reading, store: bool) -> Audit | No
     """The audit of the data files; None where there are none, or folders (Minari's), which it does not read."""
     if not files or any(is_minari(Path(path)) for paths in files.values() for path in paths):
         return None
-    return audit(**{domain: joined(paths) for domain, paths in files.items()}, reading=reading, store=store)
+    sides: dict[str, Any] = {domain: joined(paths) for domain, paths in files.items()}
+    return audit(**sides, reading=reading, store=store)

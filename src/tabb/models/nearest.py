@@ -1,0 +1,43 @@
+"""How near rows lie to those of another set: squared distances to the k-th nearest row, a few rows at a time."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+LARGEST_MATRIX = 4_000_000
+"""distances held at once: 16 MB"""
+
+LEAST_SQUARE = 1e-6
+"""squared distances of standardised rows below which float32 tells nothing; logarithms start here"""
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def kth_squares(
+    rows: Float[Array, "n w"], others: Float[Array, "m w"], neighbour: int, own: Int[Array, " n"]
+) -> Float[Array, " n"]:
+    """Squared distance of each row to its k-th nearest among `others`, of which `own[i]` is row i itself (-1: none)."""
+    sizes = jnp.sum(others**2, axis=-1)
+    numbers = jnp.arange(len(others))
+
+    def of_row(row: tuple[Array, Array]) -> Array:
+        place, itself = row
+        squares = jnp.sum(place**2) + sizes - 2.0 * others @ place
+        nearest, _ = jax.lax.top_k(-jnp.where(numbers == itself, jnp.inf, squares), neighbour)
+        return jnp.maximum(-nearest[-1], 0.0)
+
+    found: Array = jax.lax.map(of_row, (rows, own), batch_size=max(1, LARGEST_MATRIX // len(others)))
+    return found
+
+
+def log_ratio(to_target: Float[Array, " n"], to_source: Float[Array, " n"]) -> Float[Array, " n"]:
+    """ρ = ln D_T - ln D_S of squared distances; the smaller, the nearer to the target for how dense the source is."""
+    return jnp.log(jnp.maximum(to_target, LEAST_SQUARE)) - jnp.log(jnp.maximum(to_source, LEAST_SQUARE))
+
+
+def proximity(ratio: Float[Array, " n"]) -> Float[Array, " n"]:
+    """1 / (1 + ρ - min ρ) in (0, 1]: 1 for the row that is most like the target."""
+    return 1.0 / (1.0 + ratio - jnp.min(ratio))

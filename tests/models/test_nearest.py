@@ -1,0 +1,32 @@
+"""Distances to the k-th nearest row, and the proximity made of them."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+from tabb.models import nearest
+
+
+def test_kth_squares_by_hand(monkeypatch):
+    rows = jnp.array([[0.0, 0.0], [3.0, 0.0], [0.0, 5.0]])
+    others = jnp.array([[1.0, 0.0], [0.0, 0.0], [0.0, 2.0]])
+    nobody = jnp.full(3, -1)
+    np.testing.assert_allclose(nearest.kth_squares(rows, others, 1, nobody), [0, 4, 9], atol=1e-5)
+    np.testing.assert_allclose(nearest.kth_squares(rows, others, 2, nobody), [1, 9, 25], atol=1e-5)
+    # Row 0 is the second of the others: itself does not count.
+    np.testing.assert_allclose(nearest.kth_squares(rows, others, 1, jnp.array([1, -1, -1])), [1, 4, 9], atol=1e-5)
+
+
+def test_a_few_rows_at_a_time_are_the_same(monkeypatch):
+    generator = np.random.default_rng(0)
+    rows, others = (jnp.asarray(generator.normal(size=(count, 3)), jnp.float32) for count in (11, 7))
+    monkeypatch.setattr(nearest, "LARGEST_MATRIX", 21)  # three rows at once
+    wanted = np.sort(((rows[:, None] - others) ** 2).sum(-1), axis=1)[:, 3]
+    np.testing.assert_allclose(nearest.kth_squares(rows, others, 4, jnp.full(11, -1)), wanted, rtol=1e-5)
+
+
+def test_proximity_by_hand():
+    ratio = nearest.log_ratio(jnp.array([1.0, math.e, 0.0]), jnp.array([math.e, 1.0, 1.0]))
+    np.testing.assert_allclose(ratio, [-1.0, 1.0, math.log(nearest.LEAST_SQUARE)], rtol=1e-5)
+    np.testing.assert_allclose(nearest.proximity(ratio[:2]), [1.0, 1.0 / 3.0], rtol=1e-6)
