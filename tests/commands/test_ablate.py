@@ -33,7 +33,8 @@ def parsed(name: str):
     made = made._replace(settings=dataclasses.replace(made.settings, imitation=imitation))
     learner, *options = VARIANTS[name].words.replace("{seed}", "7").split()
     rule, backbone, settings = changed_learner(learner, options)
-    assert made == (rule, backbone, dataclasses.replace(settings, backbone=None))
+    imitation = imitation_of(settings, rule, backbone)
+    assert made == (rule, backbone, dataclasses.replace(settings, backbone=None, imitation=imitation))
     made.backbone.check_rule(made.rule)
     return made
 
@@ -133,7 +134,7 @@ def test_a_run_with_other_options_is_refused(tmp_path: Path, capsys: pytest.Capt
     ):
         learner, *words = [*(options or VARIANTS["c-3"].words).split(), "--updates", "9"]
         rule, backbone, settings = changed_learner(learner, words)
-        settings = dataclasses.replace(settings, backbone=backbone)
+        settings = dataclasses.replace(settings, backbone=backbone).on(rule)
         for file in (RunFolder(place).config_file, RunFolder(place).result_file):
             file.unlink(missing_ok=True)
         RunFolder(place).start({"rule": plain(rule), "settings": plain(settings)})

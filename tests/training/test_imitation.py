@@ -9,7 +9,7 @@ import pytest
 from test_extra_rows import extra_rows
 
 import tabb
-from tabb.backbones import BCQ, CQL, IQL, TD3BC
+from tabb.backbones import BCQ, BEAR, CQL, IQL, TD3BC
 from tabb.commands.train_options import parse_train, settings_of
 from tabb.errors import UsageError
 from tabb.models.imitation import (
@@ -25,7 +25,7 @@ from tabb.plain import backbone_from_plain, plain
 from tabb.results.train_command import train_command
 from tabb.rules import Pooled, TargetOnly
 from tabb.training import Settings, train
-from tabb.training.config import imitation_of, settings_from
+from tabb.training.config import imitation_of, own_imitation, settings_from
 from tabb.training.drawing import draw, pack_data, pack_extra, pack_imitated
 from tabb.training.loop import Program, update_once
 from tabb.training.spec import RunSpec
@@ -256,11 +256,24 @@ class Steady(Pooled):
 
 
 def test_a_rule_has_a_choice_of_its_own_where_the_backbone_imitates():
-    assert imitation_of(Settings(), Pooled(), IQL()) == BEST
+    assert own_imitation(Pooled(), IQL()) == BEST
     assert imitation_of(Settings(), Pooled(), BCQ()) == LOGGED  # it cannot leave rows out
     assert imitation_of(Settings(), Steady(), IQL()) == Steady.imitation
     assert imitation_of(Settings(), Steady(), CQL()) == LOGGED
     assert imitation_of(Settings(imitation=SMALL), Steady(), IQL()) == SMALL
+
+
+def test_the_policy_is_held_to_logged_paths_where_that_pays_unless_the_settings_say_otherwise():
+    long, short, open_ = Settings(updates=10_000), Settings(updates=9_999), Imitation(best=0.5, matching=None)
+    assert imitation_of(long, Pooled(), IQL()) == Imitation(best=0.8, matching=0.1)
+    assert imitation_of(short, Pooled(), IQL()) == Imitation(best=0.8)
+    assert imitation_of(long, Pooled(), IQL(), stored=True) == Imitation(best=0.8)  # no paths to draw
+    assert imitation_of(long, Pooled(), BEAR()) == Imitation(best=0.8)  # its policy cannot act in a model
+    assert imitation_of(dataclasses.replace(long, imitation=open_), Pooled(), IQL()) == Imitation(0.5, matching=0.1)
+    chosen = Imitation(matching=0.0)
+    assert imitation_of(dataclasses.replace(long, imitation=chosen), Pooled(), IQL()) == chosen
+    spec = RunSpec(Pooled(), IQL(), ("/s.npz",), ("/t.npz",), None, None, 0, long)
+    assert spec.settings.imitation == Imitation(best=0.8, matching=0.1)  # it says what is trained
 
 
 def test_runs_from_before_there_was_a_choice_imitated_logged_rows():

@@ -18,7 +18,7 @@ from tabb.errors import UsageError
 from tabb.models.imitation import LOGGED, Imitation
 from tabb.registry import Chosen, backbone_names, learners_of, presets_help, rule_class, rule_names
 from tabb.rules import Rule
-from tabb.training.config import Settings, check_imitation, imitation_of
+from tabb.training.config import Settings, check_imitation, own_imitation
 from tabb.training.spec import RunSpec
 from tabb.training.starting_weights import PARTS
 
@@ -147,7 +147,7 @@ def _options_for(learners: list[Chosen], arguments: Sequence[str]) -> type[Optio
         fields.append(("backbone", type(*backbones), dataclasses.field(default=next(iter(backbones)))))
     else:
         fields.append(("backbone", Annotated[None, tyro.conf.Suppress], None))
-    own = {imitation_of(Settings(), learner.rule, learner.backbone) for learner in learners}
+    own = {own_imitation(learner.rule, learner.backbone) for learner in learners}
     if len(own) == 1 or any(one.startswith("--imitation.") for one in arguments):
         fields.append(("imitation", Imitation, dataclasses.field(default=own.pop() if len(own) == 1 else LOGGED)))
     else:

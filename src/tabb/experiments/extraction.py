@@ -65,6 +65,8 @@ POLICIES = ("logged", "clone", "corrective", "corrective:medium", "corrective:ex
 SHIFTS = ("gravity-0.5", "kinematic", "morph")
 ROBOTS = ("hopper", "halfcheetah", "walker2d", "ant")
 QUALITIES = ("medium", "medium_expert", "expert")
+TEMPERATURE = 0.5
+"""IQL's β on these data"""
 MATCHED = 0.1
 """weight of trajectory matching"""
 LAST = 3
@@ -206,6 +208,8 @@ class Cell:
     evaluations: int = 5
     episodes: int = 10
     target_rows: int | None = None
+    temperature: float = TEMPERATURE
+    """IQL's β"""
 
     @property
     def file(self) -> str:
@@ -213,6 +217,7 @@ class Cell:
         parts = [self.task, self.target]
         parts += [] if self.critic == "target-only" else [self.critic, self.critic_source or "none"]
         parts += [] if self.target_rows is None else [f"{self.target_rows}-rows"]
+        parts += [] if self.temperature == TEMPERATURE else [f"beta{self.temperature:g}"]
         return "-".join([*parts, f"seed{self.seed}"]) + ".json"
 
 
@@ -227,7 +232,7 @@ def run_cell(cell: Cell, keep: Path | None = None) -> dict[str, Any]:
         target = limited(target, cell.target_rows, cell.seed)
     cures = tuple(cure_of(name) for name in cell.policies)
     init_key, prepare_key, draw_key = jax.random.split(jax.random.key(cell.seed), 3)
-    program = Program(IQL(temperature=0.5, policies=1), rule_class(cell.critic)(), cell.updates)
+    program = Program(IQL(temperature=cell.temperature, policies=1), rule_class(cell.critic)(), cell.updates)
     source = target[:0] if cell.critic_source is None else load(cell.critic_source, cell.task, "source")
     domains = make_domains(source, target, "pooled", program.shares)
     models = program.rule.prepare(domains, prepare_key, lambda what, share: None)
@@ -285,6 +290,7 @@ def run_cell(cell: Cell, keep: Path | None = None) -> dict[str, Any]:
     return {
         **{name: getattr(cell, name) for name in ("task", "target", "critic", "critic_source", "seed", "updates")},
         "target_rows": cell.target_rows,
+        "temperature": cell.temperature,
         "returns": returns_of(target, cell.task),
         "scores": {name: float(np.mean([score for _, score in curve[-LAST:]])) for name, curve in curves.items()},
         "curves": curves,
@@ -309,6 +315,8 @@ def merged(folders: Sequence[Path]) -> list[dict[str, Any]]:
         cell = read_json(file)
         key = tuple(cell[name] for name in ("task", "target", "seed", "updates", "target_rows"))
         critic = "" if cell["critic"] == "target-only" else f"{cell['critic']} ({cell['critic_source']}): "
+        beta = cell.get("temperature", TEMPERATURE)
+        critic += "" if beta == TEMPERATURE else f"β {beta:g}: "
         one = cells.setdefault(
             key, {name: cell[name] for name in ("task", "target", "seed", "returns")} | {"scores": {}}
         )
@@ -368,6 +376,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--updates", type=int, default=10_000)
     parser.add_argument("--target-rows", type=int)
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="IQL's β")
     parser.add_argument("--out", type=Path, default=Path("runs/extraction"))
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="save the policies there too")
     parser.add_argument("--table", nargs="+", type=Path, metavar="FOLDER", help="print the table of finished cells")
@@ -380,7 +389,7 @@ def main() -> None:
             for task in (f"{robot}-{shift}" for robot in options.robots for shift in options.shifts):
                 cell = Cell(
                     task, target, tuple(options.policies), options.critic, options.critic_source, seed,
-                    options.updates, target_rows=options.target_rows,
+                    options.updates, target_rows=options.target_rows, temperature=options.temperature,
                 )  # fmt: skip
                 file = options.out / cell.file
                 if file.exists():

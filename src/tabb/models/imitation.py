@@ -53,9 +53,10 @@ class Imitation(TypedFields):
     observations, entry by entry"""
     stay: float = 0.02
     """weight that holds a corrective action to the logged one"""
-    matching: float = 0.0
+    matching: float | None = 0.0
     """weight of trajectory matching (`tabb.models.matching`) against imitation: the policy acts in a model of the
-    target domain and is held to the logged paths; 0 for none"""
+    target domain and is held to the logged paths; 0 for none, None for 0.1 where it pays: in runs of 10,000 updates or
+    more, on backbones that can, with rows in memory"""
     horizon: int = 5
     """H: steps that it acts there"""
     rollouts: int = 64
@@ -73,7 +74,7 @@ class Imitation(TypedFields):
         for name in ("noise", "stay"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"imitation {name}={getattr(self, name)}: must be a positive number")
-        if not 0 <= self.matching < math.inf:
+        if self.matching is not None and not 0 <= self.matching < math.inf:
             raise UsageError(f"imitation matching={self.matching}: must be a number, zero or more")
         if not 0 <= self.best <= 1:
             raise UsageError(f"imitation best={self.best}: a share of the best return lies in [0, 1]")
@@ -87,8 +88,13 @@ class Imitation(TypedFields):
 LOGGED = Imitation()
 """every row as it is"""
 
-BEST = Imitation(best=0.8)
-"""rows of the best episodes"""
+BEST = Imitation(best=0.8, matching=None)
+"""rows of the best episodes, whose paths the policy is held to where that pays"""
+
+MATCHING = 0.1
+"""weight of trajectory matching where None is given and it pays"""
+ENOUGH_UPDATES = 10_000
+"""updates from which on it pays: after 5,000 a policy was no nearer to the paths (docs/few-rows.md)"""
 
 
 class ImitatedRows(NamedTuple):

@@ -36,7 +36,9 @@ def train_command(spec: RunSpec, seeds: Sequence[int]) -> str:
     words += ["--seeds", *map(str, seeds)]
     words += [*option("start", spec.start, None), *option("start_parts", spec.start_parts, PARTS)]
     words += changed_options("", spec.reading, NOTHING_STATED)
-    words += setting_options(spec.settings, Settings(imitation=imitation_of(Settings(), spec.rule, spec.backbone)))
+    as_long = Settings(updates=spec.settings.updates)
+    usual_imitation = imitation_of(as_long, spec.rule, spec.backbone, spec.store)
+    words += setting_options(spec.settings, Settings(imitation=usual_imitation))
     suites = get_task(spec.task).suites if spec.task else ()
     (usual,) = learners_of([spec.learner], None, suites)
     words += changed_options("rule", spec.rule, usual.rule.on(spec.backbone))

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from tabb.backbones import BACKBONES, Backbone, own_backbone
 from tabb.errors import UsageError
 from tabb.field_types import check_field_types
-from tabb.models.imitation import LOGGED, Imitation
+from tabb.models.imitation import ENOUGH_UPDATES, LOGGED, MATCHING, Imitation
 from tabb.plain import from_plain, plain
 from tabb.registry import backbone_named
 from tabb.rules import Rule
@@ -21,8 +21,8 @@ C = TypeVar("C")
 class Settings:
     """How a run is trained and scored; the same for every method under comparison."""
 
-    updates: int = 20_000
-    """updates of the run; the policy's cosine schedule spans them; five times as many gave no better scores"""
+    updates: int = 10_000
+    """updates of the run; the policy's cosine schedule spans them; more gave no better scores"""
     evaluations: int = 20
     """evaluations during the run, evenly spaced, the last one at its end; 0 for none"""
     episodes: int = 10
@@ -84,12 +84,24 @@ def backbone_of(settings: Settings, rule: Rule) -> Backbone:
     return settings.backbone or own_backbone(rule)
 
 
-def imitation_of(settings: Settings, rule: Rule, backbone: Backbone) -> Imitation:
-    """What a run's policy imitates: what the settings say, or else the rule's own as far as the backbone can."""
-    if settings.imitation is not None or not backbone.imitates:
-        return settings.imitation or LOGGED
+def own_imitation(rule: Rule, backbone: Backbone) -> Imitation:
+    """What a rule's policy imitates where the settings say nothing, as far as the backbone can."""
+    if not backbone.imitates:
+        return LOGGED
     own = rule.imitation if backbone.weighs_imitation else dataclasses.replace(rule.imitation, best=0.0)
     return own if backbone.matches else dataclasses.replace(own, matching=0.0)
+
+
+def imitation_of(settings: Settings, rule: Rule, backbone: Backbone, stored: bool = False) -> Imitation:
+    """What a run's policy imitates: what the settings say, or else the rule's own as far as the backbone can.
+
+    Whether it is held to logged paths is decided where the settings leave it open; `stored` rows have none to draw.
+    """
+    imitation = settings.imitation or own_imitation(rule, backbone)
+    if imitation.matching is not None:
+        return imitation
+    pays = backbone.matches and not stored and settings.updates >= ENOUGH_UPDATES
+    return dataclasses.replace(imitation, matching=MATCHING if pays else 0.0)
 
 
 def check_imitation(imitation: Imitation, backbone: Backbone) -> None:

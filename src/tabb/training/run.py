@@ -60,7 +60,7 @@ from tabb.training.signals import stop_on_signal
 from tabb.training.starting_weights import PARTS, start_from
 from tabb.training.stored_rows import StoredUpdates
 from tabb.training.stretches import stretch_ends, stretches
-from tabb.transitions import Transitions
+from tabb.transitions import Transitions, is_stored
 
 
 def train(
@@ -121,7 +121,8 @@ def train(
     backbone = resolved_backbone(rule, backbone, settings, task)
     rule = rule.on(backbone)
     backbone.check_rule(rule)
-    imitation = imitation_of(settings, rule, backbone)
+    stored = any(data is not None and is_stored(data) for data in (source, target))
+    imitation = imitation_of(settings, rule, backbone, stored)
     check_imitation(imitation, backbone)
     settings = dataclasses.replace(settings, imitation=imitation)
     reads = rule.reads(backbone.batch_size)

@@ -55,7 +55,7 @@ class RunSpec:
         if self.task is not None and self.env is not None:
             raise UsageError(f"task {self.task} with env {self.env}: give one of them")
         object.__setattr__(self, "rule", self.rule.on(self.backbone))
-        imitation = imitation_of(self.settings, self.rule, self.backbone)
+        imitation = imitation_of(self.settings, self.rule, self.backbone, self.store)
         object.__setattr__(self, "settings", dataclasses.replace(self.settings, backbone=None, imitation=imitation))
         start = self.starting_run
         object.__setattr__(self, "start", None if start is None else str(start.path))
