@@ -293,7 +293,7 @@ def test_the_command_says_it_for_one_learner_or_for_all():
     for names in (["tabb"], ["tabb", "target-only", "pooled@td3-bc"]):
         learners, options = parse_train(names, words)
         assert len(learners) == len(names)
-        assert settings_of(options).imitation == Imitation(best=0.8, rows="corrective", copies=2)
+        assert settings_of(options).imitation == Imitation(best=0.8, rows="corrective", copies=2, matching=None)
     spec = RunSpec(Pooled(), IQL(), ("/s.npz",), ("/t.npz",), None, None, 0, settings_of(options))
     command = train_command(spec, [0])
     assert "--imitation.rows corrective --imitation.copies 2" in command
