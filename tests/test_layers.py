@@ -10,7 +10,8 @@ PACKAGE = Path(tabb.__file__).parent
 
 LAYERS = (
     {"_version", "errors", "float32", "shown"},
-    {"action_bounds", "field_types", "files", "jax_programs", "jax_switches", "own_files", "bellman", "networks"},
+    {"action_bounds", "field_types", "files", "jax_programs", "jax_switches", "own_files"}
+    | {"bellman", "networks", "transformer"},
     {"transitions"},
     {"policy", "batch", "provenance"},
     {"models"},

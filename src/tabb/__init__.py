@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tabb.backbones import BCQ as BCQ
     from tabb.backbones import BEAR as BEAR
     from tabb.backbones import CQL as CQL
+    from tabb.backbones import DT as DT
     from tabb.backbones import IQL as IQL
     from tabb.backbones import SAC as SAC
     from tabb.backbones import TD3BC as TD3BC
@@ -94,7 +95,7 @@ if TYPE_CHECKING:
 
 # Names are imported when they are first used: `tabb tasks` and an acting policy need not wait for JAX.
 _WHERE = {
-    **dict.fromkeys(("BCQ", "BEAR", "CQL", "IQL", "SAC", "TD3BC", "Backbone", "Clone"), "tabb.backbones"),
+    **dict.fromkeys(("BCQ", "BEAR", "CQL", "DT", "IQL", "SAC", "TD3BC", "Backbone", "Clone"), "tabb.backbones"),
     "BOSA": "tabb.rules",
     "DVDF": "tabb.rules",
     "SparseQConfig": "tabb.rules",

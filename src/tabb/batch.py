@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tabb.errors import UsageError
 from tabb.float32 import is_constant
 from tabb.networks import Normaliser
+from tabb.transformer import Steps
 from tabb.transitions import StoredRows, Transitions, pieces_of
 
 NORMALISATIONS = ("none", "pooled", "pooled-absolute")
@@ -181,6 +182,8 @@ class Batch(eqx.Module):
     """copies of the target rows that the policy imitates in their place; None where it imitates the rows themselves"""
     rollouts: Rollouts | None = None
     """where the policy acts in a model and is held to logged paths; None without trajectory matching"""
+    windows: Steps | None = None
+    """the last steps of each row's episode up to the row itself; None where the learner sees rows alone"""
 
     def __len__(self) -> int:
         return self.observation.shape[0]
@@ -216,4 +219,5 @@ class Batch(eqx.Module):
         kept = jnp.concatenate([jnp.sort(best), jnp.arange(self.source_rows, len(self))])
         rows = {name: getattr(self, name)[kept] for name in FIELDS}
         columns = {name: column[kept[:count]] for name, column in self.columns.items()}
-        return dataclasses.replace(self, **rows, columns=columns, source_rows=count)
+        windows = jax.tree.map(lambda steps: steps[kept], self.windows)
+        return dataclasses.replace(self, **rows, columns=columns, source_rows=count, windows=windows)

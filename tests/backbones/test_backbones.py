@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tabb.backbones import BACKBONES, BCQ, BEAR, CQL, IQL, SAC, TD3BC, Clone, own_backbone
+from tabb.backbones import BACKBONES, BCQ, BEAR, CQL, DT, IQL, SAC, TD3BC, Clone, own_backbone
 from tabb.errors import UsageError
 from tabb.models.imitation import LOGGED
 from tabb.networks import members_of
@@ -93,8 +93,8 @@ def test_layer_norm_is_of_values_alone_and_keeps_them_down_off_the_data(backbone
 
 
 def test_names():
-    known = {"iql": IQL, "td3-bc": TD3BC, "cql": CQL, "bcq": BCQ, "bear": BEAR, "clone": Clone, "sac": SAC}
-    assert known == BACKBONES
+    known = {"iql": IQL, "td3-bc": TD3BC, "cql": CQL, "bcq": BCQ, "bear": BEAR, "clone": Clone}
+    assert known | {"sac": SAC, "dt": DT} == BACKBONES
     assert own_backbone(TABB) == IQL()
     assert own_backbone(BOSA()) == TD3BC(value_weight=1.0, cloning=0.0)
 

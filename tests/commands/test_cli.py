@@ -264,7 +264,7 @@ def test_a_preset_keeps_the_constants_of_the_suite() -> None:
         (["trian"], 2, "did you mean train"),
         (["train", "tab"], 2, "unknown rule 'tab': did you mean tabb?"),
         (["train", "magic"], 2, "unknown rule 'magic': use one of tabb, pooled, target-only"),
-        (["train", "tabb@sac"], 2, "tabb@sac: unknown backbone 'sac': use one of iql, td3-bc, cql, bcq, bear, clone"),
+        (["train", "tabb@ppo"], 2, "tabb@ppo: unknown backbone 'ppo': use one of iql, td3-bc, cql, bcq, bear, clone"),
         (["train", "tab@cql"], 2, "unknown rule 'tab'"),
         (["train", "dara@bcq"], 2, "takes only rules that say which rows are drawn (pooled, target-only), not dara"),
         (["train", "tabb@td3-bc", "--rule.predictor", "latent"], 2, "predictor latent needs a backbone with a value"),

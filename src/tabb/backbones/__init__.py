@@ -8,13 +8,14 @@ from tabb.backbones.bcq import BCQ
 from tabb.backbones.bear import BEAR
 from tabb.backbones.clone import Clone
 from tabb.backbones.cql import CQL
+from tabb.backbones.dt import DT
 from tabb.backbones.iql import IQL
 from tabb.backbones.sac import SAC
 from tabb.backbones.td3_bc import TD3BC
 from tabb.rules.rule import Rule
 
 BACKBONES: dict[str, type[Backbone]] = {
-    backbone.name: backbone for backbone in (IQL, TD3BC, CQL, BCQ, BEAR, Clone, SAC)
+    backbone.name: backbone for backbone in (IQL, TD3BC, CQL, BCQ, BEAR, Clone, SAC, DT)
 }
 
 
@@ -31,4 +32,17 @@ def for_task(rule: Rule | type[Rule], backbone: Backbone, suites: Sequence[str])
     return dataclasses.replace(backbone, **constants)  # type: ignore[type-var]
 
 
-__all__ = ["BACKBONES", "BCQ", "BEAR", "CQL", "IQL", "SAC", "TD3BC", "Backbone", "Clone", "for_task", "own_backbone"]
+__all__ = [
+    "BACKBONES",
+    "BCQ",
+    "BEAR",
+    "CQL",
+    "DT",
+    "IQL",
+    "SAC",
+    "TD3BC",
+    "Backbone",
+    "Clone",
+    "for_task",
+    "own_backbone",
+]

@@ -63,17 +63,25 @@ class Backbone(TypedFields, abc.ABC):
     """Whether its policy imitates rows, and so can imitate copies of them (`tabb.models.imitation`)."""
     weighs_imitation: ClassVar[bool] = True
     """Whether rows count there by weights, so that some may be left out."""
+    remembers: ClassVar[bool] = False
+    """Whether its policy acts by what has been in its episode. It then sees `window` rows of each, and its state has a
+    field `aim` (`tabb.models.returns_to_go.Aim`); `acts` and `value_at` are of no use to a rule."""
     matches: ClassVar[bool] = False
     """Whether its policy can be held to logged paths in a model (`tabb.models.matching`)."""
     batch_size: int
     discount: float
+
+    @property
+    def window(self) -> int:
+        """Rows of an episode, up to each drawn row, that an update sees; 0 where it sees the drawn rows alone."""
+        return 0
 
     def check_rule(self, rule: Rule) -> None:
         """Raise `UsageError` if `rule` cannot act on this backbone."""
         filled = dict.fromkeys(
             name for one in (rule, *(phase.rule for phase in rule.phases(ANY_LENGTH))) for name in filled_seams(one)
         )
-        if not self.takes_seams and filled:
+        if not self.takes_seams and filled and not (self.remembers and rule.on_windows):
             raise UsageError(
                 f"backbone {self.name} takes only rules that say which rows are drawn (pooled, target-only), not "
                 f"{rule.name}: it has no place for {' and '.join(filled)}; choose another backbone"

@@ -129,8 +129,15 @@ def _check_sizes(policy: Policy | None, where: str, sizes: tuple[int, int]) -> N
             )
 
 
-def _acting(policy: Policy | None, action_size: int, noise: float, bounds: ActionBounds | None) -> Act:
-    """The policy with Gaussian noise; uniform random actions without a policy. Noise is in units of [-1, 1]."""
+def _acting(policy: Policy | None, action_size: int, noise: float, bounds: ActionBounds | None) -> Act | Policy:
+    """The policy with Gaussian noise; uniform random actions without a policy. Noise is in units of [-1, 1].
+
+    Raises `UsageError` for noise on a policy that remembers its episode.
+    """
+    if policy is not None and not noise:
+        return policy
+    if policy is not None and policy.remembers:
+        raise UsageError(f"noise={noise}: this policy remembers its episode, and collects without noise; use noise=0")
     half = 1.0 if bounds is None else bounds.middle_and_half()[1]
 
     def act(observations: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
@@ -138,9 +145,7 @@ def _acting(policy: Policy | None, action_size: int, noise: float, bounds: Actio
             drawn = generator.uniform(-1, 1, (len(observations), action_size)).astype(np.float32)
             return drawn if bounds is None else bounds.restored(drawn)
         actions = policy.act(observations)
-        if noise:
-            actions = actions + half * noise * generator.standard_normal(actions.shape, np.float32)
-        return actions
+        return actions + half * noise * generator.standard_normal(actions.shape, np.float32)
 
     return act
 

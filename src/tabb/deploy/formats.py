@@ -73,6 +73,11 @@ def export(policy: Policy | str | Path, format: str, out: str | Path | None = No
     if out.suffix != suffix:
         raise UsageError(f"{out}: a file in format {format} must end in {suffix}")
     loaded = policy if isinstance(policy, Policy) else Policy.load(policy)
+    if loaded.remembers and format != "npz":
+        raise UsageError(
+            f"{out}: this policy remembers its episode, and programs in {format} act by one observation; use npz, "
+            "and act through tabb.Policy.load(...).actor()"
+        )
     if loaded.coarse_columns.size and format != "npz":
         columns = ", ".join(map(str, loaded.coarse_columns[:5]))
         warnings.warn(

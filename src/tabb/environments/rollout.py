@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tabb.environments.task_lanes import lanes_of
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import RunError, UsageError
 from tabb.files import warn_once
+from tabb.policy import Actor, Policy
 
 Act = Callable[[NDArray[np.float32], np.random.Generator], Any]
 """(observations [B, S], generator) -> actions [B, A], for the B episodes that still run, in the order of episodes."""
@@ -76,7 +78,7 @@ class Episodes:
 
 
 def rollout(
-    act: Act,
+    act: Act | Policy,
     task: str | Task | None,
     episodes: int = 10,
     seed: int = 0,
@@ -86,6 +88,7 @@ def rollout(
     record: bool = False,
     rows: int | None = None,
     env_factory: Callable[[], gymnasium.Env[Any, Any]] | None = None,
+    at_step: Callable[[], None] | None = None,
 ) -> Episodes:
     """Run `episodes` episodes of `task`, all at once, with actions from `act`.
 
@@ -95,7 +98,7 @@ def rollout(
     process's cores, with the same numbers to the last bit as one by one (see `lanes_of`).
 
     Args:
-        act: the policy, see `Act`.
+        act: a policy, or what acts in its place, see `Act`.
         task: a task or its name; None with `env_factory`.
         max_steps: cut episodes after so many steps; the default is the task's limit (1000), or that of the
             environment's Gymnasium spec. One without a limit is cut after 1000 steps, with a `MachineWarning`.
@@ -104,6 +107,7 @@ def rollout(
             row is a timeout if it does not end its episode.
         env_factory: makes the environment in place of a task: flat Box observations and bounded Box actions. Its own
             terminations and truncations count. What it gives is checked in each step.
+        at_step: called before each step; it may raise to stop.
 
     Raises:
         UsageError: the task or engine is unknown, the spaces do not fit, a number is below 1, or the factory's
@@ -127,7 +131,8 @@ def rollout(
     lanes = lanes_of(known_task, engine, at_once) if known_task else _lanes_from(opened, env_factory)
 
     def run(first: int, count: int) -> _Batch:
-        return _run_batch(act, lanes, seed + first, count, generator, limit, record or rows is not None)
+        actor = act.actor(count) if isinstance(act, Policy) else Actor(functools.partial(_acted, act, generator))
+        return _run_batch(actor, lanes, seed + first, count, limit, record or rows is not None, at_step)
 
     try:
         with one_blas_thread():
@@ -230,8 +235,18 @@ class _Batch:
         )
 
 
+def _acted(act: Act, generator: np.random.Generator, observations: NDArray[np.float32]) -> Any:
+    return act(observations, generator)
+
+
 def _run_batch(
-    act: Act, lanes: Lanes, seed: int, count: int, generator: np.random.Generator, limit: float | int, record: bool
+    actor: Actor,
+    lanes: Lanes,
+    seed: int,
+    count: int,
+    limit: float | int,
+    record: bool,
+    at_step: Callable[[], None] | None = None,
 ) -> _Batch:
     """One episode in each of `count` lanes, in lockstep; `seed` is that of the first."""
     observations = lanes.reset(seed, count)
@@ -244,8 +259,11 @@ def _run_batch(
     step = 0
     while alive:
         step += 1
-        actions = _clipped(act(observations, generator), len(alive), low, high, step)
+        if at_step is not None:
+            at_step()
+        actions = _clipped(actor.act(observations), len(alive), low, high, step)
         observations, reward, ended, truncated = lanes.step(alive, actions)
+        actor.told(actions, reward)
         for k, value in zip(alive, reward.tolist(), strict=True):
             rewards[k].append(value)
         terminal[alive] = ended
@@ -255,6 +273,7 @@ def _run_batch(
                 steps[k][1].append(done)
         running = np.flatnonzero(~(ended | truncated)) if step < limit else np.empty(0, int)
         if len(running) < len(alive):
+            actor.keep(running)
             observations, alive = observations[running], [alive[row] for row in running]
     return _Batch(rewards, terminal, steps if record else None)
 

@@ -183,11 +183,17 @@ def estimate(
 
     Raises:
         DataError: there are no rows, or their sizes differ from the policies'.
+        UsageError: a policy remembers its episode.
     """
     config, report = config or FQE(), report or (lambda what, share: None)
     if not len(target):
         raise DataError("off-policy evaluation: the target has no rows")
     for policy in policies:
+        if policy.remembers:
+            raise UsageError(
+                "off-policy evaluation: a policy that remembers its episode has no value of a state alone; roll it out "
+                "(--task, --env)"
+            )
         for size in ("observation_size", "action_size"):
             if getattr(policy, size) != getattr(target, size):
                 raise DataError(

@@ -9,7 +9,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from numpy.typing import NDArray
 
 from tabb.environments.engine import Engine
 from tabb.environments.own_environment import check_action_space, check_task_takes, open_environment
@@ -84,19 +83,14 @@ def evaluate(
                 )
         check_task_takes(policy.action_bounds, task.name)
     checked = policy
-
-    def act(observations: NDArray[np.float32], _: np.random.Generator) -> NDArray[np.float32]:
-        if at_step is not None:
-            at_step()
-        return checked.act(observations)
-
     result = rollout(
-        act,
+        checked,
         task,
         episodes,
         seed,
         engine=engine or policy.about.get("engine") or "legacy",
         env_factory=None if make is None else lambda: check_action_space(open_environment(make), checked.action_bounds),
+        at_step=at_step,
     )
     scores = None if result.task is None else tuple(result.scores.tolist())
     return Evaluation(tuple(result.returns.tolist()), tuple(result.lengths.tolist()), scores, seed)

@@ -18,6 +18,7 @@ from tabb.files import atomic, quoted
 from tabb.float32 import spacing
 from tabb.networks import MLP, Committee, Normaliser
 from tabb.own_files import refuse_others
+from tabb.policy.actor import Actor
 
 UNREADABLE = (
     *(OSError, EOFError, zipfile.BadZipFile),
@@ -83,6 +84,8 @@ class Policy:
     """
 
     format: ClassVar[str] = "tabb-policy-1"
+    remembers: ClassVar[bool] = False
+    """Whether its action depends on the steps before: then it acts through `actor` alone."""
 
     mean: NDArray[np.float32]
     scale: NDArray[np.float32]
@@ -139,6 +142,10 @@ class Policy:
             UsageError: the last axis is not the observation size that the policy was trained with, or a number in it
             is not finite.
         """
+        return self._act(self.standardised(observation))
+
+    def standardised(self, observation: ArrayLike) -> NDArray[np.float32]:
+        """Raw observations [..., S] as the policy's networks see them. Raises as `act_scaled` does."""
         try:
             given = np.asarray(observation)
             x = np.asarray(given, np.float32)
@@ -157,7 +164,12 @@ class Policy:
         far = self.coarse_columns
         if far.size and given.dtype != np.float32:
             standardised[..., far] = (given[..., far] - self.mean[far].astype(np.float64)) / self.scale[far]
-        return self._act(standardised)
+        return standardised
+
+    def actor(self, episodes: int = 1) -> Actor:
+        """What acts in so many new episodes in step. A policy that `remembers` keeps what it has seen of them there."""
+        del episodes
+        return Actor(self.act)
 
     def predict(self, observation: ArrayLike) -> NDArray[np.float32]:
         """The same as `act`, under the name that scikit-learn and d3rlpy have for it."""

@@ -91,7 +91,7 @@ def record(
         return env
 
     rollout(
-        lambda observations, _: policy.act(observations),
+        policy,
         None,
         episodes,
         seed,

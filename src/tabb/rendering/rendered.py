@@ -155,6 +155,6 @@ def record_rendered(
         records.append(recorder.episode)
         return recorder
 
-    rollout(lambda observations, _: policy.act(observations), None, episodes, seed, env_factory=factory)
+    rollout(policy, None, episodes, seed, env_factory=factory)
     order = list(recorded)
     return sorted(records, key=lambda episode: order.index(episode.number))

@@ -93,7 +93,9 @@ def open_run(run: str | Path | Run, source: Files | None = None, target: Files |
     key = jax.random.key(0)
     models = folder.restore_prepared(program.rule.template(domains, key))
     sizes = Sizes(domains.target.observation_size, domains.target.action_size)
-    template = program.init(sizes, key, program.extra_rows(models, domains, key))
+    conditions = program.conditions(models, domains)
+    aim = None if conditions is None else conditions.aim
+    template = program.init(sizes, key, program.extra_rows(models, domains, key), aim)
     state, header = load_tree(folder.checkpoint_file, template)
     if header.get("update") != settings.updates:
         raise RunError(f"{run}: its checkpoint is not that of the last update; train it again")

@@ -14,6 +14,7 @@ Seams outside of updates, in the order in which they are called:
     prepare, template         fit models, once per run
     columns, target_columns   numbers per row, once per run
     extra_rows                rows that the rule makes itself, once per run
+    conditions                what a policy that remembers its episode is conditioned on, once per run
     init_learned              what `observe` starts from
     policy_optimiser          how the policy's weights follow its gradient
     predict_target            what the models say of target rows, where a run is judged
@@ -59,6 +60,7 @@ from tabb.batch import Batch, Domains, ExtraRows, Sizes
 from tabb.errors import UsageError
 from tabb.field_types import TypedFields
 from tabb.models.imitation import BEST, Imitation
+from tabb.models.returns_to_go import Conditions, conditions_of
 from tabb.rules.step import Features, Learned, Metrics, Models, Step, Value, Weights, on_extra, on_source
 from tabb.transitions import Transitions
 
@@ -124,6 +126,9 @@ class Rule(TypedFields):
     imitation: ClassVar[Imitation] = BEST
     """What the policy imitates of the target's rows unless the settings say otherwise [ours: the cure of few rows is
     no transfer, so every rule has it]."""
+    on_windows: ClassVar[bool] = False
+    """Whether its seams are made for a backbone that sees windows of rows and `remembers`: `select`, `weigh` and
+    `actor_term` act there."""
     after_preparation: ClassVar[frozenset[str]] = frozenset()
     """Fields that `prepare` does not read: changing them leaves what was prepared, and cached, as it is."""
     trust: ClassVar[str | None] = None
@@ -220,6 +225,14 @@ class Rule(TypedFields):
         """
         del models, domains, key
         return None
+
+    def conditions(self, models: Models, domains: Domains) -> Conditions:
+        """For a backbone that `remembers`: what each row's action is conditioned on, and what to ask the policy for.
+
+        Unless the rule says otherwise, the return to go. A domain that the run does not read has no rows here.
+        """
+        del models
+        return conditions_of(domains, domains.source.reward, domains.target.reward)
 
     def init_learned(self, sizes: Sizes, key: PRNGKeyArray) -> Learned:
         """What `observe` starts from: networks and optimiser states of the rule's own."""

@@ -80,6 +80,21 @@ def check_backbone(backbone: object) -> None:
         raise UsageError(f"backbone is {name}: give an instance such as tabb.IQL(), or a name such as 'iql'")
 
 
+def check_held_out(settings: Settings, backbone: Backbone) -> Settings:
+    """The settings for this backbone: nothing is held out by default for a policy that remembers its episode.
+
+    Raises `UsageError` where something is: such a policy cannot be valued off-policy.
+    """
+    if not backbone.remembers:
+        return settings
+    if settings.held_out:
+        raise UsageError(
+            f"held_out={settings.held_out}: the policy of backbone {backbone.name} remembers its episode, so held-out "
+            "rows cannot judge it; use held_out=0, and a task or an environment to evaluate in"
+        )
+    return dataclasses.replace(settings, held_out=0.0)
+
+
 def resolved_backbone(rule: Rule, backbone: Backbone | str | None, settings: Settings, task: Task | None) -> Backbone:
     """The backbone of a run: the one that is given, else the settings', else the rule's own.
 

@@ -18,6 +18,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from tabb.batch import FIELDS, Batch, Domains, ExtraRows, Imitated, Rollouts
 from tabb.models.imitation import ImitatedRows
 from tabb.models.matching import Paths, draw_rollouts
+from tabb.models.returns_to_go import Conditions
+from tabb.models.returns_to_go import places as places_in_episodes
+from tabb.transformer import Steps
 
 EXTRA_DRAW, IMITATED_DRAW, PATH_DRAW = 3, 5, 6
 """folded into an update's key for drawing extra rows, copies to imitate, and paths"""
@@ -95,6 +98,17 @@ class Ahead(NamedTuple):
     drawn: Drawn
 
 
+class Series(NamedTuple):
+    """What windows of consecutive rows take from each row, of both domains."""
+
+    place: Int[Array, " n"]
+    """of the row in its episode, from 0"""
+    condition: Float[Array, " n"]
+    """what its action is conditioned on, as the policy's network sees it"""
+    back: Int[Array, " k"]
+    """1 - K, ..., 0: its length is that of a window"""
+
+
 class Data(NamedTuple):
     """All rows that batches are drawn from, on the device; or those that were drawn ahead for some updates."""
 
@@ -114,6 +128,8 @@ class Data(NamedTuple):
     """The logged paths that the policy is held to in a model; None without trajectory matching."""
     ahead: Ahead | None = None
     """None where these are all rows. Else `rows`, columns and `imitated` hold those of each update in turn."""
+    series: Series | None = None
+    """None where the learner sees the drawn rows alone."""
 
 
 def pack_data(domains: Domains, columns: dict[str, Array], target_columns: dict[str, Array] | None = None) -> Data:
@@ -122,6 +138,13 @@ def pack_data(domains: Domains, columns: dict[str, Array], target_columns: dict[
     rows = pack(both)
     assert rows is not None
     return Data(rows, jnp.asarray(len(domains.source), jnp.int32), pack(columns), pack(target_columns or {}))
+
+
+def pack_series(domains: Domains, conditions: Conditions, window: int) -> Series:
+    """What windows of so many rows take from each row of both domains."""
+    place = [jnp.asarray(places_in_episodes(rows)) for rows in (domains.source, domains.target)]
+    condition = jnp.concatenate([conditions.source, conditions.target]) / conditions.aim.unit
+    return Series(jnp.concatenate(place), condition, jnp.arange(1 - window, 1))
 
 
 def pack_imitated(rows: ImitatedRows) -> Packed:
@@ -195,6 +218,7 @@ def draw(
             source_rows=shares[0],
             imitated=imitated,
             rollouts=rollouts,
+            windows=None if data.series is None else draw_windows(data.rows, data.series, at.rows),
         )
     numbers = jax.random.randint(jax.random.fold_in(key, EXTRA_DRAW), (extra_share,), 0, len(extra.matrix))
     made = unpack_extra(extra, numbers)
@@ -208,6 +232,25 @@ def draw(
         extra_rows=extra_share,
         imitated=imitated,
         rollouts=rollouts,
+    )
+
+
+def draw_windows(rows: Packed, series: Series, numbers: Int[Array, " b"]) -> Steps:
+    """The K rows up to each of the rows `numbers`; before the first row of its episode there are none, all zero."""
+    place = series.place[numbers][:, None] + series.back
+    there = place >= 0
+    at = jnp.maximum(numbers[:, None] + series.back, 0)
+    drawn = rows.rows(at.reshape(-1))
+
+    def column(name: str) -> Array:
+        return jnp.where(there[..., None], drawn[name].reshape(*at.shape, -1), 0.0)
+
+    return Steps(
+        condition=jnp.where(there, series.condition[at], 0.0),
+        observation=column("observation"),
+        action=column("action"),
+        time=jnp.maximum(place, 0),
+        mask=there.astype(jnp.float32),
     )
 
 

@@ -22,8 +22,9 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from tabb.backbones.backbone import Backbone, State
 from tabb.batch import FIELDS, Batch, Domains, Sizes
 from tabb.errors import UsageError
+from tabb.models.returns_to_go import Aim, Conditions
 from tabb.rules.rule import Metrics, Models, Rule, check_seams
-from tabb.training.drawing import Data, Packed, draw, pack_extra, unpack_extra
+from tabb.training.drawing import Data, Packed, Series, draw, pack_extra, unpack_extra
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +70,14 @@ class Program:
             first += phase.updates
         return tuple(parts)
 
-    def init(self, sizes: Sizes, key: PRNGKeyArray, extra: Packed | None = None) -> State:
-        """Fresh networks; with the extra rows that the run begins with, if the rule makes them anew along the way."""
+    def init(self, sizes: Sizes, key: PRNGKeyArray, extra: Packed | None = None, aim: Aim | None = None) -> State:
+        """Fresh networks; with the extra rows that the run begins with, if the rule makes them anew along the way.
+
+        `aim` is what a policy that remembers its episode is asked for.
+        """
         state = self.backbone.init(self.rule, sizes, self.updates, key)
+        if aim is not None:
+            state = state._replace(aim=jax.tree.map(jnp.copy, aim))  # a copy: the state is given away
         return state._replace(extra=extra) if self.refresh_every else state
 
     def extra_rows(self, models: Models, domains: Domains, key: PRNGKeyArray) -> Packed | None:
@@ -98,6 +104,30 @@ class Program:
                     f"entry for each of its {len(rows):,} rows"
                 )
         return pack_extra(rows)
+
+    def conditions(self, models: Models, domains: Domains) -> Conditions | None:
+        """What each row's action is conditioned on, 0 in a domain that is not read; None for rows that are seen alone.
+
+        Raises `UsageError` for conditions that do not fit the data.
+        """
+        if not self.backbone.remembers:
+            return None
+        read = [
+            rows if needed else rows[:0]
+            for rows, needed in zip((domains.source, domains.target), self.reads, strict=True)
+        ]
+        found = self.rule.conditions(models, domains._replace(source=read[0], target=read[1]))
+        for name, rows in zip(("source", "target"), read, strict=True):
+            if (given := jnp.shape(getattr(found, name))) != (len(rows),):
+                raise UsageError(
+                    f"rule {self.rule.name}: conditions gives {given} for {len(rows):,} {name} rows; give one number "
+                    "per row"
+                )
+        source, target = (
+            jnp.pad(column, (0, len(whole) - len(column)))
+            for column, whole in ((found.source, domains.source), (found.target, domains.target))
+        )
+        return found._replace(source=source, target=target)
 
     def update(
         self, models: Models, state: State, batch: Batch, key: PRNGKeyArray, number: Int[Array, ""]
@@ -273,9 +303,10 @@ def run_updates_of_seeds(
     program: Program, models: Models, data: Data, key: Array, state: State, first: Array, last: Array
 ) -> tuple[State, Metrics]:
     """`run_updates` with a leading seed axis on models, columns, extra rows, key and state; the data are shared."""
+    series = None if data.series is None else Series(None, 0, None)  # type: ignore[arg-type]
     over_seeds = jax.vmap(
         functools.partial(run_updates, program),
-        in_axes=(0, Data(None, None, 0, 0, 0, 0, 0, None), 0, 0, None, None),  # type: ignore[arg-type]
+        in_axes=(0, Data(None, None, 0, 0, 0, 0, 0, None, series), 0, 0, None, None),  # type: ignore[arg-type]
     )
     return over_seeds(models, data, key, state, first, last)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,11 +15,12 @@ from tabb.errors import RunError, UsageError
 from tabb.models.fitting import Report
 from tabb.models.imitation import ImitatedRows, imitated_rows, imitated_template
 from tabb.models.matching import Paths, model_template, path_model, path_starts, paths_with
+from tabb.models.returns_to_go import Conditions
 from tabb.rules import Rule
 from tabb.tracking import TrackedRun
 from tabb.training.cache import cached, imitated_name, path_model_name, prepared
 from tabb.training.checkpoint import load_tree, save_tree
-from tabb.training.drawing import Data, Packed, pack, pack_data, pack_imitated
+from tabb.training.drawing import Data, Packed, Series, pack, pack_data, pack_imitated, pack_series
 from tabb.training.folder import RunFolder, Saved
 from tabb.training.lanes import Lanes
 from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds
@@ -164,11 +165,17 @@ def logged_paths(
 
 
 def packed_rows(
-    setup: Setup, models: list[Any], extra: Packed | None, imitated: Packed | None, paths: Paths | None
+    setup: Setup,
+    models: list[Any],
+    extra: Packed | None,
+    imitated: Packed | None,
+    paths: Paths | None,
+    conditions: Sequence[Conditions | None],
 ) -> Data:
     """Both domains, shared by all seeds, and what the rule adds for each seed: columns, and rows of its own.
 
-    `models` are what the rule fitted for each seed; `extra`, `imitated` and `paths` are those of all seeds.
+    `models` are what the rule fitted for each seed, `conditions` what its rows are conditioned on; `extra`, `imitated`
+    and `paths` are those of all seeds.
     """
     rule, domains = setup.learner.rule, setup.domains
     source = [_a_row_each(rule.columns(of_seed, domains), rule, "source", len(domains.source)) for of_seed in models]
@@ -182,7 +189,17 @@ def packed_rows(
         extra=None if setup.learner.refresh_every else extra,
         imitated=imitated,
         paths=paths,
+        series=_series_of_seeds(setup, conditions),
     )
+
+
+def _series_of_seeds(setup: Setup, conditions: Sequence[Conditions | None]) -> Series | None:
+    """What windows take from each row; with a seed axis on its condition if there are several seeds."""
+    window = setup.learner.backbone.window
+    series = [pack_series(setup.domains, one, window) for one in conditions if one is not None]
+    if len(series) < 2:
+        return series[0] if series else None
+    return series[0]._replace(condition=jnp.stack([one.condition for one in series]))
 
 
 def fed_rows(
@@ -217,13 +234,23 @@ def fed_rows(
     return Feed(learner, rows, key, setup.settings.stretch())
 
 
-def starting_state(setup: Setup, lanes: Lanes, keys: list[Any], extra: list[Packed | None], resume: bool) -> Saved:
+def starting_state(
+    setup: Setup,
+    lanes: Lanes,
+    keys: list[Any],
+    extra: list[Packed | None],
+    conditions: Sequence[Conditions | None],
+    resume: bool,
+) -> Saved:
     """The state of all seeds to start from: the checkpoints', else a fresh one (or with another run's weights).
 
     Raises `RunError` where the seeds were stopped after different updates: they cannot go on together.
     """
     sizes = Sizes(setup.domains.target.observation_size, setup.domains.target.action_size)
-    fresh = [setup.learner.init(sizes, key, rows) for key, rows in zip(keys, extra, strict=True)]
+    fresh = [
+        setup.learner.init(sizes, key, rows, None if asked is None else asked.aim)
+        for key, rows, asked in zip(keys, extra, conditions, strict=True)
+    ]
     saved = [
         folder.restore(state) if folder is not None and resume else None
         for folder, state in zip(lanes.folders, fresh, strict=True)

@@ -28,6 +28,7 @@ from tabb.tracking import Opener, Tracker, opener
 from tabb.training.checks import (
     check_data,
     check_environment,
+    check_held_out,
     check_seeds,
     check_types,
     resolved_backbone,
@@ -125,6 +126,7 @@ def train(
     imitation = imitation_of(settings, rule, backbone, stored)
     check_imitation(imitation, backbone)
     settings = dataclasses.replace(settings, imitation=imitation)
+    settings = check_held_out(settings, backbone)
     reads = rule.reads(backbone.batch_size)
     source = usable_source(rule, source, target, reads[0])
     for warning in check_data(source, target, task):
@@ -192,16 +194,18 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
             report = stoppable(reporter.phase, lanes, stop, 0)
             models = fitted_models(setup, lanes, prepare_keys, resume, report, reporter.note)
             extra = extra_rows(setup, models, prepare_keys)
+            conditions = [learner.conditions(of_seed, setup.domains) for of_seed in models]
             imitated = rows_to_imitate(setup, lanes, prepare_keys, resume, report, reporter.note)
             if setup.stored is None:
                 paths = logged_paths(setup, lanes, prepare_keys, resume, report, reporter.note)
-                rows: Any = packed_rows(setup, models, lanes.stack(extra), lanes.stack(imitated), lanes.stack(paths))
+                made = lanes.stack(extra), lanes.stack(imitated), lanes.stack(paths)
+                rows: Any = packed_rows(setup, models, *made, conditions)
             else:
                 for text in setup.stored.notes:
                     reporter.note(text)
                 scratch = closing.enter_context(Scratch(stores_folder()))
                 rows = fed_rows(setup, models[0], extra[0], imitated[0], draw_keys[0], scratch, report)
-        start = starting_state(setup, lanes, init_keys, extra, resume)
+        start = starting_state(setup, lanes, init_keys, extra, conditions, resume)
         clock.add(start.seconds)
 
         recording = Recording(lanes, tracker)

@@ -10,7 +10,7 @@ import gymnasium
 
 from tabb.batch import Domains
 from tabb.environments.tasks import Task
-from tabb.policy import Policy
+from tabb.policy import Policy, SequencePolicy
 from tabb.registry import learner_name
 from tabb.training.config import Settings
 from tabb.training.held_out import HeldOut
@@ -70,4 +70,6 @@ class Setup:
             "engine": self.settings.engine if self.task else None,
         }
         policy = self.learner.backbone.policy(state, self.domains.normaliser, about)
+        if isinstance(policy, SequencePolicy) and self.task is not None:
+            policy = dataclasses.replace(policy, reward_offset=self.task.reward_offset)
         return dataclasses.replace(policy, action_bounds=self.domains.target.action_bounds)

@@ -168,6 +168,11 @@ class Start:
                 f"start={folder.path}: is a run of backbone {backbone.name}, not of {learner.backbone.name}; start "
                 "from a run of the same backbone"
             )
+        if not any(backbone.parts.values()):
+            raise UsageError(
+                f"start={folder.path}: backbone {backbone.name} does not start from another run's weights; train "
+                "without --start"
+            )
         if not any(backbone.parts[part] for part in self.parts):
             raise UsageError(f"start={folder.path}: backbone {backbone.name} has no critics; take the policy")
         for one in (rule, learner.rule):

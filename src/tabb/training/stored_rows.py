@@ -75,6 +75,8 @@ def check_stored(program: Program, imitation: Imitation | None, target_stays: bo
     """
     rule = program.rule
     advice = "read the data without --store"
+    if program.backbone.remembers:
+        raise UsageError(f"backbone {program.backbone.name}: sees windows of rows, which a store cannot give; {advice}")
     if any(part.refresh_every for _, part in program.parts):
         raise UsageError(f"rule {rule.name}: draws rows anew between updates, which a store cannot give; {advice}")
     for seam in ("columns", "target_columns"):
