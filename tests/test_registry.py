@@ -11,15 +11,20 @@ from pathlib import Path
 
 import pytest
 
+import tabb
 from tabb import registry
 from tabb.backbones import BACKBONES, own_backbone
+from tabb.cli import main
+from tabb.commands.train_options import parse_train
 from tabb.errors import RunError, UsageError
 from tabb.plain import backbone_from_plain, plain, rule_from_plain
-from tabb.registry import learner_name, learners_of, module_of, rule_class, rule_names
+from tabb.registry import about_rule, all_presets, learner_name, learners_of, module_of, rule_class, rule_names
 from tabb.rules import RULES, Pooled
 
 CODE = '''
 import dataclasses
+
+import jax.numpy as jnp
 from tabb.backbones import IQL
 from tabb.rules import Pooled
 
@@ -27,7 +32,17 @@ from tabb.rules import Pooled
 class Near(Pooled):
     """Pooled, from another package."""
     name = "near"
+    trust_meaning = "nearness, from another package"
     radius: float = 1.0
+
+    def prepare(self, domains, key, report):
+        return jnp.mean(domains.target.observation, axis=0)
+
+    def template(self, domains, key):
+        return jnp.zeros(domains.target.observation.shape[1])
+
+    def columns(self, models, domains):
+        return {"nearness": -jnp.linalg.norm(domains.source.observation - models, axis=-1) / self.radius}
 
 @dataclasses.dataclass(frozen=True)
 class Far(Pooled):
@@ -99,6 +114,41 @@ def test_what_cannot_be_found_is_named(other_package: Path) -> None:
         with pytest.raises(RunError) as refused:
             rule_class(name, module)
         assert says in str(refused.value)
+
+
+def test_a_broken_package_leaves_the_others_usable(other_package: Path) -> None:
+    """`lost` and `false` cannot be had: only who asks for them is told so."""
+    assert "trust" in all_presets()
+    assert about_rule("near") == "Pooled, from another package."
+    assert about_rule("lost").startswith("rule 'lost' is unknown: nearby:Lost cannot be imported")
+    (learner,), _ = parse_train(["near"], [])
+    assert learner.name == "near"
+    with pytest.raises(RunError, match="rule 'lost' is unknown"):
+        parse_train(["lost"], [])
+
+
+@pytest.mark.slow
+def test_another_packages_learner_is_trained_and_reported_by_children(
+    other_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs of a plan, each a process of its own, then what reads them: the cache, a resumed plan, scores, a report."""
+    monkeypatch.delenv("TABB_DATA", raising=False)
+    monkeypatch.setenv("TABB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    small = ["--updates", "4", "--evaluations", "1", "--episodes", "1", "--backbone.policies", "1"]
+    assert main(["train", "near@wide", "far", *small, "--progress", "none", "--jobs", "1", "--out", "runs"]) == 0
+    assert [run.learner for run in tabb.results("runs")] == ["far", "near@wide"]
+    assert [file.name.partition("-")[0] for file in (tmp_path / "cache").glob("near-*")] == ["near"]
+    run = tmp_path / "runs" / "near@wide" / "seed0"
+    policy = (run / "policy.npz").read_bytes()
+    for name in ("result.json", "policy.npz", "checkpoint.npz", "prepared.npz"):
+        (run / name).unlink()
+    assert main(["train", "--resume", "runs", "--progress", "none"]) == 0
+    assert (run / "policy.npz").read_bytes() == policy
+    assert main(["score", str(run)]) == 0
+    assert main(["report", str(run)]) == 0
+    capsys.readouterr()
+    assert "nearness, from another package" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_class_of_a_script_stays_in_its_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 
 from scores import RESULTS, cell
 from tabb.environments.tasks import ALL_TASKS
-from tabb.experiments.benchmark import BAR, Place, Table, verdicts, verdicts_as_markdown
+from tabb.experiments.benchmark import BAR, Place, Table
+from tabb.experiments.verdicts import verdicts, verdicts_as_markdown
 
 SIMULATED = "true one-step error (needs the simulator)"
 ORACLE_ROWS = {

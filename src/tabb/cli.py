@@ -27,7 +27,7 @@ def usage() -> str:
     commands = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
     return (
         "tabb: cross-domain offline reinforcement learning\n\n"
-        "usage: tabb COMMAND [options]      tabb COMMAND --help tells a command's options\n\n"
+        "usage: tabb COMMAND [options]      tabb COMMAND --help lists a command's options\n\n"
         f"commands:\n{commands}\n\n"
         "examples:\n"
         "  tabb train                                        the demo: TABB against two baselines, in minutes\n"

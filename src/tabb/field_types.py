@@ -1,4 +1,4 @@
-"""Dataclasses whose fields are held against their annotations when an object is made.
+"""Dataclasses whose fields are checked against their annotations when an object is made.
 
 Constants of a wrong type are found here, in one line, and not as a traceback from deep inside a computation.
 """
@@ -59,7 +59,7 @@ def _types_of(kind: type) -> dict[str, Any]:
 
 
 def _remedy(wanted: Any, value: Any, default: Any) -> str | None:
-    """What to say of a value that is not of the type that is wanted; None if it is."""
+    """What to say of a value that is not of the wanted type; None if it is."""
     if _is(wanted, value):
         return None
     choices = [of for of in _alternatives(wanted) if of is not type(None)]

@@ -62,7 +62,7 @@ def _make_ordinary(part: Path) -> None:
     try:
         part.chmod(0o666 & ~mask)
     except OSError as error:
-        warn_once(f"{part.parent}: this disk has no file modes ({error.strerror}); files are written with its own")
+        warn_once(f"{part.parent}: this disk has no file modes ({error.strerror}); files have its own mode")
 
 
 def sync(handle: int, path: Path) -> None:
@@ -98,7 +98,7 @@ def _remedy(error: OSError | ValueError) -> str:
         return "choose a folder that you may write to, and close other programs that hold the file"
     if code in (errno.ENOENT, errno.ENOTDIR):
         return "make its folder or choose another"
-    return "choose another name or folder, and look whether the disk is well"
+    return "choose another name or folder, and check the disk"
 
 
 def cache_folder() -> Path | None:

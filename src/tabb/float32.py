@@ -1,4 +1,4 @@
-"""What float32 resolves: all of tabb works in it, and its spacing is the only floor that no unit moves."""
+"""What float32 resolves: all of tabb works in it, and its spacing is the one lower bound that depends on no unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled programs that a process keeps: too many of them end it without a word."""
+"""Compiled programs that a process keeps: too many of them crash it without a message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JAX's switches, which other programs may have set: what a run depends on, and what training cannot work under."""
+"""JAX's switches, which other programs may have set: those that a run depends on, and those that stop training."""
 
 from __future__ import annotations
 

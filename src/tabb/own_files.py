@@ -1,7 +1,8 @@
-"""Whose a file is: tabb replaces only what tabb has written, and refuses where it cannot tell.
+"""Which files are tabb's own: it replaces only files that it wrote, and refuses where it cannot tell.
 
-Nobody can experiment again: a slip of `--out` must not cost the data. Each kind of file is known by a mark or by its
-shape, never by its name; files of earlier versions without a mark are known by their place in a run's folder as well.
+An experiment cannot be repeated: a mistyped `--out` must not destroy its data. Each kind of file is known by a mark or
+by its shape, never by its name; files of earlier versions without a mark are known by their place in a run's folder as
+well.
 """
 
 from __future__ import annotations

@@ -7,12 +7,13 @@ process alone, and to others by the module it is imported from.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple, TypeVar
 
@@ -199,13 +200,30 @@ def presets_help() -> str:
 
 
 def all_presets() -> dict[str, dict[str, dict[str, Any]]]:
-    """Of each preset the rules and backbones that have it, with their constants."""
+    """Of each preset the rules and backbones that have it, with their constants.
+
+    Classes of other packages that cannot be imported are left out: they are named where they are asked for.
+    """
     presets: dict[str, dict[str, dict[str, Any]]] = {}
-    classes: list[Any] = [*map(rule_class, rule_names()), *map(backbone_class, backbone_names())]
-    for kind in classes:
-        for name, values in kind.presets.items():
-            presets.setdefault(name, {})[kind.name] = values
+    everything: list[tuple[Callable[[str], Any], list[str]]] = [
+        (rule_class, rule_names()),
+        (backbone_class, backbone_names()),
+    ]
+    for class_named, names in everything:
+        for name in names:
+            with contextlib.suppress(RunError):
+                kind = class_named(name)
+                for preset, values in kind.presets.items():
+                    presets.setdefault(preset, {})[kind.name] = values
     return presets
+
+
+def about_rule(name: str) -> str:
+    """A rule in one line: the first of its docstring, or why its package cannot be used."""
+    try:
+        return (rule_class(name).__doc__ or "").partition("\n")[0]
+    except RunError as error:
+        return str(error)
 
 
 def _constants(values: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -15,18 +14,7 @@ from tabb.commands.methods import methods_of
 from tabb.commands.train_options import changed_learner
 from tabb.environments.tasks import ALL_TASKS, TASKS, get_task
 from tabb.errors import RunError, UsageError
-from tabb.experiments.benchmark import (
-    Comparison,
-    Place,
-    as_csv,
-    as_markdown,
-    gather,
-    places_of,
-    plain_method,
-    preset_for,
-    verdicts,
-    verdicts_as_markdown,
-)
+from tabb.experiments.benchmark import Comparison, Place, gather, places_of, plain_method, preset_for
 from tabb.models.imitation import BEST, LOGGED
 from tabb.plain import plain
 from tabb.registry import learners_of
@@ -134,54 +122,6 @@ def test_methods_may_imitate_differently_or_all_alike() -> None:
     )
 
 
-def test_runs_of_a_method_with_options_count_once() -> None:
-    run = {0: 7.0, 1: 9.0}
-    table = {
-        HOPPER: {"tabb": {0: 10.0, 1: 12.0}, "alone": run},
-        HOPPER._replace(source="expert"): {"tabb": {0: 20.0, 1: 24.0}, "alone": run},
-    }
-    found = verdicts(table, ["tabb", "alone"], "tabb", {"alone": "target-only"})
-    assert found["alone"]["runs"] == 2
-    assert found["alone"]["tabb_less_this"]["pairs"] == 2
-
-
-TABLE = {
-    HOPPER: {"tabb": {0: 10.0, 1: 12.0, 2: 11.0}, "target-only": {0: 9.0, 1: 9.5, 2: 9.1}, "pooled": {0: 1.0}},
-    Place("ant-morph", "medium", "medium"): {"tabb": {0: 50.0, 1: 51.0}, "target-only": {0: 52.0, 1: 52.0}},
-}
-
-
-def test_tables_by_hand():
-    text = as_markdown(TABLE, ["tabb", "target-only", "pooled"])
-    assert "| hopper-morph medium to medium | **11.0 ± 1.0 (3)** | 9.2 ± 0.3 (3) | 1.0 (1) |" in text
-    # t = -1.5 / 0.5 with one degree of freedom: p = 0.10 is not significant, so both are marked.
-    assert "| ant-morph medium to medium | **50.5 ± 0.7 (2)** | **52.0 ± 0.0 (2)** | - |" in text
-    rows = list(csv.DictReader(as_csv(TABLE).splitlines()))
-    assert len(rows) == 11
-    assert list(rows[0].values()) == ["hopper-morph", "medium", "medium", "tabb", "0", "10.0000"]
-
-
-def test_verdicts_by_hand():
-    found = verdicts(TABLE, ["tabb", "target-only", "pooled"], "tabb")
-    assert found["tabb"]["rows"] == 2
-    assert found["tabb"]["runs"] == 5
-    assert found["tabb"]["share_of_rows_above_target_only"]["value"] == 0.5
-    assert found["tabb"]["probability_of_improvement_over_target_only"]["value"] == 0.5  # all of one, none of the other
-    # Five pairs: 1, 2.5, 1.9, -2, -1
-    assert found["target-only"]["tabb_less_this"]["difference"] == pytest.approx(0.48)
-    assert found["target-only"]["tabb_less_this"]["pairs"] == 5
-    assert "tabb_less_this" not in found["pooled"]  # one common run: nothing to test
-    assert "share_of_rows_above_target_only" not in found["target-only"]
-    # A single run says nothing of other seeds: a value without an interval.
-    assert found["pooled"]["interquartile_mean"] == {"value": 1.0, "low": None, "high": None}
-    assert found["target-only"]["interquartile_mean"]["low"] is not None
-    lines = verdicts_as_markdown(found, "tabb").splitlines()
-    assert "| `pooled` | 1 | 1 | 1.0 † | 0% | 0% | - |" in lines
-    assert lines[-1] == " † over fewer rows than 2: not to be compared with means over all of them."
-    assert not any("†" in line for line in verdicts_as_markdown({"tabb": found["tabb"]}, "tabb").splitlines())
-    assert "| `target-only` | 2 | 5 | 23.5 [" in lines[3]  # the middle three of 9, 9.1, 9.5, 52, 52
-
-
 def test_evaluations_and_episodes_are_those_of_every_cell(capsys) -> None:
     methods = methods_of(["pooled", "sharp=tabb --rule.temperature 0.3"])
     comparison = Comparison((HOPPER,), methods, (0,), 9, evaluations=3, episodes=2)
@@ -195,20 +135,6 @@ def test_evaluations_and_episodes_are_those_of_every_cell(capsys) -> None:
         for option in ("--evaluations", "--episodes"):
             assert main([command, "otdf", option, "0"]) == 2
             assert f"{option} 0: must be at least 1" in capsys.readouterr().err
-
-
-def test_runs_without_source_count_once():
-    """The same target-only run stands in the rows of two source qualities."""
-    rows = {"tabb": ({0: 4.0, 1: 6.0}, {0: 8.0, 1: 2.0}), "target-only": ({0: 5.0, 1: 1.0}, {0: 5.0, 1: 1.0})}
-    table = {
-        Place("hopper-morph", source, "medium"): {method: scores[k] for method, scores in rows.items()}
-        for k, source in enumerate(("medium", "expert"))
-    }
-    told = verdicts(table, ["tabb", "target-only"], "tabb")["target-only"]
-    assert told["runs"] == 2
-    # Means over the qualities: 6 and 4, against 5 and 1.
-    assert told["tabb_less_this"]["pairs"] == 2
-    assert told["tabb_less_this"]["difference"] == pytest.approx(2.0)
 
 
 def test_rows_are_limited_in_every_cell_and_part_of_what_is_compared(tmp_path: Path, capsys) -> None:
@@ -227,20 +153,6 @@ def test_rows_are_limited_in_every_cell_and_part_of_what_is_compared(tmp_path: P
     ):
         assert main([*command, *given, "--report", "--out", str(tmp_path)]) != 0
         assert says in capsys.readouterr().err
-
-
-def test_a_run_that_counts_for_several_targets_is_counted_once() -> None:
-    run = {0: 7.0, 1: 9.0}
-    table = {
-        HOPPER: {"tabb": {0: 10.0, 1: 12.0}, "source-only": run},
-        HOPPER._replace(target="expert"): {"tabb": {0: 20.0, 1: 24.0}, "source-only": run},
-    }
-    found = verdicts(table, ["tabb", "source-only"], "tabb")
-    assert [found[name]["runs"] for name in ("tabb", "source-only")] == [4, 2]
-    assert found["source-only"]["rows"] == 2
-    # Of each seed: 15 - 7 and 18 - 9
-    less = found["source-only"]["tabb_less_this"]
-    assert (less["difference"], less["pairs"]) == (8.5, 2)
 
 
 def test_runs_of_exchanged_data_are_not_compared(tmp_path: Path, capsys) -> None:

@@ -10,8 +10,8 @@ import pytest
 from benchmark_runs import levels, qualities, write
 from tabb.cli import main
 from tabb.data.catalogue import find
-from tabb.experiments.benchmark import Place, as_csv
-from tabb.experiments.benchmark_scores import read_benchmark, read_scores_csv
+from tabb.experiments.benchmark import Place
+from tabb.experiments.benchmark_scores import as_csv, read_benchmark, read_scores_csv
 
 __all__ = ["levels", "qualities"]
 

@@ -1,1 +1,1 @@
-"""Behaviour policies: who makes the data sets of tasks that have none at hand. They learn and plan in the simulator."""
+"""Behaviour policies, which collect data sets for tasks without one. They learn and plan in the simulator."""

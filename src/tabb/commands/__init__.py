@@ -3,7 +3,7 @@
 COMMANDS = {
     "train": "learn a policy for the target domain; without arguments, the demo on the bundled data",
     "evaluate": "roll a trained policy out in a task and print its score",
-    "select": "rank policies that nobody may roll out, by what held-out target rows say of them",
+    "select": "rank policies without rolling them out, by what held-out target rows say of them",
     "report": "write what transferred in a finished run, and how good its policy is, as one HTML page",
     "watch": "film policies in their task, several side by side, as MP4 or GIF",
     "score": "write what a finished run says of each source row: TBM, weights, the scores of rival rules",

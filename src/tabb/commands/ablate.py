@@ -12,7 +12,8 @@ from tabb.commands.imitation_options import FOR_ALL, imitating, imitation_words
 from tabb.commands.options import parse
 from tabb.errors import UsageError
 from tabb.experiments.ablations import as_markdown, chosen, draw_differences, summary, variants_help
-from tabb.experiments.benchmark import SCORES, Comparison, Table, as_csv
+from tabb.experiments.benchmark import SCORES, Comparison, Table
+from tabb.experiments.benchmark_scores import as_csv
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,9 +34,9 @@ class Grid:
     updates: int | None = None
     """updates of a run, instead of the budget's"""
     source_rows: int | None = None
-    """learn from at most so many source rows, drawn by whole episodes; all if not given"""
+    """learn from at most this many source rows, drawn by whole episodes; all if not given"""
     target_rows: int | None = None
-    """the same of the target"""
+    """the same for the target"""
     evaluations: int | None = None
     """evaluations of each run, evenly spaced; 20 if not given. Its score is the mean of the last three"""
     episodes: int | None = None
@@ -125,7 +125,7 @@ def _begun(comparison: Comparison, root: Path) -> Iterator[tuple[Place, Method, 
 
 
 def check_runs(comparison: Comparison, root: Path) -> None:
-    """Raise `RunError` for a run in `root`, finished or not, that was begun as something else than it has to be."""
+    """Raise `RunError` for a run in `root`, finished or not, that is not the run which the comparison asks for."""
     from tabb.training.config import settings_from
     from tabb.training.spec import RunSpec, differences
 
@@ -191,9 +191,9 @@ def finished(comparison: Comparison, root: Path, grid: Grid) -> tuple[Table, Run
 
 def _report(comparison: Comparison, table: Table, root: Path, options: Options) -> None:
     """Print the tables, and write them with the figures."""
-    from tabb.experiments.benchmark import (
-        SCORES,
-        as_csv,
+    from tabb.experiments.benchmark import SCORES
+    from tabb.experiments.benchmark_scores import as_csv
+    from tabb.experiments.verdicts import (
         as_markdown,
         draw_intervals,
         draw_profiles,

@@ -18,7 +18,7 @@ def check_ray(options: Any) -> None:
     """
     if options.ray is None:
         if options.ray_gpus or options.ray_retries != Cluster.retries:
-            raise UsageError("--ray-gpus and --ray-retries are of a cluster: say where it is with --ray ADDRESS")
+            raise UsageError("--ray-gpus and --ray-retries are options of a cluster: name it with --ray ADDRESS")
         return
     from tabb.running.cluster.connection import reach, require_ray
 

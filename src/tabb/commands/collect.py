@@ -45,7 +45,7 @@ class Options:
     next_observations: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """also store next observations: a larger file, in which the last row of a cut episode counts too"""
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """replace a data set of tabb's that is there"""
+    """replace a data set that tabb wrote before"""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -55,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
         return run_suite(arguments)
     options = parse(Options, arguments, "tabb collect", "Roll a policy out into an HDF5 data set with provenance.")
     if options.out.exists() and not options.overwrite:
-        raise UsageError(f"{options.out}: is there already; choose another name or say --overwrite")
+        raise UsageError(f"{options.out}: is there already; choose another name, or give --overwrite")
     refuse_others(options.out, "data")
     if not np.isfinite(options.noise) or options.noise < 0:
         raise UsageError(f"--noise {options.noise}: must be a number, zero or more")

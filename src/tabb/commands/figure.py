@@ -16,7 +16,7 @@ from tabb.experiments.oracle import RANKINGS, Oracle
 from tabb.experiments.transfer import Transfer
 
 FIGURES = {
-    "oracle": "which ranking of source rows foresees the oracle Bellman error? (the paper's Figure 3)",
+    "oracle": "which ranking of source rows predicts the oracle Bellman error? (the paper's Figure 3)",
     "quality": "mean scores by quality of source and target data, from a benchmark's runs (Figure 2, right)",
     "intensity": "scores against the level of a shift, from a benchmark's runs (the paper's Figure 2, left)",
     "transfer": "do source rows that look like target rows lead to the same return there? (the paper's Figure 1)",
@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError(f"name the figure: {', '.join(names)}")
     if arguments[0] in ("-h", "--help"):
         lines = "\n".join(f"  {name}: {what}" for name, what in FIGURES.items())
-        print(f"usage: tabb figure NAME [options]      tabb figure NAME --help tells its options\n\n{lines}")
+        print(f"usage: tabb figure NAME [options]      tabb figure NAME --help lists its options\n\n{lines}")
         return 0
     if arguments[0] not in FIGURES:
         raise UsageError(f"unknown figure {arguments[0]!r}: {meant(arguments[0], names)}")

@@ -1,4 +1,4 @@
-"""`--imitation.*` for every method of a comparison: each changes what it would imitate by itself."""
+"""`--imitation.*` for all methods of a comparison: they change what each method would imitate by itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tabb.environments.tasks import Task
 from tabb.errors import UsageError
 from tabb.experiments.benchmark import Learner, Method
 from tabb.models.imitation import Imitation
-from tabb.training.config import check_imitation, imitation_of
+from tabb.training.config import check_imitation, own_imitation
 
 PREFIX = "--imitation."
 PROGRAM = "tabb train tabb"
@@ -60,7 +60,7 @@ def _changed(words: tuple[str, ...], imitation: Imitation) -> Imitation:
 
 def _make(method: Method, changed: Any, task: Task, seed: int, presets: bool) -> Learner:
     made = method.make(task, seed, presets)
-    imitation = changed(imitation_of(made.settings, made.rule, made.backbone))
+    imitation = changed(made.settings.imitation or own_imitation(made.rule, made.backbone))
     try:
         check_imitation(imitation, made.backbone)
     except UsageError as error:

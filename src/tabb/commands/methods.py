@@ -51,7 +51,9 @@ def methods_of(words: Sequence[str], limits: Sequence[str] = ()) -> tuple[Method
 def _with_options(name: str, text: str, limits: Sequence[str]) -> Method:
     """The method `name` from its learner and options, checked as `tabb train` would."""
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9._-]*", name):
-        raise UsageError(f"method {name!r}: a name is of letters, digits, '-', '_' and '.', since a folder bears it")
+        raise UsageError(
+            f"method {name!r}: a name is of letters, digits, '-', '_' and '.', since it is the name of a folder"
+        )
     try:
         words = shlex.split(text)
     except ValueError as error:

@@ -1,7 +1,7 @@
 """`--rule.predictor NAME` chooses a predictor before options are parsed: its constants are options, too.
 
-Help shows the constants of a predictor that is named, and else the names alone; what is not named can be set all the
-same.
+With a name, help lists that predictor's constants; without one, it lists the names. The constants of the default
+predictor can be set without naming it.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Options:
     out: Path | None = None
     """HDF5 or Parquet file to write; scores.hdf5 in the run folder if not given"""
     source: str | None = None
-    """the run's source data, where they are not where they were: a file, or a.hdf5+b.hdf5 (`\\+` is
+    """the run's source data, if they have moved: a file, or a.hdf5+b.hdf5 (`\\+` is
     a plus in a name)"""
     target: str | None = None
     """the run's target data, likewise"""

@@ -1,4 +1,4 @@
-"""`tabb select`: rank policies that nobody may roll out."""
+"""`tabb select`: rank policies that cannot be rolled out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Options:
     by: Literal["actions", "value", "low"] = "actions"
     """the estimated value, the lower end of its interval, or how near a policy is to the logged actions"""
     last: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """only the policy that each run ended with, not those along it"""
+    """rank only the policy that each run ended with, not those along it"""
     top: int = 10
     """rows of the table; 0 for all"""
     out: Path | None = None
@@ -95,7 +95,7 @@ def table(selection: Selection, by: str, top: int) -> str:
     if len(selection.ranked) > len(shown):
         lines.append(f"the best {len(shown)} of {len(selection.ranked)} policies; --top 0 shows all")
     lines += [
-        f"ranked by {RANKED_BY[by]}, which is not to be trusted alone: docs/selection.md says what it was worth",
+        f"ranked by {RANKED_BY[by]}, which alone is no proof: docs/selection.md says how well it ranked policies",
         "value: discounted return from the logged first states, estimated off-policy; interval: 95 %, of the fit alone",
         "off actions: root mean square distance from the actions of held-out rows",
     ]

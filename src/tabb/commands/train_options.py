@@ -16,8 +16,8 @@ from tabb.data.catalogue import BUNDLED, is_quality, resolve
 from tabb.data.reading import Reading
 from tabb.errors import UsageError
 from tabb.models.imitation import LOGGED, Imitation
-from tabb.registry import Chosen, backbone_names, learners_of, presets_help, rule_class, rule_names
-from tabb.rules import Rule
+from tabb.registry import Chosen, about_rule, backbone_names, learners_of, presets_help, rule_names
+from tabb.rules import RULES, Rule
 from tabb.training.config import Settings, check_imitation, own_imitation
 from tabb.training.spec import RunSpec
 from tabb.training.starting_weights import PARTS
@@ -57,7 +57,7 @@ class Options(Settings, Reading):
     progress: Literal["auto", "bar", "lines", "none"] = "auto"
     """a bar on a terminal, plain lines elsewhere, or nothing"""
     track: Literal["tensorboard", "trackio", "wandb"] | None = None
-    """send metrics there as well (docs/tracking.md); no part of the run: say it again on --resume"""
+    """send metrics there as well (docs/tracking.md); not part of the run: give it again with --resume"""
     ray: str | None = None
     """train on a Ray cluster, one run per task (docs/cluster.md): auto, local or HOST:PORT; jobs is a limit then"""
     ray_gpus: float = 0.0
@@ -79,7 +79,7 @@ def parse_train(names: Sequence[str], arguments: Sequence[str]) -> tuple[list[Ch
     _check_shared(learners, others)
     options: Any = parse(_options_for(learners, others), others, " ".join(["tabb train", *names]), _description(names))
     if options.start is None and options.start_parts != PARTS:
-        raise UsageError("--start-parts: says what to take from another run; name that with --start RUN")
+        raise UsageError("--start-parts: says what to take from another run; name that run with --start RUN")
     if len(learners) == 1:
         learners = [Chosen(learners[0].name, options.rule, options.backbone)]
     elif options.backbone is not None:
@@ -156,18 +156,17 @@ def _options_for(learners: list[Chosen], arguments: Sequence[str]) -> type[Optio
 
 
 def _description(names: Sequence[str]) -> str:
-    rules = {name: rule_class(name) for name in (_rules_of(names) or rule_names())}
-    lines = "\n".join(f"  {name}: {(rule.__doc__ or '').splitlines()[0]}" for name, rule in rules.items())
+    lines = "\n".join(f"  {name}: {about_rule(name)}" for name in (_rules_of(names) or rule_names()))
     others: dict[str, list[str]] = {}
-    for name in rule_names():
-        if (backbone := rule_class(name).backbone) != Rule.backbone:
-            others.setdefault(backbone, []).append(name)
-    exceptions = "".join(f", {backbone} for {' and '.join(names)}" for backbone, names in others.items())
+    for rule in RULES.values():
+        if rule.backbone != Rule.backbone:
+            others.setdefault(rule.backbone, []).append(rule.name)
+    exceptions = ", ".join(f"{backbone} for {' and '.join(names)}" for backbone, names in others.items())
     return (
         "Learn a policy for the target domain from source and target data.\n\n"
         f"usage: tabb train RULE[@BACKBONE] [RULE[@BACKBONE] ...] [options]\n{lines}\n\n"
-        f"Backbones: {', '.join(backbone_names())}; if none is named, {Rule.backbone}{exceptions}. `--preset NAME` "
-        "sets constants that a method's authors use on a robot or shift, or that serve one purpose:\n"
+        f"Backbones: {', '.join(backbone_names())}; {Rule.backbone} if none is named, but {exceptions}. "
+        "`--preset NAME` sets constants that a method's authors use on a robot or shift, or that serve one purpose:\n"
         f"{presets_help()}\n\n"
         "With one rule, its own options are there too (--rule...), and the backbone's (--backbone...). "
         "Without arguments: the demo."

@@ -11,7 +11,7 @@ from tabb.training.config import Settings
 from tabb.training.from_files import check_engine
 
 LONG = 20e6
-"""bytes of data from which reading takes seconds, in which something should have been said"""
+"""bytes of data whose reading takes seconds: the user is told before"""
 
 
 ROOM = 0.5
@@ -28,7 +28,7 @@ def silent(text: str) -> None:
 
 
 def tell_reading(files: Mapping[str, Sequence[str | Path]], store: bool = False) -> None:
-    """Say that large files are being read: nothing else is said before they are. Of too large ones, what helps."""
+    """Say that large files are being read, which takes a while; if they hardly fit into memory, say what helps."""
     total = 0
     for domain, paths in files.items():
         size = sum(Path(path).stat().st_size for path in paths if Path(path).is_file())

@@ -34,7 +34,7 @@ class Options:
     seed: int = 10_000
     """first reset seed; episode k begins with seed + k"""
     steps: int | None = None
-    """show no more than so many steps of an episode, which goes on unseen"""
+    """show at most this many steps of an episode; the episode itself is not cut"""
     engine: Literal["legacy", "native"] | None = None
     """physics: MuJoCo 2.1's, as in D4RL, ODRL and OTDF data, or today's; or as the policies were trained"""
     size: str = "640x480"

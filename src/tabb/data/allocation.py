@@ -23,7 +23,7 @@ class Memory:
         return np.empty(shape, dtype)
 
     def note(self, text: str) -> None:
-        """Say what is being done: memory is filled without a word."""
+        """Called with what is being done; columns in memory need no message."""
 
 
 IN_MEMORY = Memory()

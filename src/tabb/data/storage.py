@@ -32,7 +32,9 @@ def kind(path: Path) -> str:
     except FileNotFoundError:
         raise DataError(one_line(f"{path}: no such file; check the path, or see `tabb data list`")) from None
     except IsADirectoryError:
-        raise DataError(one_line(f"{path}: is a folder, of no LeRobot or Minari data set; name a file in it")) from None
+        raise DataError(
+            one_line(f"{path}: is a folder, but no LeRobot or Minari data set; name a file in it")
+        ) from None
     except PermissionError:
         raise DataError(one_line(f"{path}: no permission to read it; change its mode or copy it")) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

@@ -71,7 +71,7 @@ def stored(
             os.rename(part, folder)
         found = _opened(folder, paths)
     if found is None:
-        raise DataError(f"{folder}: the store cannot be read back; remove it, and look whether the disk is well")
+        raise DataError(f"{folder}: the store cannot be read back; remove it, and check the disk")
     note(f"{found.report.name}: {len(found.transitions):,} rows are kept in {folder} ({_size(folder) / 1e6:,.0f} MB)")
     return found
 

@@ -1,4 +1,4 @@
-"""Environments of the user's: what they give is checked in each step, and each fault is one line that names them."""
+"""The user's own environments: what they return is checked at each step, and a fault is one line that names them."""
 
 from __future__ import annotations
 

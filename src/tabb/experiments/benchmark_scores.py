@@ -1,4 +1,4 @@
-"""Scores of the finished runs of a benchmark, read back from its folder or from the scores.csv of its report.
+"""The scores of a benchmark's finished runs as scores.csv, and read back from that file or from its folder.
 
 Nothing is trained: the quality and intensity figures draw what is there.
 """
@@ -6,6 +6,7 @@ Nothing is trained: the quality and intensity figures draw what is there.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +52,17 @@ def read_benchmark(root: Path) -> Table:
         (one, here), (other, there) = list(lengths.items())[:2]
         raise RunError(f"{there}: a run of {other:,} updates cannot be compared with {here}, a run of {one:,}")
     return _for_every_quality(table)
+
+
+def as_csv(table: Table) -> str:
+    """The scores.csv of a table: one line per run."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for place, row in table.items():
+        for method, scores in row.items():
+            writer.writerows([*place, method, seed, f"{score:z.4f}"] for seed, score in scores.items())
+    return text.getvalue()
 
 
 def read_scores_csv(file: Path) -> Table:

@@ -10,8 +10,8 @@ that it comes through are drawn to those of the log:
 The gradient goes through the model, so the policy learns what leads back: over several steps, and at the states that
 its own errors lead to. Only paths of the episodes that the policy imitates count. V and Q see none of it.
 
-To learn from demonstrated paths through a learned model is the idea of Englert et al. 2013 (Probabilistic model-based
-imitation learning); that the source's rows make the model better is what transfers. [ours]
+Learning from demonstrated paths through a learned model is the idea of Englert et al. 2013 (Probabilistic model-based
+imitation learning). What transfers: the source's rows make the model better. [ours]
 """
 
 from __future__ import annotations

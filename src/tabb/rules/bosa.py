@@ -6,7 +6,7 @@
 
 On TD3 without cloning. p̂(a | s) and p̂_e(s' | s, a) are variational autoencoders, fitted before training and frozen:
 the actions' on both domains, the dynamics' on the target. The latter is the density of the standardised change s' - s:
-beside the spread of the states a step is small, and the threshold on a density of s' itself keeps nearly every row. A
+a step is small compared with the spread of states, so a threshold on the density of s' itself keeps nearly every row. A
 terminal row has no next state to judge: it is kept.
 """
 

@@ -2,8 +2,7 @@
 
 An entry's name is a hash of everything that its content depends on: the rule and those of its fields that `prepare`
 reads, its source code, both data sets, the seed, and the versions, flags and device that it ran on. So nothing goes
-stale unnoticed; an entry that is damaged is made anew. A rule of a
-notebook, whose source cannot be read, is not cached.
+stale unnoticed. A damaged entry is made anew. A rule whose source cannot be read (in a notebook) is not cached.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ def load_tree(path: Path, template: T, more: bool = False) -> tuple[T, dict[str,
     )
     if not fits:
         raise RunError(
-            f"{path}: is of another learner, or another version of tabb wrote it (config.json beside it says which); "
+            f"{path}: is of another learner, or was written by another version of tabb (config.json beside it says "
+            "which); "
             "go on with the options and the version that the run was started with, or train anew"
         )
     return jax.tree.unflatten(structure, [jax.numpy.asarray(leaf) for leaf in leaves]), header

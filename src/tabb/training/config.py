@@ -37,10 +37,10 @@ class Settings:
     """share of the target's episodes that training does not see; policies are judged by them where nothing is rolled
     out (`tabb select`). If not given, 0.2 without a task or environment, if there are three episodes, else 0"""
     source_rows: int | None = None
-    """learn from at most so many source rows: whole episodes drawn by `rows_seed`, the last one cut where the number is
-    reached; all if not given"""
+    """learn from at most this many source rows: whole episodes drawn by `rows_seed`, the last one cut where the number
+    is reached; all if not given"""
     target_rows: int | None = None
-    """the same of the target"""
+    """the same for the target"""
     rows_seed: int = 0
     """which episodes are drawn for `source_rows` and `target_rows`; not the seed of training"""
     imitation: Imitation | None = None
@@ -135,5 +135,5 @@ def normalisation_of(config: dict[str, Any]) -> str:
 
 
 def settings_from(config: dict[str, Any]) -> Settings:
-    """The settings of a run's config; a run from before episodes could be held out held out none, nor had it copies."""
+    """The settings of a run's config; runs of versions without held-out episodes or copies had neither."""
     return from_plain(Settings, {"held_out": 0.0, "imitation": plain(LOGGED)} | (config.get("settings") or {}))

@@ -64,7 +64,7 @@ class RunFolder:
         return self.result_file.exists() and (self.policy_file.exists() or not self.checkpoint_file.exists())
 
     def check_not_lost(self) -> None:
-        """Raise `RunError` for a finished run that cannot be gone on with: that would be to train it anew."""
+        """Raise `RunError` for a finished run whose checkpoint is gone: going on would mean training it anew."""
         if self.result_file.exists() and not self.checkpoint_file.exists():
             raise RunError(
                 f"{self.path}: is finished, and its {self.checkpoint_file.name} is gone; put that back, or train the "
@@ -114,8 +114,8 @@ class RunFolder:
                 if error.errno in LOCK_HELD:
                     raise RunError(f"{self.path}: another process trains here; wait for it or stop it first") from None
                 warn_once(
-                    f"{self.path}: this disk has no locks ({error.strerror}); see to it yourself that no other process "
-                    "trains in this folder"
+                    f"{self.path}: this disk has no locks ({error.strerror}); make sure that no other process trains "
+                    "in this folder"
                 )
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Target episodes that training does not see: what can be said of a policy where nobody may roll it out.
+"""Target episodes that training does not see: what can be said of a policy that cannot be rolled out.
 
 At each evaluation point the critic's error on the held-out rows is measured, the predictor's with it where the rule has
 one, and the policy is kept; at the end of the run each kept policy is valued off-policy (`tabb.evaluation.fqe`).
@@ -61,7 +61,7 @@ def share_of(settings: Settings, rolls_out: bool, target: Transitions | StoredRo
     remedy = "--held-out 0.5 would hold out one of them" if count > 1 else "give more episodes"
     warn_caller(
         f"the target has {count} episode{'s' if count > 1 else ''}, so none is held out to judge policies by; {remedy} "
-        "(no word of this with --held-out 0)",
+        "(--held-out 0 silences this)",
         HeldOutWarning,
     )
     return 0.0

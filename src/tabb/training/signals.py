@@ -1,6 +1,6 @@
 """Stopping on request: Ctrl-C and SIGTERM are heard between two stretches of a run, where all can be saved.
 
-That they were heard is said at once, also while the main thread is inside a compiled call.
+The user is told at once that a signal was heard, even while the main thread is inside a compiled call.
 """
 
 from __future__ import annotations

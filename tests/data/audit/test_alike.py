@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tabb.data import inspect_arrays
-from tabb.data.audit.alike import Model, best_mend, check_columns_alike, sample, turned
+from tabb.data.audit.alike import check_columns_alike
 from tabb.data.audit.columns import check_columns
 from tabb.data.audit.episodes import check_timing
+from tabb.data.audit.mends import Model, best_mend, sample, turned
 
 
 def system(rows, seed, force=0.0, size=6, friction=0.0):

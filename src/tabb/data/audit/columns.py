@@ -1,4 +1,4 @@
-"""Checks of one file's columns as they are stored, before any rule for episodes: they need not be fit to be read."""
+"""Checks of one file's columns as they are stored, before episodes are found: they need not be readable as a log."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _absurd(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
         wrong = _rows_where(table, lambda rows: np.isfinite(rows) & (np.abs(rows) > limit))
     if wrong.any():
         what = f"{int(wrong.sum()):,} rows hold numbers over {ABSURD:,.0f} times as large as the rest of their column"
-        fix = "leave out the episodes of these rows, or log them again: one such number makes its column count nothing"
+        fix = "leave out the episodes of these rows, or log them again: one such number drowns the rest of its column"
         yield Finding("warning", "outlier", f"{name}: {key}", what, fix, row_numbers(wrong))
 
 
@@ -150,7 +150,7 @@ def _flat_columns(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
     for i in np.flatnonzero(~still):
         first = seen.setdefault(hashlib.sha256(np.ascontiguousarray(array[:, i])).digest(), int(i))
         if first != i:
-            fix = "check that no sensor was written twice in place of another; drop one if it is so meant"
+            fix = "check that no sensor was written twice in place of another; drop one if that is intended"
             yield Finding("warning", "duplicated-column", where, f"columns {first} and {i} are equal in every row", fix)
 
 

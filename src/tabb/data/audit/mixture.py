@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tabb.data.audit.alike import sample
 from tabb.data.audit.finding import Finding
+from tabb.data.audit.mends import sample
 from tabb.float32 import is_constant
 from tabb.models.mixture import MixtureConfig, fit_mixture
 from tabb.transitions import Transitions

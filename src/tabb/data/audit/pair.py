@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.spatial
 
-from tabb.data.audit.alike import check_columns_alike, sample
+from tabb.data.audit.alike import check_columns_alike
 from tabb.data.audit.domains import check_domains
 from tabb.data.audit.finding import Finding
+from tabb.data.audit.mends import sample
 from tabb.data.audit.mixture import check_mixture
 from tabb.data.report import Loaded
 from tabb.errors import DataError

@@ -1,5 +1,7 @@
-"""Doubts about the structure of a log: flags that mean something else, sit a row off or are missing; next observations
-that are none. What is stated is believed; where the steps of the file disagree, the rows are counted and named.
+"""Doubts about the structure of a log: flags that mean something else, sit a row off or are missing, and stored next
+observations that are something else.
+
+What is stated is believed; where the steps of the file disagree, the rows are counted and named.
 """
 
 from __future__ import annotations

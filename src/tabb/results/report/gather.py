@@ -56,7 +56,8 @@ class Scored:
     yardstick: Yardstick | None
 
     @property
-    def is_tabb(self) -> bool:
+    def has_mismatch(self) -> bool:
+        """Whether rows have a Bellman mismatch, `tbm`: those of TABB and its kin."""
         return "tbm" in self.columns
 
 
@@ -85,7 +86,7 @@ class Gathered:
 
 
 def gather(folder: str | Path, source: Files | None = None, target: Files | None = None) -> Gathered:
-    """Read what a report needs. `source` and `target` name the data where they are not where they were.
+    """Read what a report needs. `source` and `target` name the data if they have moved.
 
     Raises as `tabb.results.report.records.read_records` and `tabb.results.row_scores.open_run` do.
     """

@@ -111,7 +111,7 @@ def small_shares(scored: Scored) -> list[float]:
 
 def _transfer_boxes(scored: Scored) -> list[tuple[str, str, str]]:
     rows = len(scored.columns["episode"])
-    if not scored.is_tabb:
+    if not scored.has_mismatch:
         label, values = main_column(scored)
         low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
         return [(f"{label} of source rows", number(middle), f"median of {rows:,}; 80 % lie from {number(low)} to "
@@ -143,7 +143,7 @@ def _how_much(gathered: Gathered, scored: Scored) -> list[Html]:
                     else "much of it is chance: trust groups, not single rows."
                 )
             )
-    if not scored.is_tabb:
+    if not scored.has_mismatch:
         meaning = scored.meaning
         return [
             say(

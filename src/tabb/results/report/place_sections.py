@@ -26,13 +26,13 @@ def along(scored: Scored) -> list[Any]:
         return [say("The episodes are too short or too few to show transfer along them.")]
     top, bottom = float(course.high.max()), float(course.low.min())
     x = Axis(0, float(scored.step.max()) + 1, "step of the episode")
-    chart = Chart(f"{label} along an episode", x, padded(bottom, top, label, zero=scored.is_tabb))
+    chart = Chart(f"{label} along an episode", x, padded(bottom, top, label, zero=scored.has_mismatch))
     chart.band(course.step, course.low, course.high, "s")
     chart.line(course.step, course.median, "s")
     return [
         say(
             f"Median and quartiles of {label} over all source episodes at each step: a "
-            f"{'hump' if scored.is_tabb else 'dip'} "
+            f"{'hump' if scored.has_mismatch else 'dip'} "
             "is a phase of the motion that transfers less; one at the start means that the domains differ from the "
             "first states on. Late steps come from long episodes only."
         ),
@@ -95,18 +95,18 @@ def listed(gathered: Gathered, scored: Scored) -> list[Any]:
     trust, name = np.asarray(scored.columns[scored.trust], np.float64), trust_name(scored)
     count = min(LISTED, len(trust) // 2)
     # By TBM⁺, of which the weight is a function: for a large TBM⁺ all weights are equal to the last bit.
-    order = np.argsort(scored.columns["tbm_plus"] if scored.is_tabb else -trust, kind="stable")
+    order = np.argsort(scored.columns["tbm_plus"] if scored.has_mismatch else -trust, kind="stable")
     terminal = np.asarray(gathered.data["source"].transitions.terminal) > 0
     rule: Any = gathered.records[0].rule
     groups: Sequence[tuple[str, Any]] = (("best", order[:count]), ("worst", order[::-1][:count]))
     heads = ["", "file row", "episode", "step", "terminal"]
-    heads += ["TBM", "weight", "own backup", "predicted backup", "± over heads"] if scored.is_tabb else [name]
+    heads += ["TBM", "weight", "own backup", "predicted backup", "± over heads"] if scored.has_mismatch else [name]
 
     def line(i: int, rank: str) -> list[str]:
         columns = scored.columns
         cells = [rank, str(columns["file_row"][i]), str(columns["episode"][i]), str(scored.step[i])]
         cells.append("yes" if terminal[i] else "")
-        if not scored.is_tabb:
+        if not scored.has_mismatch:
             return [*cells, number(trust[i])]
         predicted = np.asarray(columns["predicted_backup"][i], np.float64)
         middle = rule.predictor.predicted_backup(predicted[None])[0]
@@ -120,7 +120,7 @@ def listed(gathered: Gathered, scored: Scored) -> list[Any]:
         if ended
         else ""
     )
-    if scored.is_tabb:
+    if scored.has_mismatch:
         extra += " They are sorted by weight, which depends on the predictor's uncertainty as well as on TBM."
     return [
         say(

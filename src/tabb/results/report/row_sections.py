@@ -30,7 +30,7 @@ def row_sections(gathered: Gathered) -> Iterator[Section]:
     if scored is None:
         return
     record = gathered.records[0]
-    if scored.is_tabb:
+    if scored.has_mismatch:
         yield "units", "TBM in units of return", units(gathered, scored, record)
     yield "distributions", "Distributions over rows", distributions(scored, record)
     yield "episodes", "By episode", episodes(gathered, scored)
@@ -87,7 +87,7 @@ def units(gathered: Gathered, scored: Scored, record: Record) -> list[Any]:
 
 def distributions(scored: Scored, record: Record) -> list[Any]:
     label, values = main_column(scored)
-    if not scored.is_tabb:
+    if not scored.has_mismatch:
         return [say(f"The distribution of the {label} of source rows: {scored.meaning}."), _histogram(values, label)]
     parts = [say(
         "TBM of source rows on a logarithmic axis, and the weights that follow from it. Rows far to the left teach the "
@@ -171,11 +171,11 @@ def episodes(gathered: Gathered, scored: Scored) -> list[Any]:
     order = np.argsort(-whole.means["trust"], kind="stable")
     name = trust_name(scored)
     heads = ["", "episode", "file rows", "rows", "return", f"mean {label}"] + (
-        [f"mean {name}"] if scored.is_tabb else []
+        [f"mean {name}"] if scored.has_mismatch else []
     )
 
     def line(i: int, rank: str) -> list[str]:
-        means = [number(whole.means[key][i]) for key in (("main", "trust") if scored.is_tabb else ("main",))]
+        means = [number(whole.means[key][i]) for key in (("main", "trust") if scored.has_mismatch else ("main",))]
         span = f"{whole.first_row[i]}–{whole.last_row[i]}"
         return [rank, str(whole.number[i]), span, f"{whole.rows[i]:,}", number(whole.returns[i]), *means]
 
@@ -186,13 +186,15 @@ def episodes(gathered: Gathered, scored: Scored) -> list[Any]:
     relation = "There are too few episodes for a correlation." if correlation is None else (
         f"Spearman's rank correlation of return and mean {label} over {correlation.entries:,} episodes is "
         f"{two(correlation.value)} (95 % interval about {two(correlation.low)} to {two(correlation.high)}): "
-        + _direction(correlation.low, correlation.high, scored.is_tabb)
+        + _direction(correlation.low, correlation.high, scored.has_mismatch)
     )  # fmt: skip
     x = padded(float(whole.returns.min()), float(whole.returns.max()), "return of the episode (undiscounted)")
-    y = padded(float(whole.means["main"].min()), float(whole.means["main"].max()), f"mean {label}", zero=scored.is_tabb)
+    y = padded(
+        float(whole.means["main"].min()), float(whole.means["main"].max()), f"mean {label}", zero=scored.has_mismatch
+    )
     chart = Chart(f"Mean {label} of each source episode against its return", x, y)
     chart.points(whole.returns, whole.means["main"], "s")
-    best = "highest mean weight" if scored.is_tabb else f"highest mean {label}"
+    best = "highest mean weight" if scored.has_mismatch else f"highest mean {label}"
     return [
         say(
             f"Each point is one of {len(order):,} source episodes; if the points rise or fall, transfer depends on the "

@@ -15,6 +15,6 @@ def trust_name(scored: Scored) -> str:
 
 def main_column(scored: Scored) -> tuple[str, NDArray[np.float64]]:
     """TBM, or a rival's score, with its name: what distributions and courses are drawn of [N]."""
-    name = "tbm" if scored.is_tabb else scored.trust
-    label = "TBM" if scored.is_tabb else trust_name(scored)
+    name = "tbm" if scored.has_mismatch else scored.trust
+    label = "TBM" if scored.has_mismatch else trust_name(scored)
     return label, np.asarray(scored.columns[name], np.float64)

@@ -1,7 +1,7 @@
 """Plans on a Ray cluster: `tabb benchmark --ray ADDRESS`, `tabb train --ray ADDRESS`.
 
 options.py    what the user says: where the cluster is, accelerators, retries
-connection.py to the cluster and away from it; every node is looked at before anything trains
+connection.py connects and disconnects; checks every node before anything trains
 shipping.py   data files into Ray's object store
 plan.py       the driver: hands cells out, writes what comes back
 node.py       the node: one cell as a process, its files sent back at each checkpoint

@@ -1,4 +1,4 @@
-"""To a Ray cluster, quietly, and away from it; its nodes are looked at before anything trains."""
+"""Connects to a Ray cluster and disconnects, quietly; checks the nodes before anything trains."""
 
 from __future__ import annotations
 

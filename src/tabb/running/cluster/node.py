@@ -1,7 +1,7 @@
 """On a node: one cell as a process of its own, as `tabb.running.processes` starts it; its files go to the driver.
 
 Nodes share nothing. A cell gets the files of its run folder (none for a new one) and the data, by content; at each
-checkpoint it gives the files that changed, so that whoever goes on with it needs nothing of this node. Only plain
+checkpoint it gives the files that changed, so that another node can go on with it. Only plain
 types cross the wire. Modules that import JAX are not imported here: the process has its own.
 """
 

@@ -1,8 +1,8 @@
 """The driver: each unfinished cell of a plan is one Ray task; what comes back is written here, and nowhere else.
 
 A task is a generator that yields the cell's files at each checkpoint. A cell whose node is lost is handed out again
-with the files that are here, as it is when the same command is given another day: Ray's own retries would begin with
-the files of the first attempt, that is, with the first update.
+with the files that have arrived, just as when the command is repeated later. Ray's own retries would begin with the
+files of the first attempt, that is, with the first update.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What must be the same on all machines of a plan: a comparison of cells is one of methods, not of installations.
+"""What must be the same on all machines of a plan, so that its cells compare methods and not installations.
 
 Imported on nodes: the standard library alone.
 """
