@@ -30,7 +30,7 @@ HOPPER = Place("hopper-morph", "medium", "medium")
 def config_of(learner: str, *options: str, preset: str | None = None) -> dict:
     """The rule and the settings of a run with these options, as `config.json` has them."""
     rule, _, settings = changed_learner(learner, options, preset=preset)
-    return {"rule": plain(rule), "settings": plain(settings)}
+    return {"rule": plain(rule), "settings": plain(settings.on(rule))}
 
 
 def test_places_and_cells():
