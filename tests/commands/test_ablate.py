@@ -69,9 +69,9 @@ def test_variants_are_what_they_are_called() -> None:
     ]
     assert parsed("climb-c-inf").rule.temperature == float("inf")
     assert parsed("climb-similarity").rule.name == "similarity"
-    softer = [name for name in VARIANTS if parsed(name).backbone.temperature == 0.5]
-    assert softer == ["soft", *(f"soft-{name}" for name in ("imitate", "pooled", "source-only", "target-only"))]
-    assert all(VARIANTS[name].against == name.removeprefix("soft-") for name in softer[1:])
+    sharper = [name for name in VARIANTS if parsed(name).backbone.temperature == 3.0]
+    assert sharper == ["sharp", *(f"sharp-{name}" for name in ("imitate", "pooled", "source-only", "target-only"))]
+    assert all(VARIANTS[name].against == name.removeprefix("sharp-") for name in sharper[1:])
     assert all(VARIANTS[variant.against] for variant in VARIANTS.values())
 
 
