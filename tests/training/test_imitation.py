@@ -264,7 +264,7 @@ def test_a_rule_has_a_choice_of_its_own_where_the_backbone_imitates():
 
 
 def test_the_policy_is_held_to_logged_paths_where_that_pays_unless_the_settings_say_otherwise():
-    long, short, open_ = Settings(updates=10_000), Settings(updates=9_999), Imitation(best=0.5, matching=None)
+    long, short, open_ = Settings(updates=5_000), Settings(updates=4_999), Imitation(best=0.5, matching=None)
     assert imitation_of(long, Pooled(), IQL()) == Imitation(best=0.8, matching=0.1)
     assert imitation_of(short, Pooled(), IQL()) == Imitation(best=0.8)
     assert imitation_of(long, Pooled(), IQL(), stored=True) == Imitation(best=0.8)  # no paths to draw

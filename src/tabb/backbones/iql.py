@@ -86,8 +86,8 @@ class IQL(Backbone):
     expectile: float = 0.7
     """λ of the value loss; 0.5 is the mean, 1 the maximum over the data's actions [ODRL MuJoCo: 0.7]"""
     temperature: float = 0.5
-    """β of the advantage weight exp(β A), A in raw rewards [paper: 3 for rewards scaled by 1000 / (best - worst return),
-    which is 0.3 to 1 in raw rewards of D4RL's robots; ODRL MuJoCo: 3 in raw rewards, which was worse: docs/results.md]"""
+    """β of the advantage weight exp(β A), A in raw rewards [paper: 3, of rewards times 1000 / (best - worst return),
+    which is about 0.5 in raw ones; ODRL MuJoCo: 3 in raw rewards, which did worse: docs/results.md]"""
     largest_advantage_weight: float = 100.0
     """upper clip of exp(β A) [ODRL: 100]"""
     extraction: Literal["imitation", "improvement"] = "imitation"

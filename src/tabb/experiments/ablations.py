@@ -163,7 +163,7 @@ VARIANTS = {
             backbone={"extraction": "improvement"},
             against="climb",
         ),
-        # How sharply the policy prefers the better actions: with β = 3, as in ODRL, it picks up the noise of noisy experts.
+        # How sharply the policy prefers the better actions: with β = 3 (ODRL's) it picks up noise.
         Variant("sharp", "tabb", "the policy's β is 3", backbone={"temperature": 3.0}),
         Variant(
             "sharp-imitate",

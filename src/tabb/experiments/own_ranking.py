@@ -16,12 +16,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tabb.environments.tasks import TASKS, get_task
-from tabb.evaluation.oracle import Truth, ask_target, oracle_error, rank_correlation, usable_rows
+from tabb.evaluation.oracle import Truth, ask_target, rank_correlation, usable_rows
+from tabb.experiments.borne_out import own_error
 from tabb.files import read_json, write_json
 from tabb.own_files import refuse_others
 from tabb.results.row_scores import open_run, scores_of
@@ -39,10 +38,7 @@ def ranking_of(folder: Path, truths: dict[tuple[str, str], tuple[Any, Truth]]) -
         sample = usable_rows(task, rows, ROWS)
         truths[data] = (sample, ask_target(task, rows[sample]))
     sample, truth = truths[data]
-    see = run.rule.see_state
-    value = jax.jit(lambda states: run.value(see(run.models, run.domains.normaliser(states))))
-    discount: float = run.backbone.discount
-    error = oracle_error(lambda states: np.asarray(value(jnp.asarray(states))), rows[sample], truth, discount)
+    error = own_error(run, task, sample, truth)
     columns = scores_of(run, folder).columns
     settings = run.config["settings"]
     return {

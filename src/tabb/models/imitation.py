@@ -55,7 +55,7 @@ class Imitation(TypedFields):
     """weight that holds a corrective action to the logged one"""
     matching: float | None = 0.0
     """weight of trajectory matching (`tabb.models.matching`) against imitation: the policy acts in a model of the
-    target domain and is held to the logged paths; 0 for none, None for 0.1 where it pays: in runs of 10,000 updates or
+    target domain and is held to the logged paths; 0 for none, None for 0.1 where it pays: in runs of 5,000 updates or
     more, on backbones that can, with rows in memory"""
     horizon: int = 5
     """H: steps that it acts there"""
@@ -93,8 +93,8 @@ BEST = Imitation(best=0.8, matching=None)
 
 MATCHING = 0.1
 """weight of trajectory matching where None is given and it pays"""
-ENOUGH_UPDATES = 10_000
-"""updates from which on it pays: after 5,000 a policy was no nearer to the paths (docs/few-rows.md)"""
+ENOUGH_UPDATES = 5_000
+"""updates from which on it is worth the fit of a model: a shorter run would take longer to prepare than to train"""
 
 
 class ImitatedRows(NamedTuple):
