@@ -30,7 +30,7 @@ def usage() -> str:
         "usage: tabb COMMAND [options]      tabb COMMAND --help lists a command's options\n\n"
         f"commands:\n{commands}\n\n"
         "examples:\n"
-        "  tabb train                                        the demo: TABB against two baselines, in minutes\n"
+        "  tabb train                                        the demo: TABB beside its controls, in minutes\n"
         "  tabb train tabb --source sim.hdf5 --target real.hdf5 --task hopper-gravity-0.5\n"
         "  tabb train tabb pooled target-only --task walker2d-kinematic --source medium --target medium --seeds 0 1 2\n"
         "  tabb evaluate runs/hopper-gravity-0.5/medium-medium/tabb/seed0\n"

@@ -1,4 +1,4 @@
-"""`tabb train`: one or more rules and seeds, on one task; without arguments, the demo."""
+"""`tabb train`: one or more rules and seeds, on one task; without a rule four of them, or the demo."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ def run(arguments: Sequence[str]) -> int:
         names.append(others.pop(0))
     elsewhere = {"-h", "--help"} & set(others) or any(word.partition("=")[0] == "--resume" for word in others)
     if not names and not elsewhere:
-        from tabb.commands.demo import demo
+        from tabb.commands.demo import CANDIDATES, PRESET, demo
 
-        return demo(others)
+        if not {"--source", "--target"} <= {word.partition("=")[0] for word in others}:
+            return demo(others)
+        names = list(CANDIDATES)
+        if not any(word.partition("=")[0] == "--preset" for word in others):
+            others += ["--preset", PRESET]
     learners, options = parse_train(names, others)
     opener(options.track)  # what is missing is said before data are read and programs compiled
     if options.resume is not None:

@@ -169,7 +169,7 @@ def _description(names: Sequence[str]) -> str:
         "`--preset NAME` sets constants that a method's authors use on a robot or shift, or that serve one purpose:\n"
         f"{presets_help()}\n\n"
         "With one rule, its own options are there too (--rule...), and the backbone's (--backbone...). "
-        "Without arguments: the demo."
+        "Without a rule: tabb, target-only, source-only and pooled on your --source and --target, or else the demo."
     )
 
 

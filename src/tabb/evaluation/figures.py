@@ -77,7 +77,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
     axes.grid(axis="y", alpha=0.25)
     axes.ticklabel_format(axis="y", useOffset=False)  # returns as they are, not as differences from a power of ten
     axes.set_xlim(left=0)
-    draw_legend(figure, axes, title=band_meaning([len(runs) for runs in curves.values()]))
+    draw_legend(figure, axes, title=band_meaning([len(runs) for runs in curves.values()]), inside=False)
     save_png(figure, path)
 
 
@@ -90,12 +90,12 @@ def band_meaning(runs: Sequence[int]) -> str:
     return f"bands: {', '.join(parts)}"
 
 
-def draw_legend(figure: Any, axes: Any, title: str | None = None) -> None:
-    """The legend of the curves of `axes`: inside where there is room, below them where names are long or many."""
+def draw_legend(figure: Any, axes: Any, title: str | None = None, inside: bool = True) -> None:
+    """The legend of the curves of `axes`: below them, or `inside` unless names are long or many."""
     handles, names = axes.get_legend_handles_labels()
     longest = max(map(len, names), default=0)
     style: dict[str, Any] = {"frameon": False, "title": title, "title_fontsize": 8, "alignment": "left"}
-    if longest <= LONG_NAME and len(names) <= MANY_NAMES:
+    if inside and longest <= LONG_NAME and len(names) <= MANY_NAMES:
         axes.legend(loc="best", **style)
     else:
         shown = [wrapped(name) for name in names]
