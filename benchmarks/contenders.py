@@ -16,7 +16,7 @@ from products import Product, products
 from tabb.backbones import Backbone
 from tabb.batch import Domains, Sizes
 from tabb.rules import Rule
-from tabb.training.drawing import pack_data
+from tabb.training.drawing import pack_data, pack_series
 from tabb.training.loop import Program, compiled_updates, update_once
 from timing import CLOCKS, seconds
 
@@ -51,14 +51,16 @@ def our_contender(backbone: Backbone, rule: Rule, domains: Domains, sizes: Sizes
     models = jax.block_until_ready(rule.prepare(domains, prepare_key, mark))
     mark("columns")
     columns = rule.columns(models, domains), rule.target_columns(models, domains)
-    data = jax.block_until_ready(pack_data(domains, *columns))
+    conditions = learner.conditions(models, domains)
+    series = None if conditions is None else pack_series(domains, conditions, backbone.window)
+    data = jax.block_until_ready(pack_data(domains, *columns)._replace(series=series))
     mark("end")
     prepare_seconds = {part: marks[after] - marks[part] for part, after in itertools.pairwise(marks)}
 
     extra = learner.extra_rows(models, domains, prepare_key)
     if not learner.refresh_every:
         data = data._replace(extra=extra)
-    state = learner.init(sizes, init_key, extra)
+    state = learner.init(sizes, init_key, extra, None if conditions is None else conditions.aim)
     counts = products(functools.partial(update_once, learner), models, data, draw_key, state, jnp.asarray(0))
     at = 0
 

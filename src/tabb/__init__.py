@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from tabb.rules import OTDF as OTDF
     from tabb.rules import PTR as PTR
     from tabb.rules import PU as PU
+    from tabb.rules import REAG as REAG
     from tabb.rules import SRPO as SRPO
     from tabb.rules import TABB as TABB
     from tabb.rules import VGDF as VGDF
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from tabb.rules import MOReL as MOReL
     from tabb.rules import Pooled as Pooled
     from tabb.rules import PredictorConfig as PredictorConfig
+    from tabb.rules import REAGDara as REAGDara
     from tabb.rules import ResidualPredictor as ResidualPredictor
     from tabb.rules import Rule as Rule
     from tabb.rules import Similarity as Similarity
@@ -107,7 +109,7 @@ _WHERE = {
     **dict.fromkeys(
         ("COMBO", "Correct", "DiffusionConfig", "DmC", "FineTune", "MOBILE", "MOBODY", "MOPO", "MOReL"), "tabb.rules"
     ),
-    **dict.fromkeys(("PTR", "PU", "VGDF"), "tabb.rules"),
+    **dict.fromkeys(("PTR", "PU", "REAG", "REAGDara", "VGDF"), "tabb.rules"),
     **dict.fromkeys(("DiffusionConfig", "InverseConfig", "MixtureConfig", "TargetModelConfig"), "tabb.rules"),
     "DROCO": "tabb.rules",
     "DARA": "tabb.rules",

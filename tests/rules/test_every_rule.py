@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from made_rules import MADE
-from tabb.backbones import own_backbone
+from tabb.backbones import DT, own_backbone
 from tabb.batch import make_domains
 from tabb.errors import UsageError
 from tabb.policy import Policy
@@ -35,13 +35,13 @@ from tabb.rules import (
     SparseQConfig,
 )
 from tabb.training import Settings, train
-from tabb.training.drawing import pack_data
+from tabb.training.drawing import pack_data, pack_series
 from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds
 
 PREPARE = jax.random.key(3)
 KINDS = {kind.name: kind for kind in (*RULES.values(), *MADE)}
 # They share what these tests look at with others (`mobile`): the slow suite alone holds them to what compiles much.
-LIKE_OTHERS = ("mopo", "combo", "morel", "mobody", "dmc")
+LIKE_OTHERS = ("mopo", "combo", "morel", "mobody", "dmc", "reag", "reag-dara")
 SPARED = [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_OTHERS else name for name in KINDS]
 # A seed axis is for accelerators: these hold all that can have one (columns, learned networks, phases, extra rows).
 WITH_AXIS = ("tabb", "dara", "finetune", "otdf", "imagined")
@@ -90,9 +90,13 @@ def prepared(domains):
     return prepare
 
 
-def with_one_policy(backbone):
-    """The backbone with one policy network: what compiles in a moment."""
-    return dataclasses.replace(backbone, policies=1) if hasattr(backbone, "policies") else backbone
+def sized(backbone, hidden, batch_size, **others):
+    """The backbone with these sizes and one policy network: what compiles in a moment."""
+    if isinstance(backbone, DT):
+        tiny = {"width": hidden[0], "context": 4, "layers": 1, "longest": 12}
+        return dataclasses.replace(backbone, **tiny, batch_size=batch_size, **others)
+    one = {"policies": 1} if hasattr(backbone, "policies") else {}
+    return dataclasses.replace(backbone, hidden=hidden, batch_size=batch_size, **one, **others)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +105,7 @@ def small_backbone(backbone):
 
     def small(rule):
         sizes = {name: getattr(backbone, name) for name in ("hidden", "batch_size", "learning_rate")}
-        return with_one_policy(dataclasses.replace(own_backbone(rule), **sizes))
+        return sized(own_backbone(rule), **sizes)
 
     return small
 
@@ -114,7 +118,10 @@ def beginning(domains, sizes, small_backbone):
         learner = Program(small_backbone(rule.like if isinstance(rule, Plain) else rule), rule, 12)
         data = pack_data(domains, rule.columns(models, domains), rule.target_columns(models, domains))
         extra = learner.extra_rows(models, domains, jax.random.key(100 + seed))
-        state = learner.init(sizes, jax.random.key(seed), extra)
+        conditions = learner.conditions(models, domains)
+        if conditions is not None:
+            data = data._replace(series=pack_series(domains, conditions, learner.backbone.window))
+        state = learner.init(sizes, jax.random.key(seed), extra, None if conditions is None else conditions.aim)
         return learner, data if learner.refresh_every else data._replace(extra=extra), state
 
     return begin
@@ -159,7 +166,8 @@ def test_neutral_is_the_plain_backbone_bit_for_bit(name, run, run_of_plain, prep
     assert same_bits(neutral._replace(learned=()), plain)
     if rule != rule_of(name):
         usual, _ = run(rule_of(name), prepared(name))
-        assert largest_difference(usual.critic, plain.critic) > 1e-4
+        part = "critic" if hasattr(plain, "critic") else "policy"
+        assert largest_difference(getattr(usual, part), getattr(plain, part)) > 1e-4
 
 
 def test_a_rule_without_a_neutral_setting_is_told_how_to_give_one():
@@ -187,6 +195,9 @@ def test_a_seed_axis_is_the_seed_alone(name, prepared, beginning, run, largest_d
     per_lane = {
         part: stacked(*(getattr(lane[1], part) for lane in lanes)) for part in ("columns", "target_columns", "extra")
     }
+    if data.series is not None:
+        conditions = stacked(*(lane[1].series.condition for lane in lanes))
+        data = data._replace(series=data.series._replace(condition=conditions))
     both, _ = compiled_updates_of_seeds(
         learner,
         stacked(first, second),
@@ -211,12 +222,13 @@ def test_preparation_repeats(name, prepared, domains, same_bits):
 def test_a_run_that_goes_on_and_its_policy_are_read_back(name, pair, tmp_path, monkeypatch):
     """What was fitted comes from the folder, and the run ends as it did."""
     rule = rule_of(name)
-    backbone = with_one_policy(dataclasses.replace(own_backbone(rule), hidden=(8,), batch_size=16))
+    backbone = sized(own_backbone(rule), hidden=(8,), batch_size=16)
     settings = Settings(updates=4, evaluations=0, backbone=backbone)
     (whole,) = train(rule, *pair, settings=settings, folder=tmp_path)
     folder = tmp_path / "seed0"
     observation = np.random.default_rng(0).normal(size=(5, 3))
-    np.testing.assert_array_equal(Policy.load(folder).act(observation), whole.policy.act(observation))
+    wanted_actions = whole.policy.actor(5).act(observation)
+    np.testing.assert_array_equal(Policy.load(folder).actor(5).act(observation), wanted_actions)
     wanted = (folder / "policy.npz").read_bytes()
     for file in ("result.json", "policy.npz", "checkpoint.npz"):
         (folder / file).unlink()
@@ -224,7 +236,7 @@ def test_a_run_that_goes_on_and_its_policy_are_read_back(name, pair, tmp_path, m
         monkeypatch.setattr(type(rule), "prepare", lambda *_: pytest.fail("fitted again"))
     (again,) = train(rule, *pair, settings=settings, folder=tmp_path, resume=True)
     assert (folder / "policy.npz").read_bytes() == wanted
-    np.testing.assert_array_equal(again.policy.act(observation), whole.policy.act(observation))
+    np.testing.assert_array_equal(again.policy.actor(5).act(observation), wanted_actions)
 
 
 @pytest.mark.parametrize("name", KINDS)

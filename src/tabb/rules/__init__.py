@@ -27,6 +27,7 @@ from tabb.rules.mopo import MOPO
 from tabb.rules.morel import MOReL
 from tabb.rules.otdf import OTDF
 from tabb.rules.pu import PU
+from tabb.rules.reag import REAG, REAGDara
 from tabb.rules.rule import Rule
 from tabb.rules.similarity import Similarity
 from tabb.rules.srpo import SRPO
@@ -40,6 +41,7 @@ RULES: dict[str, type[Rule]] = {
         *(TABB, Pooled, TargetOnly, SourceOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO),
         *(FineTune, PTR, VGDF, Correct, PU, DmC),
         *(MOPO, COMBO, MOBILE, MOBODY, MOReL),
+        *(REAG, REAGDara),
         *(Similarity, ValueNoise),
     )
 }
@@ -57,6 +59,7 @@ __all__ = [
     "OTDF",
     "PTR",
     "PU",
+    "REAG",
     "RULES",
     "SRPO",
     "TABB",
@@ -76,6 +79,7 @@ __all__ = [
     "MixtureConfig",
     "Pooled",
     "PredictorConfig",
+    "REAGDara",
     "ResidualPredictor",
     "Rule",
     "Similarity",

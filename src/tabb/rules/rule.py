@@ -98,6 +98,7 @@ class BackboneTraits(Protocol):
 
     name: ClassVar[str]
     has_value_network: ClassVar[bool]
+    remembers: ClassVar[bool]
 
 
 class Phase(NamedTuple):
