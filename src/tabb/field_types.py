@@ -36,6 +36,13 @@ class TypedFields:
     def __post_init__(self) -> None:
         check_field_types(self)
 
+    def without_effect(self) -> dict[str, str]:
+        """Fields that change nothing beside the values of others, each with what it counts with: `extraction x`.
+
+        The command line refuses such options; in Python, and in what earlier versions wrote, they stand.
+        """
+        return {}
+
 
 def check_field_types(constants: Any) -> None:
     """Raise `UsageError` for the first field of a dataclass whose value is not of the annotated type.

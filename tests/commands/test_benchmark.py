@@ -240,6 +240,11 @@ def test_results_of_another_length_are_refused(tmp_path: Path) -> None:
         (["otdf", "--source-rows", "9", "--methods", "a=tabb --source-rows 3"], 2, "is given for all methods already"),
         (["otdf", "--methods", "a=tabb@bcq"], 2, "takes only rules that say which rows are drawn"),
         (["otdf", "--methods", "tabb@bcq"], 2, "takes only rules that say which rows are drawn"),
+        (
+            ["otdf", "--methods", "a=tabb --backbone.value-weight 1"],
+            2,
+            "method a: --backbone.value-weight: changes",
+        ),
         (["otdf", "--imitation.bst", "1"], 2, "unknown option --imitation.bst; perhaps you meant --imitation.best"),
         (["otdf", "--imitation.best"], 2, "--imitation.best: needs 1 value"),
         (["otdf", "--methods", "a=tabb@cql --imitation.best 0.5"], 2, "method a: imitation rows=logged best=0.5: the"),

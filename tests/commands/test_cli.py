@@ -266,6 +266,13 @@ def test_a_preset_keeps_the_constants_of_the_suite() -> None:
         (["train", "magic"], 2, "unknown rule 'magic': use one of tabb, pooled, target-only"),
         (["train", "tabb@ppo"], 2, "tabb@ppo: unknown backbone 'ppo': use one of iql, td3-bc, cql, bcq, bear, clone"),
         (["train", "tab@cql"], 2, "unknown rule 'tab'"),
+        (
+            ["train", "tabb", "--backbone.value-weight", "2"],
+            2,
+            "--backbone.value-weight: changes nothing here; it counts with --backbone.extraction improvement",
+        ),
+        (["train", "tabb", "--rule.no-weigh-policy"], 2, "--rule.weigh-policy: changes nothing here; it counts with"),
+        (["train", "tabb", "pooled", "--imitation.copies=2"], 2, "it counts with --imitation.rows noisy or corrective"),
         (["train", "dara@bcq"], 2, "takes only rules that say which rows are drawn (pooled, target-only), not dara"),
         (["train", "tabb@td3-bc", "--rule.predictor", "latent"], 2, "predictor latent needs a backbone with a value"),
         (["train", "tabb", "--rule.predictor", "latnt"], 2, "--rule.predictor: unknown predictor 'latnt': use one of"),

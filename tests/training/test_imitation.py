@@ -187,6 +187,14 @@ def test_a_run_makes_them_once_and_goes_on_with_them(pair, tmp_path, monkeypatch
     assert not same_bits(logged.policy.weights, whole.policy.weights)
 
 
+def test_what_has_no_effect_says_what_it_counts_with():
+    every = {field.name for field in dataclasses.fields(Imitation)}
+    assert set(LOGGED.without_effect()) == every - {"best", "rows", "matching"}
+    assert set(BEST.without_effect()) == {"copies", "stay"}  # it may be held to paths
+    assert set(SMALL.without_effect()) == {"horizon", "rollouts"}
+    assert set(Imitation(rows="noisy").without_effect()) == {"stay", "horizon", "rollouts", "model", "model_updates"}
+
+
 def test_a_policy_that_imitates_nothing_is_refused(pair):
     with pytest.raises(UsageError, match="the policy of backbone cql imitates no rows; use rows=logged best=0"):
         train(Pooled(), *pair, settings=settings(backbone=CQL(hidden=(8,), batch_size=8)))

@@ -120,6 +120,11 @@ class IQL(Backbone):
         if not self.largest_advantage_weight > 0:
             raise UsageError(f"backbone largest_advantage_weight={self.largest_advantage_weight}: must be positive")
 
+    def without_effect(self) -> dict[str, str]:
+        if self.extraction == "imitation":
+            return {"value_weight": "extraction improvement"}
+        return dict.fromkeys(("temperature", "largest_advantage_weight"), "extraction imitation")
+
     def optimisers(self, updates: int) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
         """Adam for V and Q, and Adam with the cosine schedule over `updates` for the policy."""
         schedule = optax.cosine_decay_schedule(self.learning_rate, max(updates, 1))

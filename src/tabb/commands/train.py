@@ -8,7 +8,7 @@ from typing import Any
 
 from tabb.commands.carry_out import carry_out, check_ray
 from tabb.commands.options import jobs_of
-from tabb.commands.train_options import parse_train, place_of, settings_of, specs_of
+from tabb.commands.train_options import check_effect, parse_train, place_of, settings_of, specs_of
 from tabb.commands.training_data import check_data, silent, tell, tell_limits, tell_reading
 from tabb.errors import UsageError
 from tabb.registry import Chosen
@@ -32,6 +32,7 @@ def run(arguments: Sequence[str]) -> int:
         if not any(word.partition("=")[0] == "--preset" for word in others):
             others += ["--preset", PRESET]
     learners, options = parse_train(names, others)
+    check_effect(options, others)
     opener(options.track)  # what is missing is said before data are read and programs compiled
     if options.resume is not None:
         from tabb.commands.resume import only_resume, resume

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import tyro
 
 from tabb.commands.options import parse, take
+from tabb.commands.predictors import option_of
 from tabb.commands.presets import preset_of
 from tabb.data.catalogue import BUNDLED, is_quality, resolve
 from tabb.data.reading import Reading
@@ -89,6 +90,20 @@ def parse_train(names: Sequence[str], arguments: Sequence[str]) -> tuple[list[Ch
     return learners, options
 
 
+def check_effect(options: Any, arguments: Sequence[str]) -> None:
+    """Raise `UsageError` for an option of a rule, a backbone or of imitation that another choice makes meaningless.
+
+    `options` are what `parse_train` made of the arguments.
+    """
+    rule = options.rule.on(options.backbone) if hasattr(options, "rule") else None
+    given = {option_of(one).replace(".no-", ".") for one in arguments if one.startswith("--")}
+    for name, part in (("rule", rule), ("backbone", options.backbone), ("imitation", options.imitation)):
+        for field, partner in ({} if part is None else part.without_effect()).items():
+            option = f"--{name}.{field.replace('_', '-')}"
+            if option in given:
+                raise UsageError(f"{option}: changes nothing here; it counts with --{name}.{partner}")
+
+
 class Changed(NamedTuple):
     """A learner as options make it."""
 
@@ -108,6 +123,7 @@ def changed_learner(
     options: Any = parse(_options_for([learner], arguments), arguments, "tabb train", "")
     options.backbone.check_rule(options.rule)
     check_imitation(options.imitation, options.backbone)
+    check_effect(options, arguments)
     return Changed(options.rule.on(options.backbone), options.backbone, settings_of(options))
 
 

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -20,7 +20,9 @@ from tabb.environments.task_lanes import lanes_of
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import RunError, UsageError
 from tabb.files import warn_once
-from tabb.policy import Actor, Policy
+
+if TYPE_CHECKING:
+    from tabb.policy import Actor, Policy
 
 Act = Callable[[NDArray[np.float32], np.random.Generator], Any]
 """(observations [B, S], generator) -> actions [B, A], for the B episodes that still run, in the order of episodes."""
@@ -114,6 +116,8 @@ def rollout(
             environment raises an exception or gives something else than finite numbers of its shapes.
         RunError: `act` returned a wrong shape or a value that is not finite.
     """
+    from tabb.policy import Actor, Policy  # waits for JAX, which commands that only name tasks need not
+
     if (task is None) == (env_factory is None):
         raise UsageError("give either a task or an env_factory")
     for name, number in (("episodes", episodes), ("max_steps", max_steps), ("rows", rows)):

@@ -79,6 +79,21 @@ class Imitation(TypedFields):
         if not 0 <= self.best <= 1:
             raise UsageError(f"imitation best={self.best}: a share of the best return lies in [0, 1]")
 
+    def without_effect(self) -> dict[str, str]:
+        held = self.matching is None or self.matching > 0
+        silent: dict[str, str] = {}
+        if not held:
+            silent |= dict.fromkeys(("horizon", "rollouts"), "matching above 0")
+        if self.rows == "logged":
+            silent["copies"] = "rows noisy or corrective"
+        if self.rows != "corrective":
+            silent["stay"] = "rows corrective"
+        if self.rows == "logged" and not held:
+            silent["noise"] = "rows noisy or corrective, or matching above 0"
+        if self.rows != "corrective" and not held:
+            silent |= dict.fromkeys(("model", "model_updates"), "rows corrective, or matching above 0")
+        return silent
+
     @property
     def plain(self) -> bool:
         """Whether the policy imitates every row as it is."""

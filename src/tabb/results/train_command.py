@@ -11,7 +11,7 @@ from typing import Any
 from tabb.data.names import joined
 from tabb.data.reading import NOTHING_STATED
 from tabb.environments.tasks import get_task
-from tabb.field_types import default_of
+from tabb.field_types import TypedFields, default_of
 from tabb.models.target_predictor import TargetPredictor
 from tabb.registry import learners_of
 from tabb.rules import Rule
@@ -106,7 +106,10 @@ def setting_options(settings: Settings, usual: Settings) -> list[str]:
 
 def changed_options(prefix: str, value: Any, usual: Any) -> Iterator[str]:
     """Options that turn the dataclass `usual` into `value`: `--rule.temperature 0.3`."""
+    silent = value.without_effect() if isinstance(value, TypedFields) else {}  # the command line refuses them
     for field in dataclasses.fields(value):
+        if field.name in silent:
+            continue
         here, there = getattr(value, field.name), getattr(usual, field.name)
         name = f"{prefix}.{field.name}" if prefix else field.name
         if isinstance(here, TargetPredictor) and type(here) is not type(there):

@@ -72,6 +72,10 @@ class SoftWeights(Rule):
             return self
         return dataclasses.replace(self, imitate_source=0.0 if backbone.has_value_network else 1.0)
 
+    def without_effect(self) -> dict[str, str]:
+        silent = {"least_weight": "temperature below inf"} if math.isinf(self.temperature) else {}
+        return silent | ({"weigh_policy": "imitate-source above 0"} if self.imitate_source == 0 else {})
+
     def shares(self, batch_size: int) -> tuple[int, int]:
         source = min(max(round(self.source_share * batch_size), 1), batch_size - 1)
         return source, batch_size - source
