@@ -20,6 +20,7 @@ from tabb.errors import RunError, UsageError
 from tabb.plain import backbone_from_plain, plain, rule_from_plain
 from tabb.registry import about_rule, all_presets, learner_name, learners_of, module_of, rule_class, rule_names
 from tabb.rules import RULES, Pooled
+from tabb.running.cluster.versions import plugins
 
 CODE = '''
 import dataclasses
@@ -83,6 +84,7 @@ def test_a_rule_and_a_backbone_of_another_package(other_package: Path) -> None:
     assert (type(learner.rule).__module__, learner.backbone.hidden) == ("nearby", (8, 8))
     assert learner_name("near", "iql") == "near"
     assert "near" in rule_names()
+    assert plugins() == {"package nearby": "1.0"}
     assert own_backbone(rule_class("far")) == learner.backbone
     assert learners_of(["far"])[0].name == "far"
     values = json.loads(json.dumps([plain(learner.rule), plain(learner.backbone)]))

@@ -387,6 +387,11 @@ def test_versions_must_agree() -> None:
     assert difference(here, here | {"jax": "0.1"}, "far") == (
         f"node far has jax 0.1, this machine {here['jax']}: install the same on every node, then run the command again"
     )
+    mine = here | {"package near": "1.0"}  # brings a rule: nodes need it for that rule alone, but then the same
+    assert difference(mine, here, "far") is None
+    assert "node far has package near 2.0, this machine 1.0" in str(
+        difference(mine, mine | {"package near": "2.0"}, "far")
+    )
 
 
 def test_data_of_a_node_stand_in_for_the_drivers(
