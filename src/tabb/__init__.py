@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from tabb.rules import TargetModelConfig as TargetModelConfig
     from tabb.rules import TargetOnly as TargetOnly
     from tabb.rules import ValueNoise as ValueNoise
+    from tabb.training import Online as Online
     from tabb.training import Run as Run
     from tabb.training import Settings as Settings
     from tabb.training import train as train
@@ -117,6 +118,7 @@ _WHERE = {
     "Evaluation": "tabb.evaluation.scores",
     "Imitation": "tabb.models.imitation",
     "Learner": "tabb.learner",
+    "Online": "tabb.training",
     "Policy": "tabb.policy",
     "Pooled": "tabb.rules",
     **dict.fromkeys(("AgreedShift", "DirectPredictor", "LatentDirectPredictor", "LatentPredictor"), "tabb.rules"),

@@ -24,6 +24,7 @@ from tabb.rules import Rule
 from tabb.tracking import Opener
 from tabb.training import Run, Settings, train
 from tabb.training.checks import check_backbone, check_seeds
+from tabb.training.online import Online
 from tabb.training.progress import Style
 from tabb.transitions import Transitions
 
@@ -45,6 +46,7 @@ class SettingsByName(TypedDict, total=False):
     target_rows: int | None
     rows_seed: int
     imitation: Imitation | None
+    online: Online
 
 
 class Learner:
@@ -145,7 +147,7 @@ class Learner:
     def fit(
         self,
         source: Data | None,
-        target: Data,
+        target: Data | None,
         task: str | Task | None = None,
         folder: str | Path | None = None,
         *,
@@ -154,12 +156,13 @@ class Learner:
         progress: Style = "none",
         track: str | Opener | None = None,
         start: str | Path | Run | None = None,
+        source_env: Callable[[], gymnasium.Env[Any, Any]] | str | None = None,
     ) -> Self:
         """Train on both data sets; returns the learner itself. What an earlier call learned is replaced.
 
         Args:
             source: rows of the source domain, or their files; None for a rule that draws none.
-            target: rows of the target domain, or their files.
+            target: rows of the target domain, or their files; None where all of them are steps (`Settings.online`).
             task: where to evaluate; None trains without rollouts.
             folder: where the runs are kept, as `folder/seed0` and so on; None keeps nothing on disk.
 
@@ -170,7 +173,7 @@ class Learner:
         runs = train(
             self.rule,
             rows["source"],
-            rows["target"],  # type: ignore[arg-type]  # None is refused there
+            rows["target"],
             task=task,
             seeds=self.seeds,
             backbone=self.backbone,
@@ -182,6 +185,7 @@ class Learner:
             origin=origin,
             track=track,
             start=start,
+            source_env=source_env,
         )
         self._runs, self._data = runs, (rows["source"], rows["target"])  # type: ignore[assignment]
         return self

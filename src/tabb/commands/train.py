@@ -119,10 +119,11 @@ def _as_plan(cells: list[Cell], options: Any, root: Path) -> int:
     }
     check_data(loaded, options.engine, options.progress != "none")
     for spec in specs:
-        check_start(spec, loaded["target"].transitions)
+        check_start(spec, loaded["target"].transitions if "target" in loaded else None)
     # The runs' own words of it go to their logs.
     rolls_out = specs[0].task is not None or specs[0].env is not None
-    without_data_warnings(share_of, settings_of(options), rolls_out, loaded["target"].transitions)
+    if "target" in loaded:
+        without_data_warnings(share_of, settings_of(options), rolls_out, loaded["target"].transitions)
     del loaded
     write_plan(root, cells)
     failed = carry_out(root, options)

@@ -20,6 +20,7 @@ from tabb.models.imitation import LOGGED, Imitation
 from tabb.registry import Chosen, about_rule, backbone_names, learners_of, presets_help, rule_names
 from tabb.rules import RULES, Rule
 from tabb.training.config import Settings, check_imitation, own_imitation
+from tabb.training.online import Domain
 from tabb.training.spec import RunSpec
 from tabb.training.starting_weights import PARTS
 
@@ -40,6 +41,8 @@ class Options(Settings, Reading):
     """task to evaluate in, see `tabb tasks`; needed for named data; `none` trains on files without rollouts"""
     env: str | None = None
     """any Gymnasium environment id to evaluate in, instead of a task"""
+    source_env: str | None = None
+    """any Gymnasium environment id to take source steps in (`--online.source-steps`), instead of the task's robot"""
     store: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """for data larger than memory: keep the rows in a file of the cache, made once, and draw batches from there"""
     seeds: tuple[int, ...] = (0,)
@@ -163,12 +166,18 @@ def _options_for(learners: list[Chosen], arguments: Sequence[str]) -> type[Optio
         fields.append(("backbone", type(*backbones), dataclasses.field(default=next(iter(backbones)))))
     else:
         fields.append(("backbone", Annotated[None, tyro.conf.Suppress], None))
-    own = {own_imitation(learner.rule, learner.backbone) for learner in learners}
+    steps = _takes_steps(arguments)
+    own = {own_imitation(learner.rule, learner.backbone, steps) for learner in learners}
     if len(own) == 1 or any(one.startswith("--imitation.") for one in arguments):
         fields.append(("imitation", Imitation, dataclasses.field(default=own.pop() if len(own) == 1 else LOGGED)))
     else:
         fields.append(("imitation", Annotated[None, tyro.conf.Suppress], None))
     return dataclasses.make_dataclass("RuleOptions", fields, bases=(Options,), frozen=True)
+
+
+def _takes_steps(arguments: Sequence[str]) -> bool:
+    names = [one.partition("=")[0].replace("_", "-") for one in arguments]
+    return "--online.target-steps" in names or "--online.source-steps" in names
 
 
 def _description(names: Sequence[str]) -> str:
@@ -220,12 +229,21 @@ def place_of(options: Any, learners: Sequence[Chosen]) -> Place:
         from tabb.environments.tasks import get_task
 
         task = get_task(task).name
-    files = {"target": absolute(resolve(options.target, task, "target"))}
-    if needs_source:
-        files["source"] = absolute(resolve(options.source, task, "source"))
+    read: list[Domain] = ["target", "source"] if needs_source else ["target"]
+    logged = [domain for domain in read if _has_rows(options, domain)]
+    files: dict[str, tuple[str, ...]] = {}
+    for domain in logged:
+        files[domain] = absolute(resolve(getattr(options, domain), task, domain))
     source = "none" if not needs_source and options.source == BUNDLED != options.target else options.source
-    folder = Path(word) / "-".join(map(_word, (source, options.target)))
+    words = {"source": source, "target": options.target}
+    words |= {domain: "online" for domain in options.online.domains if domain not in logged}
+    folder = Path(word) / "-".join(map(_word, words.values()))
     return Place(None if task == NO_TASK else task, options.env, files, folder)
+
+
+def _has_rows(options: Any, domain: str) -> bool:
+    """Whether there are logged rows of a domain: not where steps are taken in it, unless the options name some."""
+    return domain not in options.online.domains or getattr(options, domain) != BUNDLED
 
 
 def draws_source(learner: Chosen) -> bool:
@@ -244,8 +262,8 @@ def specs_of(learner: Chosen, options: Any, place: Place) -> list[RunSpec]:
         RunSpec(
             rule=learner.rule,
             backbone=learner.backbone,
-            source=place.files["source"] if draws_source(learner) else None,
-            target=place.files["target"],
+            source=place.files.get("source") if draws_source(learner) else None,
+            target=place.files.get("target"),
             task=place.task,
             env=place.env,
             seed=seed,
@@ -254,6 +272,7 @@ def specs_of(learner: Chosen, options: Any, place: Place) -> list[RunSpec]:
             start_parts=options.start_parts,
             reading=Reading.within(options),
             store=options.store,
+            source_env=options.source_env,
         )
         for seed in options.seeds
     ]
@@ -264,7 +283,8 @@ def _task_of(options: Any, needs_source: bool) -> tuple[str, str]:
     if options.env is not None:
         if options.task is not None:
             raise UsageError(f"--task {options.task} with --env {options.env}: give one of them")
-        for domain in ("source", "target"):
+        domains = ("source", "target") if needs_source or not options.online.domains else ("target",)
+        for domain in (domain for domain in domains if _has_rows(options, domain)):
             if is_quality(getattr(options, domain)):
                 raise UsageError(f"--env {options.env}: data named by quality belong to a task; give --{domain} FILE")
         return NO_TASK, _word(options.env)
@@ -274,9 +294,9 @@ def _task_of(options: Any, needs_source: bool) -> tuple[str, str]:
         return DEMO_TASK, DEMO_TASK
     named = [("source", "target")] + [("target", "source")] * needs_source
     for one, other in named:
-        if getattr(options, other) == BUNDLED:
+        if getattr(options, other) == BUNDLED and _has_rows(options, other):
             raise UsageError(f"--{one} without --{other}: give both, or neither for the bundled data")
-    if any(is_quality(getattr(options, other)) for _, other in named):
+    if any(is_quality(getattr(options, other)) and _has_rows(options, other) for _, other in named):
         raise UsageError("give --task: data named by quality belong to a task, see `tabb tasks`")
     return NO_TASK, "own"
 

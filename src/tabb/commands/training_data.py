@@ -57,8 +57,8 @@ def check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
     from tabb.data import check_domains, check_side
     from tabb.data.audit import pair_form, short_form
 
-    if len(loaded) == 1:
-        warnings = check_side("target", loaded["target"].transitions)
+    if len(loaded) < 2:
+        warnings = [line for domain, data in loaded.items() for line in check_side(domain, data.transitions)]
     else:
         source, target = loaded["source"], loaded["target"]
         warnings = check_domains(source.transitions, target.transitions, source.report, target.report)

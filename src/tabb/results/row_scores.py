@@ -96,7 +96,8 @@ def open_run(run: str | Path | Run, source: Files | None = None, target: Files |
     conditions = program.conditions(models, domains)
     aim = None if conditions is None else conditions.aim
     template = program.init(sizes, key, program.extra_rows(models, domains, key), aim)
-    state, header = load_tree(folder.checkpoint_file, template)
+    # What the steps in environments go on from comes last in the file.
+    state, header = load_tree(folder.checkpoint_file, template, more=bool(settings.online.domains))
     if header.get("update") != settings.updates:
         raise RunError(f"{run}: its checkpoint is not that of the last update; train it again")
     return _finished(config, program, domains, loaded, () if models is None else models, state)

@@ -119,7 +119,8 @@ def changed_settings(record: Record) -> dict[str, Any]:
     suites = get_task(record.task).suites if record.task is not None else ()
     own = for_task(record.rule, backbone_named(record.backbone.name, record.rule), suites)
     default = Settings(updates=record.settings.updates, held_out=record.settings.held_out)
-    default = dataclasses.replace(default, imitation=imitation_of(default, record.rule, record.backbone))
+    stepping = dataclasses.replace(default, online=record.settings.online)
+    default = dataclasses.replace(default, imitation=imitation_of(stepping, record.rule, record.backbone))
     settings = dataclasses.replace(record.settings, backbone=None)
     return {
         **dict(_differences("rule.", record.rule, type(record.rule)().on(record.backbone))),

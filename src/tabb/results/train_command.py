@@ -28,15 +28,15 @@ def train_command(spec: RunSpec, seeds: Sequence[int]) -> str:
     words = ["tabb", "train", spec.learner]
     for domain, files in spec.files.items():
         words += [f"--{domain}", joined(files)]
-    if spec.source is None and spec.task is None:
+    if spec.source is None and spec.task is None and not spec.settings.online.domains:
         # Outside the catalogue `tabb train` wants both named, though this rule reads the target alone.
         words += ["--source", words[-1]]
-    for name, value in (("task", spec.task), ("env", spec.env)):
+    for name, value in (("task", spec.task), ("env", spec.env), ("source-env", spec.source_env)):
         words += [f"--{name}", value] if value else []
     words += ["--seeds", *map(str, seeds)]
     words += [*option("start", spec.start, None), *option("start_parts", spec.start_parts, PARTS)]
     words += changed_options("", spec.reading, NOTHING_STATED)
-    as_long = Settings(updates=spec.settings.updates)
+    as_long = Settings(updates=spec.settings.updates, online=spec.settings.online)
     usual_imitation = imitation_of(as_long, spec.rule, spec.backbone, spec.store)
     words += setting_options(spec.settings, Settings(imitation=usual_imitation))
     suites = get_task(spec.task).suites if spec.task else ()
@@ -97,8 +97,8 @@ def setting_options(settings: Settings, usual: Settings) -> list[str]:
     """Options that turn the settings `usual` into `settings`, the backbone aside."""
     words: list[str] = []
     for field in dataclasses.fields(Settings):
-        if field.name == "imitation":
-            words += changed_options(field.name, settings.imitation, usual.imitation)
+        if field.name in ("imitation", "online"):
+            words += changed_options(field.name, getattr(settings, field.name), getattr(usual, field.name))
         elif field.name != "backbone":
             words += option(field.name, getattr(settings, field.name), getattr(usual, field.name))
     return words

@@ -49,7 +49,8 @@ def check_types(
         name = rule.__name__ if isinstance(rule, type) else repr(rule)
         raise UsageError(f"rule is {name}: give an instance, such as tabb.TABB() or tabb.Pooled()")
     for name, data in (("source", source), ("target", target)):
-        if not isinstance(data, Transitions) and not (name == "source" and data is None):
+        optional = name == "source" or (isinstance(settings, Settings) and bool(settings.online.domains))
+        if not isinstance(data, Transitions) and not (optional and data is None):
             raise UsageError(
                 f"{name} is {type(data).__name__}: give Transitions, from tabb.load(path) or tabb.from_arrays(...)"
             )
@@ -108,14 +109,16 @@ def resolved_backbone(rule: Rule, backbone: Backbone | str | None, settings: Set
     return for_task(rule, named, task.suites if task is not None else ())
 
 
-def usable_source(rule: Rule, source: Transitions | None, target: Transitions, needed: bool) -> Transitions:
-    """The source data, with no rows if the run needs none.
+def usable_source(
+    rule: Rule, source: Transitions | None, target: Transitions, needed: bool, steps: bool = False
+) -> Transitions:
+    """The source data, with no rows if the run needs none; with `steps` in the source it may begin without rows.
 
     Raises `UsageError` if they are missing.
     """
     if not needed:
         return target[:0]
-    if source is None or not len(source):
+    if source is None or (not len(source) and not steps):
         raise UsageError(f"rule {rule.name} needs source data: give them, or train target-only")
     return source
 
@@ -137,7 +140,14 @@ def check_data(source: Transitions, target: Transitions, task: Task | None) -> l
             )
     if task is not None:
         check_task_takes(target.action_bounds, task.name)
-    return check_domains(source, target) if len(source) else check_side("target", target)
+    if len(source) and len(target):
+        return check_domains(source, target)
+    return [
+        warning
+        for name, rows in (("source", source), ("target", target))
+        if len(rows)
+        for warning in check_side(name, rows)
+    ]
 
 
 def check_columns(domain: str, data: Transitions) -> None:

@@ -13,6 +13,7 @@ from tabb.models.imitation import ENOUGH_UPDATES, LOGGED, MATCHING, Imitation
 from tabb.plain import from_plain, plain
 from tabb.registry import backbone_named
 from tabb.rules import Rule
+from tabb.training.online import OFFLINE, Online
 
 C = TypeVar("C")
 
@@ -45,6 +46,8 @@ class Settings:
     """which episodes are drawn for `source_rows` and `target_rows`; not the seed of training"""
     imitation: Imitation | None = None
     """what the policy imitates of the target's rows: see `tabb.Imitation`; None is the rule's own"""
+    online: Online = OFFLINE
+    """steps in environments while it learns: see `tabb.Online`"""
     backbone: Backbone | None = None
     """the single-domain learner and its constants; None is the rule's own (IQL for most), with the constants that the
     rule (BOSA) or the task's suite (AntMaze, Adroit) has for it. In Python one that is given is taken as it is: start
@@ -84,9 +87,12 @@ def backbone_of(settings: Settings, rule: Rule) -> Backbone:
     return settings.backbone or own_backbone(rule)
 
 
-def own_imitation(rule: Rule, backbone: Backbone) -> Imitation:
-    """What a rule's policy imitates where the settings say nothing, as far as the backbone can."""
-    if not backbone.imitates:
+def own_imitation(rule: Rule, backbone: Backbone, steps: bool = False) -> Imitation:
+    """What a rule's policy imitates where the settings say nothing, as far as the backbone can.
+
+    With `steps` in an environment it is all rows alike: those of the best episodes are not known before.
+    """
+    if steps or not backbone.imitates:
         return LOGGED
     own = rule.imitation if backbone.weighs_imitation else dataclasses.replace(rule.imitation, best=0.0)
     return own if backbone.matches else dataclasses.replace(own, matching=0.0)
@@ -97,10 +103,11 @@ def imitation_of(settings: Settings, rule: Rule, backbone: Backbone, stored: boo
 
     Whether it is held to logged paths is decided where the settings leave it open; `stored` rows have none to draw.
     """
-    imitation = settings.imitation or own_imitation(rule, backbone)
+    steps = bool(settings.online.domains)
+    imitation = settings.imitation or own_imitation(rule, backbone, steps)
     if imitation.matching is not None:
         return imitation
-    pays = backbone.matches and not stored and settings.updates >= ENOUGH_UPDATES
+    pays = backbone.matches and not stored and not steps and settings.updates >= ENOUGH_UPDATES
     return dataclasses.replace(imitation, matching=MATCHING if pays else 0.0)
 
 

@@ -56,7 +56,11 @@ def pack(columns: dict[str, Array]) -> Packed | None:
     if not columns:
         return None
     layout = Layout(tuple((name, column.shape[1:]) for name, column in columns.items()))
-    flat = [jnp.asarray(column, jnp.float32).reshape(len(column), -1) for column in columns.values()]
+    widths = [math.prod(shape) for _, shape in layout.columns]  # also where there is no row
+    flat = [
+        jnp.asarray(column, jnp.float32).reshape(len(column), width)
+        for column, width in zip(columns.values(), widths, strict=True)
+    ]
     return Packed(jnp.concatenate(flat, axis=1), layout)
 
 
@@ -128,6 +132,9 @@ class Data(NamedTuple):
     """The logged paths that the policy is held to in a model; None without trajectory matching."""
     ahead: Ahead | None = None
     """None where these are all rows. Else `rows`, columns and `imitated` hold those of each update in turn."""
+    filled: Int[Array, "2"] | None = None
+    """How many source and target rows there are by now, where steps add some; the rows behind them are room. None where
+    all are there."""
     series: Series | None = None
     """None where the learner sees the drawn rows alone."""
 
@@ -155,13 +162,21 @@ def pack_imitated(rows: ImitatedRows) -> Packed:
 
 
 def draw_numbers(
-    shares: tuple[int, int], sources: Int[Array, ""], rows: Int[Array, ""] | int, key: PRNGKeyArray
+    shares: tuple[int, int],
+    sources: Int[Array, ""],
+    rows: Int[Array, ""] | int,
+    key: PRNGKeyArray,
+    filled: Int[Array, 2] | None = None,
 ) -> Int[Array, " b"]:
-    """Numbers of the rows of a batch among `rows` rows, of which the first `sources` are the source's."""
+    """Numbers of the rows of a batch among `rows` rows, of which the first `sources` are the source's.
+
+    `filled` are how many of either domain's rows are there, if not all.
+    """
     # One draw of all row numbers and one gather: what is drawn in two parts has to be copied together again.
     from_source = jnp.arange(sum(shares)) < shares[0]
     least = jnp.where(from_source, 0, sources)
-    bound = jnp.where(from_source, sources, rows)
+    ends = (sources, rows) if filled is None else (filled[0], sources + filled[1])
+    bound = jnp.where(from_source, *ends)
     return jax.random.randint(key, (sum(shares),), least, bound)
 
 
@@ -176,7 +191,7 @@ class Places(NamedTuple):
 def places(data: Data, shares: tuple[int, int], key: PRNGKeyArray, number: Int[Array, ""] | None = None) -> Places:
     """The places of a batch, drawn uniformly with replacement, or those that were drawn ahead for update `number`."""
     if data.ahead is None:
-        numbers = draw_numbers(shares, data.sources, len(data.rows.matrix), key)
+        numbers = draw_numbers(shares, data.sources, len(data.rows.matrix), key, data.filled)
         return Places(numbers, numbers[: shares[0]], numbers[shares[0] :] - data.sources)
     assert number is not None, "rows were drawn ahead of updates only"
     update, drawn = number - data.ahead.first, data.ahead.drawn

@@ -41,6 +41,8 @@ class Saved(NamedTuple):
     state: Any
     update: int
     seconds: dict[str, float]
+    steps: Any = None
+    """what the steps in environments go on from, where some are taken"""
 
 
 class RunFolder:
@@ -161,8 +163,8 @@ class RunFolder:
                     break
         return lines
 
-    def save(self, state: Any, update: int, seconds: dict[str, float]) -> None:
-        """Write the checkpoint after `update` updates."""
+    def save(self, state: Any, update: int, seconds: dict[str, float], steps: Any = None) -> None:
+        """Write the checkpoint after `update` updates; with `steps`, what the steps in environments go on from."""
         size = self.metrics_file.stat().st_size if self.metrics_file.exists() else 0
         if size:
             # The checkpoint counts on these bytes: after a power cut they must be there as well.
@@ -175,17 +177,21 @@ class RunFolder:
                     f"`tabb train --resume {quoted(self.path)}`"
                 ) from None
         header = {"update": update, "seconds": seconds, "metrics_bytes": size}
-        save_tree(self.checkpoint_file, state, header)
+        save_tree(self.checkpoint_file, state if steps is None else (state, steps), header)
 
-    def restore(self, template: Any) -> Saved | None:
-        """The last checkpoint, with the metrics cut back to it; None if the run was stopped before the first."""
+    def restore(self, template: Any, steps: Any = None) -> Saved | None:
+        """The last checkpoint, with the metrics cut back to it; None if the run was stopped before the first.
+
+        `template` and `steps` have the shapes of what was saved.
+        """
         if not self.checkpoint_file.exists():
             self.metrics_file.unlink(missing_ok=True)
             return None
-        state, header = load_tree(self.checkpoint_file, template)
+        saved, header = load_tree(self.checkpoint_file, template if steps is None else (template, steps))
+        state, steps = (saved, None) if steps is None else saved
         if self.metrics_file.exists():
             os.truncate(self.metrics_file, min(header["metrics_bytes"], self.metrics_file.stat().st_size))
-        return Saved(state, int(header["update"]), dict(header["seconds"]))
+        return Saved(state, int(header["update"]), dict(header["seconds"]), steps)
 
     def policy_at(self, update: int) -> Path:
         """Where the policy after `update` updates is kept."""

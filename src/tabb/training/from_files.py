@@ -21,6 +21,7 @@ from tabb.training.progress import Style
 from tabb.training.run import train
 from tabb.training.spec import RunSpec
 from tabb.training.stored_rows import check_stored
+from tabb.training.worlds import check_online, worlds_of
 from tabb.transitions import Transitions
 
 
@@ -50,6 +51,7 @@ def check_spec(spec: RunSpec) -> None:
     if spec.store:
         check_stored(Program(spec.backbone, spec.rule, spec.settings.updates), imitation, target_stays=True)
     check_start(spec)
+    check_steps(spec)
 
 
 def check_start(spec: RunSpec, target: Transitions | None = None) -> None:
@@ -62,6 +64,14 @@ def check_start(spec: RunSpec, target: Transitions | None = None) -> None:
     sized = get_task(spec.task) if target is None and spec.task is not None else target
     sizes = None if sized is None else Sizes(sized.observation_size, sized.action_size)
     spec.starting_run.check(Program(spec.backbone, spec.rule, spec.settings.updates), [spec.seed], sizes, target)
+
+
+def check_steps(spec: RunSpec) -> None:
+    """Raise `UsageError` where the run takes steps, and has no environment for them or a rule that cannot."""
+    task = None if spec.task is None else get_task(spec.task)
+    makes = (None if name is None else env_factory_of(name) for name in (spec.env, spec.source_env))
+    worlds = worlds_of(spec.settings, task, *makes)
+    check_online(spec.settings, spec.rule, spec.backbone, worlds)
 
 
 def train_spec(
@@ -96,7 +106,7 @@ def train_spec(
         train,
         spec.rule,
         loaded["source"].transitions if "source" in loaded else None,
-        loaded["target"].transitions,
+        loaded["target"].transitions if "target" in loaded else None,
         task=spec.task,
         seeds=[spec.seed] if seeds is None else seeds,
         settings=spec.full_settings(),
@@ -107,10 +117,12 @@ def train_spec(
         origin=origin
         | {"env": spec.env}
         | ({"reading": stated} if (stated := spec.reading.to_dict()) else {})
-        | ({"store": True} if spec.store else {}),
+        | ({"store": True} if spec.store else {})
+        | ({"source_env": spec.source_env} if spec.source_env else {}),
         track=track,
         start=spec.start,
         start_parts=spec.start_parts,
+        source_env=spec.source_env,
     )
 
 

@@ -306,7 +306,7 @@ def run_updates_of_seeds(
     series = None if data.series is None else Series(None, 0, None)  # type: ignore[arg-type]
     over_seeds = jax.vmap(
         functools.partial(run_updates, program),
-        in_axes=(0, Data(None, None, 0, 0, 0, 0, 0, None, series), 0, 0, None, None),  # type: ignore[arg-type]
+        in_axes=(0, Data(None, None, 0, 0, 0, 0, 0, None, None, series), 0, 0, None, None),  # type: ignore[arg-type]
     )
     return over_seeds(models, data, key, state, first, last)
 

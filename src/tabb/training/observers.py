@@ -16,6 +16,7 @@ from tabb.evaluation.scores import Evaluation, evaluate
 from tabb.files import quoted
 from tabb.tracking import Tracker
 from tabb.training.held_out import HeldOut, HeldOutMeasures, measures_from
+from tabb.training.interaction import Interaction
 from tabb.training.lanes import Clock, Lanes
 from tabb.training.progress import Reporter, shown_loss
 from tabb.training.record import evaluation_from
@@ -165,6 +166,20 @@ class HoldingOut(Observer):
                 self.measures[lane] = self._held_out.value(self.measures[lane], report)
 
 
+class Interacting(Observer):
+    """Records the episodes that came to their end while the run takes steps."""
+
+    def __init__(self, interaction: Interaction, recording: Recording) -> None:
+        self._interaction, self._recording = interaction, recording
+
+    def after(self, stretch: Stretch) -> None:
+        for side in self._interaction.sides:
+            if episodes := side.finished():
+                totals, lengths = zip(*episodes, strict=True)
+                line = {"kind": f"{side.domain}-episodes", "update": stretch.update, "steps": side.taken}
+                self._recording.record(0, line | {"returns": list(totals), "lengths": list(lengths)})
+
+
 class Showing(Observer):
     """Shows rate, loss and score."""
 
@@ -183,8 +198,16 @@ class Saving(Observer):
     Whatever the others wrote of a stretch is on disk before its checkpoint is.
     """
 
-    def __init__(self, setup: Setup, lanes: Lanes, clock: Clock, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        lanes: Lanes,
+        clock: Clock,
+        stop: threading.Event,
+        interaction: Interaction | None = None,
+    ) -> None:
         self._lanes, self._clock, self._stop = lanes, clock, stop
+        self._interaction = interaction
         self._updates = setup.settings.updates
         self._points = {*setup.settings.evaluation_points(), self._updates}  # where nothing is evaluated as well
         self._unsaved = 0.0  # seconds of training
@@ -201,9 +224,10 @@ class Saving(Observer):
     def _save(self, stretch: Stretch) -> None:
         self._unsaved = 0.0
         with self._clock.time("checkpoint"):
+            steps = None if self._interaction is None else self._interaction.state()
             for folder, state in zip(self._lanes.folders, self._lanes.split(stretch.state), strict=True):
                 if folder is not None:
-                    folder.save(state, stretch.update, self._clock.seconds)
+                    folder.save(state, stretch.update, self._clock.seconds, steps)
 
 
 def resume_observers(observers: Sequence[Observer], lanes: Lanes) -> None:

@@ -22,6 +22,7 @@ from tabb.training.cache import cached, imitated_name, path_model_name, prepared
 from tabb.training.checkpoint import load_tree, save_tree
 from tabb.training.drawing import Data, Packed, Series, pack, pack_data, pack_imitated, pack_series
 from tabb.training.folder import RunFolder, Saved
+from tabb.training.interaction import Interaction
 from tabb.training.lanes import Lanes
 from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds
 from tabb.training.record import check_same_run
@@ -241,8 +242,11 @@ def starting_state(
     extra: list[Packed | None],
     conditions: Sequence[Conditions | None],
     resume: bool,
+    steps: Any = None,
 ) -> Saved:
     """The state of all seeds to start from: the checkpoints', else a fresh one (or with another run's weights).
+
+    `steps` has the shapes of what a checkpoint holds of steps in environments, if the run takes some.
 
     Raises `RunError` where the seeds were stopped after different updates: they cannot go on together.
     """
@@ -252,7 +256,7 @@ def starting_state(
         for key, rows, asked in zip(keys, extra, conditions, strict=True)
     ]
     saved = [
-        folder.restore(state) if folder is not None and resume else None
+        folder.restore(state, steps) if folder is not None and resume else None
         for folder, state in zip(lanes.folders, fresh, strict=True)
     ]
     checkpoints = [checkpoint for checkpoint in saved if checkpoint is not None]
@@ -275,7 +279,25 @@ def starting_state(
         raise RunError(
             f"the seeds {lanes.seeds} were stopped after different updates ({updates}): resume them one by one"
         )
-    return Saved(lanes.stack([one.state for one in checkpoints]), updates[0], checkpoints[0].seconds)
+    first = checkpoints[0]
+    return Saved(lanes.stack([one.state for one in checkpoints]), updates[0], first.seconds, first.steps)
+
+
+def interacting(setup: Setup, lanes: Lanes, keys: list[Any]) -> tuple[Setup, Interaction]:
+    """What takes the steps of a single seed's run; and the setup, normalised as the run that it starts from, if it has
+    no logged rows.
+
+    `keys` are those that the models were fitted with.
+    """
+    (seed,), domains = lanes.seeds, setup.domains
+    logged = any(read and len(rows) for read, rows in zip(setup.learner.reads, domains[:2], strict=True))
+    if not logged and setup.config["normaliser"] != "none" and setup.start is not None:
+        setup = setup.normalised_by(setup.start.normaliser(setup.learner, seed))
+    known = logged or setup.config["normaliser"] == "none" or setup.start is not None
+    normaliser = setup.domains.normaliser if known else None
+    started = setup.start is not None
+    online = setup.settings.online
+    return setup, Interaction(setup.learner, online, setup.worlds, normaliser, seed, keys[0], started)
 
 
 def compiled(learner: Program, lanes: Lanes, models: Any, data: Data, keys: Any, state: Any) -> Updates:

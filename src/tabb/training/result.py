@@ -43,6 +43,8 @@ def result_of(run: Run, setup: Setup) -> dict[str, Any]:
         "seconds": run.seconds,
         "environment": environment(),
     }
+    if setup.worlds:  # a run that is through has taken all of its steps
+        result["steps"] = {domain: setup.settings.online.steps(domain) for domain in setup.worlds}
     if setup.held_out is not None:
         result["held_out"] = setup.held_out.about | {"policies": [measures.to_dict() for measures in run.held_out]}
     return result

@@ -35,15 +35,27 @@ from tabb.training.checks import (
     usable_source,
 )
 from tabb.training.config import Settings, check_imitation, imitation_of, normalisation_of
+from tabb.training.interaction import InteractingUpdates
 from tabb.training.lanes import Clock, Lanes, run_folder
 from tabb.training.learned_rows import learned_rows
 from tabb.training.loop import Program
-from tabb.training.observers import Evaluating, HoldingOut, Recording, Saving, Showing, resume_observers, stoppable
+from tabb.training.observers import (
+    Evaluating,
+    HoldingOut,
+    Interacting,
+    Observer,
+    Recording,
+    Saving,
+    Showing,
+    resume_observers,
+    stoppable,
+)
 from tabb.training.opening import (
     compiled,
     extra_rows,
     fed_rows,
     fitted_models,
+    interacting,
     logged_paths,
     open_folders,
     packed_rows,
@@ -60,14 +72,15 @@ from tabb.training.setup import Setup
 from tabb.training.signals import stop_on_signal
 from tabb.training.starting_weights import PARTS, start_from
 from tabb.training.stored_rows import StoredUpdates
-from tabb.training.stretches import stretch_ends, stretches
+from tabb.training.stretches import Updates, stretch_ends, stretches
+from tabb.training.worlds import check_online, check_rows, no_rows, target_world, worlds_of
 from tabb.transitions import Transitions, is_stored
 
 
 def train(
     rule: Rule,
     source: Transitions | None,
-    target: Transitions,
+    target: Transitions | None,
     *,
     task: str | Task | None = None,
     seeds: Sequence[int] = (0,),
@@ -81,12 +94,13 @@ def train(
     track: str | Opener | None = None,
     start: str | Path | Run | None = None,
     start_parts: Sequence[str] = PARTS,
+    source_env: Callable[[], gymnasium.Env[Any, Any]] | str | None = None,
 ) -> list[Run]:
     """Train `rule` on both data sets, one run per seed, and evaluate each in the target environment.
 
     Args:
         source: data of the source domain; None for a rule that draws none (target-only).
-        target: data of the target domain.
+        target: data of the target domain; None where all of its rows are steps of the run (`Settings.online`).
         task: where to evaluate; None trains without rollouts (or rolls out in `env_factory`'s environment).
         backbone: the single-domain learner that the rule acts on, taken as it is, or its name (`"cql"`), which has the
             constants of the rule and of the task's suite. None is that of the settings, else the rule's own.
@@ -102,6 +116,8 @@ def train(
         start: a finished run, or its folder, whose weights the new runs start from; a folder of runs (`seed0`, ...)
             gives each seed its own. Functions of raw observations are the same as there, whatever the normaliser.
         start_parts: what is taken from it: "policy", "critic", or both.
+        source_env: makes the environment in which source steps are taken, where that is not the task's robot without
+            its shift; also the id of a Gymnasium environment.
 
     Data that can be used but look wrong are a `DataWarning`.
 
@@ -128,12 +144,21 @@ def train(
     settings = dataclasses.replace(settings, imitation=imitation)
     settings = check_held_out(settings, backbone)
     reads = rule.reads(backbone.batch_size)
-    source = usable_source(rule, source, target, reads[0])
+    env_factory, source_env = (
+        env_factory_of(given) if isinstance(given, str) else given for given in (env_factory, source_env)
+    )
+    worlds = worlds_of(settings, task, env_factory, source_env)
+    check_online(settings, rule, backbone, worlds)
+    if target is None:
+        target = no_rows(target_world(worlds, task, settings.engine, env_factory))
+    if source is None and "source" in worlds:
+        source = no_rows(worlds["source"])
+    source = usable_source(rule, source, target, reads[0], "source" in worlds)
+    if worlds:
+        check_rows(rule, backbone, {"source": source, "target": target}, worlds)
     for warning in check_data(source, target, task):
         warn_caller(warning, DataWarning)
     source, target = (dataclasses.replace(data, extras={}) for data in (source, target))  # no learner sees them
-    if isinstance(env_factory, str):
-        env_factory = env_factory_of(env_factory)
     if env_factory is not None:
         check_environment(env_factory, target)
     seeds = check_seeds(seeds)
@@ -153,7 +178,15 @@ def train(
         source, target = (dataclasses.replace(d, reward=d.reward + task.reward_offset) for d in (source, target))
     begun = [run for run in (run_folder(folder, seed) for seed in seeds) if run.config_file.exists()] if folder else []
     normalisation = normalisation_of(begun[0].config()) if resume and begun else settings.normalise
-    rows = learned_rows(learner, source, target, settings, task is not None or env_factory is not None, normalisation)
+    logged = any(read and len(data) for read, data in zip(reads, (source, target), strict=True))
+    rows = learned_rows(
+        learner,
+        source,
+        target,
+        settings,
+        task is not None or env_factory is not None,
+        normalisation if logged else "none",
+    )
     settings = dataclasses.replace(settings, backbone=backbone, held_out=rows.share)
     config = {
         "rule": plain(rule),
@@ -162,15 +195,18 @@ def train(
         "task": None if task is None else task.name,
         "seeds": seeds,
         "origin": origin or {},
-        "data": rows.data,
+        "data": rows.data | ({"steps": {domain: world.name for domain, world in worlds.items()}} if worlds else {}),
         "environment": environment(),
     }
     if folder is not None:
         check_seeds_alike(Path(folder), config, seeds, starting_run)
-    setup = Setup(learner, rows.domains, settings, task, env_factory, rows.held_out, starting_run, config, rows.stored)
+    setup = Setup(
+        learner, rows.domains, settings, task, env_factory, rows.held_out, starting_run, config, worlds, rows.stored
+    )
 
-    # On an accelerator all seeds are one program; on a CPU, and where the host draws the rows, they follow one another.
-    together = len(seeds) if jax.default_backend() != "cpu" and rows.stored is None else 1
+    # On an accelerator all seeds are one program; on a CPU, and where the host draws or makes the rows, they follow one
+    # another.
+    together = len(seeds) if jax.default_backend() != "cpu" and rows.stored is None and not worlds else 1
     runs: list[Run] = []
     for first in range(0, len(seeds), together):
         runs += _train_together(setup, Lanes(seeds[first : first + together], folder), resume, progress, open_sink)
@@ -205,14 +241,25 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
                     reporter.note(text)
                 scratch = closing.enter_context(Scratch(stores_folder()))
                 rows = fed_rows(setup, models[0], extra[0], imitated[0], draw_keys[0], scratch, report)
-        start = starting_state(setup, lanes, init_keys, extra, conditions, resume)
+        interaction = None
+        if setup.worlds:
+            setup, interaction = interacting(setup, lanes, prepare_keys)
+            closing.callback(interaction.close)
+        steps = None if interaction is None else interaction.template()
+        start = starting_state(setup, lanes, init_keys, extra, conditions, resume, steps)
         clock.add(start.seconds)
+        if interaction is not None:
+            for text in interaction.begin(start.steps, start.update < settings.updates):
+                reporter.note(text)
+            setup = setup.normalised_by(interaction.normaliser)
 
         recording = Recording(lanes, tracker)
         evaluating = Evaluating(setup, lanes, recording, clock, stop)
         holding_out = HoldingOut(setup, models, lanes, recording, clock)
         showing = Showing(reporter, lanes, evaluating.last_score)
-        observers = [recording, evaluating, holding_out, showing, Saving(setup, lanes, clock, stop)]
+        episodes = [] if interaction is None else [Interacting(interaction, recording)]
+        saving = Saving(setup, lanes, clock, stop, interaction)
+        observers: list[Observer] = [recording, *episodes, evaluating, holding_out, showing, saving]
         if start.update:
             resume_observers(observers, lanes)
 
@@ -221,12 +268,16 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
             inputs = lanes.stack(models), rows, lanes.stack(draw_keys)
             with clock.time("compile"):
                 reporter.phase("compile", 0.0)
-                if setup.stored is None:
+                program: Updates
+                if interaction is not None:
+                    data = interaction.with_room(rows, (len(setup.domains.source), len(setup.domains.target)))
+                    program = InteractingUpdates(learner, interaction, data, *inputs[::2], state)
+                elif setup.stored is None:
                     program = compiled(learner, lanes, *inputs, state)
                 else:
                     ends = stretch_ends(settings)
-                    program = StoredUpdates(learner, rows, *inputs[::2], state, start.update, ends)
-                    closing.callback(program.close)
+                    program = stored = StoredUpdates(learner, rows, *inputs[::2], state, start.update, ends)
+                    closing.callback(stored.close)
                 reporter.phase("compile", 1.0)
             for stretch in stretches(program, *inputs, start, settings.updates, stretch_ends(settings)):
                 clock.add({"train": stretch.seconds})

@@ -9,13 +9,16 @@ from typing import Any
 import gymnasium
 
 from tabb.batch import Domains
+from tabb.environments.running_episodes import World
 from tabb.environments.tasks import Task
+from tabb.networks import Normaliser
 from tabb.policy import Policy, SequencePolicy
 from tabb.registry import learner_name
 from tabb.training.config import Settings
 from tabb.training.held_out import HeldOut
 from tabb.training.learned_rows import StoredSides
 from tabb.training.loop import Program
+from tabb.training.online import Domain
 from tabb.training.starting_weights import Start
 
 
@@ -36,6 +39,8 @@ class Setup:
     """The run whose weights the new runs start from, if any."""
     config: dict[str, Any]
     """What `config.json` says of every seed's run, as JSON types."""
+    worlds: dict[Domain, World] = dataclasses.field(default_factory=dict)
+    """Where steps are taken along the run, by domain."""
     stored: StoredSides | None = None
     """The rows that batches are drawn from where they stay in files: then `domains` are those that rules fit to."""
 
@@ -43,6 +48,10 @@ class Setup:
         """What `config.json` says of this seed's run."""
         start = {} if self.start is None else {"start": self.start.record(seed)}
         return self.config | {"seed": seed} | start
+
+    def normalised_by(self, normaliser: Normaliser) -> Setup:
+        """The same with another normaliser, where no logged row was normalised by the one that it had."""
+        return dataclasses.replace(self, domains=self.domains._replace(normaliser=normaliser))
 
     @property
     def label(self) -> str:

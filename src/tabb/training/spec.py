@@ -33,9 +33,9 @@ class RunSpec:
     rule: Rule
     backbone: Backbone
     source: tuple[str, ...] | None
-    """Absolute paths of the source data's files; None where the rule draws no source rows."""
-    target: tuple[str, ...]
-    """Absolute paths of the target data's files."""
+    """Absolute paths of the source data's files; None where the rule draws no source rows, or all are steps."""
+    target: tuple[str, ...] | None
+    """The same of the target data; None where all target rows are steps of the run."""
     task: str | None
     """Name of the task to evaluate in; None to train without rollouts, or to roll out in `env`."""
     env: str | None
@@ -50,6 +50,8 @@ class RunSpec:
     """What is stated of the data files of both domains."""
     store: bool = False
     """Whether rows stay in files, where batches are drawn from; what is learned is the same."""
+    source_env: str | None = None
+    """Gymnasium id of the environment in which source steps are taken; None for that of the task's robot."""
 
     def __post_init__(self) -> None:
         if self.task is not None and self.env is not None:
@@ -108,19 +110,20 @@ class RunSpec:
             RunError: a rule or backbone that is not to be found, or a config of another version.
         """
         origin = config.get("origin") or {}
-        if not isinstance(origin.get("target"), dict):
+        rule, settings = rule_from_plain(config["rule"]), settings_from(dict(config))
+        without = "env" in origin and "target" not in origin and "target" in settings.online.domains
+        if not isinstance(origin.get("target"), dict) and not without:
             raise UsageError(
                 "was trained from arrays, which tabb does not keep; go on in Python with "
                 "tabb.train(..., folder=..., resume=True) and the same data"
             )
         files = {name: tuple(origin[name]["files"]) for name in ("source", "target") if name in origin}
-        rule, settings = rule_from_plain(config["rule"]), settings_from(dict(config))
         start = config.get("start")
         return cls(
             rule=rule,
             backbone=backbone_of(settings, rule),
             source=files.get("source"),
-            target=files["target"],
+            target=files.get("target"),
             task=config["task"],
             env=origin.get("env"),
             seed=int(config["seed"]) if seed is None else seed,
@@ -129,6 +132,7 @@ class RunSpec:
             start_parts=PARTS if start is None else tuple(start["parts"]),
             reading=reading_from(origin),
             store=bool(origin.get("store", False)),
+            source_env=origin.get("source_env"),
         )
 
 
@@ -153,7 +157,7 @@ def differences(config: Mapping[str, Any], spec: RunSpec) -> list[str]:
              if then[part].get(name) != now[part].get(name)]  # fmt: skip
     origin = config.get("origin") or {}
     names += ["task"] if config.get("task") != spec.task else []
-    names += ["env"] if origin.get("env") != spec.env else []
+    names += [name for name in ("env", "source_env") if origin.get(name) != getattr(spec, name)]
     for domain, files in (("source", spec.source), ("target", spec.target)):
         known = origin.get(domain)
         if isinstance(known, dict) and files is not None and tuple(known.get("files", files)) != files:

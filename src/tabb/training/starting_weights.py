@@ -156,6 +156,10 @@ class Start:
         )
         return state._replace(**networks)
 
+    def normaliser(self, learner: Program, seed: int) -> Normaliser:
+        """The one of the run that this seed starts from. Raises `UsageError` where that cannot be started from."""
+        return self._other_run(learner, seed).normaliser
+
     def _other_run(self, learner: Program, seed: int) -> _OtherRun:
         """The run that this seed starts from. Raises `UsageError` for another backbone, and for features of a rule."""
         folder = self.folder(seed)

@@ -1,0 +1,288 @@
+"""Updates and steps in environments by turns: each step is a row that later batches are drawn from.
+
+What is done before an update depends on its number, on the state and on the steps so far: a run cut anywhere takes the
+same steps. The rows of a domain that is stepped in lie behind its logged ones, in room for all steps of the run.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+from numpy.typing import NDArray
+
+from tabb.backbones.backbone import Backbone
+from tabb.batch import FIELDS
+from tabb.environments.running_episodes import EpisodesState, FinishedEpisode, RunningEpisodes, Steps, World
+from tabb.networks import Normaliser, normaliser_of
+from tabb.training.drawing import Data
+from tabb.training.loop import Program, compiled_sums, no_sums
+from tabb.training.online import DOMAINS, Domain, Online, StepPlan, step_plan
+
+STEPS = 4_000
+"""folded into the key of preparation for the actions of steps in the source, the next number for those in the target"""
+SEEDS = 1_000_000
+"""reset seeds for each seed of training: apart from those of evaluations and of collected data"""
+
+
+class SideState(NamedTuple):
+    """What the steps of a domain go on from."""
+
+    taken: NDArray[np.int32]
+    """Shape []: steps so far."""
+    rows: NDArray[np.float32]
+    """Shape [steps, width]: their rows with raw observations and rewards; zeros behind those that were taken."""
+    episodes: EpisodesState
+
+
+class InteractionState(NamedTuple):
+    """What a checkpoint holds of the steps of a run."""
+
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    """of the normaliser"""
+    sides: tuple[SideState, ...]
+
+
+class Side:
+    """The steps of one domain."""
+
+    def __init__(self, domain: Domain, world: World, plan: StepPlan, lanes: int, seed: int, key: PRNGKeyArray) -> None:
+        self.domain, self.world, self.plan = domain, world, plan
+        self.taken = 0
+        self._key = jax.random.fold_in(key, STEPS + DOMAINS.index(domain))
+        first_seed = SEEDS * (seed + 1) + (SEEDS // 2 if domain == "source" else 0)
+        self._episodes, self._lanes = RunningEpisodes(world, lanes, first_seed), lanes
+        size, actions = world.observation_size, world.action_size
+        widths = {"observation": size, "action": actions, "reward": 1, "next_observation": size, "terminal": 1}
+        self._widths = {name: widths[name] for name in FIELDS}
+        self._rows = np.zeros((plan.steps, sum(self._widths.values())), np.float32)
+
+    def take(self, total: int, backbone: Backbone, state: Any, normaliser: Normaliser, at_random: bool) -> slice:
+        """Take steps until there are `total`, by the policy of this state or at random; where their rows lie."""
+        first = self.taken
+        while self.taken < total:
+            key = jax.random.fold_in(self._key, self.taken)
+            if at_random:
+                actions = random_actions((self._lanes, self.world.action_size), key)
+            else:
+                actions = exploring(backbone, state, normaliser, self._episodes.observe(), key)
+            self._keep(self._episodes.step(np.asarray(actions)[: total - self.taken]))
+        return slice(first, self.taken)
+
+    def _keep(self, steps: Steps) -> None:
+        columns = [getattr(steps, name).reshape(len(steps.reward), -1) for name in self._widths]
+        self._rows[self.taken : self.taken + len(steps.reward)] = np.concatenate(columns, axis=1)
+        self.taken += len(steps.reward)
+
+    def observations(self) -> NDArray[np.float32]:
+        """Those of all steps so far, raw."""
+        return self._rows[: self.taken, : self._widths["observation"]]
+
+    def rows(self, places: slice, normaliser: Normaliser) -> NDArray[np.float32]:
+        """The rows at these places as batches have them: normalised, and with the reward's offset."""
+        rows, at = self._rows[places].copy(), 0
+        mean, scale = np.asarray(normaliser.mean), np.asarray(normaliser.scale)
+        for name, width in self._widths.items():
+            columns = rows[:, at : at + width]
+            if name in ("observation", "next_observation"):
+                columns[:] = (columns - mean) / scale
+            elif name == "reward":
+                columns += np.float32(self.world.reward_offset)
+            at += width
+        return rows
+
+    def finished(self) -> list[FinishedEpisode]:
+        """The episodes that have ended since this was asked the last time."""
+        return self._episodes.finished()
+
+    def state(self) -> SideState:
+        return SideState(np.asarray(self.taken, np.int32), self._rows.copy(), self._episodes.state())
+
+    def restore(self, state: SideState) -> bool:
+        """Go on from a state; whether its episodes go on where they were."""
+        self.taken, self._rows = int(state.taken), np.array(state.rows)
+        return self._episodes.restore(jax.tree.map(np.asarray, state.episodes))
+
+    def close(self) -> None:
+        self._episodes.close()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def exploring(backbone: Backbone, state: Any, normaliser: Normaliser, observation: Array, key: PRNGKeyArray) -> Array:
+    """Actions [L, A] that gather steps, at raw observations [L, S]."""
+    return backbone.explores(state, normaliser(observation), key)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def random_actions(shape: tuple[int, int], key: PRNGKeyArray) -> Array:
+    """Uniform actions."""
+    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def written(matrix: Array, rows: Array, at: Array) -> Array:
+    """The matrix with these rows from row `at` on; the matrix that goes in is used up."""
+    return jax.lax.dynamic_update_slice(matrix, rows, (at, jnp.zeros((), at.dtype)))
+
+
+class Interaction:
+    """The steps that one seed's run takes in its worlds."""
+
+    def __init__(
+        self,
+        program: Program,
+        online: Online,
+        worlds: dict[Domain, World],
+        normaliser: Normaliser | None,
+        seed: int,
+        key: PRNGKeyArray,
+        started: bool,
+    ) -> None:
+        """`normaliser` is None where no logged row says one: the first steps then do.
+
+        `key` is the one that the rule's models are prepared with. `started` says that the run starts from the weights
+        of another one: its policy takes the first steps.
+        """
+        self._program, self._started, self._normaliser = program, started, normaliser
+        self.sides = [
+            Side(domain, world, step_plan(program, domain, online), online.lanes, seed, key)
+            for domain, world in worlds.items()
+        ]
+        self._logged = dict.fromkeys(DOMAINS, 0)
+        self._begin = dict.fromkeys(DOMAINS, 0)
+
+    @property
+    def normaliser(self) -> Normaliser:
+        assert self._normaliser is not None, "`begin` comes first"
+        return self._normaliser
+
+    def begin(self, saved: InteractionState | None, goes_on: bool = True) -> list[str]:
+        """Go on from what a checkpoint holds, or take the steps that the normaliser comes from; what to say of it.
+
+        A run that does not go on has its normaliser read, and nothing else.
+        """
+        if saved is not None:
+            self._normaliser = Normaliser(jnp.asarray(saved.mean), jnp.asarray(saved.scale))
+            return (
+                []
+                if not goes_on
+                else [
+                    f"the episodes in {side.world.name} could not be gone on with: new ones begin"
+                    for side, state in zip(self.sides, saved.sides, strict=True)
+                    if not side.restore(state)
+                ]
+            )
+        if self._normaliser is None:
+            side = next(side for side in self.sides if side.plan.rounds[0] == 0)
+            identity = Normaliser(*(of(side.world.observation_size, jnp.float32) for of in (jnp.zeros, jnp.ones)))
+            side.take(max(1, side.plan.warm_up), self._program.backbone, None, identity, at_random=True)
+            self._normaliser = normaliser_of(side.observations())
+        return []
+
+    def with_room(self, data: Data, logged: tuple[int, int]) -> Data:
+        """The data with room for the steps of the run, and those in it that were taken before.
+
+        `logged` are the source and target rows that the data hold. Their matrix is used up.
+        """
+        matrices = jnp.split(data.rows.matrix, [logged[0]])
+        parts, filled, place = [], [], 0
+        for domain, matrix, count in zip(DOMAINS, matrices, logged, strict=True):
+            parts.append(matrix)
+            filled.append(count)
+            place += count
+            for side in self.sides:
+                if side.domain == domain:
+                    rows = side.rows(slice(0, side.taken), self.normaliser)
+                    room = side.plan.steps - side.taken
+                    parts += [jnp.asarray(rows), jnp.zeros((room, rows.shape[1]), jnp.float32)]
+                    self._begin[domain] = place
+                    filled[-1] += side.taken
+                    place += side.plan.steps
+            if domain == "source":
+                sources = place
+        return data._replace(
+            rows=data.rows._replace(matrix=jnp.concatenate(parts)),
+            sources=jnp.asarray(sources, jnp.int32),
+            filled=jnp.asarray(filled, jnp.int32),
+        )
+
+    def step(self, data: Data, state: Any, number: int) -> Data:
+        """Take the steps that are due before update `number`; the data that go in are used up."""
+        for side in self.sides:
+            total = side.plan.due(number)
+            for until in sorted({min(total, side.plan.warm_up), total}):
+                if until > side.taken:
+                    at_random = until <= side.plan.warm_up and not self._started
+                    taken = side.take(until, self._program.backbone, state, self.normaliser, at_random)
+                    data = self._with_rows(data, side, taken)
+        return data
+
+    def _with_rows(self, data: Data, side: Side, taken: slice) -> Data:
+        assert data.filled is not None
+        rows = jnp.asarray(side.rows(taken, self.normaliser))
+        at = jnp.asarray(self._begin[side.domain] + taken.start, jnp.int32)
+        filled = data.filled.at[DOMAINS.index(side.domain)].add(len(rows))
+        return data._replace(rows=data.rows._replace(matrix=written(data.rows.matrix, rows, at)), filled=filled)
+
+    def ends(self, first: int, last: int) -> Iterator[int]:
+        """Where updates `first` to `last` - 1 are interrupted for steps, and `last`."""
+        rounds: Collection[int] = set()
+        for side in self.sides:
+            between = np.searchsorted(side.plan.rounds, [first + 1, last])
+            rounds = {*rounds, *side.plan.rounds[slice(*between)].tolist()}
+        yield from sorted({*rounds, last})
+
+    def state(self) -> InteractionState:
+        """What `begin` goes on from."""
+        mean, scale = (np.array(part, np.float32) for part in (self.normaliser.mean, self.normaliser.scale))
+        return InteractionState(mean, scale, tuple(side.state() for side in self.sides))
+
+    def template(self) -> InteractionState:
+        """A state of the shapes that a checkpoint has."""
+        size = self.sides[0].world.observation_size
+        empty = np.zeros(size, np.float32)
+        return InteractionState(empty, empty, tuple(side.state() for side in self.sides))
+
+    def close(self) -> None:
+        """Close the environments."""
+        for side in self.sides:
+            side.close()
+
+
+class InteractingUpdates:
+    """The compiled program of a run that takes steps; `tabb.training.stretches` calls it as any other."""
+
+    def __init__(
+        self, program: Program, interaction: Interaction, data: Data, models: Any, key: PRNGKeyArray, state: Any
+    ) -> None:
+        """Compiles for the shapes of the state. `data` have room for the steps, and are used up."""
+        sums = no_sums(program, models, data, key, state)
+        self._nothing = jax.tree.map(np.asarray, sums)
+        bound = jnp.zeros((), jnp.int32)
+        self._compiled = compiled_sums.lower(program, models, data, key, state, sums, bound, bound).compile()
+        self._interaction, self._data = interaction, data
+
+    def __call__(
+        self, models: Any, rows: Any, key: PRNGKeyArray, state: Any, first: Array, last: Array
+    ) -> tuple[Any, dict[str, Any]]:
+        """Updates `first` to `last` - 1 with the steps between them, and the mean of each metric over them.
+
+        Metrics say as well how many steps have been taken in all.
+        """
+        del rows
+        begun, sums = int(first), jax.tree.map(jnp.array, self._nothing)
+        done = begun
+        for end in self._interaction.ends(begun, int(last)):
+            self._data = self._interaction.step(self._data, state, done)
+            bounds = jnp.asarray(done, jnp.int32), jnp.asarray(end, jnp.int32)
+            state, sums = self._compiled(models, self._data, key, state, sums, *bounds)
+            done = end
+        count = jnp.asarray(done - begun, jnp.float32)
+        steps = {f"{side.domain}_steps": np.float32(side.taken) for side in self._interaction.sides}
+        return state, {name: total / count for name, total in sums.items()} | steps
