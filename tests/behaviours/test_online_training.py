@@ -1,12 +1,14 @@
-"""OnlineTraining in a simulator: it learns, it repeats itself, it has room."""
+"""OnlineTraining in a simulator: it learns, it repeats itself, it takes its steps."""
+
+import dataclasses
 
 import gymnasium
 import numpy as np
 import pytest
 
+from tabb.backbones import SAC
 from tabb.batch import Sizes
 from tabb.behaviours.online_training import OnlineTraining, train_online
-from tabb.behaviours.soft_actor_critic import SoftActorCritic
 from tabb.environments.lanes import OneByOne
 from tabb.errors import UsageError
 
@@ -35,7 +37,7 @@ SETTINGS = OnlineTraining(
     lanes=4,
     warm_up=64,
     evaluations=4,
-    learner=SoftActorCritic(hidden=(32,), batch_size=64, learning_rate=3e-3),
+    learner=SAC(hidden=(32,), batch_size=64, learning_rate=3e-3),
 )
 
 
@@ -65,20 +67,17 @@ def test_the_same_again_is_the_same():
     assert [one.score for one in first] != [one.score for one in other]
 
 
-@pytest.mark.slow
-def test_there_is_room_for_all_steps():
-    """32 steps between updates and 3 for each are 10 updates: 100 stretches, after a warm-up of 17 steps per lane."""
-    settings = OnlineTraining(updates=1_000, steps_per_update=3, lanes=4, stretch=8, warm_up=65)
-    assert settings.updates_per_stretch == 10
-    assert settings.steps == 4 * 17 + 100 * 32
-    # Where steps do not divide, what is run is what there is room for: rows beyond it would be lost without a word.
-    odd = OnlineTraining(
-        updates=25, steps_per_update=5, lanes=4, stretch=8, warm_up=65, evaluations=1, learner=SETTINGS.learner
-    )
-    assert odd.steps == 4 * 17 + 5 * 32  # 6 updates per stretch
-    _ran(odd)
-    with pytest.raises(UsageError, match="steps_per_update=33: must be at most 32"):
-        OnlineTraining(steps_per_update=33, lanes=4, stretch=8)
+def test_its_steps_are_as_many_as_it_says():
+    class Counted(OneByOne):
+        count = 0
+
+        def step(self, lanes, actions):
+            Counted.count += len(lanes)
+            return super().step(lanes, actions)
+
+    settings = dataclasses.replace(SETTINGS, updates=25, steps_per_update=3, warm_up=65, evaluations=2)
+    train_online(settings, Counted(Aim), 20, Sizes(2, 1), _regret)
+    assert Counted.count == settings.steps == 65 + 3 * 25
 
 
 def test_numbers_below_one_are_refused():

@@ -39,6 +39,8 @@ class World:
     """Whether the same seed and actions give the same episode again, at no cost: true of the catalogue's tasks."""
     reward_offset: float = 0.0
     """Added to rewards for training."""
+    reward_scale: float = 1.0
+    """What they are multiplied by before."""
 
 
 def world_of_task(task: Task, engine: Engine) -> World:

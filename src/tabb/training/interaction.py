@@ -93,6 +93,7 @@ class Side:
             if name in ("observation", "next_observation"):
                 columns[:] = (columns - mean) / scale
             elif name == "reward":
+                columns *= np.float32(self.world.reward_scale)
                 columns += np.float32(self.world.reward_offset)
             at += width
         return rows
