@@ -50,19 +50,24 @@ if TYPE_CHECKING:
     from tabb.results.run_results import RunResult as RunResult
     from tabb.results.run_results import results as results
     from tabb.results.selection import select as select
+    from tabb.rules import BCSAC as BCSAC
     from tabb.rules import BOSA as BOSA
     from tabb.rules import COMBO as COMBO
     from tabb.rules import DARA as DARA
+    from tabb.rules import DARC as DARC
     from tabb.rules import DROCO as DROCO
     from tabb.rules import DVDF as DVDF
+    from tabb.rules import H2O as H2O
     from tabb.rules import IGDF as IGDF
     from tabb.rules import MOBILE as MOBILE
     from tabb.rules import MOBODY as MOBODY
     from tabb.rules import MOPO as MOPO
     from tabb.rules import OTDF as OTDF
+    from tabb.rules import PAR as PAR
     from tabb.rules import PTR as PTR
     from tabb.rules import PU as PU
     from tabb.rules import REAG as REAG
+    from tabb.rules import RLPD as RLPD
     from tabb.rules import SRPO as SRPO
     from tabb.rules import TABB as TABB
     from tabb.rules import VGDF as VGDF
@@ -84,12 +89,14 @@ if TYPE_CHECKING:
     from tabb.rules import REAGDara as REAGDara
     from tabb.rules import ResidualPredictor as ResidualPredictor
     from tabb.rules import Rule as Rule
+    from tabb.rules import SACTune as SACTune
     from tabb.rules import Similarity as Similarity
     from tabb.rules import SourceOnly as SourceOnly
     from tabb.rules import SparseQConfig as SparseQConfig
     from tabb.rules import TargetModelConfig as TargetModelConfig
     from tabb.rules import TargetOnly as TargetOnly
     from tabb.rules import ValueNoise as ValueNoise
+    from tabb.rules import VGDFOnline as VGDFOnline
     from tabb.training import Online as Online
     from tabb.training import Run as Run
     from tabb.training import Settings as Settings
@@ -112,6 +119,7 @@ _WHERE = {
     ),
     **dict.fromkeys(("PTR", "PU", "REAG", "REAGDara", "VGDF"), "tabb.rules"),
     **dict.fromkeys(("DiffusionConfig", "InverseConfig", "MixtureConfig", "TargetModelConfig"), "tabb.rules"),
+    **dict.fromkeys(("BCSAC", "DARC", "H2O", "PAR", "RLPD", "SACTune", "VGDFOnline"), "tabb.rules"),
     "DROCO": "tabb.rules",
     "DARA": "tabb.rules",
     "Audit": "tabb.data.audit",

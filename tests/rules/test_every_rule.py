@@ -42,13 +42,16 @@ PREPARE = jax.random.key(3)
 KINDS = {kind.name: kind for kind in (*RULES.values(), *MADE)}
 # They share what these tests look at with others (`mobile`): the slow suite alone holds them to what compiles much.
 LIKE_OTHERS = ("mopo", "combo", "morel", "mobody", "dmc", "reag", "reag-dara")
-SPARED = [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_OTHERS else name for name in KINDS]
+# So of rules on SAC, whose own tests tell what they change.
+ON_SAC = tuple(name for name, kind in KINDS.items() if kind.backbone == "sac")
+LONG = (*LIKE_OTHERS, *ON_SAC)
+SPARED = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in KINDS]
 # A seed axis is for accelerators: these hold all that can have one (columns, learned networks, phases, extra rows).
 WITH_AXIS = ("tabb", "dara", "finetune", "otdf", "imagined")
 AXES = [name if name in WITH_AXIS else pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
 
 # Their seams at neutral are those of rules that stay.
-OTHERS_TELL = (*LIKE_OTHERS, "mobile", "value-noise", "mirrored", "imagined")
+OTHERS_TELL = (*LONG, "mobile", "value-noise", "mirrored", "imagined")
 
 
 def rule_of(name):

@@ -12,28 +12,35 @@ from tabb.models.predictors import PredictorConfig
 from tabb.models.residual_predictor import ResidualPredictor
 from tabb.models.target_model import TargetModelConfig
 from tabb.rules.baselines import Pooled, SourceOnly, TargetOnly
+from tabb.rules.bc_sac import BCSAC
 from tabb.rules.bosa import BOSA
 from tabb.rules.combo import COMBO
 from tabb.rules.correct import Correct
 from tabb.rules.dara import DARA
+from tabb.rules.darc import DARC
 from tabb.rules.dmc import DmC
 from tabb.rules.droco import DROCO
 from tabb.rules.dvdf import DVDF, SparseQConfig
 from tabb.rules.finetune import PTR, FineTune
+from tabb.rules.h2o import H2O
 from tabb.rules.igdf import IGDF
 from tabb.rules.mobile import MOBILE
 from tabb.rules.mobody import MOBODY
 from tabb.rules.mopo import MOPO
 from tabb.rules.morel import MOReL
 from tabb.rules.otdf import OTDF
+from tabb.rules.par import PAR
 from tabb.rules.pu import PU
 from tabb.rules.reag import REAG, REAGDara
+from tabb.rules.rlpd import RLPD
 from tabb.rules.rule import Rule
+from tabb.rules.sac_tune import SACTune
 from tabb.rules.similarity import Similarity
 from tabb.rules.srpo import SRPO
 from tabb.rules.tabb import TABB
 from tabb.rules.value_noise import ValueNoise
 from tabb.rules.vgdf import VGDF
+from tabb.rules.vgdf_online import VGDFOnline
 
 RULES: dict[str, type[Rule]] = {
     rule.name: rule
@@ -42,24 +49,30 @@ RULES: dict[str, type[Rule]] = {
         *(FineTune, PTR, VGDF, Correct, PU, DmC),
         *(MOPO, COMBO, MOBILE, MOBODY, MOReL),
         *(REAG, REAGDara),
+        *(SACTune, RLPD, BCSAC, DARC, H2O, PAR, VGDFOnline),
         *(Similarity, ValueNoise),
     )
 }
 
 __all__ = [
+    "BCSAC",
     "BOSA",
     "COMBO",
     "DARA",
+    "DARC",
     "DROCO",
     "DVDF",
+    "H2O",
     "IGDF",
     "MOBILE",
     "MOBODY",
     "MOPO",
     "OTDF",
+    "PAR",
     "PTR",
     "PU",
     "REAG",
+    "RLPD",
     "RULES",
     "SRPO",
     "TABB",
@@ -82,10 +95,12 @@ __all__ = [
     "REAGDara",
     "ResidualPredictor",
     "Rule",
+    "SACTune",
     "Similarity",
     "SourceOnly",
     "SparseQConfig",
     "TargetModelConfig",
     "TargetOnly",
+    "VGDFOnline",
     "ValueNoise",
 ]

@@ -70,9 +70,9 @@ def check_online(settings: Settings, rule: Rule, backbone: Backbone, worlds: Map
                 f"online {domain}_steps: rule {rule.name} computes numbers of each {domain} row before training, which "
                 f"steps to come do not have; take no steps in the {domain}, or another rule (docs/online.md)"
             )
-    if settings.held_out:
+    if worlds and settings.held_out:
         raise UsageError(f"held_out={settings.held_out}: steps are not held out; use held_out=0")
-    if settings.imitation is not None and not settings.imitation.plain:
+    if worlds and settings.imitation is not None and not settings.imitation.plain:
         raise UsageError(
             f"imitation rows={settings.imitation.rows} best={settings.imitation.best}: are of logged rows alone; with "
             "steps in an environment use rows=logged best=0 matching=0"
