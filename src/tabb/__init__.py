@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from tabb.rules import MOPO as MOPO
     from tabb.rules import OTDF as OTDF
     from tabb.rules import PAR as PAR
+    from tabb.rules import PARL as PARL
     from tabb.rules import PTR as PTR
     from tabb.rules import PU as PU
     from tabb.rules import REAG as REAG
@@ -119,7 +120,7 @@ _WHERE = {
     ),
     **dict.fromkeys(("PTR", "PU", "REAG", "REAGDara", "VGDF"), "tabb.rules"),
     **dict.fromkeys(("DiffusionConfig", "InverseConfig", "MixtureConfig", "TargetModelConfig"), "tabb.rules"),
-    **dict.fromkeys(("BCSAC", "DARC", "H2O", "PAR", "RLPD", "SACTune", "VGDFOnline"), "tabb.rules"),
+    **dict.fromkeys(("BCSAC", "DARC", "H2O", "PAR", "PARL", "RLPD", "SACTune", "VGDFOnline"), "tabb.rules"),
     "DROCO": "tabb.rules",
     "DARA": "tabb.rules",
     "Audit": "tabb.data.audit",

@@ -323,5 +323,5 @@ def test_a_rule_that_does_not_imitate_a_row_does_not_climb_there():
 def test_an_unknown_extraction_is_refused():
     wrong = IQL()
     object.__setattr__(wrong, "extraction", "climb")  # the tests' own type checks stop it at the door
-    with pytest.raises(UsageError, match="extraction='climb' is unknown: use imitation or improvement"):
+    with pytest.raises(UsageError, match="extraction='climb' is unknown: use imitation, improvement or optimised"):
         wrong.__post_init__()

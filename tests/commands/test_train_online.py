@@ -84,6 +84,12 @@ def test_a_policy_that_imitates_takes_all_rows_where_steps_are_taken():
     assert not spec_of("pooled").settings.imitation.plain
 
 
+def test_a_run_goes_on_from_another_one_by_either_word():
+    for word in ("--start", "--from"):
+        _, options = parse_train(["pooled"], [*STEPS, word, "runs/offline"])
+        assert str(options.start) == "runs/offline"
+
+
 def test_what_the_command_refuses(log, capsys, tmp_path):
     _, said = refused(capsys, "train", "pooled@sac", "--source", log, "--task", "none", *STEPS, "--out", tmp_path / "a")
     assert "there is no environment to take them in; name a task, or give env_factory (--env)" in said

@@ -65,7 +65,7 @@ def test_every_picture_is_drawn_and_on_a_page(diagrams):
 def test_one_update_has_every_seam_in_the_order_of_its_calls(diagrams):
     told = [words for words, _ in texts(diagrams.one_update())]
     assert tuple(word for word in told if word in UPDATE_SEAMS) == UPDATE_SEAMS
-    assert "dara, srpo" in told  # those that fill `reward`
+    assert "dara, srpo, mobody, darc, par" in told  # those that fill `reward`
 
 
 def test_data_flow_names_commands_that_there_are(diagrams):

@@ -6,7 +6,8 @@ Constants: the ODRL benchmark's. A transfer rule acts through its seams (see `ta
 is pooled IQL.
 
 The policy can climb Q instead, held to the data's actions as that of TD3+BC is: `extraction="improvement"`, after Park
-et al. 2024 (Is Value Learning Really the Main Bottleneck in Offline RL?), who call it DDPG+BC.
+et al. 2024 (Is Value Learning Really the Main Bottleneck in Offline RL?), who call it DDPG+BC. Or it imitates actions
+that were optimised on Q: `extraction="optimised"`, after Mark et al. 2024 (PA-RL).
 """
 
 from __future__ import annotations
@@ -30,11 +31,15 @@ from tabb.backbones.backbone import (
     held_to_paths,
     sum_of,
 )
+from tabb.backbones.optimised_actions import OptimisedActions
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, Committee, Twin, committee, members_of, mlp, moving_average, twin
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
 from tabb.rules.step import Acting
+
+OPTIMISED_KEY = 8
+"""folded into an update's key for the candidates of optimised actions"""
 
 
 class State(NamedTuple):
@@ -90,11 +95,14 @@ class IQL(Backbone):
     which is about 0.5 in raw ones; ODRL MuJoCo: 3 in raw rewards, which did worse: docs/results.md]"""
     largest_advantage_weight: float = 100.0
     """upper clip of exp(β A) [ODRL: 100]"""
-    extraction: Literal["imitation", "improvement"] = "imitation"
-    """how the policy comes from V and Q: `imitation` of the data's actions by their advantage weights [paper], or
-    `improvement` of min Q, held to those actions [Park et al. 2024: DDPG+BC]"""
+    extraction: Literal["imitation", "improvement", "optimised"] = "imitation"
+    """how the policy comes from V and Q: `imitation` of the data's actions by their advantage weights [paper],
+    `improvement` of min Q, held to those actions [Park et al. 2024: DDPG+BC], or imitation of actions that were
+    `optimised` on Q [Mark et al. 2024: PA-RL]"""
     value_weight: float = 0.5
     """α of `improvement`, the weight of Q against cloning [TD3+BC: 2.5, with which it fell on hopper; ours]"""
+    optimised: OptimisedActions = OptimisedActions()  # noqa: RUF009  # frozen
+    """how actions are optimised for the policy to imitate"""
     discount: float = 0.99
     """γ [ODRL: 0.99]"""
     slow_rate: float = 0.005
@@ -201,12 +209,15 @@ class IQL(Backbone):
         imitation = policy_weight * advantage_weight(advantage, self.temperature, self.largest_advantage_weight)
 
         observation, wanted = batch.to_imitate()
+        if self.extraction == "optimised":
+            imitation = policy_weight
+            wanted = self._optimised(rule, models, critic, state.policy, observation, wanted, key)
 
         def policy_loss(policy: MLP) -> Array:
             action = jnp.tanh(policy(observation))
             distance = jnp.mean((action - wanted) ** 2, axis=-1)
             term = rule.actor_term(step, action_at_rows(policy, batch, action))
-            if self.extraction == "imitation":
+            if self.extraction != "improvement":
                 return jnp.mean(imitation * distance) + term
             q = jnp.min(critic(rule.see_action(models, observation, action)), axis=0)
             loss = cloned_improvement(q, distance, policy_weight, self.value_weight, 1.0)
@@ -214,7 +225,7 @@ class IQL(Backbone):
 
         def loss_of_all(policy: MLP | Committee) -> Array:
             loss = sum_of(policy_loss(one) for one in members_of(policy))
-            unit = jnp.mean(imitation if self.extraction == "imitation" else policy_weight)
+            unit = jnp.mean(policy_weight if self.extraction == "improvement" else imitation)
             return held_to_paths(loss, policy, batch, unit)
 
         p_loss, gradient = jax.value_and_grad(loss_of_all)(state.policy)
@@ -239,3 +250,23 @@ class IQL(Backbone):
             "mean_value": jnp.mean(slow_q - advantage),
             "mean_backup": jnp.mean(backup),
         }
+
+    def _optimised(
+        self,
+        rule: Rule,
+        models: Models,
+        critic: Twin,
+        policy: MLP | Committee,
+        observation: Float[Array, "b s"],
+        logged: Float[Array, "b a"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, "b a"]:
+        """Actions that the policy imitates in place of the logged ones, by the mean of both critics."""
+
+        def value(actions: Float[Array, "b k a"]) -> Float[Array, "b k"]:
+            states = jnp.broadcast_to(observation[:, None], (*actions.shape[:2], observation.shape[-1]))
+            return jnp.mean(critic(rule.see_action(models, states, actions)), axis=0)
+
+        count, size = logged.shape
+        noise = jax.random.normal(jax.random.fold_in(key, OPTIMISED_KEY), (count, self.optimised.candidates - 1, size))
+        return self.optimised.best(value, jnp.tanh(policy(observation)), logged, noise)

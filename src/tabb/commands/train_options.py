@@ -47,7 +47,7 @@ class Options(Settings, Reading):
     """for data larger than memory: keep the rows in a file of the cache, made once, and draw batches from there"""
     seeds: tuple[int, ...] = (0,)
     """training seeds, one run each"""
-    start: Path | None = None
+    start: Annotated[Path | None, tyro.conf.arg(aliases=["--from"])] = None
     """start from the weights of this finished run of the same backbone; a folder of runs gives each seed its own"""
     start_parts: tuple[Literal["policy", "critic"], ...] = ("policy", "critic")
     """what to take from it"""

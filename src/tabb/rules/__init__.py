@@ -29,6 +29,7 @@ from tabb.rules.mobody import MOBODY
 from tabb.rules.mopo import MOPO
 from tabb.rules.morel import MOReL
 from tabb.rules.otdf import OTDF
+from tabb.rules.pa_rl import PARL
 from tabb.rules.par import PAR
 from tabb.rules.pu import PU
 from tabb.rules.reag import REAG, REAGDara
@@ -49,7 +50,7 @@ RULES: dict[str, type[Rule]] = {
         *(FineTune, PTR, VGDF, Correct, PU, DmC),
         *(MOPO, COMBO, MOBILE, MOBODY, MOReL),
         *(REAG, REAGDara),
-        *(SACTune, RLPD, BCSAC, DARC, H2O, PAR, VGDFOnline),
+        *(SACTune, RLPD, BCSAC, DARC, H2O, PAR, VGDFOnline, PARL),
         *(Similarity, ValueNoise),
     )
 }
@@ -69,6 +70,7 @@ __all__ = [
     "MOPO",
     "OTDF",
     "PAR",
+    "PARL",
     "PTR",
     "PU",
     "REAG",
