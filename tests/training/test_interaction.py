@@ -18,6 +18,7 @@ from tabb.training.drawing import draw, pack_data
 from tabb.training.folder import RunFolder
 from tabb.training.loop import Program
 from tabb.training.online import Online, step_plan
+from tabb.training.result import switch
 
 TINY = SAC(hidden=(8,), batch_size=8)
 
@@ -104,6 +105,11 @@ def test_the_steps_of_a_run_are_counted_and_kept(tmp_path):
     np.testing.assert_allclose(reward, 1 - abs(after), atol=1e-6)
     assert (abs(push) <= 1).all()
     assert not ended[:8].any()
+    again = tabb.load(tmp_path / "seed0" / "target-steps.npz")
+    assert len(again) == 30
+    np.testing.assert_allclose(np.sort(again.reward), np.sort(reward))
+    inside = np.asarray(again.episode)[1:] == np.asarray(again.episode)[:-1]
+    np.testing.assert_array_equal(again.next_observation[:-1][inside], again.observation[1:][inside])
     # No logged row says how to normalise: the first steps do.
     np.testing.assert_allclose(run.policy.mean, rows[:8, :2].mean(axis=0), atol=1e-6)
 
@@ -163,8 +169,25 @@ def test_logged_source_rows_and_target_steps_share_the_batches(logged, tmp_path)
         Pooled(), logged, None, settings=settings(), env_factory=Cart, folder=tmp_path / "one", resume=True
     )
     np.testing.assert_array_equal(run.policy.weights[0], again.policy.weights[0])
-    (on,) = train(TargetOnly(), None, None, settings=settings(), env_factory=Cart, start=tmp_path / "one")
+    arguments = {"settings": settings(), "env_factory": Cart, "start": tmp_path / "one", "folder": tmp_path / "two"}
+    (on,) = train(TargetOnly(), None, None, **arguments)
+    told = json.loads((tmp_path / "two" / "seed0" / "result.json").read_text())["switch"]
+    assert told["before"] is None
+    assert (told["first_steps"] is None) == (told["episodes"] == 0)
     np.testing.assert_array_equal(on.policy.mean, run.policy.mean)  # without logged rows it sees what that run saw
+
+
+def test_the_drop_at_the_switch_by_hand():
+    """Two episodes ended in the first 10,000 steps, before them the policy returned 7 and 9."""
+    lines = [
+        {"kind": "training", "update": 1},
+        {"kind": "target-episodes", "steps": 100, "returns": [2.0]},
+        {"kind": "source-episodes", "steps": 100, "returns": [90.0]},
+        {"kind": "target-episodes", "steps": 10_000, "returns": [4.0]},
+        {"kind": "target-episodes", "steps": 10_001, "returns": [50.0]},
+    ]
+    assert switch(lines, [7.0, 9.0]) == {"before": 8.0, "first_steps": 3.0, "episodes": 2, "steps": 10_000}
+    assert switch([], None) == {"before": None, "first_steps": None, "episodes": 0, "steps": 10_000}
 
 
 @pytest.mark.slow

@@ -86,6 +86,8 @@ class Steps(NamedTuple):
     reward: NDArray[np.float32]
     next_observation: NDArray[np.float32]
     terminal: NDArray[np.float32]
+    episode: NDArray[np.int32]
+    """Number of each row's episode."""
 
 
 class FinishedEpisode(NamedTuple):
@@ -139,6 +141,7 @@ class RunningEpisodes:
         """One step with actions [B, A] in [-1, 1] in the first B lanes; an episode that ends is followed by another."""
         before = self.observe()
         assert self._lanes is not None
+        numbers = self._numbers[: len(actions)].copy()
         count, actions = len(actions), np.clip(actions, -1.0, 1.0).astype(np.float32)
         lanes = list(range(count))
         after = self._lanes.step(lanes, self._in_units(actions))
@@ -157,6 +160,7 @@ class RunningEpisodes:
             after.reward.astype(np.float32),
             after.observation.astype(np.float32),
             after.terminal.astype(np.float32),
+            numbers,
         )
 
     def finished(self) -> list[FinishedEpisode]:

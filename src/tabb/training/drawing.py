@@ -132,7 +132,7 @@ class Data(NamedTuple):
     """The logged paths that the policy is held to in a model; None without trajectory matching."""
     ahead: Ahead | None = None
     """None where these are all rows. Else `rows`, columns and `imitated` hold those of each update in turn."""
-    filled: Int[Array, 2] | None = None
+    filled: Int[Array, " d"] | None = None
     """How many source and target rows there are by now, where steps add some; the rows behind them are room. None where
     all are there."""
     series: Series | None = None
@@ -166,7 +166,7 @@ def draw_numbers(
     sources: Int[Array, ""],
     rows: Int[Array, ""] | int,
     key: PRNGKeyArray,
-    filled: Int[Array, 2] | None = None,
+    filled: Int[Array, " d"] | None = None,
 ) -> Int[Array, " b"]:
     """Numbers of the rows of a batch among `rows` rows, of which the first `sources` are the source's.
 

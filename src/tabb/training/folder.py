@@ -10,6 +10,7 @@ policy.npz       the policy after the last update, raw observation in
 policies/        those along the run, where target episodes were held out to choose among them
 result.json      final score, all evaluations, seconds of each part
 curve.png        learning curve
+    target-steps.npz     the steps that the run took in the target, as a data set; source-steps.npz likewise
 """
 
 from __future__ import annotations
@@ -192,6 +193,10 @@ class RunFolder:
         if self.metrics_file.exists():
             os.truncate(self.metrics_file, min(header["metrics_bytes"], self.metrics_file.stat().st_size))
         return Saved(state, int(header["update"]), dict(header["seconds"]), steps)
+
+    def steps_file(self, domain: str) -> Path:
+        """Where the steps that a run took in a domain are kept, as a data set."""
+        return self.path / f"{domain}-steps.npz"
 
     def policy_at(self, update: int) -> Path:
         """Where the policy after `update` updates is kept."""

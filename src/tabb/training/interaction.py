@@ -23,6 +23,7 @@ from tabb.networks import Normaliser, normaliser_of
 from tabb.training.drawing import Data
 from tabb.training.loop import Program, compiled_sums, no_sums
 from tabb.training.online import DOMAINS, Domain, Online, StepPlan, step_plan
+from tabb.transitions import Transitions
 
 STEPS = 4_000
 """folded into the key of preparation for the actions of steps in the source, the next number for those in the target"""
@@ -37,6 +38,8 @@ class SideState(NamedTuple):
     """Shape []: steps so far."""
     rows: NDArray[np.float32]
     """Shape [steps, width]: their rows with raw observations and rewards; zeros behind those that were taken."""
+    numbers: NDArray[np.int32]
+    """Shape [steps]: the number of each row's episode."""
     episodes: EpisodesState
 
 
@@ -62,6 +65,7 @@ class Side:
         widths = {"observation": size, "action": actions, "reward": 1, "next_observation": size, "terminal": 1}
         self._widths = {name: widths[name] for name in FIELDS}
         self._rows = np.zeros((plan.steps, sum(self._widths.values())), np.float32)
+        self._numbers = np.zeros(plan.steps, np.int32)
 
     def take(self, total: int, backbone: Backbone, state: Any, normaliser: Normaliser, at_random: bool) -> slice:
         """Take steps until there are `total`, by the policy of this state or at random; where their rows lie."""
@@ -77,8 +81,19 @@ class Side:
 
     def _keep(self, steps: Steps) -> None:
         columns = [getattr(steps, name).reshape(len(steps.reward), -1) for name in self._widths]
-        self._rows[self.taken : self.taken + len(steps.reward)] = np.concatenate(columns, axis=1)
+        places = slice(self.taken, self.taken + len(steps.reward))
+        self._rows[places], self._numbers[places] = np.concatenate(columns, axis=1), steps.episode
         self.taken += len(steps.reward)
+
+    def log(self) -> Transitions:
+        """All steps so far as a data set, episode after episode, in the world's own rewards."""
+        order = np.argsort(self._numbers[: self.taken], kind="stable")
+        rows, numbers = self._rows[: self.taken][order], self._numbers[: self.taken][order]
+        ends = np.cumsum(list(self._widths.values()))[:-1]
+        columns: dict[str, Any] = dict(zip(self._widths, np.split(rows, ends, axis=1), strict=True))
+        for name in ("reward", "terminal"):
+            columns[name] = columns[name][:, 0]
+        return Transitions(**columns, episode=numbers, action_bounds=self.world.action_bounds)
 
     def observations(self) -> NDArray[np.float32]:
         """Those of all steps so far, raw."""
@@ -103,11 +118,12 @@ class Side:
         return self._episodes.finished()
 
     def state(self) -> SideState:
-        return SideState(np.asarray(self.taken, np.int32), self._rows.copy(), self._episodes.state())
+        taken = np.asarray(self.taken, np.int32)
+        return SideState(taken, self._rows.copy(), self._numbers.copy(), self._episodes.state())
 
     def restore(self, state: SideState) -> bool:
         """Go on from a state; whether its episodes go on where they were."""
-        self.taken, self._rows = int(state.taken), np.array(state.rows)
+        self.taken, self._rows, self._numbers = int(state.taken), np.array(state.rows), np.array(state.numbers)
         return self._episodes.restore(jax.tree.map(np.asarray, state.episodes))
 
     def close(self) -> None:

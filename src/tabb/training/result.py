@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tabb.files import write_json
+from tabb.files import read_json, write_json
 from tabb.plain import plain
 from tabb.provenance import environment
 from tabb.training.folder import RunFolder
@@ -45,6 +46,30 @@ def result_of(run: Run, setup: Setup) -> dict[str, Any]:
     }
     if setup.worlds:  # a run that is through has taken all of its steps
         result["steps"] = {domain: setup.settings.online.steps(domain) for domain in setup.worlds}
+        if setup.start is not None and "target" in setup.worlds and run.folder is not None:
+            before = read_json(setup.start.folder(run.seed).result_file)["evaluations"]
+            last = before[-1]["returns"] if before else None
+            result["switch"] = switch(RunFolder(run.folder).metrics(), last)
     if setup.held_out is not None:
         result["held_out"] = setup.held_out.about | {"policies": [measures.to_dict() for measures in run.held_out]}
     return result
+
+
+SWITCH = 10_000
+"""steps after the switch from logged rows to steps whose episodes are told"""
+
+
+def switch(metrics: Sequence[Mapping[str, Any]], before: Sequence[float] | None) -> dict[str, Any]:
+    """What a policy that was learned elsewhere returns at first where it goes on with steps.
+
+    Args:
+        metrics: the lines of the run that goes on.
+        before: returns of the last evaluation of the run that it starts from; None where it has none.
+    """
+    lines = [line for line in metrics if line["kind"] == "target-episodes" and line["steps"] <= SWITCH]
+    returns = [value for line in lines for value in line["returns"]]
+
+    def mean(values: Sequence[float] | None) -> float | None:
+        return sum(values) / len(values) if values else None
+
+    return {"before": mean(before), "first_steps": mean(returns), "episodes": len(returns), "steps": SWITCH}

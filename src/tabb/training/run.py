@@ -14,6 +14,7 @@ import jax
 from tabb.backbones import Backbone
 from tabb.batch import Sizes
 from tabb.data.allocation import Scratch
+from tabb.data.npz import save_npz
 from tabb.data.store import stores_folder
 from tabb.environments.registration import env_factory_of
 from tabb.environments.tasks import Task, get_task
@@ -284,6 +285,9 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
                 for observer in observers:
                     observer.after(stretch)
                 state = stretch.state
+            if interaction is not None and lanes.folders[0] is not None:
+                for side in interaction.sides:
+                    save_npz(lanes.folders[0].steps_file(side.domain), side.log())
 
         runs = []
         states = lanes.split(state)
