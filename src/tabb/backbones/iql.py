@@ -129,9 +129,13 @@ class IQL(Backbone):
             raise UsageError(f"backbone largest_advantage_weight={self.largest_advantage_weight}: must be positive")
 
     def without_effect(self) -> dict[str, str]:
-        if self.extraction == "imitation":
-            return {"value_weight": "extraction improvement"}
-        return dict.fromkeys(("temperature", "largest_advantage_weight"), "extraction imitation")
+        counts = {
+            "imitation": ["temperature", "largest_advantage_weight"],
+            "improvement": ["value_weight"],
+            "optimised": [f"optimised.{field.name}" for field in dataclasses.fields(self.optimised)],
+        }
+        others = {way: names for way, names in counts.items() if way != self.extraction}
+        return {name: f"extraction {way}" for way, names in others.items() for name in names}
 
     def optimisers(self, updates: int) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
         """Adam for V and Q, and Adam with the cosine schedule over `updates` for the policy."""

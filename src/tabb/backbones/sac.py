@@ -114,6 +114,9 @@ class SAC(Backbone):
         if not 1 <= self.compared <= self.critics:
             raise UsageError(f"backbone compared={self.compared}: must be 1 to critics, which is {self.critics}")
 
+    def without_effect(self) -> dict[str, str]:
+        return {} if self.tuned else {"entropy": "tuned"}
+
     def init(self, rule: Rule, sizes: Sizes, updates: int, key: PRNGKeyArray) -> State:
         del updates
         critic_key, policy_key = jax.random.split(key)

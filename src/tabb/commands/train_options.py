@@ -100,7 +100,8 @@ def check_effect(options: Any, arguments: Sequence[str]) -> None:
     """
     rule = options.rule.on(options.backbone) if hasattr(options, "rule") else None
     given = {option_of(one).replace(".no-", ".") for one in arguments if one.startswith("--")}
-    for name, part in (("rule", rule), ("backbone", options.backbone), ("imitation", options.imitation)):
+    parts = {"rule": rule, **{name: getattr(options, name) for name in ("backbone", "imitation", "online")}}
+    for name, part in parts.items():
         for field, partner in ({} if part is None else part.without_effect()).items():
             option = f"--{name}.{field.replace('_', '-')}"
             if option in given:

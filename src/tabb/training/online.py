@@ -40,6 +40,9 @@ class Online(TypedFields):
             if getattr(self, name) < least:
                 raise UsageError(f"online {name}={getattr(self, name)}: must be at least {least}")
 
+    def without_effect(self) -> dict[str, str]:
+        return {} if self.domains else dict.fromkeys(("lanes", "warm_up"), "target-steps or --online.source-steps")
+
     def steps(self, domain: Domain) -> int:
         """Those of a domain."""
         return self.source_steps if domain == "source" else self.target_steps
