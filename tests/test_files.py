@@ -73,7 +73,7 @@ def test_a_disk_that_knows_no_fsync_gets_a_warning(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("code", "remedy"), [(errno.ENOSPC, "free space"), (errno.EDQUOT, "free space"), (errno.EIO, "disk is well")]
+    ("code", "remedy"), [(errno.ENOSPC, "free space"), (errno.EDQUOT, "free space"), (errno.EIO, "check the disk")]
 )
 def test_what_makes_a_file_whole_must_work(tmp_path, monkeypatch, code, remedy):
     (tmp_path / "a.json").write_text("before")
