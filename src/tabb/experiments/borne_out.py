@@ -79,7 +79,7 @@ def in_words(result: BorneOut) -> str:
 
 def draw(result: BorneOut, path: Path) -> None:
     """Draw the error of the rows kept against the share kept."""
-    figure = new_figure(figsize=(5.6, 3.4), layout="constrained")
+    figure = new_figure(figsize=(5.6, 3.8), layout="constrained")
     axes = figure.subplots()
     lines = (
         ("most like target rows first", result.likeness, "#56b4e9"),
@@ -95,7 +95,7 @@ def draw(result: BorneOut, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, max(1.1, float(np.max([result.trust, result.likeness])) * 1.05))
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    figure.legend(frameon=False, fontsize=9, loc="outside lower left", ncols=2)
     save_png(figure, path)
 
 
