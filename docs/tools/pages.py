@@ -6,6 +6,7 @@
 The results are committed files in benchmarks/results:
 
     scores/                                 `docs/tools/scores.py --gather`
+    demo/                                   `tabb train`: RULE/seed0/result.json as RULE-seed0.json, and trust.json
     costs-cpu.json                          `benchmarks/costs.py --json`
     selection.json                          `python -m tabb.experiments.policy_rankings --json`
     planted-faults.json                     `python -m tabb.experiments.planted_faults --json`
@@ -31,7 +32,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 import extraction
 from comparison_tables import oracle, side_by_side, targets
 from scores import RESULTS, SCORES, cell, gathered
-from tabb.backbones import IQL
 from tabb.environments.tasks import ALL_TASKS
 from tabb.experiments.benchmark import SCORES as SCORES_CSV
 from tabb.experiments.benchmark import Table
@@ -48,7 +48,8 @@ PAGES = [README, *sorted((DOCS / "methods").glob("*.md")), *(DOCS / f"{name}.md"
 COLLECTED_QUALITIES = {"adroit": "expert", "antmaze": "diverse"}
 BEGIN, END = "<!-- measured: {} -->", "<!-- /measured -->"
 RANKING_NUMBERS = ("rank_correlation", "within_learners", "chosen", "best_five")
-FULL_LENGTH, DEFAULT_BETA = 100_000, IQL().temperature
+SCORES_LENGTH, SCORES_BETA = 100_000, 3.0
+"""updates and β of the runs in scores/, the defaults of their time"""
 IMITATING = ", imitating source rows too"
 BESIDE = ("target-only", "pooled")
 """learners that every page shows beside its own"""
@@ -171,9 +172,9 @@ def temperatures(runs: list[dict[str, Any]], scores: dict[str, dict[str, list[An
         quality = None if source is None else Path(source).stem.removeprefix(f"{ALL_TASKS[run['task']].robot}_")
         last = [point["score"] for point in run["points"][-3:]]
         rows.setdefault((*key, quality), {}).setdefault(name, []).append(sum(last) / len(last))
-    for task in {key[0] for key in rows if key[2] == FULL_LENGTH}:
+    for task in {key[0] for key in rows if key[2] == SCORES_LENGTH}:
         for name, results in scores.get(task, {}).items():
-            place = (task, DEFAULT_BETA, FULL_LENGTH, "medium")
+            place = (task, SCORES_BETA, SCORES_LENGTH, "medium")
             rows.setdefault(place, {})[name] = [result["score"] for result in results]
     shown = ("source-only", "pooled", f"tabb{IMITATING}", "tabb", "target-only")
     lines = [f"| task | source | β | updates | {' | '.join(shown)} |"]
@@ -221,6 +222,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "collected": lambda *suite: collected_robots(*suite) if suite else collected(),
         "suite": lambda suite, updates: suite_rows(suite, int(updates)),
         "all": lambda: measured(every, scores, costs),
+        "demo": demo,
         "extraction": extraction.summary,
         "corrective": extraction.corrective,
         "matching": extraction.matching,
@@ -233,6 +235,20 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         return f"{BEGIN.format(mark)}\n\n{rows}\n\n{END}"
 
     return re.sub(r"<!-- measured: ([^>]*?)-->.*?<!-- /measured -->", table, text, flags=re.DOTALL)
+
+
+def demo() -> str:
+    """The demo's scores beside its log's own, and what its trust is worth."""
+    trust = _read("demo/trust.json")
+    half = trust["shares"].index(0.5)
+    names = ("tabb", "target-only", "pooled", "source-only")
+    scores = [f"{_read(f'demo/{name}-seed0.json')['score']:.0f}" for name in names]
+    return (
+        "| TABB | target rows alone | both pooled | source rows alone | the log itself |\n|---|---|---|---|---|\n"
+        f"| {' | '.join(scores)} | {trust['logged']:.0f} |\n\n"
+        f"The half of the source rows that TABB trusts most has {trust['trust'][half]:.2f} times the mean error in the "
+        f"target's simulator.\nThe half most like target rows has {trust['likeness'][half]:.2f} times."
+    )
 
 
 def _read(name: str) -> Any:

@@ -97,15 +97,18 @@ def _found(root: Path, seed: int) -> str:
     """What the target's log holds, and which source rows the target bears out: two lines more and a picture."""
     from tabb.data import read
     from tabb.data.catalogue import BUNDLED, resolve
-    from tabb.experiments.borne_out import borne_out, draw, in_words
+    from tabb.experiments.borne_out import as_json, borne_out, draw, in_words
     from tabb.experiments.extraction import returns_of
+    from tabb.files import write_json
 
     target = read(resolve(BUNDLED, DEMO_TASK, "target")).transitions
     result = borne_out(root / CANDIDATES[0] / f"seed{seed}")
     picture = root / "trust.png"
     draw(result, picture)
+    logged = returns_of(target, DEMO_TASK)
+    write_json(root / "trust.json", as_json(result) | {"logged": logged})
     return (
-        f"\nThe target's log itself has {returns_of(target, DEMO_TASK):.1f} in the mean of its episodes.\n"
+        f"\nThe target's log itself has {logged:.1f} in the mean of its episodes.\n"
         f"{in_words(result)}\n"
         f"picture: {picture}\n"
         f"next: `tabb report {root}` makes one page of it; `tabb train --source FILE --target FILE` takes your own data"

@@ -68,6 +68,14 @@ def borne_out(folder: Path) -> BorneOut:
     return BorneOut(task.name, kept(trust), kept(distance), kept(error), correlations)
 
 
+def as_json(result: BorneOut) -> dict[str, Any]:
+    """The result as JSON types, with the shares that its curves are of."""
+    return {"shares": list(SHARES)} | {
+        name: value.round(4).tolist() if isinstance(value, np.ndarray) else value
+        for name, value in result._asdict().items()
+    }
+
+
 def in_words(result: BorneOut) -> str:
     """The finding in two lines."""
     trust, likeness = result.trust[HALF], result.likeness[HALF]
