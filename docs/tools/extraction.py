@@ -40,7 +40,7 @@ PICTURED = {
     "logged": "IQL on target rows, as the field trains it",
     "best logged x5": "the best episodes imitated by five networks",
     "best clone matched x5": "held to their paths in a model of target rows",
-    "best clone matched:medium x5": "held to their paths in a model of both domains: tabb",
+    "best clone matched:medium x5": "held to their paths in a model of both domains",
 }
 """policies of the README's picture"""
 COLOURS = ("#7f7f7f", "#56b4e9", "#0072b2", "#d55e00")
