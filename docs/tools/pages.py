@@ -42,7 +42,7 @@ from tabb.experiments.policy_rankings import RANKINGS
 from tabb.files import read_json
 
 DOCS = Path(__file__).resolve().parents[1]
-WITH_TABLES = ("audit", "few-rows", "selection", "collected-data", "results")
+WITH_TABLES = ("audit", "few-rows", "selection", "collected-data", "measured-rows", "measured-policies")
 README = DOCS.parent / "README.md"
 PAGES = [README, *sorted((DOCS / "methods").glob("*.md")), *(DOCS / f"{name}.md" for name in WITH_TABLES)]
 COLLECTED_QUALITIES = {"adroit": "expert", "antmaze": "diverse"}

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tabb.models.imitation import Imitation as Imitation
     from tabb.policy import Policy as Policy
     from tabb.rendering import watch as watch
+    from tabb.results.comparison import write_comparison as write_comparison
     from tabb.results.report import write_report as write_report
     from tabb.results.row_scores import RowScores as RowScores
     from tabb.results.row_scores import score_rows as score_rows
@@ -155,6 +156,7 @@ _WHERE = {
     "select": "tabb.results.selection",
     "train": "tabb.training",
     "watch": "tabb.rendering",
+    "write_comparison": "tabb.results.comparison",
     "write_report": "tabb.results.report",
 }
 

@@ -16,17 +16,26 @@ from tabb.rules.rule import UPDATE_SEAMS
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").exists(), reason="docs/ is no part of a source archive")
 NAMES = ("two-backups", "data-flow", "one-update")
+FINDINGS = ("finding-rankings", "finding-source-policy", "finding-model")
+SCREENS = ("report", "comparison")
+"""of pages of trained runs, which docs/tools/report_pictures.py opens in Chromium"""
 
 
 @pytest.fixture(scope="module")
-def diagrams():
+def tools():
     sys.path.insert(0, str(ROOT / "docs" / "tools"))
     try:
         import diagrams
+        import findings
 
-        yield diagrams
+        yield diagrams, findings
     finally:
         sys.path.remove(str(ROOT / "docs" / "tools"))
+
+
+@pytest.fixture(scope="module")
+def diagrams(tools):
+    return tools[0]
 
 
 def texts(figure):
@@ -54,11 +63,20 @@ def test_picture_is_what_the_script_draws_and_legible(name, diagrams):
         assert apart, f"{one!r} and {other!r} overlap"
 
 
-def test_every_picture_is_drawn_and_on_a_page(diagrams):
-    assert tuple(diagrams.DRAWN) == NAMES
-    assert {file.stem for file in diagrams.PICTURES.iterdir()} == set(NAMES)
+@pytest.mark.parametrize("name", FINDINGS)
+def test_picture_of_a_finding_is_what_the_results_say(name, tools):
+    diagrams, findings = tools
+    advice = f"docs/pictures/{name}.png is not current: python docs/tools/findings.py"
+    drawn = diagrams.pixels(findings.DRAWN[name]())
+    check_current(drawn, diagrams.PICTURES / f"{name}.png", levels=100, share=0.02, advice=advice)
+
+
+def test_every_picture_is_drawn_and_on_a_page(tools):
+    assert tuple(tools[0].DRAWN) == NAMES
+    assert tuple(tools[1].DRAWN) == FINDINGS
+    assert {file.stem for file in tools[0].PICTURES.iterdir()} == {*NAMES, *FINDINGS, *SCREENS}
     pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
-    for name in NAMES:
+    for name in (*NAMES, *FINDINGS, *SCREENS):
         assert f"pictures/{name}.png)" in pages
 
 

@@ -14,7 +14,7 @@ predictor's in two ways:
 beside target-only and TABB as they are. If `weights` is no better than TABB, a better predictor
 will not help either; if `critic` is no better than target-only, nothing that is done to the critic's source rows will.
 
-With --climb ALPHA the policy climbs a normed critic (docs/results.md, "A critic that can be climbed").
+With --climb ALPHA the policy climbs a normed critic (docs/measured-policies.md, "A critic that can be climbed").
 
     TABB_DATA=... python -m tabb.experiments.upper_bounds --tasks hopper-gravity-0.5 --out runs/upper
 

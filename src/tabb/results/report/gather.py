@@ -56,8 +56,7 @@ class Scored:
     yardstick: Yardstick | None
 
     @property
-    def has_mismatch(self) -> bool:
-        """Whether rows have a Bellman mismatch, `tbm`: those of TABB and its kin."""
+    def is_tabb(self) -> bool:
         return "tbm" in self.columns
 
 
@@ -85,8 +84,12 @@ class Gathered:
         return float(return_to_go(rows.reward, rows.episode, discount).mean())
 
 
-def gather(folder: str | Path, source: Files | None = None, target: Files | None = None) -> Gathered:
+def gather(
+    folder: str | Path, source: Files | None = None, target: Files | None = None, *, audited: bool = True
+) -> Gathered:
     """Read what a report needs. `source` and `target` name the data if they have moved.
+
+    Without `audited` the data are not audited, which a page of several runs has no room for.
 
     Raises as `tabb.results.report.records.read_records` and `tabb.results.row_scores.open_run` do.
     """
@@ -104,8 +107,8 @@ def gather(folder: str | Path, source: Files | None = None, target: Files | None
     keeps = keeps and not any(too_many(loaded.transitions) for loaded in data.values())
     scored = _scored(records, data, source, target) if keeps else None
     files = {domain: given[domain] or [Path(file) for file in origin[domain]["files"]] for domain in data}
-    audited = _audited(files, reading_from(origin), bool(origin.get("store", False)))
-    return Gathered(Path(folder), records, data, scored, audited)
+    found = _audited(files, reading_from(origin), bool(origin.get("store", False))) if audited else None
+    return Gathered(Path(folder), records, data, scored, found)
 
 
 def _keeps_scores(rule: Rule) -> bool:

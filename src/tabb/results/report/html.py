@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-VOID = frozenset({"br", "col", "hr", "meta"})
+VOID = frozenset({"br", "col", "hr", "img", "input", "meta"})
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
@@ -66,8 +66,13 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], words: int = 1, *
 
     head = element("thead", element("tr", *cells("th", heads)))
     body = element("tbody", *(element("tr", *cells("td", row)) for row in rows))
-    # The tab index lets keyboards reach and scroll the box.
-    return element("div", element("table", head, body, **attributes), class_="wide", tabindex="0")
+    return wide(element("table", head, body, **attributes), heads)
+
+
+def wide(whole: Html, heads: Sequence[str]) -> Html:
+    """A table in a box that scrolls; keyboards reach it by its tab index, and screen readers say what it holds."""
+    told = ", ".join(filter(None, heads)) or "facts"
+    return element("div", whole, class_="wide", tabindex="0", role="group", aria_label=f"Table: {told}")
 
 
 def number(value: float | None) -> str:

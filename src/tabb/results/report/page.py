@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,21 +58,29 @@ def page(gathered: Gathered) -> Html:
         ("audit", "Audit of the data", audit_section(gathered)),
         ("provenance", "Provenance", provenance(gathered)),
     ]
+    main = element("main", *(section(*one) for one in sections))
+    end = f"Written by tabb {__version__}. Values and backups are those of the run's last update."
+    return document(title, sections, main, end)
+
+
+def document(title: str, sections: Sequence[Section], main: Html, end: str, style: str = "") -> Html:
+    """A whole page: links to its sections, what it says, its last line, and what it adds to the style."""
     links = [element("li", element("a", heading, href=f"#{name}")) for name, heading, _ in sections]
     body = [
         element("header", element("h1", title), element("nav", element("ul", *links), aria_label="Sections")),
-        element("main", *(_section(*section) for section in sections)),
-        element("footer", f"Written by tabb {__version__}. Values and backups are those of the run's last update."),
+        main,
+        element("footer", end),
     ]
     head = [
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="generator", content=f"{GENERATOR} {__version__}"),
         element("title", title),
-        element("style", Html(STYLE)),
+        element("style", Html(STYLE + style)),
     ]
     return Html("<!DOCTYPE html>\n" + element("html", element("head", *head), element("body", *body), lang="en") + "\n")
 
 
-def _section(name: str, heading: str, contents: list[Any]) -> Html:
+def section(name: str, heading: str, contents: list[Any]) -> Html:
+    """A section with its heading, to which links lead."""
     return element("section", element("h2", heading, id=name), *contents)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tabb.results.report.charts import Axis, Chart, figure, legend, padded, shades
 from tabb.results.report.gather import Gathered, Scored
-from tabb.results.report.html import number, percent, say, table
+from tabb.results.report.html import Html, number, percent, say, table
 from tabb.results.report.rows import FEWEST, extremes, over_time, region_map
 from tabb.results.report.words import main_column, trust_name
 
@@ -42,35 +42,18 @@ def along(scored: Scored) -> list[Any]:
 
 def regions(gathered: Gathered, scored: Scored) -> list[Any]:
     trust, name = np.asarray(scored.columns[scored.trust], np.float64), trust_name(scored)
-    domains = scored.domains
     if len(trust) < FEWEST:
         return [say("There are too few source rows to compare regions.")]
-    state_map = region_map(domains.source.observation, domains.target.observation, trust)
-    means = state_map.mean[np.isfinite(state_map.mean)]
+    picture, entries = state_figure(gathered, scored)
     parts: list[Any] = []
-    if means.size:
-        low, high = float(means.min()), float(means.max())
-        labels = [
-            f"{which} component ({percent(share)} of the variance)"
-            for which, share in zip(("first", "second"), state_map.explained, strict=True)
-        ]
-        edges = (state_map.x_edges, state_map.y_edges)
-        x, y = (Axis(axis[0], axis[-1], label) for axis, label in zip(edges, labels, strict=True))
-        chart = Chart(f"Mean {name} over state space", x, y, height=300)
-        chart.cells(state_map.x_edges, state_map.y_edges, state_map.mean, low, high)
-        chart.border(state_map.x_edges, state_map.y_edges, state_map.target, "o")
-        entries = "; ".join(
-            f"the {which} is mostly entries {', '.join(map(str, loads))}"
-            for which, loads in zip(("first", "second"), state_map.loads, strict=True)
-        )
-        keys = legend(("k o", "where 90 % of the target rows are"))
+    if picture is not None:
         parts = [
             say(
                 f"The source's states on their first two principal components ({entries}), coloured by the mean {name} "
                 "of their rows. Low values inside the outline suggest a difference between the domains. Outside it "
                 "there are hardly any target data to compare with, so trust there is extrapolated."
             ),
-            figure(chart, shades(low, high, f"mean {name}"), keys),
+            picture,
         ]
     source, target = (gathered.data[domain].transitions.observation for domain in ("source", "target"))
     ends = extremes(source, target, trust)[:WORST_ENDS]
@@ -89,6 +72,34 @@ def regions(gathered: Gathered, scored: Scored) -> list[Any]:
         ),
         table(heads, lines),
     ]
+
+
+def state_figure(gathered: Gathered, scored: Scored) -> tuple[Html | None, str]:
+    """The map of mean trust over state space, and what its axes are made of; None where there are too few rows."""
+    trust, name = np.asarray(scored.columns[scored.trust], np.float64), trust_name(scored)
+    if len(trust) < FEWEST:
+        return None, ""
+    domains = scored.domains
+    state_map = region_map(domains.source.observation, domains.target.observation, trust)
+    means = state_map.mean[np.isfinite(state_map.mean)]
+    entries = "; ".join(
+        f"the {which} is mostly entries {', '.join(map(str, loads))}"
+        for which, loads in zip(("first", "second"), state_map.loads, strict=True)
+    )
+    if not means.size:
+        return None, entries
+    low, high = float(means.min()), float(means.max())
+    labels = [
+        f"{which} component ({percent(share)} of the variance)"
+        for which, share in zip(("first", "second"), state_map.explained, strict=True)
+    ]
+    edges = (state_map.x_edges, state_map.y_edges)
+    x, y = (Axis(axis[0], axis[-1], label) for axis, label in zip(edges, labels, strict=True))
+    chart = Chart(f"Mean {name} over state space", x, y, height=300)
+    chart.cells(*edges, state_map.mean, low, high)
+    chart.border(*edges, state_map.target, "o")
+    keys = legend(("k o", "where 90 % of the target rows are"))
+    return figure(chart, shades(low, high, f"mean {name}"), keys), entries
 
 
 def listed(gathered: Gathered, scored: Scored) -> list[Any]:

@@ -160,10 +160,11 @@ def provenance(gathered: Gathered) -> list[Any]:
     parts = {"rule": first.config["rule"], "settings": first.config["settings"]}
     return [
         say(_how_it_ran(gathered.records)),
-        element("pre", _command(gathered.records), class_="command", tabindex="0"),
+        element("pre", _command(gathered.records), class_="command", tabindex="0", role="group",
+                aria_label="Command"),
         table(["", ""], facts, words=2, class_="facts"),
         element("details", element("summary", "Configuration"),
-                element("pre", json.dumps(parts, indent=1), tabindex="0")),
+                element("pre", json.dumps(parts, indent=1), tabindex="0", role="group", aria_label="Configuration")),
     ]  # fmt: skip
 
 

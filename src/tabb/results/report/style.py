@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+_LIGHT = ("#0060a0", "#c85a00", "#1a7f4b", "#8e3b8a", "#6b5b00", "#b3261e", "#007a87", "#5a6169")
+_DARK = ("#6cb6ff", "#f0883e", "#56c98a", "#d994d6", "#d3bf4e", "#ff8a80", "#4fd0dd", "#a3abb3")
+"""Of runs that are compared, on light and on dark paper; each stands out from it by 3 to 1 and more."""
 _SHADES = ("#b34700", "#cc6a1f", "#dd9257", "#e3b893", "#c4c4c4", "#9cb9d0", "#6a9cc4", "#3c80b3", "#0a639f")
 """From no trust to full trust; distinct for colour-blind readers, and on black and white."""
 
@@ -48,6 +51,21 @@ svg text { font-size: 11px; fill: var(--ink); }
 .scale { display: inline-flex; margin: 0 .5rem; }
 .scale .key { margin: 0; width: .9rem; border-top: .7rem solid var(--shade); }
 .wide { overflow-x: auto; margin: .75rem 0; }
+.boxes { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; position: sticky; top: 0; z-index: 1; margin: 1rem 0;
+  padding: .4rem .9rem .6rem; max-height: 40vh; overflow-y: auto; border: 1px solid var(--rule); border-radius: 6px;
+  background: var(--paper); }
+.boxes label { display: inline-flex; align-items: center; gap: .4rem; min-height: 1.75rem; cursor: pointer; }
+.boxes input { width: 1.1rem; height: 1.1rem; margin: 0; accent-color: var(--target); }
+svg.line { display: inline-block; width: 1.75rem; height: .75rem; vertical-align: middle; margin-right: .3rem;
+  flex: none; }
+svg.line .l { stroke-width: 2.5; }
+svg.interval { width: 12rem; height: 1.5rem; }
+table.runs th[scope=row] { color: var(--ink); font-weight: 400; white-space: nowrap; }
+table.runs td { vertical-align: middle; }
+.films { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 1rem; }
+.film { max-width: none; } .film video, .film img { width: 100%; height: auto; border-radius: 6px; }
+h3 { font-size: 1rem; margin: .75rem 0 0; }
+:focus-visible { outline: 2px solid var(--target); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--rule); }
 th { color: var(--faint); font-weight: 600; vertical-align: bottom; }
@@ -79,3 +97,6 @@ footer { margin-top: 3rem; color: var(--faint); font-size: .85rem; }
   figure, tr, .cards div { break-inside: avoid; } h2 { break-after: avoid; }
 }
 """ + "".join(f".c{i} {{ --shade: {colour}; }} .f.c{i} {{ fill: {colour}; }}\n" for i, colour in enumerate(_SHADES))
+STYLE += "".join(f".q{i} {{ --mark: {colour}; }}\n" for i, colour in enumerate(_LIGHT))
+STYLE += "@media screen and (prefers-color-scheme: dark) {\n"
+STYLE += "".join(f".q{i} {{ --mark: {colour}; }}\n" for i, colour in enumerate(_DARK)) + "}\n"

@@ -1,0 +1,365 @@
+"""The comparison of runs: one page with their scores, curves, trust by region and films, of which any may be left out.
+
+The page has no scripts: a box for each run hides and shows what belongs to it by a rule of the style.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tabb._version import __version__
+from tabb.errors import RunError, UsageError
+from tabb.evaluation.statistics import Estimate
+from tabb.files import atomic
+from tabb.own_files import refuse_others
+from tabb.results.report.charts import Chart, figure, padded
+from tabb.results.report.gather import Gathered, gather
+from tabb.results.report.headline import final_estimate, small_shares, target_score
+from tabb.results.report.html import Html, element, number, percent, say, wide
+from tabb.results.report.page import document, section
+from tabb.results.report.place_sections import state_figure
+from tabb.results.report.records import Curve, Record
+from tabb.results.report.row_sections import Section
+from tabb.results.report.rows import effective_share, rank_correlation
+from tabb.results.report.run_sections import HELD_OUT, SHOWN_METRICS
+from tabb.results.report.words import main_column
+from tabb.results.row_scores import Files
+from tabb.results.run_results import changed_settings, method_names
+
+COLOURS = 8
+"""colours of runs; a ninth run has that of the first with other dashes"""
+DASHES = ("", "7 3", "2 3", "9 3 2 3")
+LARGEST_FILM = 30_000_000
+"""bytes of a film that is still put into the page"""
+FILMS = {".mp4": "video/mp4", ".gif": "image/gif"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Contender:
+    """A run, or the runs of several seeds, beside others."""
+
+    name: str
+    number: int
+    gathered: Gathered
+
+    @property
+    def records(self) -> list[Record]:
+        return self.gathered.records
+
+    @property
+    def kind(self) -> str:
+        """The class of what belongs to it, which its box hides."""
+        return f"run{self.number}"
+
+    @property
+    def key(self) -> Html:
+        """Its line, as in the charts, before its name."""
+        line = element("path", d="M0 6H28", class_=f"l {self.line}")
+        return element("svg", line, viewBox="0 0 28 12", class_="line", aria_hidden="true")
+
+    @property
+    def line(self) -> str:
+        return f"q{self.number % COLOURS} d{(self.number + self.number // COLOURS) % len(DASHES)}"
+
+
+def folders_of(places: Iterable[str | Path]) -> list[Path]:
+    """The runs, each with its seeds, that these folders are or hold, in the order of their names."""
+    found: dict[Path, None] = {}
+    for place in map(Path, places):
+        if any((one / "config.json").exists() for one in (place, *place.glob("seed*"))):
+            found[place] = None
+            continue
+        below = {file.parent for file in place.rglob("config.json")}
+        roots = sorted({one.parent if one.name.startswith("seed") else one for one in below})
+        if not roots:
+            raise RunError(f"{place}: holds no run; check the path" if place.exists() else f"{place}: no such folder")
+        found |= dict.fromkeys(roots)
+    return list(found)
+
+
+def write_comparison(
+    runs: Sequence[str | Path], out: str | Path | None = None, source: Files | None = None, target: Files | None = None
+) -> Path:
+    """Write a page that compares finished runs of one task, one self-contained HTML file; returns its path.
+
+    Films in the folders of the runs (`tabb watch`) stand side by side on it.
+
+    Args:
+        runs: folders of runs, each with its seeds, or folders that hold some.
+        out: the page's file; the default is `comparison.html` in the folder that holds them all.
+        source, target: the data, if the runs were trained from arrays or their files have moved.
+
+    Raises:
+        RunError: a run is missing, not finished or damaged, or the page cannot be written.
+        UsageError: there are fewer than two runs, they are of several tasks, or as for `tabb.write_report`.
+        DataError: a data file is missing or damaged.
+    """
+    folders = folders_of(runs)
+    if len(folders) < 2:
+        raise UsageError(f"{', '.join(map(str, runs))}: a comparison needs two runs; name more, or a folder of some")
+    path = Path(os.path.commonpath(folders)) / "comparison.html" if out is None else Path(out)
+    if path.is_dir() or not path.parent.is_dir():  # before the work, not after it
+        why = "is a folder" if path.is_dir() else "its folder is missing"
+        raise RunError(f"{path}: cannot be written ({why}); name a file in an existing folder")
+    refuse_others(path, "page")
+    text = comparison([gather(folder, source, target, audited=False) for folder in folders])
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path
+
+
+def comparison(gathered: Sequence[Gathered]) -> Html:
+    """The page as markup that is valid HTML and XML. Raises `UsageError` for runs of several tasks."""
+    contenders = list(_named(gathered))
+    first = contenders[0].records[0]
+    for other in contenders[1:]:
+        one, two = ((record.task, record.measure) for record in (first, other.records[0]))
+        if one != two:
+            told = " and ".join(f"{measure} in {task or 'no task'}" for task, measure in (one, two))
+            raise UsageError(
+                f"{first.folder} and {other.records[0].folder} cannot be compared: {told}; compare runs of one task"
+            )
+    title = f"{len(contenders)} runs on {first.task or 'own data'}: comparison"
+    sections: list[Section] = [("scores", "Scores", scores(contenders)), ("curves", "Curves", curves(contenders))]
+    for name, heading, contents in (
+        ("held-out", "Held-out target rows", held_out(contenders)),
+        ("regions", "Trust by region of state space", regions(contenders)),
+        ("films", "Films", films(contenders)),
+    ):
+        if contents:
+            sections.append((name, heading, contents))
+    sections.append(("runs", "Runs", provenance(contenders)))
+    chosen = element("main", _boxes(contenders), *(section(*one) for one in sections))
+    end = f"Written by tabb {__version__}. Each run has a page of its own: tabb report RUN."
+    return document(title, sections, chosen, end, _style(contenders))
+
+
+def _named(gathered: Sequence[Gathered]) -> Iterator[Contender]:
+    firsts = [one.records[0] for one in gathered]
+    names = method_names([record.learner for record in firsts], [changed_settings(record) for record in firsts])
+    for number_, (name, one) in enumerate(zip(names, gathered, strict=True)):
+        same = names.count(name) > 1
+        yield Contender(f"{name} ({one.root})" if same else name, number_, one)
+
+
+def _boxes(contenders: Sequence[Contender]) -> Html:
+    """A box for each run, in the order of the keyboard before all that it hides."""
+    boxes = []
+    for one in contenders:
+        box = element("input", type="checkbox", id=f"show-{one.kind}", checked="checked")
+        boxes.append(element("label", box, one.key, element("span", one.name), for_=f"show-{one.kind}"))
+    return element("fieldset", element("legend", "Shown runs"), *boxes, class_="boxes")
+
+
+def _style(contenders: Sequence[Contender]) -> str:
+    hidden = (f"body:has(#show-{one.kind}:not(:checked)) .{one.kind} {{ display: none; }}\n" for one in contenders)
+    dashes = (f".l.d{i} {{ stroke-dasharray: {dash}; }}\n" for i, dash in enumerate(DASHES) if dash)
+    return "".join([*hidden, *dashes])
+
+
+# --- Sections ---
+
+
+def scores(contenders: Sequence[Contender]) -> list[Any]:
+    """A row per run: its score with its interval, drawn on a common axis."""
+    estimates = {one.name: final_estimate(one.records) for one in contenders}
+    known = {name: told[0] for name, told in estimates.items() if told is not None}
+    references = {score for one in contenders if (score := target_score(one.gathered)) is not None}
+    lines = []
+    ends = [end for one in known.values() for end in (one.low, one.high)] + list(references)
+    for one in contenders:
+        told = estimates[one.name]
+        cells: list[Any] = [[one.key, " ", one.name]]
+        if told is None:
+            cells += ["–", "not evaluated", ""]
+        else:
+            value, meaning = told
+            cells += [f"{value.value:z.1f}", f"{value.low:z.1f} to {value.high:z.1f}"]
+            cells.append(_interval(value, min(ends), max(ends), one.line, meaning))
+        lines.append((one.kind, [*cells, str(len(one.records)), f"{one.records[0].settings.updates:,}"]))
+    heads = ["run", contenders[0].records[0].measure, "95 % interval", "", "seeds", "updates"]
+    parts: list[Any] = [say(_order(known)), _rows(heads, lines)]
+    if len(references) == 1:
+        parts.append(say(f"The target data themselves have {references.pop():z.1f}."))
+    parts.append(
+        say(
+            "The interval of several seeds is a t interval over them. That of one seed covers its episodes alone, and "
+            "other seeds may differ far more."
+        )
+    )
+    return parts
+
+
+def _order(known: dict[str, Estimate]) -> str:
+    """What the scores say of the order of the runs, as far as the intervals bear it out."""
+    if len(known) < 2:
+        return "Fewer than two of the runs were evaluated, so their scores do not order them."
+    best = max(known, key=lambda name: known[name].value)
+    near = [name for name, one in known.items() if name != best and one.high >= known[best].low]
+    if not near:
+        return f"{best} has the highest score, and its interval lies above all others."
+    return f"{best} has the highest score, but intervals overlap: the data do not tell it from {', '.join(near)}."
+
+
+def _interval(value: Estimate, low: float, high: float, line: str, meaning: str) -> Html:
+    """A point with its interval on an axis from `low` to `high`; the row beside it says the same in numbers."""
+    room = (high - low) or 1.0
+    left, middle, right = (8 + 184 * (at - low) / room for at in (value.low, value.value, value.high))
+    marks = [
+        element("title", meaning),
+        element("path", d="M8 12H192", class_="grid"),
+        element("path", d=f"M{left:.1f} 12H{right:.1f}", class_=f"l {line.split()[0]}"),
+        element("circle", cx=f"{middle:.1f}", cy="12", r="4.5", class_=f"f {line.split()[0]}"),
+    ]
+    return element("svg", *marks, viewBox="0 0 200 24", class_="interval", role="img")
+
+
+def _rows(heads: Sequence[str], lines: Iterable[tuple[str, Sequence[Any]]], words: int = 1) -> Html:
+    """A table whose rows belong to runs; the first `words` columns are text, the others numbers."""
+    kinds = [None if at < words else "n" for at in range(len(heads))]
+    head = element(
+        "tr", *(element("th", text, scope="col", class_=kind) for text, kind in zip(heads, kinds, strict=True))
+    )
+    body = []
+    for kind, (name, *cells) in lines:
+        numbers = [element("td", cell, class_=its) for cell, its in zip(cells, kinds[1:], strict=True)]
+        body.append(element("tr", element("th", name, scope="row"), *numbers, class_=kind))
+    whole = element("table", element("thead", head), element("tbody", *body), class_="runs")
+    return wide(whole, heads)
+
+
+def curves(contenders: Sequence[Contender]) -> list[Any]:
+    """Scores and training metrics against updates; a line per run, the mean over its seeds."""
+    pictures = []
+    evaluated = {one: [record.evaluations for record in one.records if record.evaluations[0]] for one in contenders}
+    pictures.append(_lines(contenders[0].records[0].measure, evaluated))
+    for name in SHOWN_METRICS:
+        found = {one: [r.metrics[name] for r in one.records if name in r.metrics] for one in contenders}
+        pictures.append(_lines("TBM" if name == "tbm" else name.replace("_", " "), found))
+    drawn = [picture for picture in pictures if picture is not None]
+    if not drawn:
+        return [say("The runs have no curves.")]
+    return [say("Means over the seeds of each run, the seeds as thin lines."), element("div", *drawn, class_="pair")]
+
+
+def _lines(name: str, found: dict[Contender, list[Curve]]) -> Html | None:
+    every = [value for several in found.values() for _, values in several for value in values if np.isfinite(value)]
+    if not every:
+        return None
+    last = max(at for several in found.values() for points, _ in several for at in points)
+    chart = Chart(
+        f"{name} against updates", padded(0, last, "updates", zero=True), padded(min(every), max(every), name)
+    )
+    for one, several in found.items():
+        for points, values in several if len(several) > 1 else ():
+            chart.line(points, values, f"thin {one.line} {one.kind}")
+        if several and all(points == several[0][0] for points, _ in several):
+            chart.line(several[0][0], np.mean([values for _, values in several], axis=0), f"{one.line} {one.kind}")
+    keys = [element("span", one.key, one.name, class_=one.kind) for one, several in found.items() if several]
+    return figure(chart, element("p", *keys, class_="legend"))
+
+
+def held_out(contenders: Sequence[Contender]) -> list[Any]:
+    """What the final policies are worth on target rows that the runs did not learn from, as means over seeds."""
+    lines = []
+    shown: list[str] = []
+    for one in contenders:
+        last = [{n: v[-1] for n, (_, v) in r.held_out_curves.items()} for r in one.records if r.held_out_curves]
+        if last:
+            shown = shown or [name for name in HELD_OUT if name in last[0]]
+            means = [float(np.mean([seed[name] for seed in last])) if name in last[0] else None for name in shown]
+            lines.append((one.kind, [[one.key, " ", one.name], *(number(mean) for mean in means)]))
+    if not lines:
+        return []
+    return [
+        say(
+            "Measures on target episodes that the runs did not learn from. None of them was good enough to choose a "
+            "policy by itself where true scores were at hand; `tabb select` ranks by several."
+        ),
+        _rows(["run", *(HELD_OUT[name][0] for name in shown)], lines),
+    ]
+
+
+def regions(contenders: Sequence[Contender]) -> list[Any]:
+    """Maps of mean trust side by side, and how far the runs agree on rows."""
+    maps, lines = [], []
+    scored = [(one, one.gathered.scored) for one in contenders]
+    shown = [(one, its) for one, its in scored if its is not None]
+    for one, its in shown:
+        picture, _ = state_figure(one.gathered, its)
+        if picture is not None:
+            maps.append(element("div", element("h3", one.key, " ", one.name), picture, class_=one.kind))
+        label, values = main_column(its)
+        weight = percent(effective_share(its.columns["weight"])) if its.is_tabb else "–"
+        small = percent(small_shares(its)[1]) if its.is_tabb else "–"
+        lines.append((one.kind, [[one.key, " ", one.name], label, number(float(np.median(values))), small, weight]))
+    if not maps:
+        return []
+    parts = [
+        say(
+            "The source's states on their first two principal components, coloured by the mean trust of their rows. "
+            "The outline is where 90 % of the target rows are. Each map has its own scale of colours."
+        ),
+        element("div", *maps, class_="pair"),
+        _rows(["run", "score of a row", "median", "rows of small TBM", "effective sample size"], lines, words=2),
+    ]
+    pairs = []
+    for at, (one, its) in enumerate(shown):
+        for other, theirs in shown[at + 1 :]:
+            if one.records[0].config["data"]["source"] == other.records[0].config["data"]["source"]:
+                found = rank_correlation(its.columns[its.trust], theirs.columns[theirs.trust])
+                cells = [f"{one.name} and {other.name}", "–" if found is None else f"{found.value:z.2f}"]
+                pairs.append((f"{one.kind} {other.kind}", cells))
+    if pairs:
+        parts.append(say("How far two runs agree on which source rows to trust:"))
+        parts.append(_rows(["runs", "rank correlation of their trust"], pairs))
+    return parts
+
+
+def films(contenders: Sequence[Contender]) -> list[Any]:
+    """The films in the folders of the runs and their seeds, inside the page."""
+    shown: list[Html] = []
+    large: list[str] = []
+    for one in contenders:
+        places = {one.gathered.root, *(record.folder for record in one.records)}
+        for film in sorted(file for place in places for file in place.iterdir() if file.suffix in FILMS):
+            if film.stat().st_size > LARGEST_FILM:
+                large.append(str(film))
+                continue
+            data = f"data:{FILMS[film.suffix]};base64,{base64.b64encode(film.read_bytes()).decode()}"
+            told = f"Film of {one.name}: {film.parent.name}/{film.name}"
+            if film.suffix == ".gif":
+                moving = element("img", src=data, alt=told)
+            else:
+                moving = element(
+                    "video", src=data, controls="controls", muted="muted", loop="loop", playsinline="playsinline",
+                    preload="auto", aria_label=told,
+                )  # fmt: skip
+            caption = element("figcaption", one.key, " ", one.name)
+            shown.append(element("figure", moving, caption, class_=f"film {one.kind}"))
+    parts: list[Any] = [element("div", *shown, class_="films")] if shown else []
+    if large:
+        parts.append(say(f"Left out because of their size: {', '.join(large)}."))
+    return parts
+
+
+def provenance(contenders: Sequence[Contender]) -> list[Any]:
+    """Where each run lies, and whether they learned from the same rows."""
+    lines = []
+    for one in contenders:
+        record = one.records[0]
+        data = [record.config["data"][domain][:12] if domain == "target" or record.uses_source else "–"
+                for domain in ("source", "target")]  # fmt: skip
+        lines.append((one.kind, [[one.key, " ", one.name], str(one.gathered.root.resolve()), *data]))
+    targets = {one.records[0].config["data"]["target"] for one in contenders}
+    same = "All runs learned from the same target rows."
+    if len(targets) > 1:
+        same = "The runs did not learn from the same target rows, so differences may be those of the data."
+    return [say(same), _rows(["run", "folder", "source rows (SHA-256)", "target rows (SHA-256)"], lines, words=4)]
