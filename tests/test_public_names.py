@@ -42,6 +42,7 @@ def test_every_name_is_documented(name):
     assert re.search(rf":: tabb\.{name}\b[^.]", PAGES), f"{name} is on no page of docs/api"
 
 
+@pytest.mark.slow  # as is what tests/test_packages.py lets type checkers read: mypy begins anew each time
 def test_every_name_is_typed(tmp_path):
     """mypy sees each name from outside as more than Any."""
     pytest.importorskip("mypy")

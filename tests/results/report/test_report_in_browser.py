@@ -63,9 +63,9 @@ def files(two_seeds, tmp_path_factory):
     return tabb.write_report(two_seeds, folder / "report.html"), tabb.write_comparison(seeds, folder / "both.html")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(
+    ("which", "width", "scheme"), [(0, 1280, "light"), (0, 390, "dark"), (1, 1280, "dark"), (1, 390, "light")]
+)
 def test_everything_fits_and_stands_out(which, width, scheme, files, browser):
     browser.open(files[which], width, scheme)
     assert browser.value("document.documentElement.scrollWidth") <= width
