@@ -26,8 +26,8 @@ from browser import Browser
 from diagrams import PICTURES
 
 WIDTH = 1000
-HEIGHTS = {"report": 820, "comparison": 900}
-"""pixels of the first screens, each cut between two sections"""
+HEIGHTS = {"report": 650, "comparison": 900}
+"""pixels of the first screens; that of the report ends above the paths of its files"""
 
 
 def train(folder: Path) -> Path:

@@ -92,7 +92,7 @@ class IQL(Backbone):
     """λ of the value loss; 0.5 is the mean, 1 the maximum over the data's actions [ODRL MuJoCo: 0.7]"""
     temperature: float = 0.5
     """β of the advantage weight exp(β A), A in raw rewards [paper: 3, of rewards times 1000 / (best - worst return),
-    which is about 0.5 in raw ones; ODRL MuJoCo: 3 in raw rewards, which did worse: docs/results.md]"""
+    which is about 0.5 in raw ones; ODRL MuJoCo: 3 in raw rewards, which did worse: docs/measured-policies.md]"""
     largest_advantage_weight: float = 100.0
     """upper clip of exp(β A) [ODRL: 100]"""
     extraction: Literal["imitation", "improvement", "optimised"] = "imitation"
@@ -115,7 +115,7 @@ class IQL(Backbone):
     """layer normalisation in V and Q: holds their values down off the data [ODRL: no; Ball et al. 2023: yes]"""
     policies: int = 5
     """networks of the policy, which act together as their mean; each learns as the only one would [ODRL: 1; few rows
-    make one of them drift, their mean far less: docs/results.md]"""
+    make one of them drift, their mean far less: docs/measured-policies.md]"""
     batch_size: int = 256
     """rows per update, half source and half target unless the rule says otherwise [ODRL: 128 + 128]"""
 

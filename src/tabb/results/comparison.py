@@ -297,8 +297,8 @@ def regions(contenders: Sequence[Contender]) -> list[Any]:
         if picture is not None:
             maps.append(element("div", element("h3", one.key, " ", one.name), picture, class_=one.kind))
         label, values = main_column(its)
-        weight = percent(effective_share(its.columns["weight"])) if its.is_tabb else "–"
-        small = percent(small_shares(its)[1]) if its.is_tabb else "–"
+        weight = percent(effective_share(its.columns["weight"])) if its.has_mismatch else "–"
+        small = percent(small_shares(its)[1]) if its.has_mismatch else "–"
         lines.append((one.kind, [[one.key, " ", one.name], label, number(float(np.median(values))), small, weight]))
     if not maps:
         return []

@@ -56,7 +56,8 @@ class Scored:
     yardstick: Yardstick | None
 
     @property
-    def is_tabb(self) -> bool:
+    def has_mismatch(self) -> bool:
+        """Whether rows have a Bellman mismatch, `tbm`: those of TABB and its kin."""
         return "tbm" in self.columns
 
 
