@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from tabb.rules import RLPD as RLPD
     from tabb.rules import SRPO as SRPO
     from tabb.rules import TABB as TABB
+    from tabb.rules import TAFDT as TAFDT
     from tabb.rules import VGDF as VGDF
     from tabb.rules import AgreedShift as AgreedShift
     from tabb.rules import Correct as Correct
@@ -119,7 +120,7 @@ _WHERE = {
     **dict.fromkeys(
         ("COMBO", "Correct", "DiffusionConfig", "DmC", "FineTune", "MOBILE", "MOBODY", "MOPO", "MOReL"), "tabb.rules"
     ),
-    **dict.fromkeys(("PTR", "PU", "REAG", "REAGDara", "VGDF"), "tabb.rules"),
+    **dict.fromkeys(("PTR", "PU", "REAG", "REAGDara", "TAFDT", "VGDF"), "tabb.rules"),
     **dict.fromkeys(("DiffusionConfig", "InverseConfig", "MixtureConfig", "TargetModelConfig"), "tabb.rules"),
     **dict.fromkeys(("BCSAC", "DARC", "H2O", "PAR", "PARL", "RLPD", "SACTune", "VGDFOnline"), "tabb.rules"),
     "DROCO": "tabb.rules",

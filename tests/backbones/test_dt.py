@@ -23,6 +23,7 @@ from tabb.training import Settings, train
 from tabb.training.checkpoint import load_tree, save_tree
 from tabb.training.drawing import draw, pack_data, pack_series
 from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds
+from tabb.training.online import Online
 
 TINY = DT(context=4, width=8, layers=1, longest=12, batch_size=8, learning_rate=1e-3)
 
@@ -277,6 +278,13 @@ def test_source_first_then_target(pair):
 def test_what_cannot_be_is_one_line(pair, rule, settings, says):
     with pytest.raises(UsageError, match=says) as caught:
         train(rule, *pair, settings=Settings(updates=2, backbone=TINY, **settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_steps_in_an_environment_are_refused(log):
+    settings = Settings(updates=2, backbone=TINY, online=Online(target_steps=10))
+    with pytest.raises(UsageError, match="online: backbone dt learns from episodes whose return is known") as caught:
+        train(TargetOnly(), None, log, settings=settings, env_factory=Told)
     assert "\n" not in str(caught.value)
 
 

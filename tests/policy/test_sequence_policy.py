@@ -11,10 +11,13 @@ import pytest
 from tabb.action_bounds import ActionBounds
 from tabb.deploy import export
 from tabb.environments.rollout import rollout
+from tabb.environments.tasks import get_task
 from tabb.errors import RunError, UsageError
 from tabb.evaluation.fqe import estimate
+from tabb.evaluation.scores import evaluate
 from tabb.networks import Normaliser, mlp
 from tabb.policy import Policy, SequencePolicy
+from tabb.rendering.recording import record
 from tabb.transformer import Steps, init_transformer
 
 CONTEXT = 3
@@ -142,6 +145,16 @@ def test_what_is_refused_is_one_line(tmp_path, episodes, pair):
     with pytest.raises(UsageError, match="give"):
         actor.told(applied[0, :1], reward[0])
     assert export(policy, "npz", tmp_path / "policy.npz").is_file()
+
+
+def test_a_film_shows_the_episodes_of_the_evaluation():
+    network = init_transformer(11, 3, 8, 1, 1, 10, jax.random.key(0))
+    policy = SequencePolicy.from_transformer(
+        network, CONTEXT, 50.0, 10.0, None, Normaliser(jnp.zeros(11), jnp.ones(11))
+    )
+    wanted = evaluate(policy, "hopper", 2, seed=5)
+    (filmed,) = record(policy, get_task("hopper"), 2, 5, [1])
+    assert filmed.return_at(len(filmed.rewards)) == wanted.returns[1]
 
 
 class Wandering(gymnasium.Env):

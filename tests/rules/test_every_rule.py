@@ -41,11 +41,13 @@ from tabb.training.loop import Program, compiled_updates, compiled_updates_of_se
 PREPARE = jax.random.key(3)
 KINDS = {kind.name: kind for kind in (*RULES.values(), *MADE)}
 # They share what these tests look at with others (`mobile`): the slow suite alone holds them to what compiles much.
-LIKE_OTHERS = ("mopo", "combo", "morel", "mobody", "dmc", "reag", "reag-dara")
+LIKE_OTHERS = ("mopo", "combo", "morel", "mobody", "dmc", "reag", "reag-dara", "taf-dt")
 # So of rules on SAC, whose own tests tell what they change.
 ON_SAC = tuple(name for name, kind in KINDS.items() if kind.backbone == "sac")
 LONG = (*LIKE_OTHERS, *ON_SAC)
 SPARED = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in KINDS]
+# One takes long to fit, however small.
+FITTED = [pytest.param(name, marks=pytest.mark.slow) if name == "taf-dt" else name for name in KINDS]
 # A seed axis is for accelerators: these hold all that can have one (columns, learned networks, phases, extra rows).
 WITH_AXIS = ("tabb", "dara", "finetune", "otdf", "imagined")
 AXES = [name if name in WITH_AXIS else pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
@@ -216,7 +218,7 @@ def test_a_seed_axis_is_the_seed_alone(name, prepared, beginning, run, largest_d
     assert largest_difference(*alone) > 1e-2
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", FITTED)
 def test_preparation_repeats(name, prepared, domains, same_bits):
     assert same_bits(prepared(name), rule_of(name).prepare(domains, PREPARE, silent))
 
@@ -242,7 +244,7 @@ def test_a_run_that_goes_on_and_its_policy_are_read_back(name, pair, tmp_path, m
     np.testing.assert_array_equal(again.policy.actor(5).act(observation), wanted_actions)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", FITTED)
 def test_a_template_has_the_shapes_of_what_is_prepared(name, prepared, domains):
     models = prepared(name)
     template = rule_of(name).template(domains, jax.random.key(0))
@@ -307,7 +309,7 @@ def test_wrong_words():
     assert says == ["SRPO bonus='x'", "TABB scale='x'", "predictor form='x'", "predictor space='x'"]
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", FITTED[: len(RULES)])
 def test_next_states_of_terminal_rows_are_not_looked_at(name, prepared, pair, same_bits):
     def poisoned(data):
         ended = data.terminal[:, None] > 0

@@ -113,7 +113,10 @@ def test_trained_and_scored(pair):
 
 def test_it_needs_a_backbone_with_returns(pair):
     for rule in (REAG(), REAGDara()):
-        with pytest.raises(UsageError, match=f"rule {rule.name} moves returns to go, which backbone iql does not see"):
+        with pytest.raises(
+            UsageError,
+            match=f"rule {rule.name} says what actions are conditioned on, which those of backbone iql are not; use dt",
+        ):
             train(rule, *pair, settings=Settings(updates=2, backbone=IQL()))
 
 

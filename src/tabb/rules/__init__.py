@@ -39,6 +39,7 @@ from tabb.rules.sac_tune import SACTune
 from tabb.rules.similarity import Similarity
 from tabb.rules.srpo import SRPO
 from tabb.rules.tabb import TABB
+from tabb.rules.taf_dt import TAFDT
 from tabb.rules.value_noise import ValueNoise
 from tabb.rules.vgdf import VGDF
 from tabb.rules.vgdf_online import VGDFOnline
@@ -49,7 +50,7 @@ RULES: dict[str, type[Rule]] = {
         *(TABB, Pooled, TargetOnly, SourceOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO),
         *(FineTune, PTR, VGDF, Correct, PU, DmC),
         *(MOPO, COMBO, MOBILE, MOBODY, MOReL),
-        *(REAG, REAGDara),
+        *(REAG, REAGDara, TAFDT),
         *(SACTune, RLPD, BCSAC, DARC, H2O, PAR, VGDFOnline, PARL),
         *(Similarity, ValueNoise),
     )
@@ -78,6 +79,7 @@ __all__ = [
     "RULES",
     "SRPO",
     "TABB",
+    "TAFDT",
     "VGDF",
     "AgreedShift",
     "CVAEConfig",

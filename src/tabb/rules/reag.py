@@ -80,9 +80,12 @@ def aligned(
 
 
 def check_conditioned(rule: Rule, backbone: BackboneTraits) -> None:
-    """Raise `UsageError` for a backbone whose policy is not conditioned on returns."""
+    """Raise `UsageError` for a backbone whose policy is conditioned on nothing."""
     if not backbone.remembers:
-        raise UsageError(f"rule {rule.name} moves returns to go, which backbone {backbone.name} does not see; use dt")
+        raise UsageError(
+            f"rule {rule.name} says what actions are conditioned on, which those of backbone {backbone.name} are not; "
+            "use dt"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,6 +57,11 @@ def target_world(worlds: Mapping[Domain, World], task: Task | None, engine: Engi
 
 def check_online(settings: Settings, rule: Rule, backbone: Backbone, worlds: Mapping[Domain, World]) -> None:
     """Raise `UsageError` for a rule or settings that do not go together with steps in these worlds."""
+    if worlds and backbone.remembers:
+        raise UsageError(
+            f"online: backbone {backbone.name} learns from episodes whose return is known, which steps to come do not "
+            "have; take no steps, or another backbone"
+        )
     reads = dict(zip(DOMAINS, rule.reads(backbone.batch_size), strict=True))
     for domain in worlds:
         if not reads[domain]:
