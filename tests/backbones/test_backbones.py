@@ -183,7 +183,7 @@ def test_a_row_of_weight_zero_changes_nothing(name, batch, sizes, same_bits):
     assert not same_bits(update(Pooled(), batch), update(Pooled(), other))
 
 
-@pytest.mark.parametrize("name", SMALLS)
+@pytest.mark.parametrize("name", SLOW_SAC)
 def test_train_save_load_act(name, pair, tmp_path):
     settings = Settings(updates=4, evaluations=0, backbone=SMALLS[name])
     (done,) = train(Pooled(), *pair, settings=settings, folder=tmp_path)

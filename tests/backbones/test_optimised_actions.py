@@ -42,6 +42,7 @@ def test_an_iterate_that_is_worse_is_forgotten():
     assert config.best(hill(0.3), jnp.zeros((1, 1)), jnp.zeros((1, 1)), none).tolist() == [[0.0]]
 
 
+@pytest.mark.slow
 def test_the_policy_imitates_better_actions_than_the_logged_ones(batch, sizes):
     """Its target is at least as high on the critics as what was logged, and its gradient goes there."""
     learner = Program(IQL(hidden=(8,), policies=1, extraction="optimised"), Pooled(), 10)

@@ -40,7 +40,7 @@ def constant(network, *values):
     return dataclasses.replace(nothing, biases=(*nothing.biases[:-1], jnp.asarray(values)))
 
 
-@pytest.mark.parametrize("entropy_backup", [True, False])
+@pytest.mark.parametrize("entropy_backup", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_backup_by_hand(entropy_backup):
     """Both critics are constant (7 and 6) and the policy is one Gaussian, so only ln π of the drawn action moves b."""
     backbone = SAC(hidden=(4,), batch_size=2, discount=0.5, temperature=0.2, tuned=False, entropy_backup=entropy_backup)
@@ -108,6 +108,7 @@ def test_an_update_written_out_again(batch, sizes):
     assert float(metrics["entropy"]) == pytest.approx(-float(density), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_temperature_that_is_not_tuned_stays(batch, sizes):
     learner = Program(SAC(hidden=(4,), temperature=0.2, tuned=False), Pooled(), 1)
     before = learner.init(sizes, jax.random.key(0))
@@ -116,6 +117,7 @@ def test_a_temperature_that_is_not_tuned_stays(batch, sizes):
     assert float(metrics["temperature"]) == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 def test_many_critics_of_which_a_backup_compares_two():
     """Of constant critics 1, 2, 3, 4 two different ones are drawn: 4 is never the smaller, each pair comes as often."""
     backbone = SAC(critics=4, compared=2)
@@ -129,6 +131,7 @@ def test_many_critics_of_which_a_backup_compares_two():
     assert state.critic(jnp.zeros((5, 5))).shape == (4, 5)
 
 
+@pytest.mark.slow
 def test_what_explores_is_drawn_and_what_is_deployed_is_the_mean(sizes):
     state = SMALL_SAC.init(Pooled(), sizes, 1, jax.random.key(0))
     x = jnp.ones((400, 3))

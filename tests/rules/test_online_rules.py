@@ -100,6 +100,7 @@ def test_classifiers_learn_the_ratio_where_it_is_known():
     assert float(jnp.sqrt(jnp.mean(error**2))) < 0.25
 
 
+@pytest.mark.slow
 def test_what_a_terminal_row_is_said_to_lead_to_teaches_nothing(rows):
     config = StepClassifierConfig(hidden=(4,))
     learned = config.init(SIZES, jax.random.key(0))
@@ -166,6 +167,7 @@ def test_par_takes_from_source_rewards_alone(rows):
     assert float(taken[0]) == pytest.approx(3.0 * float(by_hand), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_par_learns_from_target_rows_alone(rows):
     rule = PAR(latent_size=4, hidden=(8,))
     learned = rule.init_learned(SIZES, jax.random.key(0))
@@ -214,6 +216,7 @@ def test_vgdf_online_scores_backups_by_hand(rows):
     assert late.policy.tolist() == [1.0] * 4
 
 
+@pytest.mark.slow
 def test_the_ensemble_learns_from_target_rows_alone(rows):
     rule = VGDFOnline(members=2, hidden=(4,))
     learned = rule.init_learned(SIZES, jax.random.key(0))

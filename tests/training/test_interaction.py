@@ -161,6 +161,7 @@ def test_a_robots_run_goes_on_in_a_new_episode_and_says_so(tmp_path, monkeypatch
     assert [line["target_steps"] for line in lines if line["kind"] == "training"][-1] == 30
 
 
+@pytest.mark.slow
 def test_logged_source_rows_and_target_steps_share_the_batches(logged, tmp_path):
     """The normaliser is that of the logged rows; the run is finished, read back and started from."""
     (run,) = train(Pooled(), logged, None, settings=settings(), env_factory=Cart, folder=tmp_path / "one")
