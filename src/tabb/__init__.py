@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from tabb.rules import BCSAC as BCSAC
     from tabb.rules import BOSA as BOSA
     from tabb.rules import COMBO as COMBO
+    from tabb.rules import CPQ as CPQ
     from tabb.rules import DARA as DARA
     from tabb.rules import DARC as DARC
     from tabb.rules import DROCO as DROCO
@@ -73,8 +74,10 @@ if TYPE_CHECKING:
     from tabb.rules import SRPO as SRPO
     from tabb.rules import TABB as TABB
     from tabb.rules import TAFDT as TAFDT
+    from tabb.rules import V2A as V2A
     from tabb.rules import VGDF as VGDF
     from tabb.rules import AgreedShift as AgreedShift
+    from tabb.rules import BodiesConfig as BodiesConfig
     from tabb.rules import Correct as Correct
     from tabb.rules import CVAEConfig as CVAEConfig
     from tabb.rules import DiffusionConfig as DiffusionConfig
@@ -117,10 +120,8 @@ _WHERE = {
     "EnsembleConfig": "tabb.rules",
     "SRPO": "tabb.rules",
     "IGDF": "tabb.rules",
-    **dict.fromkeys(
-        ("COMBO", "Correct", "DiffusionConfig", "DmC", "FineTune", "MOBILE", "MOBODY", "MOPO", "MOReL"), "tabb.rules"
-    ),
-    **dict.fromkeys(("PTR", "PU", "REAG", "REAGDara", "TAFDT", "VGDF"), "tabb.rules"),
+    **dict.fromkeys(("COMBO", "CPQ", "Correct", "DmC", "FineTune", "MOBILE", "MOBODY", "MOPO"), "tabb.rules"),
+    **dict.fromkeys(("BodiesConfig", "MOReL", "PTR", "PU", "REAG", "REAGDara", "TAFDT", "V2A", "VGDF"), "tabb.rules"),
     **dict.fromkeys(("DiffusionConfig", "InverseConfig", "MixtureConfig", "TargetModelConfig"), "tabb.rules"),
     **dict.fromkeys(("BCSAC", "DARC", "H2O", "PAR", "PARL", "RLPD", "SACTune", "VGDFOnline"), "tabb.rules"),
     "DROCO": "tabb.rules",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -17,7 +17,7 @@ from tabb.errors import UsageError
 from tabb.float32 import is_constant
 from tabb.networks import Normaliser
 from tabb.transformer import Steps
-from tabb.transitions import StoredRows, Transitions, pieces_of
+from tabb.transitions import StoredRows, Transitions, pieces_of, with_extras
 
 NORMALISATIONS = ("none", "pooled", "pooled-absolute")
 
@@ -101,20 +101,29 @@ def scale_of(mean: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[
 
 
 def make_domains(
-    source: Transitions, target: Transitions, normalise: str = "pooled", shares: tuple[int, int] = (1, 1)
+    source: Transitions,
+    target: Transitions,
+    normalise: str = "pooled",
+    shares: tuple[int, int] = (1, 1),
+    extras: Collection[str] = (),
 ) -> Domains:
-    """Both data sets on the device with normalised observations; `shares` say by which of them, as `Rule.reads`."""
-    return normalised_domains(source, target, fit_normaliser(source, target, normalise, shares))
+    """Both data sets on the device with normalised observations; `shares` say by which of them, as `Rule.reads`.
+
+    Of the extras of the data those that are named are kept.
+    """
+    return normalised_domains(source, target, fit_normaliser(source, target, normalise, shares), extras)
 
 
-def normalised_domains(source: Transitions, target: Transitions, normaliser: Normaliser) -> Domains:
+def normalised_domains(
+    source: Transitions, target: Transitions, normaliser: Normaliser, extras: Collection[str] = ()
+) -> Domains:
     """Both data sets on the device, their observations normalised."""
-    return Domains(on_device(source, normaliser), on_device(target, normaliser), normaliser)
+    return Domains(on_device(source, normaliser, extras), on_device(target, normaliser, extras), normaliser)
 
 
-def on_device(data: Transitions, normaliser: Normaliser) -> Transitions:
+def on_device(data: Transitions, normaliser: Normaliser, extras: Collection[str] = ()) -> Transitions:
     """Rows on the device with normalised observations, as rules are given them."""
-    data = jax.tree.map(jnp.asarray, dataclasses.replace(data, extras={}))
+    data = jax.tree.map(jnp.asarray, with_extras(data, extras))
     return dataclasses.replace(
         data,
         observation=normaliser(data.observation),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -43,7 +43,7 @@ class Transitions(eqx.Module):
 
     `action_bounds`, which is no column, are the bounds that actions were scaled by; None where the log itself has them
     in [-1, 1]. `extras` are further columns of the log, float32 [N] each, by name (`cost`, `weight`): they are kept
-    with their rows and given back, and no learner sees them.
+    with their rows and given back, and only rules that name them (`Rule.extras`) see them.
     """
 
     observation: Float[Any, "n s"]
@@ -125,6 +125,11 @@ def spread_episodes(episode: ArrayLike, share: float) -> NDArray[Any]:
     numbers = np.unique(np.asarray(episode))
     count = max(1, round(share * len(numbers))) if share > 0 else 0
     return numbers[((np.arange(count) + 0.5) * len(numbers) / max(count, 1)).astype(int)]
+
+
+def with_extras(data: Transitions, names: Collection[str]) -> Transitions:
+    """The same rows with those of their extras that are named."""
+    return dataclasses.replace(data, extras={name: column for name, column in data.extras.items() if name in names})
 
 
 def concatenate(first: Transitions, second: Transitions) -> Transitions:

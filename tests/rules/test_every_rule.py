@@ -41,7 +41,7 @@ from tabb.training.loop import Program, compiled_updates, compiled_updates_of_se
 PREPARE = jax.random.key(3)
 KINDS = {kind.name: kind for kind in (*RULES.values(), *MADE)}
 # They share what these tests look at with others (`mobile`): the slow suite alone holds them to what compiles much.
-LIKE_OTHERS = ("mopo", "combo", "morel", "mobody", "dmc", "reag", "reag-dara", "taf-dt")
+LIKE_OTHERS = ("mopo", "combo", "morel", "mobody", "dmc", "cpq", "v2a", "reag", "reag-dara", "taf-dt")
 # So of rules on SAC, whose own tests tell what they change.
 ON_SAC = tuple(name for name, kind in KINDS.items() if kind.backbone == "sac")
 LONG = (*LIKE_OTHERS, *ON_SAC)
@@ -54,6 +54,18 @@ AXES = [name if name in WITH_AXIS else pytest.param(name, marks=pytest.mark.slow
 
 # Their seams at neutral are those of rules that stay.
 OTHERS_TELL = (*LONG, "mobile", "value-noise", "mirrored", "imagined")
+
+
+@pytest.fixture(scope="module")
+def pair(pair):
+    """With costs, which a rule may ask for."""
+    cost = [(data.action[:, 0] > 0).astype(np.float32) for data in pair]
+    return tuple(dataclasses.replace(data, extras={"cost": one}) for data, one in zip(pair, cost, strict=True))
+
+
+@pytest.fixture(scope="module")
+def domains(pair):
+    return make_domains(*pair, extras=("cost",))
 
 
 def rule_of(name):
@@ -315,8 +327,8 @@ def test_next_states_of_terminal_rows_are_not_looked_at(name, prepared, pair, sa
         ended = data.terminal[:, None] > 0
         return dataclasses.replace(data, next_observation=np.where(ended, np.float32(1e3), data.next_observation))
 
-    poison = make_domains(*map(poisoned, pair))
+    poison = make_domains(*map(poisoned, pair), extras=("cost",))
     rule, models = rule_of(name), prepared(name)
     again = rule.prepare(poison, PREPARE, silent)
     assert same_bits(models, again)
-    assert same_bits(rule.columns(models, make_domains(*pair)), rule.columns(again, poison))
+    assert same_bits(rule.columns(models, make_domains(*pair, extras=("cost",))), rule.columns(again, poison))

@@ -54,7 +54,7 @@ class Backbone(TypedFields, abc.ABC):
     """Whether it learns Q, as `critic` of its state, and V by `value_at`. A policy that only imitates needs neither."""
     takes_seams: ClassVar[bool] = True
     """Whether a rule can act inside an update. If not, only rules that say which rows are drawn fit."""
-    takes_policy_optimiser: ClassVar[bool] = True
+    takes_policy_optimiser: ClassVar[bool] = False
     """Whether `Rule.policy_optimiser` says how its policy is changed."""
     parts: ClassVar[dict[str, tuple[str, ...]]]
     """Fields of the state that are the `policy` and the `critic`, each with its slow copies: what another run may start

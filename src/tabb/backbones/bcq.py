@@ -63,7 +63,6 @@ class BCQ(Backbone):
 
     name: ClassVar[str] = "bcq"
     has_value_network: ClassVar[bool] = False
-    takes_policy_optimiser: ClassVar[bool] = False
     parts: ClassVar[dict[str, tuple[str, ...]]] = {
         "policy": ("cvae", "perturbation", "slow_perturbation"),
         "critic": ("critic", "slow_critic"),

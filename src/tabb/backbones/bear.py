@@ -93,6 +93,7 @@ class BEAR(Backbone):
 
     name: ClassVar[str] = "bear"
     has_value_network: ClassVar[bool] = False
+    takes_policy_optimiser: ClassVar[bool] = True
     parts: ClassVar[dict[str, tuple[str, ...]]] = {
         "policy": ("cvae", "policy", "slow_policy"),
         "critic": ("critic", "slow_critic"),

@@ -49,6 +49,7 @@ class Clone(Backbone):
     has_critics: ClassVar[bool] = False
     takes_seams: ClassVar[bool] = False
     matches: ClassVar[bool] = True
+    takes_policy_optimiser: ClassVar[bool] = True
     parts: ClassVar[dict[str, tuple[str, ...]]] = {"policy": ("policy",), "critic": ()}
 
     learning_rate: float = 3e-4

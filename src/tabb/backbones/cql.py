@@ -71,6 +71,7 @@ class CQL(Backbone):
     name: ClassVar[str] = "cql"
     has_value_network: ClassVar[bool] = False
     imitates: ClassVar[bool] = False
+    takes_policy_optimiser: ClassVar[bool] = True
     parts: ClassVar[dict[str, tuple[str, ...]]] = {"policy": ("policy",), "critic": ("critic", "slow_critic")}
 
     conservatism: float = 10.0

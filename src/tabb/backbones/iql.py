@@ -81,6 +81,7 @@ class IQL(Backbone):
     name: ClassVar[str] = "iql"
     has_value_network: ClassVar[bool] = True
     matches: ClassVar[bool] = True
+    takes_policy_optimiser: ClassVar[bool] = True
     parts: ClassVar[dict[str, tuple[str, ...]]] = {"policy": ("policy",), "critic": ("value", "critic", "slow_critic")}
     suite_constants: ClassVar[dict[str, dict[str, Any]]] = {
         "adroit": {"temperature": 0.5},

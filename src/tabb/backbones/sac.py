@@ -78,7 +78,6 @@ class SAC(Backbone):
     name: ClassVar[str] = "sac"
     has_value_network: ClassVar[bool] = False
     imitates: ClassVar[bool] = False
-    takes_policy_optimiser: ClassVar[bool] = False
     parts: ClassVar[dict[str, tuple[str, ...]]] = {"policy": ("policy",), "critic": ("critic", "slow_critic")}
     presets: ClassVar[dict[str, dict[str, Any]]] = {"odrl": {"temperature": 0.2, "tuned": False}}
 

@@ -67,12 +67,14 @@ class TD3BC(Backbone):
     name: ClassVar[str] = "td3-bc"
     has_value_network: ClassVar[bool] = False
     matches: ClassVar[bool] = True
+    takes_policy_optimiser: ClassVar[bool] = True
     parts: ClassVar[dict[str, tuple[str, ...]]] = {
         "policy": ("policy", "slow_policy"),
         "critic": ("critic", "slow_critic"),
     }
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "odrl": {"slow_policy": False, "noise": 0.0, "policy_delay": 1, "smaller_critic": True}
+        "odrl": {"slow_policy": False, "noise": 0.0, "policy_delay": 1, "smaller_critic": True},
+        "steady": {"layer_norm": True},
     }
 
     value_weight: float = 2.5

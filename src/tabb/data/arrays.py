@@ -66,7 +66,8 @@ def from_arrays(
     - `terminals`, `timeouts` [N] or [N, 1]: booleans or 0 and 1; the task itself ended after this row, or the
       episode was cut after it. A row marked as both is terminal.
     - `episodes` [N]: the number of each row's episode, where no flag marks truncations; NaN or -1 for rows of none.
-    - `extras`: further columns [N] of numbers by name; they are kept with their rows, and no learner sees them.
+    - `extras`: further columns [N] of numbers by name; they are kept with their rows, and only rules that
+      name them see them.
     - `others`: these columns under names of other libraries (`terminated`, `truncations`, `next_obs`, ...). Names that
       mean ends but not which (`dones`, `masks`) are held against `terminals` and `timeouts`, and refused without.
 

@@ -51,7 +51,7 @@ class ColumnNames:
     steps: tuple[str, ...] = ()
     """number of the row's step in its episode: rows are put in this order"""
     extras: tuple[str, ...] = ()
-    """further columns of numbers, which are kept beside the log: no learner sees them"""
+    """further columns of numbers, which are kept beside the log: only rules that name them see them"""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -120,7 +120,8 @@ def _domains(
             )
     settings = settings_from(config)
     seen = split(loaded["target"].transitions, settings.held_out or 0.0).train
-    return make_domains(loaded["source"].transitions, seen, normalisation_of(config), program.reads), loaded["source"]
+    how = (normalisation_of(config), program.reads, program.rule.extras)
+    return make_domains(loaded["source"].transitions, seen, *how), loaded["source"]
 
 
 def too_many(rows: Transitions) -> bool:

@@ -1,6 +1,7 @@
 """Transfer rules: what a cross-domain method adds to a backbone. `RULES` lists them by name."""
 
 from tabb.models.agreed_shift import AgreedShift
+from tabb.models.bodies import BodiesConfig
 from tabb.models.cvae import CVAEConfig
 from tabb.models.diffusion import DiffusionConfig
 from tabb.models.direct_predictor import DirectPredictor
@@ -16,6 +17,7 @@ from tabb.rules.bc_sac import BCSAC
 from tabb.rules.bosa import BOSA
 from tabb.rules.combo import COMBO
 from tabb.rules.correct import Correct
+from tabb.rules.cpq import CPQ
 from tabb.rules.dara import DARA
 from tabb.rules.darc import DARC
 from tabb.rules.dmc import DmC
@@ -40,6 +42,7 @@ from tabb.rules.similarity import Similarity
 from tabb.rules.srpo import SRPO
 from tabb.rules.tabb import TABB
 from tabb.rules.taf_dt import TAFDT
+from tabb.rules.v2a import V2A
 from tabb.rules.value_noise import ValueNoise
 from tabb.rules.vgdf import VGDF
 from tabb.rules.vgdf_online import VGDFOnline
@@ -48,7 +51,7 @@ RULES: dict[str, type[Rule]] = {
     rule.name: rule
     for rule in (
         *(TABB, Pooled, TargetOnly, SourceOnly, BOSA, DARA, DROCO, DVDF, IGDF, OTDF, SRPO),
-        *(FineTune, PTR, VGDF, Correct, PU, DmC),
+        *(FineTune, PTR, VGDF, Correct, PU, DmC, CPQ, V2A),
         *(MOPO, COMBO, MOBILE, MOBODY, MOReL),
         *(REAG, REAGDara, TAFDT),
         *(SACTune, RLPD, BCSAC, DARC, H2O, PAR, VGDFOnline, PARL),
@@ -60,6 +63,7 @@ __all__ = [
     "BCSAC",
     "BOSA",
     "COMBO",
+    "CPQ",
     "DARA",
     "DARC",
     "DROCO",
@@ -80,8 +84,10 @@ __all__ = [
     "SRPO",
     "TABB",
     "TAFDT",
+    "V2A",
     "VGDF",
     "AgreedShift",
+    "BodiesConfig",
     "CVAEConfig",
     "Correct",
     "DiffusionConfig",

@@ -136,6 +136,9 @@ class Rule(TypedFields):
     """The column of `row_scores` of which more means that a row is trusted more; None for the first."""
     trust_meaning: ClassVar[str] = "the number that the rule keeps for each source row"
     """What that column says, in words."""
+    extras: ClassVar[tuple[str, ...]] = ()
+    """Names of further columns of a log (`Transitions.extras`) that the rule reads, where there are any; others are not
+    handed on."""
     neutral: ClassVar[dict[str, Any] | None] = None
     """Settings with which the rule changes nothing: it then equals, bit for bit, the plain backbone on the rows that it
     draws. `{}` for a rule that only says which rows are drawn. The tests hold every registered rule to it."""

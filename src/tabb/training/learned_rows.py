@@ -60,7 +60,7 @@ def learned_rows(
     share = share_of(settings, rolls_out, target)
     parts = split(target, share)
     normaliser = fit_normaliser(source, parts.train, normalisation, reads)
-    domains = normalised_domains(source, parts.train, normaliser)
+    domains = normalised_domains(source, parts.train, normaliser, program.rule.extras)
     data: dict[str, Any] = {"source": fingerprint(source), "target": fingerprint(target)}
     held_out = None
     if parts.episodes:

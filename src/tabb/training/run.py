@@ -75,7 +75,7 @@ from tabb.training.starting_weights import PARTS, start_from
 from tabb.training.stored_rows import StoredUpdates
 from tabb.training.stretches import Updates, stretch_ends, stretches
 from tabb.training.worlds import check_online, check_rows, no_rows, target_world, worlds_of
-from tabb.transitions import Transitions, is_stored
+from tabb.transitions import Transitions, is_stored, with_extras
 
 
 def train(
@@ -159,7 +159,7 @@ def train(
         check_rows(rule, backbone, {"source": source, "target": target}, worlds)
     for warning in check_data(source, target, task):
         warn_caller(warning, DataWarning)
-    source, target = (dataclasses.replace(data, extras={}) for data in (source, target))  # no learner sees them
+    source, target = (with_extras(data, rule.extras) for data in (source, target))
     if env_factory is not None:
         check_environment(env_factory, target)
     seeds = check_seeds(seeds)
