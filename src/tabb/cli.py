@@ -93,7 +93,7 @@ def heed_lost_interrupts() -> None:
 
 
 def _was_stopped(error: BaseException | None) -> bool:
-    """Whether an error is what became of a Ctrl-C: one inside a library's callback or its own cleaning up."""
+    """Whether an error comes from a Ctrl-C inside a library's callback or its clean-up."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -111,7 +111,7 @@ def show_all_text() -> None:
 
 
 def _one_line_warnings() -> None:
-    """Of the machine a line as of everything else, without the place in tabb's code."""
+    """Show a warning of the machine as one line, without the place in tabb's code."""
     otherwise = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """What to say of a name that there is not: of many names those that are close to it, or else all."""
+    """What to say of an unknown name: which of many names are close to it, or else all names."""
     import difflib
 
     names = list(known)

@@ -85,7 +85,7 @@ def _types_of(kind: type) -> dict[str, Any]:
 
 
 def rule_from_plain(values: dict[str, Any]) -> Rule:
-    """The rule that `plain` wrote. Raises `RunError` where its class is not to be found."""
+    """The rule that `plain` wrote. Raises `RunError` where its class cannot be found."""
     values = dict(values)
     name, module = values.pop("name"), values.pop("class", None)
     name, values = as_of_now(name, values)

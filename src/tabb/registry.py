@@ -136,7 +136,7 @@ class Chosen(NamedTuple):
 def learners_of(names: Sequence[str], preset: str | None = None, suites: Sequence[str] = ()) -> list[Chosen]:
     """Rules and backbones by name, with the constants of the task's `suites` and over them those of a preset.
 
-    Raises `UsageError` for names that there are not, or a preset that none of them has.
+    Raises `UsageError` for unknown names, or a preset that none of them has.
     """
     chosen, used = [], False
     for name in names:

@@ -33,7 +33,7 @@ RULE_KEY = 7
 """folded into an update's key for the rule, so that what a rule draws disturbs no draw of the backbone"""
 
 ANY_LENGTH = 1_000
-"""of a run that is not begun yet, in updates: which rules its phases have does not depend on it"""
+"""updates of a run that is not known yet: the rules of its phases do not depend on it"""
 
 State = Any
 """the backbone's own NamedTuple, whose last two fields are `learned`, what the rule learns along the way, and `extra`,

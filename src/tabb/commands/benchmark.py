@@ -91,7 +91,7 @@ def run(arguments: Sequence[str]) -> int:
 def comparison_of(
     grid: Grid, methods: tuple[Method, ...], presets: bool = True, other_options: Sequence[str] = ()
 ) -> Comparison:
-    """The methods, which have the `other_options`, on all of the grid. Raises `UsageError` for what there is not."""
+    """The methods, which have the `other_options`, on all of the grid. Raises `UsageError` for unknown names."""
     from tabb.experiments.benchmark import places_of
     from tabb.training.checks import check_seeds
 

@@ -41,7 +41,7 @@ def names_of(words: Sequence[str]) -> list[str]:
 def imitating(methods: Sequence[Method], words: Sequence[str]) -> tuple[Method, ...]:
     """The methods with what each imitates changed by the options `words`.
 
-    Raises `UsageError` for options that there are not. What a method's policy cannot imitate is a `UsageError` when
+    Raises `UsageError` for unknown options. What a method's policy cannot imitate is a `UsageError` when
     the method is made.
     """
     if not words:

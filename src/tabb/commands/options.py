@@ -68,7 +68,7 @@ def _with_predictors(kind: type[T], arguments: list[str]) -> tuple[type[T], list
 
 @contextlib.contextmanager
 def _wide(wanted: bool) -> Iterator[None]:
-    """Lay errors out on lines that nothing is too long for: names that are cut could not be put together again."""
+    """Lay errors out on very long lines, because names that are cut could not be put together again."""
     before = os.environ.get("COLUMNS")
     if wanted:
         os.environ["COLUMNS"] = "20000"

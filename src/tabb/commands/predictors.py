@@ -28,7 +28,7 @@ NOW_RULES = {
 def choose_predictors(kind: type, arguments: Sequence[str]) -> tuple[type, list[str]]:
     """The options `kind` with the predictors that the arguments name as defaults, and the other arguments.
 
-    Raises `UsageError` for a name that there is not, and for options that are rules of their own now.
+    Raises `UsageError` for an unknown name, and for options that are rules of their own now.
     """
     arguments, asks = list(arguments), bool({"-h", "--help"} & set(arguments))
     changed: list[tuple[str, Any, Any]] = []

@@ -20,7 +20,7 @@ from tabb.training.folder import RunFolder
 from tabb.training.spec import RunSpec
 
 TAKEN = ("--resume", "--progress", "--jobs", "--track", "--ray", "--ray-gpus", "--ray-retries", "--source", "--target")
-"""options that are no part of a run: how it is carried out, who is told, and where its data lie now"""
+"""options that are no part of a run: how it is carried out, where metrics go, and where its data are now"""
 
 
 def only_resume(arguments: Sequence[str]) -> None:

@@ -73,7 +73,7 @@ class Options(Settings, Reading):
 def parse_train(names: Sequence[str], arguments: Sequence[str]) -> tuple[list[Chosen], Any]:
     """The learners that are named, with the constants that the options give them, and the options.
 
-    Raises `UsageError` for learners, presets and options that there are not or that cannot work together.
+    Raises `UsageError` for unknown learners, presets and options, and for those that cannot work together.
     """
     preset, others = preset_of(arguments)
     learners = learners_of(names, preset, _suites(others))
@@ -222,7 +222,7 @@ class Place(NamedTuple):
 def place_of(options: Any, learners: Sequence[Chosen]) -> Place:
     """The task and the data files that the options name.
 
-    Raises `UsageError` or `DataError` for a task or data that there are not: a typing error leaves no folder behind.
+    Raises `UsageError` or `DataError` for an unknown task or missing data: a typing error leaves no folder behind.
     """
     needs_source = any(draws_source(learner) for learner in learners)
     task, word = _task_of(options, needs_source)

@@ -24,7 +24,7 @@ def tell(text: str) -> None:
 
 
 def silent(text: str) -> None:
-    """Nothing is said."""
+    """Say nothing."""
 
 
 def tell_reading(files: Mapping[str, Sequence[str | Path]], store: bool = False) -> None:

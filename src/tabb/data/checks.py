@@ -67,7 +67,7 @@ def _masked(value: Any, name: str, key: str) -> np.ndarray:
 
 
 def narrow(array: np.ndarray, memory: Memory = IN_MEMORY) -> np.ndarray:
-    """Doubles as float32, which all columns become, unless one is too large: that is to be told as it is."""
+    """Doubles as float32, which all columns become, unless one is too large: messages then show it as it is."""
     if array.dtype.kind != "f" or array.dtype.itemsize <= 4:
         return array
     if not array.ndim:

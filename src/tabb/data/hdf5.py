@@ -291,7 +291,7 @@ def _need(has: Iterable[str], keys: Iterable[str], name: str, needed: Iterable[s
 
 
 def _readable(file: h5py.File, key: str) -> bool:
-    """Huge attributes and exotic types say nothing that is needed; they must not keep the data from being read."""
+    """Huge attributes and exotic types hold nothing that is needed; they must not keep the data from being read."""
     try:
         if file.attrs.get_id(key).get_storage_size() > _LARGEST_ATTRIBUTE:
             return False

@@ -85,7 +85,7 @@ class Cure(NamedTuple):
 
 
 def cure_of(name: str) -> Cure:
-    """The cure that a name says. Raises `UsageError` for one that there is not."""
+    """The cure of this name. Raises `UsageError` for an unknown one."""
     match = re.fullmatch(r"(best )?(logged|clone|noisy|corrective)( matched)?(?::(\w+))?(?: ?x(\d+))?", name)
     if match is None or (match[4] and match[2] != "corrective" and not match[3]):
         raise UsageError(

@@ -48,7 +48,7 @@ _OLD_CONSTANTS: dict[str, Any] = {
 def from_old(values: Mapping[str, Any]) -> TargetPredictor:
     """The predictor that the fields of the former `PredictorConfig` stand for; fields without effect on it are dropped.
 
-    Raises `UsageError` for a space or form that there is not, and for those that did not go together.
+    Raises `UsageError` for an unknown space or form, and for those that did not go together.
     """
     values = dict(values)
     space, form = values.pop("space", "raw"), values.pop("form", "residual")

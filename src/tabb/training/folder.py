@@ -95,7 +95,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else trains in this folder meanwhile. The system lets go of the lock however a process ends.
+        """While the block runs, nobody else trains in this folder. The lock is released however the process ends.
 
         A disk without locks (many network disks) gets one `MachineWarning`: nothing then keeps two processes apart.
 

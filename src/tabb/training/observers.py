@@ -108,7 +108,7 @@ class Evaluating(Observer):
         self._recording.record(lane, metrics | dataclasses.asdict(evaluation))
 
     def _check_stop(self) -> None:
-        """An episode may last as long as its simulator likes, so a stop does not wait for its end."""
+        """An episode may last long, so a stop does not wait for its end."""
         if self._stop is not None and self._stop.is_set():
             folder = self._lanes.folders[0]
             how = "nothing is kept, because the run has no folder"

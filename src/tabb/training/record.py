@@ -77,7 +77,7 @@ def check_same_run(folder: RunFolder, config: dict[str, Any]) -> None:
     check_as_before((before.get("environment") or {}).get("jax"), str(folder.path))
     # Read and written again: settings that a run from before did not have yet have their defaults.
     before["settings"] = plain(settings_from(before))
-    with contextlib.suppress(RunError, KeyError):  # another rule than this one, whose class is not to be found
+    with contextlib.suppress(RunError, KeyError):  # another rule than this one, whose class cannot be found
         before["rule"] = plain(rule_from_plain(before["rule"]))
     # The same weights may lie elsewhere now.
     before, config = (

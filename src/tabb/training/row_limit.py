@@ -1,4 +1,4 @@
-"""Fewer rows of a domain than there are: how methods fare with less data."""
+"""At most so many rows of a domain: how methods do with less data."""
 
 from __future__ import annotations
 

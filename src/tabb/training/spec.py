@@ -70,7 +70,7 @@ class RunSpec:
 
     @property
     def starting_run(self) -> Start | None:
-        """Where its first weights come from. Raises `UsageError` for parts that there are not."""
+        """Where its first weights come from. Raises `UsageError` for unknown parts."""
         return None if self.start is None else start_from(self.start, self.start_parts)
 
     @property
@@ -107,7 +107,7 @@ class RunSpec:
 
         Raises:
             UsageError: the run learned from arrays, which tabb does not keep.
-            RunError: a rule or backbone that is not to be found, or a config of another version.
+            RunError: a rule or backbone that cannot be found, or a config of another version.
         """
         origin = config.get("origin") or {}
         rule, settings = rule_from_plain(config["rule"]), settings_from(dict(config))

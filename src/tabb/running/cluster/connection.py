@@ -91,7 +91,7 @@ def _reason(text: str) -> str:
 
 @contextlib.contextmanager
 def _silent(ray: Any) -> Iterator[None]:
-    """What Ray's processes say of themselves (a node that died, with its last log lines) is not printed.
+    """Keep Ray's processes from printing about themselves (a node that died, with its last log lines).
 
     `log_to_driver=False` spares the output of tasks alone. Where Ray changes the function's place, it is printed.
     """

@@ -173,7 +173,7 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def names(folder: Path) -> list[str]:
-    """What is to be sent, without locks and files half written; metrics last: they hold all a checkpoint counts on."""
+    """The files to send: no locks, no half-written files; metrics last, which hold all that a checkpoint counts on."""
     files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()] if folder.exists() else []
     names = [file.as_posix() for file in files if not file.name.startswith(".") and file.name != "lock"]
     return sorted(names, key=lambda name: (name == "metrics.jsonl", name))
