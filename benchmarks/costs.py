@@ -23,6 +23,7 @@ LEARNERS = (
     *("target-only", "tabb", "dara", "srpo", "igdf", "dvdf", "droco", "otdf"),
     *("pooled@td3-bc", "tabb@td3-bc", "bosa", "pooled@cql", "tabb@cql", "pooled@bcq"),
     *("finetune", "ptr", "vgdf", "correct", "pu", "mopo", "combo", "mobile", "pooled@bear", "target-only@clone"),
+    *("mobody", "morel", "dmc", "v2a"),
 )
 TURN = 0.7
 """seconds of a turn, about"""
