@@ -122,10 +122,12 @@ def test_the_rate_rises_over_a_share_of_the_run():
 # --- Runs ---
 
 
+@pytest.mark.slow
 def test_cut_into_calls_is_the_same_run(run, same_bits):
     assert same_bits(run()[0], run(cuts=(5, 7, 12))[0])
 
 
+@pytest.mark.slow
 def test_every_array_learns(run, beginning):
     before, (after, metrics) = beginning()[2], run()
     for path, leaf in jax.tree_util.tree_leaves_with_path(before.policy):
@@ -239,6 +241,7 @@ def test_its_run_is_read_back(conditioned, log, folder):
         train(TargetOnly(), None, log, start=run, **options)
 
 
+@pytest.mark.slow
 def test_resumed_from_a_checkpoint_is_the_same_run(run, beginning, tmp_path, same_bits):
     half, _ = run(cuts=(5,))
     save_tree(tmp_path / "state.npz", half, {})

@@ -50,7 +50,7 @@ def test_source_returns_get_mean_and_spread_of_the_targets_state_by_state(rows):
         reward = mean + slope * state + spread * draw.normal(size=count)
         return dataclasses.replace(data, reward=reward.astype(np.float32), episode=np.arange(count, dtype=np.int32))
 
-    source, target = log(2000, 0.0, 1.0, 1.0), log(1000, 10.0, 5.0, 2.0)
+    source, target = log(1500, 0.0, 1.0, 1.0), log(1500, 10.0, 5.0, 2.0)
     domains = make_domains(source, target)
     rule = REAG(updates=1500, batch_size=128, hidden=(16,), learning_rate=3e-3, largest_ratio=4.0)
     conditions = rule.conditions(rule.prepare(domains, KEY, silent), domains)
@@ -66,7 +66,7 @@ def test_source_returns_get_mean_and_spread_of_the_targets_state_by_state(rows):
 
 def test_half_the_share_is_half_the_way(domains):
     rule = REAG(**REAG.small)
-    models = rule.prepare(domains, KEY, silent)
+    models = rule.template(domains, KEY)
     none, half, whole = (
         np.asarray(dataclasses.replace(rule, share=share).conditions(models, domains).source)
         for share in (0.0, 0.5, 1.0)
@@ -77,7 +77,7 @@ def test_half_the_share_is_half_the_way(domains):
 
 def test_returns_are_summed_from_edited_rewards(domains):
     rule = REAGDara(**REAGDara.small, bonus_scale=0.5)
-    models = rule.prepare(domains, KEY, silent)
+    models = rule.template(domains, KEY)
     bonus = np.asarray(rule.columns(models, domains)["bonus"])
     found = np.asarray(rule.conditions(models, domains).source)
     reward, place = np.asarray(domains.source.reward) + 0.5 * bonus, places(domains.source)
@@ -93,16 +93,18 @@ def test_returns_are_summed_from_edited_rewards(domains):
 def test_neutral_conditions_are_the_logs(kind, domains, same_bits):
     """And nothing else of an update is the rule's, so it is pooled DT bit for bit."""
     rule = kind(**(kind.small | kind.neutral))
-    models = rule.prepare(domains, KEY, silent)
+    models = rule.template(domains, KEY)
     assert same_bits(rule.conditions(models, domains), Pooled().conditions((), domains))
 
 
+@pytest.mark.slow
 def test_without_spread_there_is_still_a_unit(domains):
     still = domains._replace(target=dataclasses.replace(domains.target, reward=jnp.zeros(len(domains.target))))
     rule = REAG(**REAG.small)
     assert np.isfinite(rule.conditions(rule.prepare(still, KEY, silent), still).source).all()
 
 
+@pytest.mark.slow
 def test_trained_and_scored(pair):
     settings = Settings(updates=2, evaluations=0, backbone=TINY)
     (run,) = train(REAG(**REAG.small), *pair, settings=settings)
