@@ -2,7 +2,7 @@
 
     python docs/tools/findings.py
 
-Their numbers are those of committed results: ablations/upper-bounds.json, scores/, benchmarks/ and extraction/.
+Their numbers are those of committed results: oracle*/, ablations/upper-bounds.json, scores/, benchmarks/, extraction/.
 """
 
 from __future__ import annotations
@@ -44,6 +44,38 @@ def axes_of(figure: Any, title: str) -> Any:
     axes.grid(axis="y", alpha=0.25)
     axes.set_title(title, loc="left", fontsize=11)
     return axes
+
+
+def trusted_half() -> Any:
+    """Mean error of the half of the source rows that each ranking keeps, in units of that of all rows."""
+    kept = {
+        "TBM⁺, predictor agreed": ("oracle-agreed-normed", "tbm+", SOURCE),
+        "TBM⁺, default predictor": ("oracle-normed", "tbm+", SOURCE),
+        "nearest to target rows": ("oracle-normed", "nearest", GREY),
+        "DARA's classifiers": ("oracle-normed", "dara", GREY),
+        "IGDF's encoders": ("oracle-normed", "igdf", GREY),
+    }
+    figure = new_figure(figsize=(6.6, 2.6), dpi=150, layout="constrained")
+    axes = axes_of(figure, "Mean error of the half that is kept; 1: of all source rows")
+    axes.grid(visible=False)
+    for place, (folder, name, colour) in enumerate(kept.values()):
+        value = error_of_half(folder, name)
+        axes.barh(-place, value, 0.7, color=colour)
+        axes.text(value + 0.015, -place, f"{value:.2f}", va="center", fontsize=9)
+    axes.axvline(1, color=INK, linewidth=0.8)
+    axes.set_yticks([-place for place in range(len(kept))], list(kept))
+    axes.set_xlim(0, 1.3)
+    return figure
+
+
+def error_of_half(folder: str, ranking: str) -> float:
+    """Mean over tasks of the error of the half that a ranking keeps, relative to all rows, each over its seeds."""
+    tasks: dict[str, list[float]] = {}
+    for file in sorted((scores.RESULTS / folder).glob("*-seed*.json")):
+        cell = read_json(file)
+        errors = dict(zip(cell["shares"], cell["kept_error"][ranking], strict=True))
+        tasks.setdefault(cell["task"], []).append(errors[0.5] / errors[1.0])
+    return float(np.mean([np.mean(seeds) for seeds in tasks.values()]))
 
 
 def better_rankings() -> Any:
@@ -116,6 +148,7 @@ def through_a_model() -> Any:
 
 
 DRAWN: dict[str, Callable[[], Any]] = {
+    "finding-trust": trusted_half,
     "finding-rankings": better_rankings,
     "finding-source-policy": source_as_it_is,
     "finding-model": through_a_model,
