@@ -1,0 +1,147 @@
+"""Can a model of the target tell whether the source's policy or the target's should be taken?
+
+The policies of `tabb.experiments.extraction --keep` and a policy of source rows alone are rolled out in the model of
+both domains (`tabb.models.model_returns`). `choose` takes the target's policy, unless the model says that it fails to
+do what its own log does and that the source's policy does much better. Regret is the better one's true score less the
+chosen one's.
+
+    TABB_DATA=... python -m tabb.experiments.extraction --policies "best clone matched:medium x5" --keep runs/kept \\
+        --out runs/cells
+    TABB_DATA=... tabb train source-only --task TASK --source medium --target medium --out runs/source/ROBOT
+    TABB_DATA=... python -m tabb.experiments.choice --cells runs/cells --kept runs/kept --source-policies runs/source \\
+        --out runs/choice
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tabb.batch import Domains, make_domains
+from tabb.environments.tasks import get_task
+from tabb.evaluation.scores import evaluate
+from tabb.experiments.extraction import load
+from tabb.files import read_json, write_json
+from tabb.models.model_returns import Range, episode_starts, model_return, range_of
+from tabb.models.target_model import TargetModel, TargetModelConfig, fit_target_model
+from tabb.networks import MLP, Normaliser
+from tabb.policy import Policy
+
+STARTS, STEPS = 16, 1_000
+KEEPS = 0.9
+"""share of its log's return that a policy keeps in the model if it does what the log does"""
+AHEAD = 0.2
+"""share of the log's return by which the source's policy must be ahead in the model: long rollouts err by so much"""
+
+
+class Judged(NamedTuple):
+    """A policy with its true score and that in the model."""
+
+    name: str
+    true: float
+    model: float
+    steps: float
+
+
+def choose(logged: float, target: float, source: float) -> str:
+    """`source` or `target`, from the log's return and both policies' returns in the model.
+
+    A policy of few target rows stays near them, where the model is good: if the model says that it does as well as its
+    log, it is taken, whatever the model dreams of the other.
+    """
+    fails = target < logged - (1 - KEEPS) * abs(logged)
+    return "source" if fails and source > target + AHEAD * abs(logged) else "target"
+
+
+@partial(jax.jit, static_argnums=4)
+def _return_of(
+    model: TargetModel, network: MLP, own: Normaliser, places: tuple[Normaliser, jax.Array, Range], steps: int
+) -> Any:
+    """A policy's return; states are normalised by `places`' normaliser, the policy has its own."""
+    normaliser, starts, within = places
+
+    def acts(state: jax.Array) -> jax.Array:
+        return jnp.tanh(network(own(state * normaliser.scale + normaliser.mean)))
+
+    return model_return(model, acts, starts, within, steps)
+
+
+def in_model(policy: Policy, model: TargetModel, domains: Domains) -> tuple[float, float]:
+    """A policy's return and length of episodes in the model of these (normalised) domains."""
+    starts = episode_starts(domains.target, STARTS, jax.random.key(1))
+    places = (domains.normaliser, starts, range_of(domains.target, domains.source))
+    network = MLP(tuple(map(jnp.asarray, policy.weights)), tuple(map(jnp.asarray, policy.biases)))
+    own = Normaliser(jnp.asarray(policy.mean), jnp.asarray(policy.scale))
+    found = _return_of(model, network, own, places, STEPS)
+    return float(found.mean), float(found.steps)
+
+
+def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dict[str, Any]:
+    """All kept policies of a cell and the source's, judged; JSON types."""
+    cell = read_json(file)
+    task = get_task(cell["task"])
+    target, source = load(cell["target"], task.name, "target"), load(quality, task.name, "source")
+    alone = make_domains(target[:0], target, "pooled", (0, 1))
+    known = dataclasses.replace(
+        jax.tree.map(jnp.asarray, source),
+        observation=alone.normaliser(jnp.asarray(source.observation)),
+        next_observation=alone.normaliser(jnp.asarray(source.next_observation)),
+    )
+    domains = alone._replace(source=known)
+    model = fit_target_model(TargetModelConfig(updates=5_000), known, domains.target, jax.random.key(9))
+
+    def judged(name: str, policy: Policy, true: float) -> Judged:
+        found, steps = in_model(policy, model, domains)
+        return Judged(name, true, round(float(task.normalised_score(found)), 1), round(steps, 1))
+
+    lines = []
+    for name, curve in cell["curves"].items():
+        last, _ = curve[-1]
+        place = kept / file.stem / f"{re.sub('[ :]', '-', name)}-{last}.npz"
+        lines.append(judged(name, Policy.load(place), cell["scores"][name]))
+    policy = Policy.load(source_policies / task.robot / "seed0")
+    lines.append(judged("source", policy, round(evaluate(policy, task.name, 10).mean, 1)))
+    by_name = {line.name: line for line in lines}
+    best = by_name[list(cell["curves"])[-1]]
+    chosen = choose(cell["returns"], best.model, by_name["source"].model)
+    true = {"source": by_name["source"].true, "target": best.true}
+    return {
+        "task": task.name,
+        "target": cell["target"],
+        "logged": cell["returns"],
+        "policies": [line._asdict() for line in lines],
+        "chosen": chosen,
+        "regret": round(max(true.values()) - true[chosen], 1),
+        "regret_of_target": round(max(true.values()) - true["target"], 1),
+        "regret_of_source": round(max(true.values()) - true["source"], 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=Path, required=True, help="folder of extraction's cells")
+    parser.add_argument("--kept", type=Path, required=True, help="folder of their policies (--keep)")
+    parser.add_argument("--source-policies", type=Path, required=True, help="runs of source-only, ROBOT/seed0 each")
+    parser.add_argument("--source", default="medium", help="quality of the source data")
+    parser.add_argument("--out", type=Path, default=Path("runs/choice"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for file in sorted(options.cells.glob("*.json")):
+        if not (options.kept / file.stem).is_dir():
+            continue
+        result = run_cell(file, options.kept, options.source_policies, options.source)
+        write_json(options.out / file.name, result)
+        said = "  ".join(f"{p['name']} {p['true']:.0f} (model {p['model']:.0f})" for p in result["policies"])
+        chosen = f"chosen {result['chosen']}, regret {result['regret']}"
+        print(f"{file.stem}: log {result['logged']:.0f}  {said}  {chosen}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

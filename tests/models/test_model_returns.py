@@ -1,0 +1,87 @@
+"""What a policy earns in a model: returns by hand, where episodes end, and the choice that is made of it."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tabb.experiments.choice import choose
+from tabb.models.model_returns import Range, episode_starts, model_return, range_of
+from tabb.models.target_model import TargetModelConfig, init_target_model
+
+
+@pytest.fixture(scope="module")
+def target(pair):
+    return pair[1]
+
+
+def constant_model(target, change, reward, terminal):
+    """A model whose answer is the same everywhere."""
+    model = init_target_model(TargetModelConfig(hidden=(2,)), None, target, jax.random.key(0))
+    (member,) = model.members
+    answer = jnp.asarray([*(change / np.asarray(model.change_scale)), 0.0, terminal])
+    answer = answer.at[-2].set((reward - model.rewards.mean) / model.rewards.scale)
+    base = eqx.tree_at(lambda net: net.weights, member.base, tuple(jnp.zeros_like(w) for w in member.base.weights))
+    base = eqx.tree_at(lambda net: net.biases, base, (jnp.zeros(2), answer))
+    return eqx.tree_at(lambda m: m.members, model, (eqx.tree_at(lambda net: net.base, member, base),))
+
+
+def acts(states):
+    return jnp.zeros((len(states), 2))
+
+
+WIDE = Range(jnp.full(3, -1e6), jnp.full(3, 1e6))
+
+
+def test_an_episode_that_never_ends_earns_every_step(target):
+    found = model_return(constant_model(target, np.zeros(3), 2.0, -9.0), acts, jnp.zeros((4, 3)), WIDE, 5)
+    assert float(found.mean) == pytest.approx(10.0, rel=1e-4)
+    assert float(found.steps) == 5.0
+
+
+def test_the_step_that_ends_the_task_still_counts(target):
+    found = model_return(constant_model(target, np.zeros(3), 2.0, 9.0), acts, jnp.zeros((4, 3)), WIDE, 5)
+    assert float(found.mean) == pytest.approx(2.0, rel=1e-4)
+    assert float(found.steps) == 1.0
+
+
+def test_an_episode_ends_where_the_model_knows_nothing(target):
+    """From 0 and from 3 by steps of 1, up to 3.5: four steps, and one."""
+    within = Range(jnp.full(3, -1e6), jnp.asarray([3.5, 1e6, 1e6]))
+    starts = jnp.asarray([[0.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
+    found = model_return(constant_model(target, np.array([1.0, 0.0, 0.0]), 1.0, -9.0), acts, starts, within, 50)
+    assert float(found.steps) == pytest.approx((4 + 1) / 2)
+    assert float(found.mean) == pytest.approx((4 + 1) / 2, rel=1e-4)
+
+
+def test_the_range_is_that_of_both_domains(pair):
+    source, target = pair
+    within = range_of(target, source)
+    both = np.concatenate([source.observation, target.observation])
+    margin = 3 * target.observation.std(axis=0)
+    assert np.asarray(within.low) == pytest.approx(both.min(axis=0) - margin, rel=1e-5)
+    assert np.asarray(within.high) == pytest.approx(both.max(axis=0) + margin, rel=1e-5)
+    alone = range_of(target, source[:0])
+    assert np.asarray(alone.high) == pytest.approx(target.observation.max(axis=0) + margin, rel=1e-5)
+
+
+def test_episodes_begin_where_those_of_the_log_do(target):
+    number = np.asarray(target.episode)
+    firsts = np.asarray(target.observation)[np.flatnonzero(np.diff(number, prepend=-1))]
+    starts = np.asarray(episode_starts(target, 3, jax.random.key(0)))
+    assert starts == pytest.approx(firsts[:3], abs=0.1)
+    assert len(episode_starts(target, len(firsts) + 5, jax.random.key(0))) == len(firsts) + 5
+
+
+@pytest.mark.parametrize(
+    ("logged", "of_target", "of_source", "chosen"),
+    [
+        (47.1, 33.4, 64.6, "source"),  # half-cheetah at half gravity: 2.9 and 59.8 in truth
+        (41.3, 42.2, 87.3, "target"),  # its kinematic shift: 41 and 44; the model dreams
+        (104.9, 39.7, 39.2, "target"),  # hopper, whose long rollouts all fall: 120 and 16
+        (-100.0, -200.0, -150.0, "source"),  # returns below zero
+    ],
+)
+def test_the_source_is_chosen_where_the_target_fails_its_own_log(logged, of_target, of_source, chosen):
+    assert choose(logged, of_target, of_source) == chosen
