@@ -129,6 +129,10 @@ def test_h2o_pushes_source_values_where_the_dynamics_depart():
     """Of two rows the first departs (by 1 and 3), the second is likelier in the target: all weight on the first."""
     weight = gap_weights(jnp.array([[-1.0, 2.0], [-3.0, 4.0]]))
     np.testing.assert_allclose(weight, [1.0, 0.0], atol=1e-6)
+    likelier = gap_weights(jnp.array([[1.0, 2.0]]))  # no row departs: all count alike, and Q keeps a finite slope
+    np.testing.assert_allclose(likelier, [0.5, 0.5])
+    slope = jax.grad(lambda source: pushed_gap(source, likelier, jnp.zeros((1, 1)), 1e3))(jnp.array([[3.0, 3.0]]))
+    np.testing.assert_allclose(slope, [[0.5, 0.5]], rtol=1e-6)
     source, target = jnp.array([[2.0, 50.0], [1.0, 0.0]]), jnp.array([[1.0, 3.0], [0.0, 0.0]])
     assert float(pushed_gap(source, weight, target, 1e3)) == pytest.approx((2.0 - 2.0) + (1.0 - 0.0), abs=1e-5)
     half = jnp.array([0.5, 0.5])

@@ -1,7 +1,7 @@
 """H2O (Niu et al., NeurIPS 2022): a simulator to step in, and a log of the real domain that corrects it.
 
     ratio    P_T(s' | s, a) / P_S(s' | s, a), clipped to [1e-5, 1]: the weight of a source row in the critics' loss
-    ω        mean over noisy copies of s' of ln P_S / P_T, clipped to [1e-45, 10] and normalised over the batch
+    ω        mean over noisy copies of s' of ln P_S / P_T, clipped to [1e-30, 10] and normalised over the batch
     L_Q     += β clip( ln Σ_source ω exp Q(s, a)  -  mean_target Q(s, a), ±1000 )
 
 Q is pushed down where the simulator departs from the real domain, and up at real rows. The ratio comes from two
@@ -23,14 +23,14 @@ from tabb.errors import UsageError
 from tabb.models.step_classifiers import StepClassifierConfig, StepClassifiers
 from tabb.rules.rule import Metrics, Rule, Step, Weights, on_source
 
-LEAST_GAP, LARGEST_GAP = 1e-45, 10.0
-"""clip of the log-ratio that ω is made of [authors]"""
+LEAST_GAP, LARGEST_GAP = 1e-30, 10.0
+"""clip of the log-ratio that ω is made of [authors: 1e-45, which float32 may take for 0: then no row has any weight]"""
 
 
 def gap_weights(log_ratio: Float[Array, "n s"]) -> Float[Array, " s"]:
     """ω of each source row from ln P_T / P_S of `n` noisy copies: sums to 1."""
     gap = jnp.clip(jnp.mean(-log_ratio, axis=0), LEAST_GAP, LARGEST_GAP)
-    return gap / jnp.maximum(jnp.sum(gap), 1e-30)
+    return gap / jnp.sum(gap)
 
 
 def pushed_gap(
