@@ -137,6 +137,7 @@ def test_dropout_keeps_the_mean_and_draws_anew_for_each_place(network):
     assert not np.array_equal(factors[2], factors[3])
 
 
+@pytest.mark.slow
 def test_dropout_drops_and_none_drops_nothing(network, steps):
     key = jax.random.key(0)
     on_device = jax.tree.map(jnp.asarray, (network, steps))

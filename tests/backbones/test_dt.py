@@ -63,8 +63,9 @@ def run(beginning):
 
 def test_windows_are_the_rows_before_each_row_of_its_episode(beginning, domains):
     learner, data, _ = beginning()
-    batch = jax.jit(lambda key: draw(data, learner.shares, key))(jax.random.key(0))
-    plain = draw(data._replace(series=None), learner.shares, jax.random.key(0))
+    drawn = jax.jit(draw, static_argnums=1)
+    batch = drawn(data, learner.shares, jax.random.key(0))
+    plain = drawn(data._replace(series=None), learner.shares, jax.random.key(0))
     np.testing.assert_array_equal(batch.observation, plain.observation)  # the same rows as any learner draws
     assert plain.windows is None
     windows, conditions = jax.tree.map(np.asarray, batch.windows), learner.conditions((), domains)
@@ -91,8 +92,8 @@ def test_windows_are_the_rows_before_each_row_of_its_episode(beginning, domains)
 
 def test_a_batch_less_some_source_rows_has_their_windows_alone(beginning):
     learner, data, _ = beginning()
-    batch = draw(data, learner.shares, jax.random.key(0))
-    kept = batch.best_source(jnp.asarray([0.0, 3.0, 1.0, 2.0]), 2)
+    batch = jax.jit(draw, static_argnums=1)(data, learner.shares, jax.random.key(0))
+    kept = jax.jit(lambda batch: batch.best_source(jnp.asarray([0.0, 3.0, 1.0, 2.0]), 2))(batch)
     wanted = [1, 3, 4, 5, 6, 7]
     np.testing.assert_array_equal(kept.windows.observation, batch.windows.observation[np.array(wanted)])
     np.testing.assert_array_equal(kept.windows.mask, batch.windows.mask[np.array(wanted)])
