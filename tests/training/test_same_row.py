@@ -15,7 +15,10 @@ from tabb.training.same_row import check_same_row, check_seeds_alike
 from tabb.training.spec import RunSpec
 
 SETTINGS = tabb.Settings(
-    updates=5, evaluations=1, backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=8), imitation=tabb.Pooled.imitation
+    updates=5,
+    evaluations=1,
+    backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=8),
+    imitation=tabb.Imitation(best=0.8),
 )
 SPEC = RunSpec(tabb.Pooled(), SETTINGS.backbone, ("/s",), ("/t",), None, None, 1, SETTINGS)
 

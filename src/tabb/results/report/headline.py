@@ -90,7 +90,8 @@ def _how_good(estimate: tuple[Estimate, str] | None, reference: float | None) ->
     if estimate is None:
         return (
             "How good is the policy? This run cannot say, because nothing was rolled out. If target episodes were held "
-            "out, their section has estimates from the log; with a simulator of the target domain, use `tabb evaluate`."
+            "out, their section has estimates from the log. With a simulator of the target domain, tabb evaluate rolls "
+            "it out."
         )
     value, _ = estimate
     answer = f"How good is the policy? It scores {value.value:z.1f}, the mean over the last three evaluations of a run"
