@@ -32,6 +32,16 @@ jax.config.update("jax_compilation_cache_dir", os.environ[COMPILED])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
+
+@pytest.fixture(scope="module")
+def optimised_children():
+    """For tests whose children run thousands of updates: unoptimised, those take longer than compiling."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = flags.replace(UNOPTIMISED, "").strip()
+    yield
+    os.environ["XLA_FLAGS"] = flags
+
+
 _finished = itertools.count(1)
 
 

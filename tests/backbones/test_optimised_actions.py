@@ -18,9 +18,9 @@ def hill(peak):
 
 
 def test_the_best_candidate_is_chosen():
-    """Policy 0 with noise +-1 (of deviation 0.5), logged 0.3; the peak at 0.45 is nearest to 0.5."""
-    config = OptimisedActions(candidates=3, kept=2, noise=0.5, steps=0)
-    noise = jnp.array([[[1.0], [-1.0]]])
+    """Policy 0 with noise +-5 (of deviation 0.1), logged 0.3; the peak at 0.45 is nearest to 0.5."""
+    config = OptimisedActions(candidates=3, kept=2, steps=0)
+    noise = jnp.array([[[5.0], [-5.0]]])
     found = config.best(hill(0.45), jnp.zeros((1, 1)), jnp.array([[0.3]]), noise)
     np.testing.assert_allclose(found, [[0.5]])
     near = config.best(hill(0.25), jnp.zeros((1, 1)), jnp.array([[0.3]]), noise)

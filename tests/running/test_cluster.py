@@ -49,6 +49,8 @@ SMALL = [
     "16",
     "--progress",
     "lines",
+    "--imitation.matching",
+    "0",
 ]
 QUICK = ["--updates", "2000", "--evaluations", "2", *SMALL]
 LONG = ["--updates", "60000", "--evaluations", "30", "--held-out", "0", *SMALL]
@@ -234,7 +236,7 @@ def test_a_node_with_another_tabb(nodes: Nodes, data: list[str], tmp_path: Path)
 
 
 def spec_of(data: list[str], updates: int = 2_000) -> RunSpec:
-    settings = tabb.Settings(updates=updates, evaluations=30, held_out=0.0)
+    settings = tabb.Settings(updates=updates, evaluations=30, held_out=0.0, imitation=tabb.Imitation(best=0.8))
     backbone = tabb.IQL(policies=1, hidden=(16, 16), batch_size=16)
     return RunSpec(tabb.Pooled(), backbone, (data[1],), (data[3],), None, None, 0, settings)
 
@@ -244,7 +246,11 @@ def job(spec: RunSpec, files: dict[str, bytes] | None = None) -> dict:
 
 
 def test_a_cell_goes_on_elsewhere(
-    data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    optimised_children: None,
+    data: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     spec = spec_of(data, updates=6_000)
@@ -343,7 +349,7 @@ def test_a_failed_cell_leaves_the_others_alone(
     ("options", "code", "says"),
     [
         (["--ray", "ray://host:10001"], 2, "Ray's client is not supported"),
-        (["--ray-gpus", "1"], 2, "say where it is with --ray ADDRESS"),
+        (["--ray-gpus", "1"], 2, "name it with --ray ADDRESS"),
         (["--ray", "somewhere"], 2, "use auto, local or HOST:PORT"),
         (["--ray", "host:99999"], 2, "use auto, local or HOST:PORT"),
         (["--ray", "local", "--ray-gpus", "-1"], 2, "--ray-gpus -1: use 0, a fraction of one, or a whole number"),

@@ -18,9 +18,12 @@ from tabb.data import save_npz
 from tabb.errors import DataError, DataWarning, RunError, UsageError
 from tabb.training.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("optimised_children")
+
 SMALL = [
     *("--updates", "20000", "--task", "none", "--progress", "none", "--jobs", "1"),
     *("--backbone.policies", "1", "--backbone.hidden", "16", "16", "--backbone.batch-size", "16"),
+    *("--imitation.matching", "0"),
 ]
 SMALL_PREDICTOR = ["--rule.predictor.updates", "200", "--rule.predictor.hidden", "16", "--rule.predictor.heads", "2"]
 
@@ -65,7 +68,7 @@ def start_and_wait_for(path: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(files: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(files: list[str], optimised_children: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A TABB run that was never stopped."""
     out = tmp_path_factory.mktemp("whole")
     done = run("tabb", *files, *SMALL, *SMALL_PREDICTOR, "--out", str(out))

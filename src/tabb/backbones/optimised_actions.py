@@ -26,6 +26,10 @@ ActionValue = Callable[[Float[Array, "b k a"]], Float[Array, "b k"]]
 """Q of k actions at each of the batch's states"""
 
 
+NOISE = 0.1
+"""deviation of the noise about the policy's action [the original's policy draws its actions; TD3: 0.1]"""
+
+
 @dataclasses.dataclass(frozen=True)
 class OptimisedActions(TypedFields):
     """How actions are optimised."""
@@ -34,8 +38,6 @@ class OptimisedActions(TypedFields):
     """k, actions per row; the logged one is among them [original: 32]"""
     kept: int = 10
     """m, of them the best that climb [original: 10]"""
-    noise: float = 0.1
-    """deviation of the noise about the policy's action [the original's policy draws its actions; TD3: 0.1]"""
     steps: int = 10
     """J, steps up the critic; 0 only chooses [original: 10]"""
     rate: float = 3e-4
@@ -44,7 +46,7 @@ class OptimisedActions(TypedFields):
     def __post_init__(self) -> None:
         if not 1 <= self.kept <= self.candidates:
             raise UsageError(f"optimised kept={self.kept}: must be 1 to candidates, which is {self.candidates}")
-        for name in ("noise", "steps", "rate"):
+        for name in ("steps", "rate"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"optimised {name}={getattr(self, name)}: must be a number, zero or more")
 
@@ -52,7 +54,7 @@ class OptimisedActions(TypedFields):
         self, value: ActionValue, action: Float[Array, "b a"], logged: Float[Array, "b a"], noise: Float[Array, "b c a"]
     ) -> Float[Array, "b a"]:
         """a* of each row, from the policy's and the logged action; `noise` is standard normal, c = candidates - 1."""
-        near = jnp.clip(action[:, None] + self.noise * noise, -1.0, 1.0)
+        near = jnp.clip(action[:, None] + NOISE * noise, -1.0, 1.0)
         actions = jnp.concatenate([logged[:, None], near], axis=1)
         values, best = jax.lax.top_k(value(actions), self.kept)
         actions = jnp.take_along_axis(actions, best[..., None], axis=1)
