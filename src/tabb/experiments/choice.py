@@ -15,7 +15,6 @@ chosen one's.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import re
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,7 @@ import jax.numpy as jnp
 from tabb.batch import Domains, make_domains
 from tabb.environments.tasks import get_task
 from tabb.evaluation.scores import evaluate
-from tabb.experiments.extraction import load
+from tabb.experiments.extraction import load, with_source
 from tabb.files import read_json, write_json
 from tabb.models.model_returns import Range, episode_starts, model_return, range_of
 from tabb.models.target_model import TargetModel, TargetModelConfig, fit_target_model
@@ -88,14 +87,8 @@ def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dic
     cell = read_json(file)
     task = get_task(cell["task"])
     target, source = load(cell["target"], task.name, "target"), load(quality, task.name, "source")
-    alone = make_domains(target[:0], target, "pooled", (0, 1))
-    known = dataclasses.replace(
-        jax.tree.map(jnp.asarray, source),
-        observation=alone.normaliser(jnp.asarray(source.observation)),
-        next_observation=alone.normaliser(jnp.asarray(source.next_observation)),
-    )
-    domains = alone._replace(source=known)
-    model = fit_target_model(TargetModelConfig(updates=5_000), known, domains.target, jax.random.key(9))
+    domains = with_source(make_domains(target[:0], target, "pooled", (0, 1)), source)
+    model = fit_target_model(TargetModelConfig(updates=5_000), domains.source, domains.target, jax.random.key(9))
 
     def judged(name: str, policy: Policy, true: float) -> Judged:
         found, steps = in_model(policy, model, domains)

@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 
 from tabb.backbones.backbone import held_to_paths, sum_of
 from tabb.backbones.iql import IQL, advantage_weight
-from tabb.batch import Batch, Sizes, make_domains
+from tabb.batch import Batch, Domains, Sizes, make_domains
 from tabb.data import read
 from tabb.data.catalogue import resolve
 from tabb.environments.tasks import get_task
@@ -242,11 +242,7 @@ def run_cell(cell: Cell, keep: Path | None = None) -> dict[str, Any]:
 
     def imitated_by(cure: Cure) -> Imitated:
         known = target[:0] if cure.source is None else load(cure.source, cell.task, "source")
-        both = domains._replace(source=dataclasses.replace(
-            jax.tree.map(jnp.asarray, known),
-            observation=domains.normaliser(jnp.asarray(known.observation)),
-            next_observation=domains.normaliser(jnp.asarray(known.next_observation)),
-        ))  # fmt: skip
+        both = with_source(domains, known)
         copies = paths = None
         if not cure.imitation.plain:
             copies = pack_imitated(imitated_rows(cure.imitation, both, jax.random.fold_in(prepare_key, IMITATED)))
@@ -297,6 +293,16 @@ def run_cell(cell: Cell, keep: Path | None = None) -> dict[str, Any]:
         "seconds": {name: round(value, 1) for name, value in spent.items()},
         "environment": environment(),
     }
+
+
+def with_source(domains: Domains, source: Transitions) -> Domains:
+    """Domains of the target alone, and this source normalised as they are: what a model of both is fitted to."""
+    known = dataclasses.replace(
+        jax.tree.map(jnp.asarray, source),
+        observation=domains.normaliser(jnp.asarray(source.observation)),
+        next_observation=domains.normaliser(jnp.asarray(source.next_observation)),
+    )
+    return domains._replace(source=known)
 
 
 def returns_of(target: Transitions, task: str) -> float:

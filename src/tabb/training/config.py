@@ -23,7 +23,7 @@ class Settings:
     """How a run is trained and scored; the same for every method under comparison."""
 
     updates: int = 10_000
-    """updates of the run; the policy's cosine schedule spans them; more gave no better scores"""
+    """updates of the run; the policy's cosine schedule spans them"""
     evaluations: int = 20
     """evaluations during the run, evenly spaced, the last one at its end; 0 for none"""
     episodes: int = 10
