@@ -13,6 +13,7 @@ The results are committed files in benchmarks/results:
     own-ranking.json                        `python -m tabb.experiments.own_ranking --json`
     extraction/main/                        `python -m tabb.experiments.extraction`
     collected/                              manifests of `tabb collect SUITE`
+    field/                                  `python -m tabb.experiments.field`
     ablations/imitation-temperature.json    `docs/tools/curves.py --json`
     benchmarks/, oracle*/                   see comparison_tables.py
 """
@@ -36,13 +37,14 @@ from tabb.environments.tasks import ALL_TASKS
 from tabb.experiments.benchmark import SCORES as SCORES_CSV
 from tabb.experiments.benchmark import Table
 from tabb.experiments.benchmark_scores import read_scores_csv
+from tabb.experiments.field import Cells, picking, rank_table, read_cells, score_table, scores_of
 from tabb.experiments.own_ranking import table as own_ranking
 from tabb.experiments.planted_faults import table as planted_faults
 from tabb.experiments.policy_rankings import RANKINGS
 from tabb.files import read_json
 
 DOCS = Path(__file__).resolve().parents[1]
-WITH_TABLES = ("audit", "few-rows", "selection", "collected-data", "measured-rows", "measured-policies")
+WITH_TABLES = ("audit", "few-rows", "field", "selection", "collected-data", "measured-rows", "measured-policies")
 README = DOCS.parent / "README.md"
 PAGES = [README, *sorted((DOCS / "methods").glob("*.md")), *(DOCS / f"{name}.md" for name in WITH_TABLES)]
 COLLECTED_QUALITIES = {"adroit": "expert", "antmaze": "diverse"}
@@ -223,6 +225,9 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "suite": lambda suite, updates: suite_rows(suite, int(updates)),
         "all": lambda: measured(every, scores, costs),
         "demo": demo,
+        "field": lambda: score_table(scores_of(_field())),
+        "field-ranks": lambda: rank_table(scores_of(_field())),
+        "field-picking": lambda: picking(_field()),
         "extraction": extraction.summary,
         "corrective": extraction.corrective,
         "matching": extraction.matching,
@@ -253,6 +258,10 @@ def demo() -> str:
 
 def _read(name: str) -> Any:
     return read_json(RESULTS / name)
+
+
+def _field() -> Cells:
+    return read_cells(RESULTS / "field")
 
 
 def _comparison(name: str) -> Table:
