@@ -296,7 +296,7 @@ def test_a_preset_keeps_the_constants_of_the_suite() -> None:
         (["train", "dara", "--preset", "hopper"], 2, "dara do not have it; they have trust"),
         (["train", "pooled@bcq", "--preset", "hopper"], 2, "pooled@bcq do not have it; some others have"),
         (["train", "dara", "--preset"], 2, "--preset: give its name"),
-        (["train", "--source", "a.hdf5"], 2, "name the rule first"),
+        (["train", "--source", "a.hdf5"], 2, "--source without --target"),
         (["train", "tabb", "--updatse", "5"], 2, "error: unknown option --updatse; perhaps you meant --updates; see `"),
         (
             ["train", "tabb", "--updatse", "5", "--rule.temprature", "2"],

@@ -1,10 +1,14 @@
 """`tabb train` without a rule: the demo, and its options."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from tabb.backbones import IQL
 from tabb.cli import main
 from tabb.commands import demo, train
+from tabb.evaluation.scores import Evaluation
 from tabb.rules import TABB
 from tabb.running.plan import read_plan
 
@@ -14,8 +18,8 @@ def carried_out(monkeypatch, tmp_path):
     """How the demo's plan was carried out, in place of carrying it out."""
     calls = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo, "run_plan", lambda *words: calls.append(words))
-    monkeypatch.setattr(demo, "summarise", lambda root: f"table of {root}")
+    monkeypatch.setattr(demo, "run_plan", lambda *words, watch: calls.append(words))
+    monkeypatch.setattr(demo, "summarise", lambda root, levels: f"table of {root}, {levels}")
     monkeypatch.setattr(demo, "_found", lambda root, seed: f"trust of {root}")
     return calls
 
@@ -51,10 +55,13 @@ def test_the_demo_with_options(carried_out, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--source", "a.hdf5"], "--source: name the rule first, e.g. `tabb train tabb --source ...`"),
-        (["--target", "a.hdf5", "--jobs", "1"], "or your own data with --source and --target"),
-        (["--progress", "lines", "--backbone.hidden", "8"], "--backbone.hidden: name the rule first"),
-        (["--preset", "trust"], "--preset: name the rule first"),
+        (["--source", "a.hdf5"], "--source without --target: name the data of the domain that matters too"),
+        (["--target", "a.hdf5", "--jobs", "1"], "--target without --source: name the data of the other domain too"),
+        (["--task", "walker"], "unknown task 'walker'"),
+        (["--progress", "lines", "--backbone.hidden", "8"], "--backbone.hidden: the demo does not take it, but --up"),
+        (["--preset=trust"], "name a rule before it, as in `tabb train tabb --preset ...`, or your own data with"),
+        (["--no-store"], "--no-store: the demo does not take it"),
+        (["--udpates", "5"], "unknown option --udpates; perhaps you meant --updates"),
         (["--updates", "0"], "updates=0: must be at least 1"),
         (["--jobs", "0"], "--jobs 0: must be at least 1"),
         (["--seeds", "1", "1"], "seeds="),
@@ -66,6 +73,43 @@ def test_what_the_demo_does_not_take(carried_out, words, says, capsys):
     told = capsys.readouterr().err
     assert says in told
     assert told.count("\n") == 1
+    assert not carried_out
+
+
+def test_the_picture_of_the_scores_grows_with_the_evaluations(carried_out, tmp_path, monkeypatch):
+    assert main(["train", "--updates", "50", "--seeds", "3", "4", "--out", "mine"]) == 0
+    drawn = []
+    monkeypatch.setattr(demo, "learning_curves", lambda curves, task, picture, **others: drawn.append((curves, others)))
+    watch = demo.LiveCurves(Path("mine"), read_plan(Path("mine")))
+
+    def add(run, kind, update, **more):
+        folder = Path("mine") / run
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "update": update} | more) + "\n")
+
+    evaluation = {"returns": [1.0], "lengths": [1], "scores": [2.0], "first_seed": 0}
+    assert watch() is None  # nothing is there
+    add("tabb/seed3", "training", 1)
+    assert watch() is None  # no evaluation
+    assert not drawn
+    add("tabb/seed3", "evaluation", 10, **evaluation)
+    assert watch() == f"first picture: {Path('mine') / 'comparison.png'}, drawn again at each evaluation"
+    assert watch() is None
+    add("tabb/seed3", "evaluation", 20, **evaluation)
+    add("tabb/seed4", "evaluation", 10, **evaluation)
+    add("pooled/seed3", "evaluation", 10, **evaluation)
+    assert watch() is None
+    one = (10, Evaluation((1.0,), (1,), (2.0,), 0))
+    assert [curves for curves, _ in drawn] == [{"tabb": [[one]]}, {"tabb": [[one], [one]], "pooled": [[one]]}]
+    (_, others) = drawn[-1]
+    assert others["updates"] == 50
+    assert round(others["levels"]["the log itself"], 1) == 38.0
+
+
+def test_another_task_is_not_the_demo(carried_out, capsys):
+    assert main(["train", "--task", "walker2d-kinematic"]) == 3
+    assert "no bundled target data for walker2d-kinematic" in capsys.readouterr().err
     assert not carried_out
 
 

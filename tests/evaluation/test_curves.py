@@ -80,3 +80,16 @@ def test_returns_stand_on_the_axis_as_they_are(tmp_path: Path, monkeypatch) -> N
     (axes,) = drawn[0].axes
     drawn[0].draw_without_rendering()
     assert axes.yaxis.get_offset_text().get_text() == ""
+
+
+def test_levels_are_lines_and_the_axis_spans_the_run(tmp_path: Path, monkeypatch) -> None:
+    drawn = []
+    monkeypatch.setattr("tabb.evaluation.figures.save_png", lambda figure, path: drawn.append(figure))
+    curve = [(1_000, Evaluation((3.0,), (1,), None, 0))]
+    learning_curves({"tabb": [curve]}, None, tmp_path / "curve.png", levels={"the log": 7.0}, updates=5_000)
+    (axes,) = drawn[0].axes
+    assert [(line.get_label(), set(line.get_ydata())) for line in axes.get_lines()] == [
+        ("tabb", {3.0}),
+        ("the log", {7.0}),
+    ]
+    assert axes.get_xlim() == (0, 5.25)

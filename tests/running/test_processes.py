@@ -61,11 +61,14 @@ def test_one_failed_run_leaves_the_others_alone(data: dict, tmp_path: Path, caps
             Cell("target-only seed 0", "target-only/seed0", spec_of(tabb.TargetOnly(), None, data["target"])),
         ],
     )
-    error = run_plan(tmp_path, 1, "lines")
+    turns = iter(["news"])
+    error = run_plan(tmp_path, 1, "lines", watch=lambda: next(turns, None))
     assert isinstance(error, RunError)
     assert str(error).startswith("pooled seed 0: seed 0 diverged")
     assert str(error).endswith(f"; try again with `tabb train --resume {tmp_path}`")
-    assert "tabb: warning: pooled seed 0 failed: seed 0 diverged" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "tabb: warning: pooled seed 0 failed: seed 0 diverged" in told
+    assert told.splitlines().count("news") == 1
     assert (tmp_path / "target-only" / "seed0" / "result.json").exists()
     assert list(failures(tmp_path)) == ["pooled/seed0"]
     assert [cell.label for cell in unfinished(tmp_path)] == ["pooled seed 0"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +13,13 @@ from tabb.commands.options import jobs_of, parse
 from tabb.commands.train_options import DEMO_TASK, Options, place_of, specs_of
 from tabb.environments.tasks import get_task
 from tabb.errors import UsageError
-from tabb.registry import learners_of, rule_names
-from tabb.results.summary import summarise
+from tabb.evaluation.figures import Curve, learning_curves
+from tabb.registry import learners_of
+from tabb.results.summary import curve_of, summarise
 from tabb.running.plan import Cell, write_plan
 from tabb.running.processes import run_plan
 from tabb.training.checks import check_seeds
+from tabb.training.folder import RunFolder
 
 CANDIDATES = ("tabb", "target-only", "source-only", "pooled")
 """what is trained where no rule is named: TABB, either domain alone, both alike"""
@@ -50,15 +53,12 @@ NAMES = tuple(f"--{field.name}" for field in dataclasses.fields(DemoOptions))
 def demo(arguments: Sequence[str] = ()) -> int:
     """Train the candidates as processes on the CPU (one core each), then print and draw what came of it.
 
-    Raises `UsageError` for options that are not the demo's: then a rule was forgotten.
+    Raises `UsageError` for options that are not the demo's; where they are those of a rule, it was forgotten.
     """
-    other = [word.partition("=")[0] for word in arguments if re.match("--[a-z]", word)]
-    other = [word for word in other if word.replace("_", "-") not in NAMES]
-    if other:
+    if other := next((word.partition("=")[0] for word in arguments if _of_a_rule(word)), None):
         raise UsageError(
-            f"{other[0]}: name the rule first, e.g. `tabb train tabb {other[0]} ...`: one or more of "
-            f"{', '.join(rule_names())}; without a rule it is the demo, which takes {', '.join(NAMES)}, or your own "
-            "data with --source and --target"
+            f"{other}: the demo does not take it, but {', '.join(NAMES)}; name a rule before it, as in "
+            f"`tabb train tabb {other} ...`, or your own data with --source and --target"
         )
     shown = parse(DemoOptions, arguments, "tabb train", "The demo: TABB beside its controls on the bundled data.")
     kept = ("updates", "evaluations", "episodes", "seeds")
@@ -85,27 +85,72 @@ def demo(arguments: Sequence[str] = ()) -> int:
         label = f"{spec.learner} seed {spec.seed}" if several else spec.learner
         cells.append(Cell(label, f"{spec.learner}/seed{spec.seed}", spec))
     write_plan(root, cells)
-    failed = run_plan(root, jobs, shown.progress)
-    print(summarise(root))
+    failed = run_plan(root, jobs, shown.progress, watch=LiveCurves(root, cells))
+    print(summarise(root, _levels()))
     if failed is not None:
         raise failed
     print(_found(root, options.seeds[0]))
     return 0
 
 
-def _found(root: Path, seed: int) -> str:
-    """What the target's log holds, and which source rows the target bears out: two lines more and a picture."""
+def _of_a_rule(word: str) -> bool:
+    """Whether a word on the command line is an option of `tabb train` with a rule, and none of the demo's."""
+    name = re.split("[.=]", word)[0].removeprefix("--").removeprefix("no-").replace("-", "_")
+    known = {field.name for field in dataclasses.fields(Options)} | {"rule", "backbone", "imitation", "preset", "from"}
+    return word.startswith("--") and name in known - {field.name for field in dataclasses.fields(DemoOptions)}
+
+
+class LiveCurves:
+    """The picture of the scores while the demo runs: drawn anew whenever a run was evaluated."""
+
+    def __init__(self, root: Path, cells: Sequence[Cell]) -> None:
+        self._picture, self._updates = root / "comparison.png", cells[0].updates
+        self._runs = [(cell.spec.learner, RunFolder(root / cell.folder)) for cell in cells]
+        self._sizes: list[int] = []
+        self._evaluations = 0
+
+    def __call__(self) -> str | None:
+        """Draw what is new. Returns where the picture lies, the first time."""
+        sizes = [_size(run.metrics_file) for _, run in self._runs]
+        if sizes == self._sizes:
+            return None
+        self._sizes = sizes
+        curves: dict[str, list[Curve]] = {}
+        for learner, run in self._runs:
+            if evaluations := [line for line in run.metrics() if line["kind"] == "evaluation"]:
+                curves.setdefault(learner, []).append(curve_of(evaluations))
+        before, self._evaluations = self._evaluations, sum(len(run) for runs in curves.values() for run in runs)
+        if self._evaluations == before:
+            return None
+        # Seeds of a learner are drawn as far as all that have begun have come.
+        alike = {learner: [run[: min(map(len, runs))] for run in runs] for learner, runs in curves.items()}
+        learning_curves(alike, get_task(DEMO_TASK), self._picture, levels=_levels(), updates=self._updates)
+        return None if before else f"first picture: {self._picture}, drawn again at each evaluation"
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+@functools.cache
+def _levels() -> Mapping[str, float]:
+    """What the target's log itself has, the mean of its episodes."""
     from tabb.data import read
     from tabb.data.catalogue import BUNDLED, resolve
-    from tabb.experiments.borne_out import as_json, borne_out, draw, in_words
     from tabb.experiments.extraction import returns_of
+
+    return {"the log itself": returns_of(read(resolve(BUNDLED, DEMO_TASK, "target")).transitions, DEMO_TASK)}
+
+
+def _found(root: Path, seed: int) -> str:
+    """What the target's log holds, and which source rows the target bears out: two lines more and a picture."""
+    from tabb.experiments.borne_out import as_json, borne_out, draw, in_words
     from tabb.files import write_json
 
-    target = read(resolve(BUNDLED, DEMO_TASK, "target")).transitions
     result = borne_out(root / CANDIDATES[0] / f"seed{seed}")
     picture = root / "trust.png"
     draw(result, picture)
-    logged = returns_of(target, DEMO_TASK)
+    (logged,) = _levels().values()
     write_json(root / "trust.json", as_json(result) | {"logged": logged})
     return (
         f"\nThe target's log itself has {logged:.1f} in the mean of its episodes.\n"

@@ -16,6 +16,9 @@ from tabb.running.plan import Cell, write_plan
 from tabb.tracking import opener
 from tabb.training.spec import RunSpec
 
+OWN = {"--source", "--target", "--task", "--env"}
+"""options with which it is not the demo's data that are learned from"""
+
 
 def run(arguments: Sequence[str]) -> int:
     arguments = list(arguments)
@@ -26,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     if not names and not elsewhere:
         from tabb.commands.demo import CANDIDATES, PRESET, demo
 
-        if not {"--source", "--target"} <= {word.partition("=")[0] for word in others}:
+        if not OWN & {word.partition("=")[0] for word in others}:
             return demo(others)
         names = list(CANDIDATES)
         if not any(word.partition("=")[0] == "--preset" for word in others):

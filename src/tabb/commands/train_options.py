@@ -26,6 +26,12 @@ from tabb.training.starting_weights import PARTS
 
 DEMO_TASK = "hopper-gravity-0.5"
 NO_TASK = "none"
+_MISSING = {
+    "target": "name the data of the domain that matters too, --target FILE; without both it is the bundled data",
+    "source": "name the data of the other domain too, --source FILE, or learn from the target's rows alone, with "
+    "`tabb train target-only --target FILE`; without both it is the bundled data",
+}
+"""what to do where the data of one domain are named alone, by the other"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,7 +302,7 @@ def _task_of(options: Any, needs_source: bool) -> tuple[str, str]:
     named = [("source", "target")] + [("target", "source")] * needs_source
     for one, other in named:
         if getattr(options, other) == BUNDLED and _has_rows(options, other):
-            raise UsageError(f"--{one} without --{other}: give both, or neither for the bundled data")
+            raise UsageError(f"--{one} without --{other}: {_MISSING[other]}")
     if any(is_quality(getattr(options, other)) and _has_rows(options, other) for _, other in named):
         raise UsageError("give --task: data named by quality belong to a task, see `tabb tasks`")
     return NO_TASK, "own"

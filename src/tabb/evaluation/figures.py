@@ -51,24 +51,34 @@ def new_figure(**options: Any) -> Any:
     return Figure(**options)
 
 
-def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, path: Path, title: str = "") -> None:
+def learning_curves(
+    curves: Mapping[str, Sequence[Curve]],
+    task: Task | None,
+    path: Path,
+    title: str = "",
+    levels: Mapping[str, float] | None = None,
+    updates: int | None = None,
+) -> None:
     """Draw mean score against updates, one curve per method; the band spans the runs (seeds) of a method.
 
-    If there is a single run, the band is the standard deviation over its episodes; the legend says which it is. The PNG
-    is written atomically.
+    If there is a single run, the band is the standard deviation over its episodes; the legend says which it is.
+    `levels` are scores to compare with, a dashed line each. `updates` is the length of the runs, for curves that may
+    not have come to their end. The PNG is written atomically.
     """
     figure = new_figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for (name, runs), colour in zip(curves.items(), colours(curves), strict=True):
-        updates = np.array([update for update, _ in runs[0]]) / 1000
+        points = np.array([update for update, _ in runs[0]]) / 1000
         means = np.array([[evaluation.mean for _, evaluation in run] for run in runs])
         if len(runs) > 1:
             low, high = means.min(axis=0), means.max(axis=0)
         else:
             spread = np.array([evaluation.spread for _, evaluation in runs[0]])
             low, high = means[0] - spread, means[0] + spread
-        axes.fill_between(updates, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(updates, means.mean(axis=0), color=colour, marker="o", markersize=3, linewidth=1.8, label=name)
+        axes.fill_between(points, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(points, means.mean(axis=0), color=colour, marker="o", markersize=3, linewidth=1.8, label=name)
+    for name, score in (levels or {}).items():
+        axes.axhline(score, color="#000000", linewidth=1.2, linestyle="--", label=name)
     axes.set_xlabel("updates (thousands)")
     axes.set_ylabel("return" if task is None else "normalised score")
     heading = title or ("" if task is None else f"evaluated in {task.name}")
@@ -76,7 +86,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], task: Task | None, pa
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
     axes.ticklabel_format(axis="y", useOffset=False)  # returns as they are, not as differences from a power of ten
-    axes.set_xlim(left=0)
+    axes.set_xlim(left=0, right=None if updates is None else 1.05 * updates / 1000)
     draw_legend(figure, axes, title=band_meaning([len(runs) for runs in curves.values()]), inside=False)
     save_png(figure, path)
 

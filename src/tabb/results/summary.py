@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,11 @@ def table(groups: Mapping[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def summarise(root: Path) -> str:
-    """The table of all finished runs below `root`; draws `comparison.png` there for more than one run."""
+def summarise(root: Path, levels: Mapping[str, float] | None = None) -> str:
+    """The table of all finished runs below `root`; draws `comparison.png` there for more than one run.
+
+    `levels` are scores to compare with, which the picture has as lines.
+    """
     results = results_in(root)
     if not results:
         return f"{root}: no finished runs"
@@ -99,11 +102,15 @@ def summarise(root: Path) -> str:
             f"{measure} in {where}, mean of a run's last three evaluations; {episodes} evaluation episodes in all"
         )
     lines += _held_out(groups, root)
-    evaluated = {rule: [_curve(result) for result in runs] for rule, runs in groups.items() if runs[0]["evaluations"]}
+    evaluated = {
+        rule: [curve_of(result["evaluations"]) for result in runs]
+        for rule, runs in groups.items()
+        if runs[0]["evaluations"]
+    }
     if len(results) > 1 and evaluated:
         picture = root / "comparison.png"
         task = get_task(first["task"]) if first["task"] else None
-        learning_curves(evaluated, task, picture)
+        learning_curves(evaluated, task, picture, levels=levels)
         lines.append(f"picture: {picture}")
     lines.append(f"runs: {root}")
     return "\n".join(lines)
@@ -132,7 +139,8 @@ def _held_out(groups: Mapping[str, list[dict[str, Any]]], root: Path) -> list[st
     return lines
 
 
-def _curve(result: Mapping[str, Any]) -> list[tuple[int, Evaluation]]:
+def curve_of(evaluations: Sequence[Mapping[str, Any]]) -> list[tuple[int, Evaluation]]:
+    """(updates done, evaluation) of the evaluations of a run, as its result or its metrics have them."""
     return [
         (
             line["update"],
@@ -143,5 +151,5 @@ def _curve(result: Mapping[str, Any]) -> list[tuple[int, Evaluation]]:
                 line["first_seed"],
             ),
         )
-        for line in result["evaluations"]
+        for line in evaluations
     ]

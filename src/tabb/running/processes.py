@@ -27,13 +27,18 @@ ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 def run_plan(
-    root: Path, jobs: int, progress: Style, track: str | None = None, only: Path | None = None
+    root: Path,
+    jobs: int,
+    progress: Style,
+    track: str | None = None,
+    only: Path | None = None,
+    watch: Callable[[], str | None] | None = None,
 ) -> RunError | None:
     """Run or go on with all cells of the plan in `root`, `jobs` at a time, each on a core of its own.
 
     `track` is where the metrics of each go as well: no part of the plan. `only` is a folder of the plan: its cells
     alone. A cell that fails leaves the others alone; the error that names all that failed is returned once the others
-    are through, None if none did.
+    are through, None if none did. `watch` is called several times a second meanwhile; what it returns is told.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM; the running cells have saved their state.
@@ -62,6 +67,8 @@ def run_plan(
                 running[_start(root, cell, cores[slot % len(cores)], track)] = (cell, slot)
             time.sleep(0.25)
             display.update([cell for cell, _ in running.values()])
+            if watch is not None and (news := watch()) is not None:
+                display.note(news)
             for process in [process for process in running if process.poll() is not None]:
                 cell, slot = running.pop(process)
                 free.append(slot)
