@@ -19,6 +19,8 @@ NAMES = ("two-backups", "data-flow", "one-update")
 FINDINGS = ("finding-trust", "finding-rankings", "finding-source-policy", "finding-model")
 SCREENS = ("report", "comparison")
 """of pages of trained runs, which docs/tools/report_pictures.py opens in Chromium"""
+SCENES = ("robots",)
+"""drawn by MuJoCo: docs/tools/robots.py"""
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +73,27 @@ def test_picture_of_a_finding_is_what_the_results_say(name, tools):
     check_current(drawn, diagrams.PICTURES / f"{name}.png", levels=100, share=0.02, advice=advice)
 
 
+@pytest.mark.slow
+def test_the_robots_move_as_the_simulator_has_it(tools):
+    from tabb.errors import UsageError
+    from tabb.rendering.backend import find_backend
+
+    try:
+        find_backend()
+    except UsageError as error:
+        pytest.skip(str(error))
+    import robots
+
+    advice = "docs/pictures/robots.png is not current: python docs/tools/robots.py"
+    check_current(robots.robots(), robots.PICTURE, levels=60, share=0.01, advice=advice)
+
+
 def test_every_picture_is_drawn_and_on_a_page(tools):
     assert tuple(tools[0].DRAWN) == NAMES
     assert tuple(tools[1].DRAWN) == FINDINGS
-    assert {file.stem for file in tools[0].PICTURES.iterdir()} == {*NAMES, *FINDINGS, *SCREENS}
+    assert {file.stem for file in tools[0].PICTURES.iterdir()} == {*NAMES, *FINDINGS, *SCREENS, *SCENES}
     pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
-    for name in (*NAMES, *FINDINGS, *SCREENS):
+    for name in (*NAMES, *FINDINGS, *SCREENS, *SCENES):
         assert f"pictures/{name}.png)" in pages
 
 
