@@ -99,12 +99,14 @@ def test_what_the_wheel_installs_works_without_the_checkout(built, tmp_path):
     )
     said = run(sys.executable, "-c", "import tabb; print(tabb.__file__)", folder=tmp_path, PYTHONPATH=str(site))
     assert said.strip() == str(site / "tabb" / "__init__.py")
+    version = run(site / "bin" / "tabb", "--version", folder=tmp_path, PYTHONPATH=str(site))
+    assert version.strip() == f"tabb {tabb.__version__}"
     assert "usage: tabb COMMAND" in run(site / "bin" / "tabb", "--help", folder=tmp_path, PYTHONPATH=str(site))
     listed = run(site / "bin" / "tabb", "data", "list", folder=tmp_path, PYTHONPATH=str(site), TABB_DATA="")
     assert "hopper_medium" in listed
 
 
-# --- New environments ---
+# --- Other Pythons ---
 
 
 def newest() -> Path | None:
@@ -117,6 +119,24 @@ def newest() -> Path | None:
             if done.stdout.strip() == str(minor).encode():  # pyenv's shims are there without the Python behind them
                 return Path(place)
     return None
+
+
+def test_the_newest_python_installs_and_compiles_the_wheel(built, tmp_path):
+    """Without what it needs, which the slow tests fetch."""
+    python = newest()
+    if python is None:
+        pytest.skip("there is no Python after 3.11 here")
+    run(python, "-m", "venv", "--without-pip", "new", folder=tmp_path)
+    new = tmp_path / "new" / "bin"
+    pip = (sys.executable, "-m", "pip", "--python", new / "python", "install", "-q", "--no-deps", "--no-index")
+    run(*pip, "--disable-pip-version-check", built[0], folder=tmp_path)
+    (package,) = (tmp_path / "new" / "lib").glob("python3.*/site-packages/tabb")
+    run(new / "python", "-m", "compileall", "-q", package, folder=tmp_path)
+    assert run(new / "tabb", "--version", folder=tmp_path).strip() == f"tabb {tabb.__version__}"
+    assert "usage: tabb COMMAND" in run(new / "tabb", "--help", folder=tmp_path)
+
+
+# --- New environments ---
 
 
 @pytest.fixture(scope="module", params=["of the tests", "newest"])
