@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,6 +12,9 @@ import numpy as np
 
 from tabb.jax_switches import switches
 from tabb.transitions import COLUMNS, PIECE, StoredRows, Transitions
+
+EXTRAS = "extras"
+"""in the data of a run's `config.json`: the fingerprints of the extras that its rule reads, by domain"""
 
 
 def fingerprint(rows: Transitions | StoredRows) -> str:
@@ -27,6 +31,27 @@ def fingerprint(rows: Transitions | StoredRows) -> str:
     if data.action_bounds is not None:
         digest.update(repr(data.action_bounds).encode())
     return digest.hexdigest()
+
+
+def extras_fingerprint(rows: Transitions) -> str | None:
+    """SHA-256 over the extras, in the order of their names; None where there are none."""
+    if not rows.extras:
+        return None
+    digest = hashlib.sha256()
+    for name, column in sorted(rows.extras.items()):
+        array = np.ascontiguousarray(column)
+        digest.update(f"{name} {array.shape} {array.dtype}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def comparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The `data` of two runs' configs, less what one of them does not tell: runs from before had no `extras`."""
+    both = (dict(first), dict(second))
+    for data in both:
+        if not all(EXTRAS in one for one in (first, second)):
+            data.pop(EXTRAS, None)
+    return both
 
 
 def environment() -> dict[str, Any]:

@@ -130,3 +130,28 @@ def test_an_unfinished_run_is_left_out_and_said(runs: Path, tmp_path: Path, caps
     told = capsys.readouterr()
     assert "seed1: is not finished and was left out" in told.err
     assert "the best" not in told.out
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "no target episodes were held out"),
+        ({"backbone": {"name": "dt"}}, "a policy of backbone dt remembers its episode, so held-out rows cannot judge"),
+        ({"online": {"target_steps": 100}}, "took steps in an environment, which are not held out"),
+    ],
+)
+def test_the_advice_is_one_that_the_run_can_take(
+    settings: dict[str, Any], told: str, runs: Path, tmp_path: Path, capsys: Any
+) -> None:
+    import shutil
+
+    copy = shutil.copytree(runs, tmp_path / "runs")
+    shutil.rmtree(copy / "seed1")
+    for name in ("config.json", "result.json"):
+        content = json.loads((copy / "seed0" / name).read_text())
+        content |= {"held_out": None} if name == "result.json" else {"settings": content["settings"] | settings}
+        (copy / "seed0" / name).write_text(json.dumps(content))
+    assert main(["select", str(copy)]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert ("--held-out" in error) == (not settings)

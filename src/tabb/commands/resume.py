@@ -14,6 +14,7 @@ from tabb.commands.training_data import check_data, silent, tell, tell_reading
 from tabb.data.catalogue import BUNDLED, resolve
 from tabb.errors import DataError, RunError, UsageError
 from tabb.files import quoted
+from tabb.provenance import EXTRAS
 from tabb.results.summary import summarise
 from tabb.running.plan import PLAN, read_plan, unfinished, write_plan
 from tabb.training.folder import RunFolder
@@ -128,14 +129,15 @@ def _check_contents(folders: Sequence[RunFolder], moved: dict[str, tuple[str, ..
     from tabb.results.row_scores import run_data
 
     for domain, files in moved.items():
-        known: set[str] = set()
+        known: set[tuple[str, str | None]] = set()
         for folder in folders:
             if not folder.config_file.exists():
                 continue
             config = folder.config()
-            if domain in config.get("origin", {}) and config["data"][domain] not in known:
+            content = config["data"][domain], config["data"].get(EXTRAS, {}).get(domain)
+            if domain in config.get("origin", {}) and content not in known:
                 run_data(config, domain, files, str(folder.path))
-                known.add(config["data"][domain])
+                known.add(content)
 
 
 def _missing(spec: RunSpec) -> list[tuple[str, Path]]:

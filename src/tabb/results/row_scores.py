@@ -25,7 +25,7 @@ from tabb.errors import RunError, UsageError
 from tabb.files import quoted
 from tabb.own_files import refuse_others
 from tabb.plain import rule_from_plain
-from tabb.provenance import fingerprint
+from tabb.provenance import EXTRAS, extras_fingerprint, fingerprint
 from tabb.rules import Rule
 from tabb.rules.rule import Value
 from tabb.training.checkpoint import load_tree
@@ -37,7 +37,7 @@ from tabb.training.record import Run
 from tabb.training.row_limit import kept_rows
 from tabb.training.spec import reading_from
 from tabb.training.stored_rows import FITTED
-from tabb.transitions import Transitions, is_stored
+from tabb.transitions import Transitions, is_stored, with_extras
 
 Files = str | Path | Sequence[str | Path] | Transitions
 """A file, several that are joined into one data set, or the transitions themselves."""
@@ -163,11 +163,19 @@ def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: s
     if len(kept) < len(loaded.transitions):
         report = dataclasses.replace(loaded.report, kept_rows=loaded.report.kept_rows[kept])
         loaded = loaded._replace(transitions=loaded.transitions[kept], report=report)
-    if fingerprint(loaded.transitions) != config["data"][domain]:
+    if fingerprint(loaded.transitions) != config["data"][domain] or not _same_extras(config, domain, loaded):
         raise UsageError(
             f"{loaded.report.name}: is not the {domain} data that {folder} was trained on; name them with --{domain}"
         )
     return loaded
+
+
+def _same_extras(config: dict[str, Any], domain: str, loaded: Loaded) -> bool:
+    """Whether the extras that the run's rule reads are those that it learned from; runs from before do not tell."""
+    if EXTRAS not in config["data"]:
+        return True
+    read = with_extras(loaded.transitions, rule_from_plain(config["rule"]).extras)
+    return bool(extras_fingerprint(read) == config["data"][EXTRAS][domain])
 
 
 def _arrays(rows: Transitions, name: str) -> Loaded:

@@ -16,7 +16,9 @@ from scipy.stats import spearmanr
 from tabb.errors import RunError, UsageError
 from tabb.evaluation.statistics import Estimate
 from tabb.files import quoted, read_json
+from tabb.plain import rule_from_plain
 from tabb.results.summary import learner_of
+from tabb.training.config import backbone_of, settings_from
 from tabb.training.folder import RunFolder
 
 By = Literal["value", "low", "actions"]
@@ -73,10 +75,7 @@ def select(folders: str | Path | Sequence[str | Path], by: By = "actions", last:
     for run in runs:
         config, result = RunFolder(run).config(), read_json(run / "result.json")
         if not result.get("held_out"):
-            raise UsageError(
-                f"{run}: no target episodes were held out, so its policies cannot be compared; train with "
-                "--held-out 0.2 and one or more --evaluations, on target data of two episodes or more"
-            )
+            raise UsageError(f"{run}: {_why_not(config)}")
         key = {name: config["data"].get(name) for name in ("target", "held_out")}
         if by != "actions":  # another discount gives values another scale
             key["discount"] = (config["settings"].get("backbone") or {}).get("discount")
@@ -96,6 +95,26 @@ def select(folders: str | Path | Sequence[str | Path], by: By = "actions", last:
     if len(known) >= 3 and all(len(set(column)) > 1 for column in zip(*known, strict=True)):
         correlation = float(spearmanr(*np.transpose(known)).statistic)
     return Selection(ranked, unfinished, correlation)
+
+
+def _why_not(config: dict[str, Any]) -> str:
+    """Why the policies of a run without held-out episodes cannot be ranked, and what to do."""
+    settings = settings_from(config)
+    backbone = backbone_of(settings, rule_from_plain(config["rule"]))
+    if backbone.remembers:
+        return (
+            f"a policy of backbone {backbone.name} remembers its episode, so held-out rows cannot judge it; leave the "
+            "run out, and judge its policy by rollouts (`tabb evaluate`)"
+        )
+    if settings.online.domains:
+        return (
+            "took steps in an environment, which are not held out; leave the run out, and judge its policy by rollouts "
+            "(`tabb evaluate`)"
+        )
+    return (
+        "no target episodes were held out, so its policies cannot be compared; train with --held-out 0.2 and one or "
+        "more --evaluations, on target data of two episodes or more"
+    )
 
 
 def _runs(folders: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:

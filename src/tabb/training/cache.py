@@ -25,7 +25,7 @@ from tabb.models.fitting import Report
 from tabb.models.imitation import Imitation
 from tabb.models.matching import model_config
 from tabb.plain import plain
-from tabb.provenance import environment
+from tabb.provenance import EXTRAS, environment
 from tabb.rules import Rule
 from tabb.training.checkpoint import load_tree, save_tree
 from tabb.training.source_code import code_of
@@ -79,8 +79,9 @@ def path_model_name(config: Imitation, data: dict[str, Any], with_source: bool, 
 
 
 def _drawn(data: dict[str, Any], with_source: bool) -> dict[str, Any]:
-    """The data that a run draws: without source rows in its batches, what it is given as such changes nothing."""
-    return data if with_source else {name: value for name, value in data.items() if name != "source"}
+    """The data that a run imitates: no extras, and without source rows in its batches nothing of the source."""
+    without = {EXTRAS} if with_source else {EXTRAS, "source"}
+    return {name: value for name, value in data.items() if name not in without}
 
 
 def _name(kind: str, depends: dict[str, Any], key: Any) -> str | None:

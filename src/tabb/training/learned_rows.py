@@ -7,14 +7,14 @@ from typing import Any
 
 from tabb.batch import Domains, fit_normaliser, normalised_domains
 from tabb.evaluation.fqe import FQE
-from tabb.provenance import fingerprint
+from tabb.provenance import EXTRAS, extras_fingerprint, fingerprint
 from tabb.rules import Rule
 from tabb.training.config import Settings
 from tabb.training.held_out import HeldOut, Split, share_of, split
 from tabb.training.loop import Program
 from tabb.training.row_limit import limited
 from tabb.training.stored_rows import FITTED, Side, check_stored, side_of
-from tabb.transitions import StoredRows, Transitions, is_stored
+from tabb.transitions import StoredRows, Transitions, is_stored, with_extras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +62,10 @@ def learned_rows(
     normaliser = fit_normaliser(source, parts.train, normalisation, reads)
     domains = normalised_domains(source, parts.train, normaliser, program.rule.extras)
     data: dict[str, Any] = {"source": fingerprint(source), "target": fingerprint(target)}
+    if program.rule.extras:
+        # By themselves: runs of other rules on the same rows are still known to be on the same rows.
+        read = {"source": with_extras(source, program.rule.extras), "target": with_extras(target, program.rule.extras)}
+        data[EXTRAS] = {domain: extras_fingerprint(rows) for domain, rows in read.items()}
     held_out = None
     if parts.episodes:
         # What rules fit before training depends on it, so it belongs to the data that the cache knows them by.

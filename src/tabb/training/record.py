@@ -15,6 +15,7 @@ from tabb.evaluation.scores import Evaluation, final_score
 from tabb.jax_switches import check_as_before
 from tabb.plain import plain, rule_from_plain
 from tabb.policy import Policy
+from tabb.provenance import comparable
 from tabb.rules import Rule
 from tabb.training.config import settings_from
 from tabb.training.folder import RunFolder
@@ -84,6 +85,8 @@ def check_same_run(folder: RunFolder, config: dict[str, Any]) -> None:
         one | {"start": {name: one["start"][name] for name in ("parts", "sha256")}} if one.get("start") else one
         for one in (before, config)
     )
+    before["data"], data = comparable(before.get("data") or {}, config["data"])
+    config = config | {"data": data}
     for part in ("rule", "settings", "task", "data", "start"):
         if before.get(part) != config.get(part):
             detail = ""

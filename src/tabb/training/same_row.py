@@ -9,6 +9,7 @@ from typing import Any
 from tabb.errors import RunError
 from tabb.files import read_json
 from tabb.plain import plain, rule_from_plain
+from tabb.provenance import comparable
 from tabb.registry import learner_name
 from tabb.training.config import settings_from
 from tabb.training.spec import RunSpec, differences
@@ -65,7 +66,7 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[s
     drawn = [config["settings"].pop(BY_SEED) for config in configs]
     settings = configs[0]["settings"]
     limited = [domain for domain in ("source", "target") if drawn[0] != drawn[1] and settings[f"{domain}_rows"]]
-    data = [dict(config.get("data") or {}) for config in configs]
+    data = comparable(*(config.get("data") or {} for config in configs))
     for domain in limited:
         for each in data:
             each.pop(domain, None)

@@ -11,6 +11,7 @@ from tabb.backbones import Backbone
 from tabb.errors import RunError, UsageError
 from tabb.files import quoted, read_json
 from tabb.plain import rule_from_plain
+from tabb.provenance import comparable
 from tabb.registry import learner_name
 from tabb.rules import Rule
 from tabb.training.config import Settings, backbone_of, settings_from
@@ -74,8 +75,10 @@ def read_records(folder: str | Path) -> list[Record]:
     records.sort(key=lambda record: record.seed)
     first = records[0]
     for other in records[1:]:
+        data = comparable(first.config["data"], other.config["data"])
         for part in ("rule", "settings", "task", "data"):
-            if other.config[part] != first.config[part]:
+            one, two = data if part == "data" else (first.config[part], other.config[part])
+            if one != two:
                 raise UsageError(
                     f"{root}: {first.folder.name} and {other.folder.name} differ in their {part}; report one at a time"
                 )
