@@ -20,6 +20,9 @@ Seams outside of updates, in the order in which they are called:
     predict_target            what the models say of target rows, where a run is judged
     row_scores                what a finished run says of each source row
 
+A rule that `fits_again` has `prepare` called again along a run that takes steps, and `columns` and `target_columns` of
+all rows after it.
+
 Before updates 0, n, 2 n, ... of a rule with `refresh_every` = n:
 
     refresh                   make the extra rows anew with the present policy and V (`refresh_shares`: from which rows)
@@ -132,6 +135,9 @@ class Rule(TypedFields):
     `actor_term` act there."""
     after_preparation: ClassVar[frozenset[str]] = frozenset()
     """Fields that `prepare` does not read: changing them leaves what was prepared, and cached, as it is."""
+    fits_again: ClassVar[bool] = False
+    """Whether models are fitted again where a run takes steps, on all rows so far. `prepare` then gives models of the
+    same shapes whatever the rows, and `columns` and `target_columns`, row by row, can be traced."""
     trust: ClassVar[str | None] = None
     """The column of `row_scores` of which more means that a row is trusted more; None for the first."""
     trust_meaning: ClassVar[str] = "the number that the rule keeps for each source row"

@@ -8,7 +8,8 @@ with the one that the target domain would give.
     weight            w    = f + (1 - f) exp(-TBM⁺ / (c · unit))      unit: mean TBM⁺, or mean |b̂ - b| of target rows
 
 TBM is in units of return; it and w are computed anew at each update with the current V. The predictions (x̂', r̂, d̂)
-do not depend on V, so they are computed once per source row and drawn along with it.
+do not depend on V, so they are computed once per source row and drawn along with it. Where a run takes steps, the
+predictor is fitted again as rows come in, and predicts all source rows anew.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class TABB(SoftWeights):
     """Weight source rows by the agreement of their Bellman backup with the target domain's."""
 
     name: ClassVar[str] = "tabb"
+    fits_again: ClassVar[bool] = True
     after_preparation: ClassVar[frozenset[str]] = SoftWeights.after_preparation | {"scale", "uncertainty"}
     presets: ClassVar[dict[str, dict[str, Any]]] = {"trust": {"uncertainty": 0.2, "predictor": AgreedShift()}}
     small: ClassVar[dict[str, Any]] = {"predictor": ResidualPredictor(heads=2, updates=40, batch_size=16, hidden=16)}

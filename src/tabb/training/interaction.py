@@ -6,7 +6,9 @@ same steps. The rows of a domain that is stepped in lie behind its logged ones, 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import time
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
@@ -17,12 +19,13 @@ from jaxtyping import Array, PRNGKeyArray
 from numpy.typing import NDArray
 
 from tabb.backbones.backbone import Backbone
-from tabb.batch import FIELDS
+from tabb.batch import FIELDS, on_device
 from tabb.environments.running_episodes import EpisodesState, FinishedEpisode, RunningEpisodes, Steps, World
 from tabb.networks import Normaliser, normaliser_of
-from tabb.training.drawing import Data
+from tabb.training.drawing import Data, Packed
 from tabb.training.loop import Program, compiled_sums, no_sums
 from tabb.training.online import DOMAINS, Domain, Online, StepPlan, step_plan
+from tabb.training.refits import BLOCK, Refits, written
 from tabb.transitions import Transitions
 
 STEPS = 4_000
@@ -50,6 +53,8 @@ class InteractionState(NamedTuple):
     scale: NDArray[np.float32]
     """of the normaliser"""
     sides: tuple[SideState, ...]
+    models: Any = ()
+    """what the rule fitted last, where it fits again along the run"""
 
 
 class Side:
@@ -99,6 +104,12 @@ class Side:
         """Those of all steps so far, raw."""
         return self._rows[: self.taken, : self._widths["observation"]]
 
+    def learned_from(self, normaliser: Normaliser) -> Transitions:
+        """All steps so far as rules are given rows: normalised, with the reward's unit and offset of training."""
+        log = self.log()
+        reward = log.reward * np.float32(self.world.reward_scale) + np.float32(self.world.reward_offset)
+        return on_device(dataclasses.replace(log, reward=reward), normaliser)
+
     def rows(self, places: slice, normaliser: Normaliser) -> NDArray[np.float32]:
         """The rows at these places as batches have them: normalised, and with the reward's offset."""
         rows, at = self._rows[places].copy(), 0
@@ -142,12 +153,6 @@ def random_actions(shape: tuple[int, int], key: PRNGKeyArray) -> Array:
     return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def written(matrix: Array, rows: Array, at: Array) -> Array:
-    """The matrix with these rows from row `at` on; the matrix that goes in is used up."""
-    return jax.lax.dynamic_update_slice(matrix, rows, (at, jnp.zeros((), at.dtype)))
-
-
 class Interaction:
     """The steps that one seed's run takes in its worlds."""
 
@@ -160,12 +165,14 @@ class Interaction:
         seed: int,
         key: PRNGKeyArray,
         started: bool,
+        refits: Refits | None = None,
     ) -> None:
         """`normaliser` is None where no logged row says one: the first steps then do.
 
         `key` is the one that the rule's models are prepared with. `started` says that the run starts from the weights
-        of another one: its policy takes the first steps.
+        of another one: its policy takes the first steps. `refits` are of a rule whose models are fitted again.
         """
+        self.refits = refits
         self._program, self._started, self._normaliser = program, started, normaliser
         self.sides = [
             Side(domain, world, step_plan(program, domain, online), online.lanes, seed, key)
@@ -173,6 +180,9 @@ class Interaction:
         ]
         self._logged = dict.fromkeys(DOMAINS, 0)
         self._begin = dict.fromkeys(DOMAINS, 0)
+        self._without_models = refits is not None and not refits.fitted
+        self._fits: list[dict[str, int]] = []
+        self._fit_seconds = 0.0
 
     @property
     def normaliser(self) -> Normaliser:
@@ -186,6 +196,9 @@ class Interaction:
         """
         if saved is not None:
             self._normaliser = Normaliser(jnp.asarray(saved.mean), jnp.asarray(saved.scale))
+            if self.refits is not None:
+                self.refits.models = saved.models
+                self._without_models = False
             return (
                 []
                 if not goes_on
@@ -223,11 +236,19 @@ class Interaction:
                     place += side.plan.steps
             if domain == "source":
                 sources = place
-        return data._replace(
+        self._logged = dict(zip(DOMAINS, logged, strict=True))
+        data = data._replace(
             rows=data.rows._replace(matrix=jnp.concatenate(parts)),
             sources=jnp.asarray(sources, jnp.int32),
             filled=jnp.asarray(filled, jnp.int32),
         )
+        if self.refits is None:
+            return data
+        steps = {side.domain: side.plan.steps for side in self.sides}
+        for domain in DOMAINS:
+            said = self.refits.room(domain, steps.get(domain, 0), self.normaliser)
+            data = _with_matrix(data, domain, said)
+        return data if self._without_models else self._with_said(data)
 
     def step(self, data: Data, state: Any, number: int) -> Data:
         """Take the steps that are due before update `number`; the data that go in are used up."""
@@ -245,7 +266,59 @@ class Interaction:
         rows = jnp.asarray(side.rows(taken, self.normaliser))
         at = jnp.asarray(self._begin[side.domain] + taken.start, jnp.int32)
         filled = data.filled.at[DOMAINS.index(side.domain)].add(len(rows))
-        return data._replace(rows=data.rows._replace(matrix=written(data.rows.matrix, rows, at)), filled=filled)
+        data = data._replace(rows=data.rows._replace(matrix=written(data.rows.matrix, rows, at)), filled=filled)
+        return data if self._without_models else self._with_said_of(data, side, taken)
+
+    # --- Models that are fitted again ---
+
+    def refitted(self, data: Data, number: int) -> Data:
+        """Fit the rule's models before update `number`, if they are due, and ask them of all rows."""
+        if self.refits is None or number not in self.refits.numbers:
+            return data
+        begun = time.monotonic()
+        stepped = {side.domain: side.learned_from(self.normaliser) for side in self.sides}
+        counts = self.refits.fit(number, stepped, self.normaliser)
+        self._without_models = False
+        data = self._with_said(data)
+        seconds = time.monotonic() - begun
+        self._fit_seconds += seconds
+        self._fits.append({"update": number} | {f"{domain}_rows": count for domain, count in counts.items()})
+        told = " and ".join(f"{count:,} {domain}" for domain, count in counts.items())
+        self.refits.note(f"models fitted to {told} rows before update {number:,}, in {seconds:.0f} s")
+        return data
+
+    def fits(self) -> list[dict[str, int]]:
+        """The fits since this was asked the last time: before which update, to how many rows."""
+        fits, self._fits = self._fits, []
+        return fits
+
+    def fit_seconds(self) -> float:
+        """What the fits took since this was asked the last time."""
+        seconds, self._fit_seconds = self._fit_seconds, 0.0
+        return seconds
+
+    def _with_said(self, data: Data) -> Data:
+        """The data with what the models say of all rows so far."""
+        assert self.refits is not None
+        for domain in DOMAINS:
+            if _said(data, domain) is not None:
+                said = self.refits.of_logged(domain, self.normaliser)
+                data = data if said is None else _said_at(data, domain, said.matrix, 0)
+        for side in self.sides:
+            data = self._with_said_of(data, side, slice(0, side.taken))
+        return data
+
+    def _with_said_of(self, data: Data, side: Side, taken: slice) -> Data:
+        """The data with what the models say of the blocks of steps in which these were taken."""
+        if self.refits is None or _said(data, side.domain) is None:
+            return data
+        for begin in range(taken.start // BLOCK * BLOCK, taken.stop, BLOCK):
+            rows = side.rows(slice(begin, begin + BLOCK), self.normaliser)
+            rows = np.pad(rows, ((0, BLOCK - len(rows)), (0, 0)))  # the last block may reach beyond the last step
+            said = self.refits.of_block(side.domain, jnp.asarray(rows), self.normaliser)
+            assert said is not None
+            data = _said_at(data, side.domain, said.matrix, self._logged[side.domain] + begin)
+        return data
 
     def ends(self, first: int, last: int) -> Iterator[int]:
         """Where updates `first` to `last` - 1 are interrupted for steps, and `last`."""
@@ -258,18 +331,39 @@ class Interaction:
     def state(self) -> InteractionState:
         """What `begin` goes on from."""
         mean, scale = (np.array(part, np.float32) for part in (self.normaliser.mean, self.normaliser.scale))
-        return InteractionState(mean, scale, tuple(side.state() for side in self.sides))
+        return InteractionState(mean, scale, tuple(side.state() for side in self.sides), self._models())
 
     def template(self) -> InteractionState:
         """A state of the shapes that a checkpoint has."""
         size = self.sides[0].world.observation_size
         empty = np.zeros(size, np.float32)
-        return InteractionState(empty, empty, tuple(side.state() for side in self.sides))
+        return InteractionState(empty, empty, tuple(side.state() for side in self.sides), self._models())
+
+    def _models(self) -> Any:
+        return () if self.refits is None else self.refits.models
 
     def close(self) -> None:
         """Close the environments."""
         for side in self.sides:
             side.close()
+
+
+def _said(data: Data, domain: Domain) -> Packed | None:
+    """What the rule's models say of the rows of a domain."""
+    return data.columns if domain == "source" else data.target_columns
+
+
+def _with_matrix(data: Data, domain: Domain, said: Packed | None) -> Data:
+    """The data with that in its place."""
+    return data._replace(columns=said) if domain == "source" else data._replace(target_columns=said)
+
+
+def _said_at(data: Data, domain: Domain, rows: Array, at: int) -> Data:
+    """The data with what the models say of some rows of a domain; its matrix is used up."""
+    said = _said(data, domain)
+    assert said is not None
+    matrix = written(said.matrix, rows, jnp.asarray(at, jnp.int32))
+    return _with_matrix(data, domain, said._replace(matrix=matrix))
 
 
 class InteractingUpdates:
@@ -297,6 +391,9 @@ class InteractingUpdates:
         done = begun
         for end in self._interaction.ends(begun, int(last)):
             self._data = self._interaction.step(self._data, state, done)
+            self._data = self._interaction.refitted(self._data, done)
+            if self._interaction.refits is not None:
+                models = self._interaction.refits.models
             bounds = jnp.asarray(done, jnp.int32), jnp.asarray(end, jnp.int32)
             state, sums = self._compiled(models, self._data, key, state, sums, *bounds)
             done = end

@@ -167,12 +167,14 @@ class HoldingOut(Observer):
 
 
 class Interacting(Observer):
-    """Records the episodes that came to their end while the run takes steps."""
+    """Records the episodes that came to their end, and the fits of models, while the run takes steps."""
 
     def __init__(self, interaction: Interaction, recording: Recording) -> None:
         self._interaction, self._recording = interaction, recording
 
     def after(self, stretch: Stretch) -> None:
+        for fit in self._interaction.fits():
+            self._recording.record(0, {"kind": "refit"} | fit)
         for side in self._interaction.sides:
             if episodes := side.finished():
                 totals, lengths = zip(*episodes, strict=True)

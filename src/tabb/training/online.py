@@ -34,14 +34,22 @@ class Online(TypedFields):
     warm_up: int = 1_000
     """steps before the first update, in each environment whose rows it draws: with random actions, or those of the
     policy where a run starts from another one's. They are part of the number of steps"""
+    refits: int = 4
+    """how often what a rule fits before training (`tabb`: its predictor) is fitted again on all rows so far, each time
+    that the target's rows, or the source's if steps are taken there alone, have grown by the same factor. Each takes as
+    long as the first; 0 keeps the first"""
 
     def __post_init__(self) -> None:
-        for name, least in (("target_steps", 0), ("source_steps", 0), ("lanes", 1), ("warm_up", 0)):
+        for name, least in (("target_steps", 0), ("source_steps", 0), ("lanes", 1), ("warm_up", 0), ("refits", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"online {name}={getattr(self, name)}: must be at least {least}")
 
     def without_effect(self) -> dict[str, str]:
-        return {} if self.domains else dict.fromkeys(("lanes", "warm_up"), "target-steps or --online.source-steps")
+        return (
+            {}
+            if self.domains
+            else dict.fromkeys(("lanes", "warm_up", "refits"), "target-steps or --online.source-steps")
+        )
 
     def steps(self, domain: Domain) -> int:
         """Those of a domain."""

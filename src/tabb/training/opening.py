@@ -25,7 +25,9 @@ from tabb.training.folder import RunFolder, Saved
 from tabb.training.interaction import Interaction
 from tabb.training.lanes import Lanes
 from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds
+from tabb.training.online import DOMAINS, step_plan
 from tabb.training.record import check_same_run
+from tabb.training.refits import Refits, refit_numbers, stand_in
 from tabb.training.setup import Setup
 from tabb.training.stored_rows import Feed, HostRows, columns_of, imitation_weight
 from tabb.training.stretches import Updates
@@ -71,6 +73,8 @@ def fitted_models(
 ) -> list[Any]:
     """What the rule fits before training, for each seed: from its folder if that was finished, else fitted now."""
     rule, domains = setup.learner.rule, setup.domains
+    if setup.fits_along and setup.without_rows:  # they are fitted once there are some; here are their shapes
+        return [rule.template(stand_in(domains), key) for key in keys]
 
     def of_seed(folder: RunFolder | None, key: Any) -> Any:
         if folder is not None and resume and folder.prepared_file.exists():
@@ -179,6 +183,8 @@ def packed_rows(
     and `paths` are those of all seeds.
     """
     rule, domains = setup.learner.rule, setup.domains
+    if setup.fits_along:  # what takes the steps makes the columns too
+        return pack_data(domains, {})._replace(imitated=imitated, paths=paths)
     source = [_a_row_each(rule.columns(of_seed, domains), rule, "source", len(domains.source)) for of_seed in models]
     target = [
         _a_row_each(rule.target_columns(of_seed, domains), rule, "target", len(domains.target)) for of_seed in models
@@ -283,7 +289,9 @@ def starting_state(
     return Saved(lanes.stack([one.state for one in checkpoints]), updates[0], first.seconds, first.steps)
 
 
-def interacting(setup: Setup, lanes: Lanes, keys: list[Any]) -> tuple[Setup, Interaction]:
+def interacting(
+    setup: Setup, lanes: Lanes, models: list[Any], keys: list[Any], report: Report, note: Callable[[str], None]
+) -> tuple[Setup, Interaction]:
     """What takes the steps of a single seed's run; and the setup, normalised as the run that it starts from, if it has
     no logged rows.
 
@@ -297,7 +305,12 @@ def interacting(setup: Setup, lanes: Lanes, keys: list[Any]) -> tuple[Setup, Int
     normaliser = setup.domains.normaliser if known else None
     started = setup.start is not None
     online = setup.settings.online
-    return setup, Interaction(setup.learner, online, setup.worlds, normaliser, seed, keys[0], started)
+    refits = None
+    if setup.fits_along:
+        plans = {domain: step_plan(setup.learner, domain, online) for domain in setup.worlds}
+        numbers = refit_numbers(plans, {domain: len(getattr(setup.domains, domain)) for domain in DOMAINS}, online)
+        refits = Refits(setup.learner.rule, setup.domains, keys[0], numbers, models[0], report, note)
+    return setup, Interaction(setup.learner, online, setup.worlds, normaliser, seed, keys[0], started, refits)
 
 
 def compiled(learner: Program, lanes: Lanes, models: Any, data: Data, keys: Any, state: Any) -> Updates:

@@ -244,7 +244,7 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
                 rows = fed_rows(setup, models[0], extra[0], imitated[0], draw_keys[0], scratch, report)
         interaction = None
         if setup.worlds:
-            setup, interaction = interacting(setup, lanes, prepare_keys)
+            setup, interaction = interacting(setup, lanes, models, prepare_keys, reporter.phase, reporter.note)
             closing.callback(interaction.close)
         steps = None if interaction is None else interaction.template()
         start = starting_state(setup, lanes, init_keys, extra, conditions, resume, steps)
@@ -253,6 +253,7 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
             for text in interaction.begin(start.steps, start.update < settings.updates):
                 reporter.note(text)
             setup = setup.normalised_by(interaction.normaliser)
+            models = models if interaction.refits is None else [interaction.refits.models]
 
         recording = Recording(lanes, tracker)
         evaluating = Evaluating(setup, lanes, recording, clock, stop)
@@ -281,10 +282,15 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
                     closing.callback(stored.close)
                 reporter.phase("compile", 1.0)
             for stretch in stretches(program, *inputs, start, settings.updates, stretch_ends(settings)):
-                clock.add({"train": stretch.seconds})
+                fits = 0.0 if interaction is None else interaction.fit_seconds()
+                clock.add({"train": stretch.seconds - fits, "prepare": fits})
                 for observer in observers:
                     observer.after(stretch)
                 state = stretch.state
+            if interaction is not None and interaction.refits is not None:
+                models = [interaction.refits.models]
+                if lanes.folders[0] is not None:
+                    lanes.folders[0].save_prepared(models[0])
             if interaction is not None and lanes.folders[0] is not None:
                 for side in interaction.sides:
                     save_npz(lanes.folders[0].steps_file(side.domain), side.log())

@@ -19,6 +19,7 @@ from tabb.training.held_out import HeldOut
 from tabb.training.learned_rows import StoredSides
 from tabb.training.loop import Program
 from tabb.training.online import Domain
+from tabb.training.refits import fits_along
 from tabb.training.starting_weights import Start
 
 
@@ -62,6 +63,16 @@ class Setup:
         """What to call the runs of these seeds."""
         where = self.task.name if self.task else "no task"
         return f"{self.label} {where} seed {','.join(map(str, seeds))}"
+
+    @property
+    def fits_along(self) -> bool:
+        """Whether what the rule fits is fitted again as steps come in."""
+        return bool(self.worlds) and fits_along(self.learner.rule, tuple(self.worlds))
+
+    @property
+    def without_rows(self) -> bool:
+        """Whether a domain in which steps are taken begins without rows."""
+        return any(not len(getattr(self.domains, domain)) for domain in self.worlds)
 
     @property
     def rolls_out(self) -> bool:

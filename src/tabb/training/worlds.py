@@ -16,6 +16,7 @@ from tabb.errors import UsageError
 from tabb.rules import Rule
 from tabb.training.config import Settings
 from tabb.training.online import DOMAINS, Domain
+from tabb.training.refits import fits_along
 from tabb.transitions import Transitions, is_stored
 
 Make = Callable[[], gymnasium.Env[Any, Any]]
@@ -70,11 +71,16 @@ def check_online(settings: Settings, rule: Rule, backbone: Backbone, worlds: Map
                 f"online {domain}_steps={steps}: rule {rule.name} draws no {domain} rows; leave {domain}_steps out"
             )
         seam = "columns" if domain == "source" else "target_columns"
-        if _fills(rule, seam):
+        if _fills(rule, seam) and not fits_along(rule, tuple(worlds)):
             raise UsageError(
                 f"online {domain}_steps: rule {rule.name} computes numbers of each {domain} row before training, which "
                 f"steps to come do not have; take no steps in the {domain}, or another rule (docs/online.md)"
             )
+    if worlds and fits_along(rule, tuple(worlds)) and rule.changes_features:
+        raise UsageError(
+            f"online: rule {rule.name} has encoders that V and Q see states by, which a new fit would change; use "
+            "predictor residual or agreed"
+        )
     if worlds and settings.held_out:
         raise UsageError(f"held_out={settings.held_out}: steps are not held out; use held_out=0")
     if worlds and settings.imitation is not None and not settings.imitation.plain:
@@ -94,7 +100,8 @@ def check_rows(
             raise UsageError(
                 f"{domain}: its rows stay in a file, to which no steps can be added; read it without --store"
             )
-        if read and not len(data) and (_fills(rule, "prepare") or _fills(rule, "extra_rows")):
+        along = domain in worlds and fits_along(rule, tuple(worlds))
+        if read and not len(data) and not along and (_fills(rule, "prepare") or _fills(rule, "extra_rows")):
             raise UsageError(
                 f"rule {rule.name} fits models to {domain} rows before training, and there are none; give {domain} "
                 "data, or take another rule (docs/online.md)"
