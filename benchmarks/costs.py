@@ -23,7 +23,7 @@ LEARNERS = (
     *("target-only", "tabb", "dara", "srpo", "igdf", "dvdf", "droco", "otdf"),
     *("pooled@td3-bc", "tabb@td3-bc", "bosa", "pooled@cql", "tabb@cql", "pooled@bcq"),
     *("finetune", "ptr", "vgdf", "correct", "pu", "mopo", "combo", "mobile", "pooled@bear", "target-only@clone"),
-    *("mobody", "morel", "dmc", "v2a"),
+    *("mobody", "morel", "dmc", "v2a", "cpq", "pooled@dt", "reag", "reag-dara", "taf-dt"),
 )
 TURN = 0.7
 """seconds of a turn, about"""
@@ -32,7 +32,8 @@ TURN = 0.7
 def measure(name: str, robot: str, rounds: int, kind: str) -> dict[str, Any]:
     """Costs of one learner, measured in this process."""
     from contenders import our_contender
-    from random_data import ROBOTS, random_domains
+    from random_data import ROBOTS, random_domains, with_costs
+    from tabb.batch import Domains
     from tabb.registry import learners_of
     from timing import Times, take_turns
 
@@ -41,7 +42,8 @@ def measure(name: str, robot: str, rounds: int, kind: str) -> dict[str, Any]:
 
     def ready(name: str) -> Any:
         (learner,) = learners_of([name])
-        return our_contender(learner.backbone, learner.rule, domains, sizes, kind)
+        read = Domains(*map(with_costs, domains[:2]), domains.normaliser) if learner.rule.extras else domains
+        return our_contender(learner.backbone, learner.rule, read, sizes, kind)
 
     method = ready(name)
     updates = max(1, round(TURN / method.turn(4)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from tabb.batch import Domains, Sizes, make_domains
@@ -36,3 +38,9 @@ def random_transitions(sizes: Sizes, rows: int, seed: int) -> Transitions:
 def random_domains(sizes: Sizes, source_rows: int = 100_000, target_rows: int = 5_000) -> Domains:
     """Source and target data of usual sizes."""
     return make_domains(random_transitions(sizes, source_rows, 0), random_transitions(sizes, target_rows, 1))
+
+
+def with_costs(rows: Transitions) -> Transitions:
+    """The rows with costs, which CPQ reads: one row in twenty costs 1."""
+    cost = np.random.default_rng(2).random(len(rows)) < 0.05
+    return dataclasses.replace(rows, extras={"cost": cost.astype(np.float32)})

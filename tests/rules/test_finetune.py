@@ -70,7 +70,7 @@ def test_the_target_changes_the_policy_by_a_low_rank(sizes, data):
     assert size[1] > 0.01 * size[0] > 100 * size[2]
     for new, old in zip(after.biases, before.biases, strict=True):
         np.testing.assert_array_equal(new, old)
-    with pytest.raises(UsageError, match="rank=2: not on backbone bcq"):
+    with pytest.raises(UsageError, match="rank=2: the policy of backbone bcq cannot change"):
         BCQ().check_rule(FineTune(rank=2))
 
 

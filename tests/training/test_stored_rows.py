@@ -161,6 +161,7 @@ class Marked(Ranked):
         (Ranked(), "its columns compare all rows with one another"),
         (ValueNoise(), "its columns compare all rows with one another"),
         (tabb.FineTune(watched=0.2), "its target_columns compare all rows"),
+        (tabb.rules.CPQ(), "reads cost of each row, which a store does not give"),
         (Imagined(rows=4), "draws rows anew between updates, which a store cannot give"),
     ],
 )

@@ -5,8 +5,8 @@
     e(a)    mean over entries of ((ŝ'(s, a) - s') / scale)²        a forward model of the target domain
     row     (s, a', r', s') where e(a') < (1 - m) e(a), else as it is
 
-A row whose a' lies outside of what the robot can do weighs nothing. A terminal row has no next state: it stays as it
-is. The models are fitted before training; all that follows from them is a column per source row.
+A row that is rewritten with an a' outside of what the robot can do weighs nothing. A terminal row has no next state: it
+stays as it is. The models are fitted before training; all that follows from them is a column per source row.
 """
 
 from __future__ import annotations

@@ -246,5 +246,5 @@ class CPQ(Rule):
 
 
 def cost_at(critic: Twin, state: Float[Array, "b s"], action: Float[Array, "b a"]) -> Float[Array, " b"]:
-    """max_i Q_c,i(s, a): of two opinions the dearer."""
+    """max_i Q_c,i(s, a): the costlier of the two critics' estimates."""
     return jnp.max(critic(jnp.concatenate([state, action], axis=-1)), axis=0)

@@ -175,7 +175,10 @@ class FineTune(Rule):
 
     def check_backbone(self, backbone: BackboneTraits) -> None:
         if self.rank and not getattr(backbone, "takes_policy_optimiser", False):
-            raise UsageError(f"rank={self.rank}: not on backbone {backbone.name}, which changes its policy its own way")
+            raise UsageError(
+                f"rank={self.rank}: the policy of backbone {backbone.name} cannot change by products of low rank; use "
+                "rank=0, or another backbone, such as iql"
+            )
 
     def shares(self, batch_size: int) -> tuple[int, int]:
         return Mixed(self.source_share).shares(batch_size)

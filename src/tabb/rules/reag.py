@@ -1,5 +1,5 @@
-"""REAG (Wang et al., TMLR 2026; RADT in its first version): the returns that a sequence model is conditioned on are
-those that the source's episodes would have had in the target domain.
+"""REAG (Wang et al., TMLR 2026; RADT in its first version): source returns to go are moved to what they would be in the
+target domain, before a sequence model is conditioned on them.
 
 `reag` (REAG-MV): at each source row the return to go g is moved to the target's mean and spread there,
 
@@ -195,7 +195,7 @@ class REAGDara(DARA):
     backbone: ClassVar[str] = "dt"
     on_windows: ClassVar[bool] = True
 
-    reward = Rule.reward  # what was edited once is the return
+    reward = Rule.reward  # the returns to go hold the edit already
 
     def check_backbone(self, backbone: BackboneTraits) -> None:
         check_conditioned(self, backbone)

@@ -6,8 +6,8 @@
     u(s, a)     max_e ‖(ŝ'_e - mean ŝ') / scale‖: how far the members are apart
 
 Every n updates the rows of the last rounds are kept and new ones take the place of the oldest. Before the first update
-they are what the model says of logged rows. What `mopo`, `combo` and `mobile` share; each with `generated` 0 is its
-control without rollouts, which is target-only on its backbone.
+they are what the model says of logged rows. `mopo`, `combo`, `mobile`, `morel` and `mobody` share this. `generated` 0
+is the control without rollouts: target-only on the rule's backbone, but for `mobody`, which draws source rows as well.
 """
 
 from __future__ import annotations

@@ -5,11 +5,11 @@ conditioned on advantages, its actions led by a critic and held to the target's.
     filter 1   least MMD² between the fragment's states and those of a target fragment; the nearest share stays
     filter 2   d: minus the transport cost of the fragment's rows to the target's; of those of a batch the best share
                stays, with weight exp(d̃), d̃ in [-1, 0] over the batch; target windows weigh 1
-    condition  2 (A - mean A) / spread,  A = Q - V of both domains' logs; to act, command(s): its upper expectile at s
+    condition  2 (A - mean A) / spread,  A = Q - V of both domains' logs; acting: command(s), A's upper expectile at s
     policy     L_bc - η mean Q_i(s, π) / mean |Q_j| - c / A mean log p̂_T(π | s)      (i, j): the critics, in any order
 
-Everything is fitted before training and then frozen. The authors' constants differ by robot and shift; here they are
-one set for all tasks. Their critic goes on learning beside the policy, and their transformer predicts states, too.
+Everything is fitted before training and then frozen. The authors' constants differ by robot and shift; here one set
+serves all tasks. Their critic goes on learning beside the policy, and their transformer predicts states, too.
 """
 
 from __future__ import annotations

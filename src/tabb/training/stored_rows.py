@@ -79,6 +79,8 @@ def check_stored(program: Program, imitation: Imitation | None, target_stays: bo
         raise UsageError(f"backbone {program.backbone.name}: sees windows of rows, which a store cannot give; {advice}")
     if any(part.refresh_every for _, part in program.parts):
         raise UsageError(f"rule {rule.name}: draws rows anew between updates, which a store cannot give; {advice}")
+    if rule.extras:
+        raise UsageError(f"rule {rule.name}: reads {rule.extras[0]} of each row, which a store does not give; {advice}")
     for seam in ("columns", "target_columns"):
         if not rule.is_row_by_row(seam):
             raise UsageError(f"rule {rule.name}: its {seam} compare all rows with one another; {advice}")

@@ -46,7 +46,7 @@ def headline(gathered: Gathered) -> list[Any]:
     if reference is not None:
         boxes.append(("target data themselves", f"{reference:z.1f}", f"{first.measure} of their complete episodes"))
     scored = gathered.scored
-    words = [say(_how_good(estimate, reference))]
+    words = [say(_how_good(estimate, reference, bool(first.held_out)))]
     if scored is not None and gathered.audit is not None:
         harmful = [one for one in gathered.audit.findings if one.level != "note"]
         if harmful:
@@ -86,12 +86,12 @@ def target_score(gathered: Gathered) -> float | None:
     return float(get_task(task).normalised_score(mean)) if task else mean
 
 
-def _how_good(estimate: tuple[Estimate, str] | None, reference: float | None) -> str:
+def _how_good(estimate: tuple[Estimate, str] | None, reference: float | None, held_out: bool) -> str:
     if estimate is None:
+        estimates = " The section on held-out target rows has estimates from the log." if held_out else ""
         return (
-            "How good is the policy? This run cannot say, because nothing was rolled out. If target episodes were held "
-            "out, their section has estimates from the log. With a simulator of the target domain, tabb evaluate rolls "
-            "it out."
+            "How good is the policy? This run cannot say, because nothing was rolled out."
+            f"{estimates} With a simulator of the target domain, tabb evaluate rolls it out."
         )
     value, _ = estimate
     answer = f"How good is the policy? It scores {value.value:z.1f}, the mean over the last three evaluations of a run"
