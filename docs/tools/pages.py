@@ -37,7 +37,7 @@ from tabb.environments.tasks import ALL_TASKS
 from tabb.experiments.benchmark import SCORES as SCORES_CSV
 from tabb.experiments.benchmark import Table
 from tabb.experiments.benchmark_scores import read_scores_csv
-from tabb.experiments.field import Cells, picking, rank_table, read_cells, score_table, scores_of
+from tabb.experiments.field import Cells, best_controls, picking, rank_table, read_cells, score_table, scores_of
 from tabb.experiments.own_ranking import table as own_ranking
 from tabb.experiments.planted_faults import table as planted_faults
 from tabb.experiments.policy_rankings import RANKINGS
@@ -227,6 +227,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "demo": demo,
         "field": lambda: score_table(scores_of(_field())),
         "field-ranks": lambda: rank_table(scores_of(_field())),
+        "field-controls": lambda: best_controls(scores_of(_field())),
         "field-picking": lambda: picking(_field()),
         "extraction": extraction.summary,
         "corrective": extraction.corrective,

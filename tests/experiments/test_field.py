@@ -8,6 +8,7 @@ from tabb.experiments.field import (
     CONTROLS,
     METHODS,
     bar,
+    best_controls,
     cell_of,
     finished,
     picking,
@@ -67,7 +68,7 @@ def test_a_cell_counts_its_last_evaluations_and_knows_its_constants(files, tmp_p
     assert finished(file, spec)
     assert not finished(file, spec_of("dara", TASK))
     assert picking({TASK: {"pooled": kept, "log": {"score": 50.0}}}) == (
-        "In 1 runs the best of 10 evaluations is 88.3 above the mean of the last 3 on average, and 88.3 at most."
+        "Over 1 runs the best of 10 evaluations is 88.3 above the mean of the last 3 on average, and 88.3 at most."
     )
 
 
@@ -110,5 +111,8 @@ def test_tables_by_hand():
         "| `source-only` | 1 | 5.5 | 10.0 | -45.0 | 0 | - |",
         "| `pooled` | 1 | 5.5 | 10.0 | -45.0 | 0 | 0 |",
     ]
-    for table in (score_table, rank_table, picking):
+    assert best_controls(scores) == (
+        "The best of the four controls, over 1 task: `target-only` on 1, `log` on 0, `clone` on 0, `source-only` on 0."
+    )
+    for table in (score_table, rank_table, best_controls, picking):
         assert table({}) == "Not measured yet."

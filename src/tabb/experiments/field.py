@@ -335,6 +335,17 @@ def rank_table(scores: Scores) -> str:
     return "\n".join([*lines, *(text for _, text in sorted(found, key=lambda one: one[0]))])
 
 
+def best_controls(scores: Scores) -> str:
+    """On how many tasks each control is the best one, as a sentence."""
+    rows = [row for row in scores.values() if bar(row) is not None]
+    if not rows:
+        return "Not measured yet."
+    best = [max(CONTROLS, key=lambda name: row[name]) for row in rows]
+    counts = sorted(((best.count(name), name) for name in CONTROLS), key=lambda one: -one[0])
+    told = ", ".join(f"`{name}` on {count}" for count, name in counts)
+    return f"The best of the four controls, over {len(rows)} task{'s' if len(rows) > 1 else ''}: {told}."
+
+
 def picking(cells: Cells) -> str:
     """What it would add to report each run's best evaluation in place of its last ones, as a sentence."""
     runs = [cell for row in cells.values() for cell in row.values() if "curve" in cell]
@@ -342,7 +353,7 @@ def picking(cells: Cells) -> str:
         return "Not measured yet."
     gains = np.array([max(cell["curve"]) - cell["score"] for cell in runs])
     return (
-        f"In {len(runs)} runs the best of {EVALUATIONS} evaluations is {gains.mean():.1f} above the mean of the last "
+        f"Over {len(runs)} runs the best of {EVALUATIONS} evaluations is {gains.mean():.1f} above the mean of the last "
         f"{LAST} on average, and {gains.max():.1f} at most."
     )
 
@@ -358,7 +369,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.table:
         cells = read_cells(options.out)
-        print(score_table(scores_of(cells)), rank_table(scores_of(cells)), picking(cells), sep="\n\n")
+        scores = scores_of(cells)
+        print(score_table(scores), rank_table(scores), best_controls(scores), picking(cells), sep="\n\n")
         return 0
     failed = run_all(options.tasks, options.methods, options.out, options.runs)
     _say("through" if not failed else f"through; failed: {', '.join(failed)}")

@@ -1,7 +1,7 @@
 """How well do the rankings of `tabb select`, which need no rollouts, agree with the true scores of policies?
 
     for task in hopper-gravity-0.5 hopper-kinematic walker2d-gravity-0.5 walker2d-kinematic; do
-        tabb train tabb target-only pooled --task $task --source medium --target medium --seeds 0 1 \
+        tabb train tabb target-only pooled --task $task --source medium --target medium --seeds 0 1 \\
             --updates 20000 --evaluations 10 --held-out 0.2 --out runs/select/$task
     done
     python -m tabb.experiments.policy_rankings runs/select/* --json benchmarks/results/selection.json
