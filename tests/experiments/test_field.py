@@ -2,7 +2,7 @@
 
 import pytest
 
-from tabb.errors import RunError, UsageError
+from tabb.errors import RunError, Stopped, UsageError
 from tabb.experiments import field
 from tabb.experiments.field import (
     CONTROLS,
@@ -90,6 +90,20 @@ def test_what_is_missing_is_run_and_a_failure_stops_nothing(files, tmp_path, mon
     assert "hopper-gravity-0.5 dara: failed: out of luck" in capsys.readouterr().out
     assert run_all([TASK], names, tmp_path / "out", tmp_path / "runs") == [f"{TASK} dara"]
     assert begun == [*names, "dara"]
+
+
+def test_a_signal_stops_all_cells(files, tmp_path, monkeypatch, capsys):
+    def run_cell(name, spec, runs):
+        raise Stopped("stopped and saved")
+
+    monkeypatch.setattr(field, "run_cell", run_cell)
+    monkeypatch.setattr(field, "log_cell", lambda task: {"task": task, "method": "log", "score": 50.0})
+    words = ["field", "--tasks", TASK, "--methods", "pooled", "dara", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", words)
+    assert field.main() == Stopped.exit_code
+    told = capsys.readouterr().out
+    assert "the same command goes on" in told
+    assert "dara" not in told
 
 
 def test_tables_by_hand():

@@ -38,7 +38,7 @@ from tabb.backbones import Backbone
 from tabb.data import read
 from tabb.data.catalogue import Domain, resolve
 from tabb.environments.tasks import ALL_TASKS, get_task
-from tabb.errors import RunError, UsageError, meant
+from tabb.errors import RunError, Stopped, UsageError, meant
 from tabb.experiments.benchmark import places_of, preset_for
 from tabb.experiments.extraction import returns_of
 from tabb.files import read_json, write_json
@@ -212,7 +212,10 @@ def log_cell(task: str) -> dict[str, Any]:
 
 
 def run_all(tasks: Sequence[str], names: Sequence[str], out: Path, runs: Path) -> list[str]:
-    """Run the cells that are missing, and write each as it is finished; returns the names of those that failed."""
+    """Run the cells that are missing, and write each as it is finished; returns the names of those that failed.
+
+    Raises `Stopped` after Ctrl-C or SIGTERM; the running cell has saved its state.
+    """
     specs = {(task, name): spec_of(name, task) for task in tasks for name in names}  # a wrong name is told at once
     failed = []
     for task in tasks:
@@ -225,6 +228,8 @@ def run_all(tasks: Sequence[str], names: Sequence[str], out: Path, runs: Path) -
             _say(f"{task} {name}: begins")
             try:
                 cell = run_cell(name, spec, runs)
+            except Stopped:
+                raise
             except RunError as error:
                 failed.append(f"{task} {name}")
                 _say(f"{task} {name}: failed: {error}")
@@ -372,7 +377,11 @@ def main() -> int:
         scores = scores_of(cells)
         print(score_table(scores), rank_table(scores), best_controls(scores), picking(cells), sep="\n\n")
         return 0
-    failed = run_all(options.tasks, options.methods, options.out, options.runs)
+    try:
+        failed = run_all(options.tasks, options.methods, options.out, options.runs)
+    except Stopped as stopped:
+        _say("stopped and saved; the same command goes on")
+        return stopped.exit_code
     _say("through" if not failed else f"through; failed: {', '.join(failed)}")
     return int(bool(failed))
 
