@@ -31,9 +31,10 @@ def usage() -> str:
         f"commands:\n{commands}\n\n"
         "examples:\n"
         "  tabb train                                        the demo: TABB beside its controls, in minutes\n"
-        "  tabb train tabb --source sim.hdf5 --target real.hdf5 --task hopper-gravity-0.5\n"
+        "  tabb audit --source sim.hdf5 --target robot.hdf5  your own data: what is wrong in them\n"
+        "  tabb train --source sim.hdf5 --target robot.hdf5 --out runs/mine\n"
+        "  tabb report runs/mine                             the runs on one page\n"
         "  tabb train tabb pooled target-only --task walker2d-kinematic --source medium --target medium --seeds 0 1 2\n"
-        "  tabb evaluate runs/hopper-gravity-0.5/medium-medium/tabb/seed0\n"
     )
 
 

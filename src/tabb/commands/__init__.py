@@ -6,7 +6,7 @@ COMMANDS = {
     "select": "rank policies without rolling them out, by what held-out target rows say of them",
     "report": "write what transferred in a finished run, and how good its policy is, as one HTML page",
     "watch": "film policies in their task, several side by side, as MP4 or GIF",
-    "score": "write what a finished run says of each source row: TBM, weights, the scores of rival rules",
+    "score": "write what a finished run says of each source row: how far to trust it, and by which numbers",
     "export": "write a policy as ONNX, StableHLO or plain arrays, to run without tabb",
     "audit": "find what is wrong in data files: where, how bad, and how to mend it",
     "data": "list the data sets at hand, or describe files: rows, episodes, returns, defects",

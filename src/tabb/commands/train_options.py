@@ -193,15 +193,19 @@ def _description(names: Sequence[str]) -> str:
     for rule in RULES.values():
         if rule.backbone != Rule.backbone:
             others.setdefault(rule.backbone, []).append(rule.name)
-    exceptions = ", ".join(f"{backbone} for {' and '.join(names)}" for backbone, names in others.items())
+    exceptions = "; ".join(f"{backbone} for {', '.join(rules)}" for backbone, rules in others.items())
+    forms = (
+        "usage: tabb train                                        the demo, on the bundled data\n"
+        "       tabb train --source FILE --target FILE [options]  your own data: tabb and its three controls\n"
+        "       tabb train RULE[@BACKBONE] ... [options]          one or more of these rules:\n"
+    )
     return (
         "Learn a policy for the target domain from source and target data.\n\n"
-        f"usage: tabb train RULE[@BACKBONE] [RULE[@BACKBONE] ...] [options]\n{lines}\n\n"
+        f"{forms if not names else ''}{lines}\n\n"
         f"Backbones: {', '.join(backbone_names())}; {Rule.backbone} if none is named, but {exceptions}. "
         "`--preset NAME` sets constants that a method's authors use on a robot or shift, or that serve one purpose:\n"
         f"{presets_help()}\n\n"
-        "With one rule, its own options are there too (--rule...), and the backbone's (--backbone...). "
-        "Without a rule: tabb, target-only, source-only and pooled on your --source and --target, or else the demo."
+        "With one rule, its own options are there too (--rule...), and the backbone's (--backbone...)."
     )
 
 

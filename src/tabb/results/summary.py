@@ -113,6 +113,10 @@ def summarise(root: Path, levels: Mapping[str, float] | None = None) -> str:
         learning_curves(evaluated, task, picture, levels=levels)
         lines.append(f"picture: {picture}")
     lines.append(f"runs: {root}")
+    if first["score"] is None:
+        lines.append(
+            f"next: `tabb report {quoted(root)}` shows on one page what was learned, and from which source rows"
+        )
     return "\n".join(lines)
 
 

@@ -61,8 +61,8 @@ class Setup:
 
     def label_of(self, seeds: Sequence[int]) -> str:
         """What to call the runs of these seeds."""
-        where = self.task.name if self.task else "no task"
-        return f"{self.label} {where} seed {','.join(map(str, seeds))}"
+        where = f" {self.task.name}" if self.task else ""
+        return f"{self.label}{where} seed {','.join(map(str, seeds))}"
 
     @property
     def fits_along(self) -> bool:

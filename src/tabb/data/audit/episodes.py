@@ -44,7 +44,7 @@ def check_episodes(name: str, loaded: Loaded) -> Iterator[Finding]:
         yield Finding("warning", "wrong-next", where, what, fix, report.wrong_next)
     for reason, count in report.dropped.items():
         if reason in (NOT_STORED, PADDED, ABSENT, OUTSIDE) or not report.wrong_next:
-            what = f"{count:,} rows are dropped: {reason}"
+            what = f"{'1 row is' if count == 1 else f'{count:,} rows are'} dropped: {reason}"
             fix = "none needed; to keep them, store next_observations with the true last observation of each episode"
             yield Finding("note", "dropped", name, what, fix, report.dropped_rows[reason])
     for doubt in report.doubts:

@@ -54,7 +54,8 @@ def notes_of(columns: dict[str, np.ndarray], resets: int) -> Iterator[str]:
     if both:
         yield f"{both} rows are marked both terminal and timeout; they count as terminal"
     if resets:
-        yield f"{resets} ends of episodes are stated nowhere and were found by their jump to a first state"
+        found = "1 end of an episode is" if resets == 1 else f"{resets:,} ends of episodes are"
+        yield f"{found} stated nowhere, but found by the jump to a first state"
     if "episodes" not in columns and "next_observations" not in columns and timeouts is None:
         yield "neither timeouts, episodes nor next_observations: truncations were looked for, not stated"
 
