@@ -96,22 +96,22 @@ class CPQ(Rule):
     horizon: int = 1_000
     """T, steps of an episode over which the limit is spread [authors: 300, which their tasks have]"""
     actions: int = 10
-    """n, actions of the policy in each state whose likeness to the data's is asked [authors: 10]"""
+    """n, noisy actions of the policy in each state, of which those unlike the data's are found [authors: 10]"""
     noise: float = 0.2
-    """deviation of the noise on them [theirs is the policy's own, which is stochastic; ours: TD3's]"""
+    """standard deviation of their noise [theirs is the policy's own, which is stochastic; ours: TD3's]"""
     unlike: float = 0.25
-    """share of them that count as unlike [authors: a quarter]"""
+    """share of these actions that count as unlike the data's [authors: a quarter]"""
     margin: float = 1.5
-    """m: unlike actions are to look as if they cost m times the limit [authors: 1.5]"""
+    """m: the cost critics learn that unlike actions cost m times the limit [authors: 1.5]"""
     way_back: float = 1.0
-    """weight of the row's action where the policy's own is beyond the limit and the row's within [ours; authors: 0,
-    with which a policy that is beyond it is never changed there]"""
+    """weight of imitating the row's action in states where the policy's own action is beyond the limit and the row's is
+    within it [ours; authors: 0, with which the policy does not learn in such states]"""
     hidden: tuple[int, ...] = (256, 256)
     """widths of the hidden layers of the cost critics [authors: 256, 256]"""
     learning_rate: float = 1e-3
-    """Adam's rate for them [authors: 1e-3]"""
+    """Adam's rate for the cost critics [authors: 1e-3]"""
     weight_rate: float = 1e-4
-    """Adam's rate for α [authors: 1e-4]"""
+    """Adam's rate for α, the logarithm of the weight of unlike actions [authors: 1e-4]"""
     slow_rate: float = 0.005
     """rate of the slow cost critics [authors: 0.005]"""
     cvae: CVAEConfig = dataclasses.field(default_factory=lambda: CVAEConfig(hidden=(400, 400)))

@@ -89,18 +89,20 @@ class MOBODY(Rollouts):
     noise: float = 0.0
     """σ of the noise on the policy's actions [ours: none]"""
     penalty: float = 0.1
-    """c, in reward per unit of disagreement, whose unit is the spread of a step's change [authors: 0.1, in the units of
-    states]"""
+    """c, what a generated row's reward loses per unit of disagreement, whose unit is the spread of a step's change
+    [authors: 0.1, in the units of states]"""
     largest_disagreement: float = 10.0
-    """u above which a generated row weighs nothing [authors: 10, in the units of states]"""
+    """disagreement of the model's members above which a generated row weighs nothing [authors: 10, in the units of
+    states]"""
     mismatch_penalty: float = 0.1
-    """k, in reward per squared spread of a step's change [authors: 0.1, in the units of states]"""
+    """k, what a source row's reward loses per squared unit of its distance from the target's step; the unit is the
+    spread of a step's change [authors: 0.1, in the units of states]"""
     cloning: float = 1.0
     """κ, weight of the cloning term; that of the backbone is 0 [authors: 1]"""
     cloning_temperature: float = 3.0
-    """β of ω [authors: 3; paper: 1]"""
+    """β: the larger, the more cloning prefers actions of a large Q [authors: 3; paper: 1]"""
     largest_cloning_weight: float = 100.0
-    """largest ω [authors: 100]"""
+    """largest weight of a row in the cloning term [authors: 100]"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

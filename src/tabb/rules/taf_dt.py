@@ -202,15 +202,16 @@ class TAFDT(Rule):
     value_weight: float = 3.5
     """η, weight of the critic in the policy's loss [authors: 3.5, or 2 to 2.5 by task]"""
     behaviour_scale: float = 0.5
-    """c, weight of log p̂_T, per action entry [authors: 0.4 to 0.9 by task, summed over entries]"""
+    """c, weight of log p̂_T, the likelihood of an action among the target's, per action entry [authors: 0.4 to 0.9 by
+    task, summed over entries]"""
     advantage_scale: float = 2.0
     """factor on standardised advantages [authors: 2]"""
     command_expectile: float = 0.7
-    """of the advantages at a state, which the policy is asked for [authors: 0.55 to 0.7 by robot]"""
+    """which expectile of the advantages at a state the policy is asked for [authors: 0.55 to 0.7 by robot]"""
     value_updates: int = 20_000
     """updates of V and Q before training [authors: 20,000]"""
     command_updates: int = 10_000
-    """updates of the command [authors: 50,000]"""
+    """updates of the command, the network that says which advantage to ask for [authors: 50,000]"""
     batch_size: int = 256
     """rows of each domain in an update of V and Q and of the command [ours]"""
     learning_rate: float = 3e-4
@@ -228,7 +229,7 @@ class TAFDT(Rule):
     regularisation: float = 0.05
     """ε of the transport, in units of the mean cost [as OTDF; authors: 0.1 of the largest]"""
     iterations: int = 100
-    """of Sinkhorn's algorithm [as OTDF; authors: at most 1e5]"""
+    """iterations of Sinkhorn's algorithm [as OTDF; authors: at most 1e5]"""
     chunk: int = 10_000
     """source rows transported at once [authors: 10,000]"""
     cvae: CVAEConfig = dataclasses.field(default_factory=CVAEConfig)
