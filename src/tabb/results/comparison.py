@@ -186,6 +186,8 @@ def scores(contenders: Sequence[Contender]) -> list[Any]:
         lines.append((one.kind, [*cells, str(len(one.records)), f"{one.records[0].settings.updates:,}"]))
     heads = ["run", contenders[0].records[0].measure, "95 % interval", "", "seeds", "updates"]
     parts: list[Any] = [say(_order(known)), _rows(heads, lines)]
+    if not known:
+        return parts
     if len(references) == 1:
         parts.append(say(f"The target data themselves have {references.pop():z.1f}."))
     parts.append(
@@ -199,6 +201,8 @@ def scores(contenders: Sequence[Contender]) -> list[Any]:
 
 def _order(known: dict[str, Estimate]) -> str:
     """What the scores say of the order of the runs, as far as the intervals bear it out."""
+    if not known:
+        return "No run was evaluated: they had no task or no evaluations."
     if len(known) < 2:
         return "Fewer than two of the runs were evaluated, so their scores do not order them."
     best = max(known, key=lambda name: known[name].value)
@@ -281,7 +285,9 @@ def held_out(contenders: Sequence[Contender]) -> list[Any]:
     return [
         say(
             "Measures on target episodes that the runs did not learn from. None of them was good enough to choose a "
-            "policy by itself where true scores were at hand; `tabb select` ranks by several."
+            "policy by itself where true scores were at hand; ",
+            element("code", "tabb select"),
+            " ranks by several.",
         ),
         _rows(["run", *(HELD_OUT[name][0] for name in shown)], lines),
     ]
