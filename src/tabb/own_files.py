@@ -21,7 +21,10 @@ from tabb.errors import RunError, UsageError
 GENERATOR = "tabb"
 """mark in the metadata of pages, pictures and films"""
 
-_RUN_FILES = ("checkpoint.npz", "curve.png", "metrics.jsonl", "policies", "policy.npz", "prepared.npz", "result.json")
+_RUN_FILES = (
+    *("checkpoint.npz", "curve.png", "metrics.jsonl", "policies", "policy.npz", "prepared.npz", "result.json"),
+    *("source-steps.hdf5", "source-steps.npz", "target-steps.hdf5", "target-steps.npz"),
+)
 _PLAN_FILES = (
     *("ablations.json", "ablations.png", "failed.json", "intervals.png", "profiles.png"),
     *("report.md", "scores.csv", "verdicts.json"),

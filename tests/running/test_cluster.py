@@ -289,6 +289,32 @@ def test_errors_of_a_cell_and_of_a_node(data: list[str], tmp_path: Path, monkeyp
     assert message["failed"].startswith("on node one: ")
 
 
+@pytest.mark.slow
+def test_a_node_takes_steps_in_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any data: what comes back has all steps and the data set of them."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    online = tabb.Online(target_steps=30, source_steps=40, warm_up=8)
+    settings = tabb.Settings(updates=20, evaluations=0, online=online)
+    backbone = tabb.SAC(hidden=(8,), batch_size=8)
+    spec = RunSpec(tabb.Pooled(), backbone, None, None, "hopper-gravity-0.5", None, 0, settings)
+    files = {name: content for message in run_cell(job(spec), "one") for name, content in message["files"].items()}
+    assert json.loads(files["result.json"])["steps"] == {"source": 40, "target": 30}
+    (tmp_path / "steps.npz").write_bytes(files["target-steps.npz"])
+    assert len(tabb.load(tmp_path / "steps.npz")) == 30
+
+
+def test_steps_of_a_robot_are_no_nodes(data: list[str], tmp_path: Path, capsys) -> None:
+    spec = spec_of(data)
+    settings = dataclasses.replace(spec.settings, online=tabb.Online(target_steps=5), imitation=None)
+    with pytest.raises(UsageError, match="steps in Robot-v0: are taken at this machine; go on without --ray"):
+        check_files([dataclasses.replace(spec, env="Robot-v0", target=None, settings=settings)])
+    words = ["--source", data[1], "--env", "Robot-v0", "--online.target-steps", "5", "--ray", "local"]
+    assert main(["train", "pooled@sac", *words, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "steps in Robot-v0 are taken at this machine, where a robot would be; leave --ray out" in said
+    assert not (tmp_path / "out").exists()
+
+
 # --- The driver, with a stand-in for Ray that runs each task in this process ---
 
 

@@ -27,6 +27,13 @@ def check_ray(options: Any) -> None:
         raise UsageError("--track with --ray: nodes keep nothing; send the finished runs with `tabb track FOLDER`")
     if getattr(options, "start", None) is not None:
         raise UsageError("--start with --ray: nodes do not have the run to start from; leave --ray out")
+    for domain, name in (("target", "env"), ("source", "source_env")):
+        online = getattr(options, "online", None)
+        if online is not None and online.steps(domain) and getattr(options, name) is not None:
+            raise UsageError(
+                f"--online.{domain}-steps with --ray: steps in {getattr(options, name)} are taken at this machine, "
+                "where a robot would be; leave --ray out, or name a task"
+            )
     if options.jobs is not None:
         jobs_of(options.jobs)
     require_ray()

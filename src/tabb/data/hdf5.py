@@ -19,9 +19,12 @@ from tabb.data.arrays import build
 from tabb.data.column_names import OPTIONAL, REQUIRED, Names, names_of
 from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading
 from tabb.data.report import Loaded
+from tabb.data.saved_rows import saved_rows
+from tabb.data.step_log import MARK
 from tabb.errors import DataError, TabbError
 from tabb.files import atomic
 from tabb.own_files import refuse_others
+from tabb.transitions import COLUMNS
 
 DIGEST = "content_sha256"
 """Attribute that `write_hdf5` adds: the digest of the log's own columns, checked by `load_hdf5`."""
@@ -38,7 +41,7 @@ class Content(NamedTuple):
 
     columns: dict[str, np.ndarray]  # by key of the file, numbers unchecked
     provenance: dict[str, Any]
-    names: Names
+    names: Names | None  # None where the file is the log of a run's steps
     wide: dict[str, list[np.ndarray]]  # stretches of doubles that became float32, by column
 
 
@@ -55,6 +58,8 @@ def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED, memory: Memor
     path = Path(path)
     content = read_content(path, reading, memory)
     columns, provenance = content.columns, content.provenance
+    if content.names is None:
+        return saved_rows(columns, provenance, str(path), "steps of a run", reading)
     stated = provenance.pop(DIGEST, None)
     written = {key: column for key, column in columns.items() if key in (*REQUIRED, *OPTIONAL)}
     renamed = set(reading.names.stated()) - {"extras"}
@@ -77,6 +82,9 @@ def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED, memory: Memor
 def raw_columns(path: Path, reading: Reading = NOTHING_STATED, memory: Memory = IN_MEMORY) -> RawColumns:
     """The columns of a file as it stores them, numbers unchecked. Raises `DataError` where it cannot be read."""
     content = read_content(path, reading, memory)
+    if content.names is None:
+        singular = {"observations": "observation", "actions": "action", "rewards": "reward"}
+        return RawColumns({key: content.columns[own] for key, own in singular.items()}, {})
     column_of = {key: column for column, key in content.names.read.items()}
     columns = {column_of.get(key, key): column for key, column in content.columns.items()}
     return RawColumns(columns, content.provenance)
@@ -173,6 +181,8 @@ def _read(path: Path, reading: Reading, memory: Memory) -> Content:
     columns: dict[str, np.ndarray] = {}
     wide: dict[str, list[np.ndarray]] = {}
     with h5py.File(path, "r", locking=False) as file:  # files are replaced whole, and many shares cannot lock
+        if MARK in file.attrs:
+            return Content(*_steps(file, name, size), None, {})
         names = names_of(file, name, reading.names.stated())
         _need(names.read, file, name, REQUIRED)
         items = {key: direct(file, key, name) for key in names.keys}
@@ -199,6 +209,21 @@ def _read(path: Path, reading: Reading, memory: Memory) -> Content:
         inside = isinstance(file.get("infos", getlink=True), h5py.HardLink) and isinstance(file["infos"], h5py.Group)
         names = names._replace(maze=inside and "goal" in file["infos"])
     return Content(columns, provenance, names, {key: blocks for key, blocks in wide.items() if blocks})
+
+
+def _steps(file: h5py.File, name: str, size: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The rows of a run's log of steps that are there, episode after episode, and the bounds of actions."""
+    items = {key: direct(file, key, name) for key in (*COLUMNS, *(key for key in BOUNDS if key in file))}
+    for key, item in items.items():
+        check_dataset(item, name, key, size)
+    columns = {key: items[key][()] for key in COLUMNS}
+    there = np.flatnonzero(columns["episode"] != checks.NO_EPISODE)
+    if not there.size:
+        checks.fail(name, "episode", "no step has been taken yet; train the run first")
+    order = there[np.argsort(columns["episode"][there], kind="stable")]
+    return {key: column[order] for key, column in columns.items()}, {
+        key: items[key][()].tolist() for key in BOUNDS if key in items
+    }
 
 
 def _as_stored(item: h5py.Dataset, memory: Memory) -> np.ndarray:

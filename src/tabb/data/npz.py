@@ -16,8 +16,9 @@ from tabb.data import checks, precision, storage
 from tabb.data.allocation import IN_MEMORY, Memory
 from tabb.data.arrays import build
 from tabb.data.column_names import MATRICES, REQUIRED, SAME, Names, names_of
-from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading, bounds_of
-from tabb.data.report import Loaded, Report
+from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading
+from tabb.data.report import Loaded
+from tabb.data.saved_rows import EXTRA, saved_rows
 from tabb.errors import DataError, TabbError
 from tabb.files import atomic
 from tabb.own_files import refuse_others
@@ -27,8 +28,6 @@ MARK = "tabb"
 """key that tells that tabb wrote a file of columns; it holds attributes as JSON"""
 
 
-EXTRA = "extras/"
-"""what keys of extras of saved transitions begin with"""
 LARGEST_MARK = 1 << 20
 """bytes"""
 
@@ -55,7 +54,7 @@ def load_npz(path: str | Path, reading: Reading = NOTHING_STATED, memory: Memory
     path = Path(path)
     content = read_content(path, reading, memory)
     if content.names is None:
-        return _saved(content.columns, content.provenance, str(path), reading)
+        return saved_rows(content.columns, content.provenance, str(path), "npz", reading)
     return build(
         content.columns,
         name=str(path),
@@ -229,69 +228,3 @@ def _shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, key: str)
     if min(shape, default=0) < 0 or at + claimed != info.file_size:
         checks.fail(name, key, f"claims {claimed:,} bytes where {info.file_size - at:,} are; write the file again")
     return shape
-
-
-def _saved(columns: dict[str, np.ndarray], own: dict[str, Any], name: str, reading: Reading) -> Loaded:
-    """The rows of `save_npz`, checked; ends of episodes are where the number changes."""
-    action = checks.matrix(columns["action"], name, "action")
-    bounds = bounds_of(NOTHING_STATED, own, action.shape[1], name)
-    stated = bounds_of(reading, own, action.shape[1], name)
-    if stated != bounds:
-        checks.fail(
-            name,
-            "action",
-            f"was scaled by the bounds {bounds or '[-1, 1]'} before it was saved, not by {stated or '[-1, 1]'}; leave "
-            "the bounds of the action space out",
-        )
-    extras = {
-        key.removeprefix(EXTRA): checks.real(column, name, key)
-        for key, column in columns.items()
-        if key.startswith(EXTRA)
-    }
-    transitions = Transitions(
-        observation=checks.matrix(columns["observation"], name, "observation"),
-        action=checks.unit_actions(action, None, name, "action"),
-        reward=checks.real(columns["reward"], name, "reward"),
-        next_observation=checks.matrix(columns["next_observation"], name, "next_observation"),
-        terminal=checks.flag(columns["terminal"], name, "terminal").astype(np.float32),
-        episode=_numbers(columns["episode"], name),
-        action_bounds=bounds,
-        extras=extras,
-    )
-    checks.same_length({key: np.asarray(getattr(transitions, key)) for key in COLUMNS} | extras, name)
-    if transitions.next_observation.shape != transitions.observation.shape:
-        checks.fail(name, "next_observation", "has another size than observation; write the file again")
-    number = np.asarray(transitions.episode)
-    ends = np.flatnonzero(np.append(number[1:] != number[:-1], True))
-    returns = np.add.reduceat(np.asarray(transitions.reward, np.float64), np.append(0, ends[:-1] + 1))
-    ended = np.asarray(transitions.terminal)[ends] == 1
-    return Loaded(
-        transitions,
-        Report(
-            name=name,
-            layout="npz",
-            rows=len(transitions),
-            kept=len(transitions),
-            dropped={},
-            dropped_rows={},
-            wrong_next=(),
-            episode_ends=tuple(ends.tolist()),
-            returns=tuple(returns.tolist()),
-            unfinished=(),
-            terminals=int(ended.sum()),
-            truncations=int((~ended).sum()),
-            notes=("rows that were dropped when these transitions were first read are in no return",),
-            kept_rows=np.arange(len(transitions)),
-            action_bounds=bounds,
-            extras=tuple(extras),
-        ),
-    )
-
-
-def _numbers(value: np.ndarray, name: str) -> np.ndarray:
-    """Episode numbers as `save_npz` writes them: int32."""
-    array = checks.episode_numbers(value, name, "episode")
-    bad = np.flatnonzero(~np.isfinite(array) | (array < -(2**31)) | (array >= 2**31))
-    if bad.size:
-        checks.fail(name, "episode", f"row {int(bad[0])} is {array[bad[0]]}, no 32-bit number; write the file again")
-    return array.astype(np.int32)

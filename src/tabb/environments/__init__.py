@@ -6,6 +6,7 @@ The import registers every task with Gymnasium as `tabb/<task>-v0`. MuJoCo is im
 from tabb.environments.engine import ENGINES, Engine
 from tabb.environments.registration import make, register
 from tabb.environments.rollout import Act, Episodes, Rows, rollout
+from tabb.environments.safe_actions import SafeActions
 from tabb.environments.simulate import Steps, one_step
 from tabb.environments.tasks import TASKS, Task, get_task
 
@@ -16,6 +17,7 @@ __all__ = [
     "Engine",
     "Episodes",
     "Rows",
+    "SafeActions",
     "Steps",
     "Task",
     "get_task",

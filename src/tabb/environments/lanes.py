@@ -9,6 +9,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from tabb.environments.safe_actions import APPLIED
+
 
 class LaneSteps(NamedTuple):
     """The result of one step of B lanes, a row for each lane."""
@@ -21,6 +23,8 @@ class LaneSteps(NamedTuple):
     """Shape [B]: the task ended the episode."""
     truncated: NDArray[np.bool_]
     """Shape [B]: the environment cut the episode."""
+    applied: NDArray[np.float32] | None = None
+    """Shape [B, A]: the actions that were applied, where the environment says so and they may be others than given."""
 
 
 class Lanes(Protocol):
@@ -61,14 +65,16 @@ class OneByOne:
         return self._envs[lane].reset(seed=seed)[0].astype(np.float32)
 
     def step(self, lanes: list[int], actions: NDArray[np.float32]) -> LaneSteps:
-        observations, rewards, ends, cuts = zip(
-            *(self._envs[k].step(action)[:4] for k, action in zip(lanes, actions, strict=True)), strict=True
+        observations, rewards, ends, cuts, infos = zip(
+            *(self._envs[k].step(action) for k, action in zip(lanes, actions, strict=True)), strict=True
         )
+        known = all(isinstance(info, dict) and APPLIED in info for info in infos)
         return LaneSteps(
             np.stack(observations).astype(np.float32),
             np.array(rewards, np.float64),
             np.array(ends, bool),
             np.array(cuts, bool),
+            np.stack([np.asarray(info[APPLIED], np.float32) for info in infos]) if known else None,
         )
 
     def close(self) -> None:

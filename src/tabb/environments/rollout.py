@@ -266,7 +266,9 @@ def _run_batch(
         if at_step is not None:
             at_step()
         actions = _clipped(actor.act(observations), len(alive), low, high, step)
-        observations, reward, ended, truncated = lanes.step(alive, actions)
+        after = lanes.step(alive, actions)
+        observations, reward, ended, truncated = after[:4]
+        actions = actions if after.applied is None else after.applied
         actor.told(actions, reward)
         for k, value in zip(alive, reward.tolist(), strict=True):
             rewards[k].append(value)

@@ -82,7 +82,7 @@ class Steps(NamedTuple):
 
     observation: NDArray[np.float32]
     action: NDArray[np.float32]
-    """In [-1, 1]."""
+    """In [-1, 1]: as applied, where the environment gave the robot another one than was asked for."""
     reward: NDArray[np.float32]
     next_observation: NDArray[np.float32]
     terminal: NDArray[np.float32]
@@ -145,6 +145,10 @@ class RunningEpisodes:
         count, actions = len(actions), np.clip(actions, -1.0, 1.0).astype(np.float32)
         lanes = list(range(count))
         after = self._lanes.step(lanes, self._in_units(actions))
+        if after.applied is not None:
+            bounds = self._world.action_bounds
+            applied = after.applied if bounds is None else bounds.scaled(after.applied)
+            actions = np.clip(applied, -1.0, 1.0).astype(np.float32)
         self._actions[lanes, self._ages[:count]] = actions
         self._ages[:count] += 1
         self._returns[:count] += after.reward
@@ -177,6 +181,10 @@ class RunningEpisodes:
             self._actions.copy(),
             self._now.copy(),
         )
+
+    def begin_after(self, number: int) -> None:
+        """Have all further episodes begin with numbers above this one: it and those before it are known."""
+        self._started = max(self._started, number + 1)
 
     def restore(self, state: EpisodesState) -> bool:
         """Go on from a state; whether the episodes go on where they were.

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from tabb.running.plan import Cell
 from tabb.shown import alone
 from tabb.training.folder import RunFolder
-from tabb.training.progress import Style, shown_loss
+from tabb.training.progress import Style, shown_loss, told_steps
 
 
 class PlanProgress:
@@ -69,7 +69,8 @@ class PlanProgress:
         self._last_told[cell.label] = told["update"]
         score = f", score {alone(told['mean'])}" if evaluated else f", loss {told['critic_loss']:.3g}"
         rate = f", {training['rate']:,.0f} updates/s" if training else ""
-        self._say(f"{cell.label}: {told['update']:,}/{cell.updates:,} updates{score}{rate}")
+        steps = "".join(f", {one}" for one in _told_steps(cell, training))
+        self._say(f"{cell.label}: {told['update']:,}/{cell.updates:,} updates{score}{rate}{steps}")
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -83,6 +84,7 @@ class PlanProgress:
             status = f"{training['rate']:4.0f} updates/s {left:4.0f} s left  loss {shown_loss(training):.2g}"
         if scored is not None:
             status += f"  score {alone(scored['mean'])}"
+        status += "".join(f"  {one}" for one in _told_steps(cell, training))
         done = training["update"] if training else 0
         if done >= cell.updates:
             self._progress.stop_task(bar)
@@ -98,6 +100,14 @@ class PlanProgress:
     def close(self) -> None:
         if self._style == "bar":
             self._progress.stop()
+
+
+def _told_steps(cell: Cell, training: dict[str, Any] | None) -> list[str]:
+    """What to say of the steps that a cell has taken."""
+    online = cell.spec.settings.online
+    return told_steps(
+        [(domain, int((training or {}).get(f"{domain}_steps", 0)), online.steps(domain)) for domain in online.domains]
+    )
 
 
 def _tail(path: Path, size: int = 16_384) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ policies/        those along the run, where target episodes were held out to cho
 result.json      final score, all evaluations, seconds of each part
 curve.png        learning curve
     target-steps.npz     the steps that the run took in the target, as a data set; source-steps.npz likewise
+    target-steps.hdf5    the same while it takes them, in an environment of the user's
 """
 
 from __future__ import annotations
@@ -197,6 +198,10 @@ class RunFolder:
     def steps_file(self, domain: str) -> Path:
         """Where the steps that a run took in a domain are kept, as a data set."""
         return self.path / f"{domain}-steps.npz"
+
+    def step_log(self, domain: str) -> Path:
+        """Where they are kept as they are taken, in an environment that may be a robot, until the run is through."""
+        return self.path / f"{domain}-steps.hdf5"
 
     def policy_at(self, update: int) -> Path:
         """Where the policy after `update` updates is kept."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 import time
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,9 +22,11 @@ from numpy.typing import NDArray
 
 from tabb.backbones.backbone import Backbone
 from tabb.batch import FIELDS, on_device
+from tabb.data.step_log import StepLog
 from tabb.environments.running_episodes import EpisodesState, FinishedEpisode, RunningEpisodes, Steps, World
 from tabb.networks import Normaliser, normaliser_of
 from tabb.training.drawing import Data, Packed
+from tabb.training.folder import RunFolder
 from tabb.training.loop import Program, compiled_sums, no_sums
 from tabb.training.online import DOMAINS, Domain, Online, StepPlan, step_plan
 from tabb.training.refits import BLOCK, Refits, written
@@ -60,7 +64,16 @@ class InteractionState(NamedTuple):
 class Side:
     """The steps of one domain."""
 
-    def __init__(self, domain: Domain, world: World, plan: StepPlan, lanes: int, seed: int, key: PRNGKeyArray) -> None:
+    def __init__(
+        self,
+        domain: Domain,
+        world: World,
+        plan: StepPlan,
+        lanes: int,
+        seed: int,
+        key: PRNGKeyArray,
+        stop: threading.Event,
+    ) -> None:
         self.domain, self.world, self.plan = domain, world, plan
         self.taken = 0
         self._key = jax.random.fold_in(key, STEPS + DOMAINS.index(domain))
@@ -71,11 +84,41 @@ class Side:
         self._widths = {name: widths[name] for name in FIELDS}
         self._rows = np.zeros((plan.steps, sum(self._widths.values())), np.float32)
         self._numbers = np.zeros(plan.steps, np.int32)
+        self._stop = stop
+        self._log: StepLog | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no further step is to be taken: asked for, and this may be a robot. Simulators wait for nobody."""
+        return self._stop.is_set() and not self.world.repeats
+
+    def logged_in(self, file: Path) -> None:
+        """Keep a log of all steps in this file, in a world whose steps cannot be taken again; go on after those in it.
+
+        Raises `RunError` where the file cannot be used.
+        """
+        if self.world.repeats:
+            return
+        world = self.world
+        self._log = StepLog(file, self.plan.steps, world.observation_size, world.action_size, world.action_bounds)
+        known = len(self._log)
+        if known < self.taken:
+            self._log.add(self._columns(slice(known, self.taken)))
+        elif known > self.taken:
+            added = self._log.rows(slice(self.taken, known))
+            columns = [added[name].reshape(known - self.taken, -1) for name in self._widths]
+            self._rows[self.taken : known] = np.concatenate(columns, axis=1)
+            self._numbers[self.taken : known] = added["episode"]
+            self.taken = known
+            self._episodes.begin_after(int(self._numbers[:known].max()))
 
     def take(self, total: int, backbone: Backbone, state: Any, normaliser: Normaliser, at_random: bool) -> slice:
-        """Take steps until there are `total`, by the policy of this state or at random; where their rows lie."""
+        """Take steps until there are `total`, by the policy of this state or at random; where their rows lie.
+
+        There are fewer where the run was stopped.
+        """
         first = self.taken
-        while self.taken < total:
+        while self.taken < total and not self.stopped:
             key = jax.random.fold_in(self._key, self.taken)
             if at_random:
                 actions = random_actions((self._lanes, self.world.action_size), key)
@@ -89,16 +132,22 @@ class Side:
         places = slice(self.taken, self.taken + len(steps.reward))
         self._rows[places], self._numbers[places] = np.concatenate(columns, axis=1), steps.episode
         self.taken += len(steps.reward)
+        if self._log is not None:
+            self._log.add(self._columns(places))
 
     def log(self) -> Transitions:
         """All steps so far as a data set, episode after episode, in the world's own rewards."""
         order = np.argsort(self._numbers[: self.taken], kind="stable")
-        rows, numbers = self._rows[: self.taken][order], self._numbers[: self.taken][order]
+        return Transitions(**self._columns(order), action_bounds=self.world.action_bounds)
+
+    def _columns(self, places: Any) -> dict[str, Any]:
+        """The columns of the rows at these places, raw, with the numbers of their episodes."""
         ends = np.cumsum(list(self._widths.values()))[:-1]
-        columns: dict[str, Any] = dict(zip(self._widths, np.split(rows, ends, axis=1), strict=True))
+        parts = np.split(self._rows[places], ends, axis=1)
+        columns: dict[str, Any] = dict(zip(self._widths, parts, strict=True))
         for name in ("reward", "terminal"):
             columns[name] = columns[name][:, 0]
-        return Transitions(**columns, episode=numbers, action_bounds=self.world.action_bounds)
+        return columns | {"episode": self._numbers[places]}
 
     def observations(self) -> NDArray[np.float32]:
         """Those of all steps so far, raw."""
@@ -129,6 +178,8 @@ class Side:
         return self._episodes.finished()
 
     def state(self) -> SideState:
+        if self._log is not None:
+            self._log.keep()
         taken = np.asarray(self.taken, np.int32)
         return SideState(taken, self._rows.copy(), self._numbers.copy(), self._episodes.state())
 
@@ -153,6 +204,14 @@ def random_actions(shape: tuple[int, int], key: PRNGKeyArray) -> Array:
     return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
 
+class Interrupted(Exception):
+    """A run ends before its next step: the state (None before the first) after so many updates."""
+
+    def __init__(self, state: Any, updates: int) -> None:
+        super().__init__()
+        self.state, self.updates = state, updates
+
+
 class Interaction:
     """The steps that one seed's run takes in its worlds."""
 
@@ -165,17 +224,20 @@ class Interaction:
         seed: int,
         key: PRNGKeyArray,
         started: bool,
+        stop: threading.Event | None = None,
         refits: Refits | None = None,
     ) -> None:
         """`normaliser` is None where no logged row says one: the first steps then do.
 
         `key` is the one that the rule's models are prepared with. `started` says that the run starts from the weights
-        of another one: its policy takes the first steps. `refits` are of a rule whose models are fitted again.
+        of another one: its policy takes the first steps. Once `stop` is set no further step is taken in an environment
+        that may be a robot. `refits` are of a rule whose models are fitted again.
         """
         self.refits = refits
         self._program, self._started, self._normaliser = program, started, normaliser
+        stop = stop or threading.Event()
         self.sides = [
-            Side(domain, world, step_plan(program, domain, online), online.lanes, seed, key)
+            Side(domain, world, step_plan(program, domain, online), online.lanes, seed, key, stop)
             for domain, world in worlds.items()
         ]
         self._logged = dict.fromkeys(DOMAINS, 0)
@@ -189,31 +251,41 @@ class Interaction:
         assert self._normaliser is not None, "`begin` comes first"
         return self._normaliser
 
-    def begin(self, saved: InteractionState | None, goes_on: bool = True) -> list[str]:
+    @property
+    def stopped(self) -> bool:
+        """Whether the run ends here, because no further step may be taken."""
+        return any(side.stopped for side in self.sides)
+
+    def begin(self, saved: InteractionState | None, goes_on: bool = True, folder: RunFolder | None = None) -> list[str]:
         """Go on from what a checkpoint holds, or take the steps that the normaliser comes from; what to say of it.
 
-        A run that does not go on has its normaliser read, and nothing else.
+        A run that does not go on has its normaliser read, and nothing else. One with a folder keeps logs of its steps
+        there. Raises `Interrupted` where the run was stopped meanwhile.
         """
         if saved is not None:
             self._normaliser = Normaliser(jnp.asarray(saved.mean), jnp.asarray(saved.scale))
             if self.refits is not None:
                 self.refits.models = saved.models
                 self._without_models = False
-            return (
-                []
-                if not goes_on
-                else [
-                    f"the episodes in {side.world.name} could not be gone on with: new ones begin"
-                    for side, state in zip(self.sides, saved.sides, strict=True)
-                    if not side.restore(state)
-                ]
-            )
+            if not goes_on:
+                return []
+        told = []
+        for number, side in enumerate(self.sides):
+            if saved is not None and not side.restore(saved.sides[number]):
+                told.append(f"the episodes in {side.world.name} could not be gone on with: new ones begin")
+            if folder is not None:
+                known = side.taken
+                side.logged_in(folder.step_log(side.domain))
+                if side.taken > known:
+                    told.append(f"{side.taken - known:,} steps in {side.world.name} since the last checkpoint are kept")
         if self._normaliser is None:
             side = next(side for side in self.sides if side.plan.rounds[0] == 0)
             identity = Normaliser(*(of(side.world.observation_size, jnp.float32) for of in (jnp.zeros, jnp.ones)))
             side.take(max(1, side.plan.warm_up), self._program.backbone, None, identity, at_random=True)
+            if self.stopped:
+                raise Interrupted(None, 0)
             self._normaliser = normaliser_of(side.observations())
-        return []
+        return told
 
     def with_room(self, data: Data, logged: tuple[int, int]) -> Data:
         """The data with room for the steps of the run, and those in it that were taken before.
@@ -258,7 +330,8 @@ class Interaction:
                 if until > side.taken:
                     at_random = until <= side.plan.warm_up and not self._started
                     taken = side.take(until, self._program.backbone, state, self.normaliser, at_random)
-                    data = self._with_rows(data, side, taken)
+                    if taken.stop > taken.start:
+                        data = self._with_rows(data, side, taken)
         return data
 
     def _with_rows(self, data: Data, side: Side, taken: slice) -> Data:
@@ -384,13 +457,16 @@ class InteractingUpdates:
     ) -> tuple[Any, dict[str, Any]]:
         """Updates `first` to `last` - 1 with the steps between them, and the mean of each metric over them.
 
-        Metrics say as well how many steps have been taken in all.
+        Metrics say as well how many steps have been taken in all. Raises `Interrupted` where the run was stopped and
+        no further step may be taken.
         """
         del rows
         begun, sums = int(first), jax.tree.map(jnp.array, self._nothing)
         done = begun
         for end in self._interaction.ends(begun, int(last)):
             self._data = self._interaction.step(self._data, state, done)
+            if self._interaction.stopped:
+                raise Interrupted(state, done)
             self._data = self._interaction.refitted(self._data, done)
             if self._interaction.refits is not None:
                 models = self._interaction.refits.models

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tabb.errors import RunError, Stopped
@@ -16,7 +16,7 @@ from tabb.evaluation.scores import Evaluation, evaluate
 from tabb.files import quoted
 from tabb.tracking import Tracker
 from tabb.training.held_out import HeldOut, HeldOutMeasures, measures_from
-from tabb.training.interaction import Interaction
+from tabb.training.interaction import Interaction, Interrupted
 from tabb.training.lanes import Clock, Lanes
 from tabb.training.progress import Reporter, shown_loss
 from tabb.training.record import evaluation_from
@@ -173,25 +173,39 @@ class Interacting(Observer):
         self._interaction, self._recording = interaction, recording
 
     def after(self, stretch: Stretch) -> None:
+        self.record(stretch.update)
+
+    def record(self, update: int) -> None:
+        """What has been done after so many updates, since it was recorded the last time."""
         for fit in self._interaction.fits():
             self._recording.record(0, {"kind": "refit"} | fit)
         for side in self._interaction.sides:
             if episodes := side.finished():
                 totals, lengths = zip(*episodes, strict=True)
-                line = {"kind": f"{side.domain}-episodes", "update": stretch.update, "steps": side.taken}
+                line = {"kind": f"{side.domain}-episodes", "update": update, "steps": side.taken}
                 self._recording.record(0, line | {"returns": list(totals), "lengths": list(lengths)})
 
 
 class Showing(Observer):
-    """Shows rate, loss and score."""
+    """Shows rate, loss, score and steps."""
 
-    def __init__(self, reporter: Reporter, lanes: Lanes, last_score: Callable[[], float | None]) -> None:
+    def __init__(
+        self,
+        reporter: Reporter,
+        lanes: Lanes,
+        last_score: Callable[[], float | None],
+        interaction: Interaction | None = None,
+    ) -> None:
         self._reporter, self._lanes, self._last_score = reporter, lanes, last_score
+        self._sides = [] if interaction is None else interaction.sides
 
     def after(self, stretch: Stretch) -> None:
         losses = [shown_loss(metrics) for metrics in self._lanes.split(stretch.metrics)]
         mean = sum(losses) / len(losses)
-        self._reporter.training(stretch.update, stretch.rate * len(losses), mean, self._last_score())
+        self._reporter.training(stretch.update, stretch.rate * len(losses), mean, self._last_score(), self._steps())
+
+    def _steps(self) -> list[tuple[str, int, int]]:
+        return [(side.domain, side.taken, side.plan.steps) for side in self._sides]
 
 
 class Saving(Observer):
@@ -219,17 +233,33 @@ class Saving(Observer):
         stopping = self._stop.is_set()
         self._unsaved += stretch.seconds
         if stretch.update in self._points or self._unsaved > CHECKPOINT_SECONDS or stopping:
-            self._save(stretch)
+            self.save(stretch.state, stretch.update)
         if stopping and stretch.update < self._updates:
             raise Stopped(how_to_go_on(self._lanes, stretch.update))
 
-    def _save(self, stretch: Stretch) -> None:
+    def save(self, state: Any, update: int) -> None:
+        """Write the checkpoints after so many updates."""
         self._unsaved = 0.0
         with self._clock.time("checkpoint"):
             steps = None if self._interaction is None else self._interaction.state()
-            for folder, state in zip(self._lanes.folders, self._lanes.split(stretch.state), strict=True):
+            for folder, of_seed in zip(self._lanes.folders, self._lanes.split(state), strict=True):
                 if folder is not None:
-                    folder.save(state, stretch.update, self._clock.seconds, steps)
+                    folder.save(of_seed, update, self._clock.seconds, steps)
+
+    def interrupted(self, cut: Interrupted) -> Stopped:
+        """Save where a run is stopped within a stretch, and what to say of it."""
+        self.save(cut.state, cut.updates)
+        return Stopped(how_to_go_on(self._lanes, cut.updates))
+
+
+def interruptible(updates: Iterator[Stretch], episodes: Sequence[Interacting], saving: Saving) -> Iterator[Stretch]:
+    """The stretches of a run, which is saved where it is stopped within one of them. Raises `Stopped` there."""
+    try:
+        yield from updates
+    except Interrupted as cut:
+        for observer in episodes:
+            observer.record(cut.updates)
+        raise saving.interrupted(cut) from None
 
 
 def resume_observers(observers: Sequence[Observer], lanes: Lanes) -> None:

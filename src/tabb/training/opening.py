@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -290,7 +291,13 @@ def starting_state(
 
 
 def interacting(
-    setup: Setup, lanes: Lanes, models: list[Any], keys: list[Any], report: Report, note: Callable[[str], None]
+    setup: Setup,
+    lanes: Lanes,
+    models: list[Any],
+    keys: list[Any],
+    stop: threading.Event,
+    report: Report,
+    note: Callable[[str], None],
 ) -> tuple[Setup, Interaction]:
     """What takes the steps of a single seed's run; and the setup, normalised as the run that it starts from, if it has
     no logged rows.
@@ -310,7 +317,7 @@ def interacting(
         plans = {domain: step_plan(setup.learner, domain, online) for domain in setup.worlds}
         numbers = refit_numbers(plans, {domain: len(getattr(setup.domains, domain)) for domain in DOMAINS}, online)
         refits = Refits(setup.learner.rule, setup.domains, keys[0], numbers, models[0], report, note)
-    return setup, Interaction(setup.learner, online, setup.worlds, normaliser, seed, keys[0], started, refits)
+    return setup, Interaction(setup.learner, online, setup.worlds, normaliser, seed, keys[0], started, stop, refits)
 
 
 def compiled(learner: Program, lanes: Lanes, models: Any, data: Data, keys: Any, state: Any) -> Updates:

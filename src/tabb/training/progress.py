@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from rich.console import Console
@@ -16,6 +16,15 @@ from tabb.shown import alone
 Style = Literal["auto", "bar", "lines", "none"]
 
 
+Steps = Sequence[tuple[str, int, int]]
+"""of each domain that is stepped in: its name, steps so far, and all of the run"""
+
+
+def told_steps(steps: Steps) -> list[str]:
+    """What to say of steps: `1,200/2,000 target steps`."""
+    return [f"{taken:,}/{budget:,} {domain} steps" for domain, taken, budget in steps]
+
+
 @runtime_checkable
 class Reporter(Protocol):
     """Shows how far a run is."""
@@ -23,8 +32,11 @@ class Reporter(Protocol):
     def phase(self, what: str, share: float) -> None:
         """A part before training (fitting the predictor, compiling) has come this far, 0 to 1."""
 
-    def training(self, update: int, rate: float, loss: float, score: float | None) -> None:
-        """So many updates are done, at `rate` per second, with this loss (`shown_loss`) and last score."""
+    def training(self, update: int, rate: float, loss: float, score: float | None, steps: Steps = ()) -> None:
+        """So many updates are done, at `rate` per second, with this loss (`shown_loss`) and last score.
+
+        `steps` are those taken in environments.
+        """
 
     def note(self, text: str) -> None:
         """Something that the user should know."""
@@ -41,7 +53,7 @@ class Silent:
     """No output."""
 
     def phase(self, what: str, share: float) -> None: ...
-    def training(self, update: int, rate: float, loss: float, score: float | None) -> None: ...
+    def training(self, update: int, rate: float, loss: float, score: float | None, steps: Steps = ()) -> None: ...
     def note(self, text: str) -> None: ...
     def close(self) -> None: ...
 
@@ -68,8 +80,9 @@ class Bar:
             self._phase = (what, int(self._progress.add_task(f"{self._label}: {what}", total=1.0, status="")))
         self._progress.update(self._phase[1], completed=share, visible=share < 1.0)  # type: ignore[arg-type]
 
-    def training(self, update: int, rate: float, loss: float, score: float | None) -> None:
+    def training(self, update: int, rate: float, loss: float, score: float | None, steps: Steps = ()) -> None:
         status = f"{rate:,.0f} updates/s  loss {loss:.3g}" + ("" if score is None else f"  score {alone(score)}")
+        status += "".join(f"  {told}" for told in told_steps(steps))
         self._progress.update(self._task, completed=update, status=status)
 
     def note(self, text: str) -> None:
@@ -94,13 +107,13 @@ class Lines:
             self._phase = what
             self._say(f"{what} ...")
 
-    def training(self, update: int, rate: float, loss: float, score: float | None) -> None:
+    def training(self, update: int, rate: float, loss: float, score: float | None, steps: Steps = ()) -> None:
         now = time.monotonic()
         if update < self._updates and (update < self._next or now - self._last_time < 2.0):
             return
         self._next, self._last_time = update + self._updates / 20, now
         left = (self._updates - update) / max(rate, 1e-9)
-        last = "" if score is None else f", score {alone(score)}"
+        last = ("" if score is None else f", score {alone(score)}") + "".join(f", {told}" for told in told_steps(steps))
         self._say(
             f"{update:,}/{self._updates:,} updates, {rate:,.0f} updates/s, {left:,.0f} s left, loss {loss:.3g}{last}"
         )

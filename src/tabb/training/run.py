@@ -18,7 +18,7 @@ from tabb.data.npz import save_npz
 from tabb.data.store import stores_folder
 from tabb.environments.registration import env_factory_of
 from tabb.environments.tasks import Task, get_task
-from tabb.errors import DataWarning, UsageError, warn_caller
+from tabb.errors import DataWarning, Stopped, UsageError, warn_caller
 from tabb.jax_programs import drop_programs_if_many
 from tabb.jax_switches import check_switches
 from tabb.own_files import refuse_inside_run
@@ -36,7 +36,7 @@ from tabb.training.checks import (
     usable_source,
 )
 from tabb.training.config import Settings, check_imitation, imitation_of, normalisation_of
-from tabb.training.interaction import InteractingUpdates
+from tabb.training.interaction import InteractingUpdates, Interrupted
 from tabb.training.lanes import Clock, Lanes, run_folder
 from tabb.training.learned_rows import learned_rows
 from tabb.training.loop import Program
@@ -48,6 +48,8 @@ from tabb.training.observers import (
     Recording,
     Saving,
     Showing,
+    how_to_go_on,
+    interruptible,
     resume_observers,
     stoppable,
 )
@@ -244,13 +246,17 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
                 rows = fed_rows(setup, models[0], extra[0], imitated[0], draw_keys[0], scratch, report)
         interaction = None
         if setup.worlds:
-            setup, interaction = interacting(setup, lanes, models, prepare_keys, reporter.phase, reporter.note)
+            setup, interaction = interacting(setup, lanes, models, prepare_keys, stop, reporter.phase, reporter.note)
             closing.callback(interaction.close)
         steps = None if interaction is None else interaction.template()
         start = starting_state(setup, lanes, init_keys, extra, conditions, resume, steps)
         clock.add(start.seconds)
         if interaction is not None:
-            for text in interaction.begin(start.steps, start.update < settings.updates):
+            try:
+                told = interaction.begin(start.steps, start.update < settings.updates, lanes.folders[0])
+            except Interrupted:
+                raise Stopped(how_to_go_on(lanes, 0)) from None
+            for text in told:
                 reporter.note(text)
             setup = setup.normalised_by(interaction.normaliser)
             models = models if interaction.refits is None else [interaction.refits.models]
@@ -258,7 +264,7 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
         recording = Recording(lanes, tracker)
         evaluating = Evaluating(setup, lanes, recording, clock, stop)
         holding_out = HoldingOut(setup, models, lanes, recording, clock)
-        showing = Showing(reporter, lanes, evaluating.last_score)
+        showing = Showing(reporter, lanes, evaluating.last_score, interaction)
         episodes = [] if interaction is None else [Interacting(interaction, recording)]
         saving = Saving(setup, lanes, clock, stop, interaction)
         observers: list[Observer] = [recording, *episodes, evaluating, holding_out, showing, saving]
@@ -281,7 +287,9 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
                     program = stored = StoredUpdates(learner, rows, *inputs[::2], state, start.update, ends)
                     closing.callback(stored.close)
                 reporter.phase("compile", 1.0)
-            for stretch in stretches(program, *inputs, start, settings.updates, stretch_ends(settings)):
+            for stretch in interruptible(
+                stretches(program, *inputs, start, settings.updates, stretch_ends(settings)), episodes, saving
+            ):
                 fits = 0.0 if interaction is None else interaction.fit_seconds()
                 clock.add({"train": stretch.seconds - fits, "prepare": fits})
                 for observer in observers:
@@ -294,6 +302,7 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
             if interaction is not None and lanes.folders[0] is not None:
                 for side in interaction.sides:
                     save_npz(lanes.folders[0].steps_file(side.domain), side.log())
+                    lanes.folders[0].step_log(side.domain).unlink(missing_ok=True)
 
         runs = []
         states = lanes.split(state)

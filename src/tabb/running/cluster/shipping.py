@@ -55,10 +55,15 @@ def _within(path: Path) -> list[Path]:
 def check_files(specs: Sequence[RunSpec]) -> None:
     """Raise `DataError` for the first data file of these runs that is not here.
 
-    Raises `UsageError` for runs that start from the weights of another, which nodes do not have.
+    Raises `UsageError` for runs that start from the weights of another, which nodes do not have, and for those that
+    take steps in an environment that is no task: it may be a robot, which is at this machine.
     """
     if started := next((spec.start for spec in specs if spec.start is not None), None):
         raise UsageError(f"start={started}: nodes do not have the run to start from; go on without --ray")
+    for spec in specs:
+        own = {"target": spec.env, "source": spec.source_env}
+        if name := next((own[domain] for domain in spec.settings.online.domains if own[domain]), None):
+            raise UsageError(f"steps in {name}: are taken at this machine; go on without --ray")
     for path in dict.fromkeys(path for spec in specs for paths in spec.files.values() for path in paths):
         if Path(f"{path}.toml").exists():
             raise UsageError(f"{path}.toml: nodes do not get it; write the data anew with `tabb data convert`")

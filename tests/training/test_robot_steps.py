@@ -1,0 +1,88 @@
+"""Steps of what may be a robot: Ctrl-C and a kill lose none of them, and none is taken after."""
+
+import os
+import signal
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+import tabb
+from cart import Cart
+from tabb.backbones import TD3BC
+from tabb.environments import SafeActions
+from tabb.errors import Stopped
+from tabb.rules import TargetOnly
+from tabb.training import Settings, train
+from tabb.training.folder import RunFolder
+from tabb.training.online import Online
+from tabb.transitions import COLUMNS
+
+STEPS = 30
+
+
+class Robot(Cart):
+    """A cart that keeps its own record, and at some of its steps gets a signal or loses its process."""
+
+    record: ClassVar[list] = []
+    at: ClassVar[dict[int, str]] = {}
+    mine = 0
+
+    def close(self):
+        if self.mine == 1:  # the one step by which an environment is tried at the door
+            self.record.pop()
+
+    def step(self, action):
+        self.mine += 1
+        before = self.state.astype(np.float32)
+        event = self.at.pop(len(self.record) + 1, None)
+        if event == "kill":
+            raise KeyboardInterrupt  # nothing is saved after it
+        result = super().step(action)
+        self.record.append([*before, *action, result[1], *result[0], float(result[2])])
+        if event == "stop":
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+
+def matrix(data):
+    return np.concatenate([np.asarray(getattr(data, name)).reshape(len(data), -1) for name in COLUMNS[:-1]], axis=1)
+
+
+def test_no_step_is_lost_and_none_is_taken_after_a_stop(tmp_path, capsys, monkeypatch):
+    """Stopped during the first steps and in the middle of a stretch, then killed: the log is the robot's own record."""
+    monkeypatch.setattr(Robot, "record", [])
+    monkeypatch.setattr(Robot, "at", {5: "stop", 17: "stop", 25: "kill"})
+    backbone = TD3BC(hidden=(8,), batch_size=8)
+    online = Online(target_steps=STEPS, warm_up=8)
+    arguments = {
+        "settings": Settings(updates=200, evaluations=0, backbone=backbone, online=online),
+        "env_factory": lambda: SafeActions(Robot(), low=-0.5, high=0.5, change=0.2),
+        "folder": tmp_path,
+        "progress": "lines",
+    }
+    log = tmp_path / "seed0" / "target-steps.hdf5"
+    for steps, error in ((5, Stopped), (17, Stopped), (24, KeyboardInterrupt)):
+        with pytest.raises(error) as caught:
+            train(TargetOnly(), None, None, resume=steps > 5, **arguments)
+        assert len(Robot.record) == steps
+        np.testing.assert_array_equal(matrix(tabb.load(log)), np.array(Robot.record, np.float32))
+        if error is Stopped:
+            assert caught.value.exit_code == 130
+            assert "go on with `tabb train --resume" in str(caught.value)
+    (run,) = train(TargetOnly(), None, None, resume=True, **arguments)
+    said = capsys.readouterr().err
+    assert "7 steps in Robot since the last checkpoint are kept" in said
+    assert f"{STEPS}/{STEPS} target steps" in said
+    assert not log.exists()
+    kept = tabb.load(tmp_path / "seed0" / "target-steps.npz")
+    np.testing.assert_array_equal(matrix(kept), np.array(Robot.record, np.float32))
+    assert len(kept) == STEPS
+    pushes = np.asarray(kept.action)[:, 0]
+    assert abs(pushes).max() <= 0.5
+    inside = np.asarray(kept.episode)[1:] == np.asarray(kept.episode)[:-1]
+    assert abs(np.diff(pushes))[inside].max() <= 0.2 + 1e-6
+    starts = np.append(True, ~inside)
+    assert abs(pushes[starts]).max() <= 0.2 + 1e-6
+    assert len(RunFolder(tmp_path / "seed0").metrics()) == 100
+    assert run.policy is not None
