@@ -100,11 +100,16 @@ def better_rankings() -> Any:
     return figure
 
 
-def source_as_it_is() -> Any:
-    """Targets by the score of target-only and of the better source policy; above the diagonal the source is better."""
+def better_source() -> list[tuple[float, float]]:
+    """Scores of target-only and of the better source policy, by target."""
     bar = mean_scores("otdf-expert-20000", "target-only")
     sources = [mean_scores(name, "source-only") for name in ("otdf-expert-20000", "otdf-medium-20000")]
-    points = [(score, max(one[place] for one in sources if place in one)) for place, score in bar.items()]
+    return [(score, max(one[place] for one in sources if place in one)) for place, score in bar.items()]
+
+
+def source_as_it_is() -> Any:
+    """Targets by the score of target-only and of the better source policy; above the diagonal the source is better."""
+    points = better_source()
     figure = new_figure(figsize=(4.8, 4.2), dpi=150, layout="constrained")
     axes = axes_of(figure, f"{len(points)} targets")
     above = sum(theirs > mine for mine, theirs in points)
