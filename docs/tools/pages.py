@@ -11,6 +11,7 @@ The results are committed files in benchmarks/results:
     selection.json                          `python -m tabb.experiments.policy_rankings --json`
     planted-faults.json                     `python -m tabb.experiments.planted_faults --json`
     own-ranking.json                        `python -m tabb.experiments.own_ranking --json`
+    sampling/                               `python -m tabb.experiments.where_to_sample`
     extraction/main/                        `python -m tabb.experiments.extraction`
     collected/                              manifests of `tabb collect SUITE`
     field/                                  `python -m tabb.experiments.field`
@@ -43,10 +44,14 @@ from tabb.experiments.field import Cells, best_controls, picking, rank_table, re
 from tabb.experiments.own_ranking import table as own_ranking
 from tabb.experiments.planted_faults import table as planted_faults
 from tabb.experiments.policy_rankings import RANKINGS
+from tabb.experiments.where_to_sample import table as sampling
 from tabb.files import read_json
 
 DOCS = Path(__file__).resolve().parents[1]
-WITH_TABLES = ("audit", "few-rows", "field", "selection", "collected-data", "measured-rows", "measured-policies")
+WITH_TABLES = (
+    *("audit", "few-rows", "field", "selection", "collected-data", "measured-rows", "measured-policies"),
+    "online",
+)
 README = DOCS.parent / "README.md"
 PAGES = [README, *sorted((DOCS / "methods").glob("*.md")), *(DOCS / f"{name}.md" for name in WITH_TABLES)]
 COLLECTED_QUALITIES = {"adroit": "expert", "antmaze": "diverse"}
@@ -232,6 +237,9 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "field-ranks": lambda: rank_table(scores_of(_field())),
         "field-controls": lambda: best_controls(scores_of(_field())),
         "field-picking": lambda: picking(_field()),
+        "sampling": lambda: sampling(
+            [_read(f"sampling/{file.name}") for file in sorted((RESULTS / "sampling").iterdir())]
+        ),
         "extraction": extraction.summary,
         "corrective": extraction.corrective,
         "matching": extraction.matching,
