@@ -80,9 +80,9 @@ def test_by_name_and_preset():
     learner = tabb.Learner.named("tabb@cql", updates=7)
     assert (learner.name, learner.backbone, learner.settings.updates) == ("tabb@cql", "cql", 7)
     assert tabb.Learner.named("tabb").backbone is None
-    trusting = tabb.Learner.named("tabb", preset="trust")
-    assert dataclasses.replace(tabb.TABB(), **tabb.TABB.presets["trust"]) == trusting.rule
-    assert trusting.backbone == dataclasses.replace(tabb.IQL(), **tabb.IQL.presets["trust"])
+    quick = tabb.Learner.named("tabb", preset="quick")
+    assert dataclasses.replace(tabb.TABB(), **tabb.TABB.presets["quick"]) == quick.rule
+    assert quick.backbone == tabb.IQL()
     with pytest.raises(UsageError, match=r"did you mean|use one of"):
         tabb.Learner.named("tab")
     with pytest.raises(UsageError, match="--preset nice"):

@@ -120,7 +120,7 @@ def test_what_cannot_be_found_is_named(other_package: Path) -> None:
 
 def test_a_broken_package_leaves_the_others_usable(other_package: Path) -> None:
     """`lost` and `false` cannot be had: only who asks for them is told so."""
-    assert "trust" in all_presets()
+    assert "quick" in all_presets()
     assert about_rule("near") == "Pooled, from another package."
     assert about_rule("lost").startswith("rule 'lost' is unknown: nearby:Lost cannot be imported")
     (learner,), _ = parse_train(["near"], [])

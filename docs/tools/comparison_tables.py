@@ -20,7 +20,7 @@ from tabb.experiments.verdicts import verdicts, verdicts_as_markdown
 SIMULATED = "true one-step error (needs the simulator)"
 ORACLE_ROWS = {
     "TBM⁺, predictor `agreed`": ("oracle-agreed", "tbm+"),
-    "TBM⁺, predictor `residual` (default)": ("oracle", "tbm+"),
+    "TBM⁺, predictor `residual`": ("oracle", "tbm+"),
     "DARA's classifiers": ("oracle", "dara"),
     "IGDF's encoders": ("oracle", "igdf"),
     "nearest neighbour": ("oracle", "nearest"),

@@ -50,7 +50,7 @@ def trusted_half() -> Any:
     """Mean error of the half of the source rows that each ranking keeps, in units of that of all rows."""
     kept = {
         "TBM⁺, predictor agreed": ("oracle-agreed-normed", "tbm+", SOURCE),
-        "TBM⁺, default predictor": ("oracle-normed", "tbm+", SOURCE),
+        "TBM⁺, predictor residual": ("oracle-normed", "tbm+", SOURCE),
         "nearest to target rows": ("oracle-normed", "nearest", GREY),
         "DARA's classifiers": ("oracle-normed", "dara", GREY),
         "IGDF's encoders": ("oracle-normed", "igdf", GREY),

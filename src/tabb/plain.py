@@ -93,11 +93,13 @@ def rule_from_plain(values: dict[str, Any]) -> Rule:
 
 
 def backbone_from_plain(values: dict[str, Any]) -> Backbone:
-    """The backbone that `plain` wrote, likewise; runs from before there were several have IQL, with one policy."""
+    """The backbone that `plain` wrote, likewise; runs from before there were several have IQL."""
     values = dict(values)
     kind = backbone_class(values.pop("name", "iql"), values.pop("class", None))
     if hasattr(kind, "policies"):
         values = {"policies": 1} | values  # before a policy could have several networks
+    if hasattr(kind, "layer_norm"):
+        values = {"layer_norm": False} | values  # before V and Q could be normalised
     return from_plain(kind, values)
 
 

@@ -19,7 +19,7 @@ UNUSED = (jax.random.key(0), jnp.asarray(0))  # IQL draws nothing and treats eve
 ALGORITHM = IQL(
     policies=1,
     expectile=0.8, temperature=4.0, largest_advantage_weight=2.0, discount=0.9, slow_rate=0.25, learning_rate=0.01,
-    hidden=(5, 4), batch_size=8,
+    hidden=(5, 4), batch_size=8, layer_norm=False,
 )  # fmt: skip
 
 

@@ -204,7 +204,7 @@ def test_help_names_backbones_and_presets(capsys: pytest.CaptureFixture[str]) ->
     assert "--backbone.conservatism" in text
     assert all(word in text for word in ("td3-bc", "bcq", "--preset", "kinematic of otdf"))
     # Of settings within settings, those that the preset changes, as options name them.
-    assert "trust of tabb (uncertainty 0.2, predictor agreed)" in text
+    assert "quick of tabb (predictor residual)" in text
 
 
 def options_in_help(capsys: pytest.CaptureFixture[str], *words: str) -> set[str]:
@@ -232,8 +232,8 @@ def test_help_shows_a_newcomer_few_options(capsys: pytest.CaptureFixture[str], m
     ("options", "rule"),
     [
         ("", TABB()),
-        ("--rule.predictor.updates 7", TABB(predictor=ResidualPredictor(updates=7))),
-        ("--rule.predictor agreed --rule.predictor.hidden 9", TABB(predictor=AgreedShift(hidden=9))),
+        ("--rule.predictor.updates 7", TABB(predictor=AgreedShift(updates=7))),
+        ("--rule.predictor residual --rule.predictor.hidden 9", TABB(predictor=ResidualPredictor(hidden=9))),
         ("--rule.predictor=latent --rule.predictor.latent_size 9", TABB(predictor=LatentPredictor(latent_size=9))),
         ("--rule.predictor.form agreed", TABB(predictor=AgreedShift(updates=5_000, weight_decay=1e-3))),
         (
@@ -248,10 +248,10 @@ def test_a_predictor_is_chosen_by_name(options: str, rule: TABB) -> None:
 
 
 def test_a_preset_keeps_the_constants_of_the_suite() -> None:
-    (learner,) = learners_of(["tabb"], "trust", ("antmaze",))
-    assert learner.backbone == IQL(expectile=0.9, temperature=10.0, layer_norm=True)
-    assert learner.rule == TABB(uncertainty=0.2, predictor=AgreedShift(updates=8_000, weight_decay=1e-4))
-    (other,) = learners_of(["tabb@cql"], "trust")
+    (learner,) = learners_of(["tabb"], "quick", ("antmaze",))
+    assert learner.backbone == IQL(expectile=0.9, temperature=10.0)
+    assert learner.rule == TABB(predictor=ResidualPredictor())
+    (other,) = learners_of(["tabb@cql"], "quick")
     assert (other.rule, other.backbone) == (learner.rule, CQL())
 
 

@@ -59,7 +59,7 @@ def test_the_demo_with_options(carried_out, tmp_path, capsys):
         (["--target", "a.hdf5", "--jobs", "1"], "--target without --source: name the data of the other domain too"),
         (["--task", "walker"], "unknown task 'walker'"),
         (["--progress", "lines", "--backbone.hidden", "8"], "--backbone.hidden: the demo does not take it, but --up"),
-        (["--preset=trust"], "name a rule before it, as in `tabb train tabb --preset ...`, or your own data with"),
+        (["--preset=quick"], "name a rule before it, as in `tabb train tabb --preset ...`, or your own data with"),
         (["--no-store"], "--no-store: the demo does not take it"),
         (["--udpates", "5"], "unknown option --udpates; perhaps you meant --updates"),
         (["--updates", "0"], "updates=0: must be at least 1"),
@@ -131,5 +131,5 @@ def test_without_a_rule_own_data_get_all_candidates(monkeypatch, tmp_path):
     ((learners, options),) = calls
     assert [learner.name for learner in learners] == ["tabb", "target-only", "source-only", "pooled"]
     assert (options.source, options.target, options.updates) == ("a.hdf5", "b.hdf5", 9)
-    assert learners[0].rule == TABB(**TABB.presets["trust"])
-    assert {learner.backbone for learner in learners} == {IQL(layer_norm=True)}
+    assert learners[0].rule == TABB()
+    assert {learner.backbone for learner in learners} == {IQL()}

@@ -23,7 +23,7 @@ from tabb.training.checkpoint import load_tree, save_tree
 SMALL = [
     *("--tasks", "hopper-gravity-0.5", "--source", "bundled", "--target", "bundled", "--updates", "20"),
     *("--rows", "60", "--tabb.predictor.updates", "5", "--tabb.predictor.hidden", "8"),
-    *("--rankings", "tbm", "nearest", "one-step"),
+    *("--rankings", "tbm", "nearest", "one-step", "--no-layer-norm"),
 ]
 
 

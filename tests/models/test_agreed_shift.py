@@ -78,6 +78,28 @@ def test_outcomes_by_hand():
     np.testing.assert_allclose(found.terminal, [[0, 0], [1, 1]])
 
 
+def test_outcomes_of_target_rows_by_hand():
+    """f(s, a) = (s + a, 4) and linear shifts 2 z and 4 z, of which the mean counts; the constant ones say nothing."""
+    model = MLP((jnp.array([[1.0, 0.0], [1.0, 0.0]]),), (jnp.array([0.0, 4.0]),))
+    constant = Shift(jnp.array([[100.0, 100.0]]))
+    linear = Shift(jnp.zeros((2, 2)), jnp.array([[[2.0, 0.0], [4.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]))
+    one = jax.tree.map(lambda leaf: leaf[None], Dynamics(model, (constant, linear), jnp.zeros(2), jnp.zeros((2, 2))))
+    rewards = Normaliser(jnp.array(1.0), jnp.array(5.0))
+    ensemble = ShiftEnsemble(one, jnp.array([1.0, 0.0]), jnp.array([2.0, 1.0]), jnp.array([0.1]), rewards)
+    rows = Transitions(
+        jnp.array([[3.0]]),
+        jnp.array([[0.5]]),
+        jnp.array([7.0]),
+        jnp.array([[20.0]]),
+        jnp.array([1.0]),
+        jnp.zeros(1, jnp.int32),
+    )
+    found = SMALL.target_outcomes(ensemble, rows)
+    np.testing.assert_allclose(found.following, [[[3 + 0.1 * (3 + 0.5 + 3 * 1.0)]]], rtol=1e-6)
+    np.testing.assert_allclose(found.reward, [[1 + 5 * 4]])
+    np.testing.assert_allclose(found.terminal, [[1]])
+
+
 def test_loss_by_hand_and_who_learns_from_target_rows():
     model = MLP((jnp.array([[1.0, 0.0]]),), (jnp.zeros(2),))  # f(x) = (x, 0)
     shift = Shift(jnp.array([[0.5, 0.0]]), jnp.array([[[1.0, 0.0]]]))  # δ(z) = (0.5 + z, 0)
@@ -190,5 +212,3 @@ def test_wrong_settings(settings, says):
     with pytest.raises(UsageError, match=says) as caught:
         AgreedShift(**settings)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="scale=target"):
-        TABB(scale="target", predictor=SMALL)

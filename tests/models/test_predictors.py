@@ -60,6 +60,7 @@ OLD_RULE = {
 }
 FIELDS = ("observation", "action", "reward", "next_observation", "terminal")
 AS_NOW = {"temperature": math.inf, "least_weight": 0.2, "weigh_value": False, "source_share": 0.25}
+OF_TABB = {"uncertainty": 0.3, "predictor": ResidualPredictor()}
 
 
 @pytest.mark.parametrize("kind", PREDICTORS.values())
@@ -92,10 +93,12 @@ def test_old_settings_are_the_predictor_that_they_meant(old, new):
 
 
 def test_old_rules_are_the_rules_that_they_meant():
-    assert rule_from_plain(OLD_RULE) == TABB(**AS_NOW, uncertainty=0.3)
+    assert rule_from_plain(OLD_RULE) == TABB(**AS_NOW, **OF_TABB)
     assert rule_from_plain(OLD_RULE | {"weigh_by": "similarity"}) == Similarity(**AS_NOW)
     noisy = rule_from_plain(OLD_RULE | {"value_noise": 0.5, "scale": "target"})
-    assert noisy == ValueNoise(**AS_NOW, uncertainty=0.3, scale="target", noise=0.5)
+    assert noisy == ValueNoise(**AS_NOW, **OF_TABB, scale="target", noise=0.5)
+    # Where a run says nothing, it had the defaults of then.
+    assert rule_from_plain({"name": "tabb"}) == TABB(uncertainty=1.0, predictor=ResidualPredictor())
 
 
 @pytest.mark.parametrize(

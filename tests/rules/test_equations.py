@@ -11,6 +11,7 @@ from tabb.backbones.iql import advantage_weight, expectile_loss
 from tabb.batch import fit_normaliser, make_domains
 from tabb.bellman import bellman_backup
 from tabb.errors import UsageError
+from tabb.models.residual_predictor import ResidualPredictor
 from tabb.networks import MLP, avg_l1_norm, mlp, moving_average, twin
 from tabb.rules.soft_weights import soft_weight
 from tabb.rules.tabb import TABB, Backups, target_bellman_mismatch
@@ -66,8 +67,8 @@ OWN = jnp.array([1.0, 4.0, 7.0])
 
 
 def judged(predicted, own, uncertainty):
-    """TBM⁺ with the default predictor, whose doubt is the spread of its heads."""
-    return TABB(uncertainty=uncertainty).judge(Backups(own, predicted), None)["tbm_plus"]
+    """TBM⁺ with a predictor whose doubt is the spread of its heads."""
+    return TABB(uncertainty=uncertainty, predictor=ResidualPredictor()).judge(Backups(own, predicted), None)["tbm_plus"]
 
 
 def test_mismatch_is_the_distance_of_the_mean_backup():

@@ -11,6 +11,8 @@ import pytest
 from steps import step_of
 from tabb.batch import Batch, make_domains
 from tabb.errors import UsageError
+from tabb.models.agreed_shift import AgreedShift
+from tabb.models.residual_predictor import ResidualPredictor
 from tabb.rules.baselines import Pooled
 from tabb.rules.rule import Features, Weights
 from tabb.rules.tabb import TABB
@@ -64,20 +66,24 @@ BATCH = Batch(
 # target rows: own 8.5 and 8, predicted 9.5 and 7: mean error 1
 
 
+SPREAD = ResidualPredictor()
+"""b̂ is the mean of the predictions, and their spread the doubt"""
+
+
 def weigh(rule, batch=BATCH):
     features = Features(batch.observation, batch.next_observation, batch.observation)
     return rule.weigh(step_of(batch, (), discount=0.5, features=features))
 
 
 def test_weights_by_hand_without_uncertainty():
-    weights, metrics = weigh(TABB(uncertainty=0.0, least_weight=0.0))
+    weights, metrics = weigh(TABB(uncertainty=0.0, least_weight=0.0, predictor=SPREAD))
     assert float(metrics["tbm"]) == pytest.approx(0.5)
     np.testing.assert_allclose(weights.critic, [1, 1, math.exp(-3), 1, 1], rtol=1e-5)
     assert float(metrics["source_weight"]) == pytest.approx((2 + math.exp(-3)) / 3)
 
 
 def test_weights_by_hand_with_uncertainty():
-    weights, metrics = weigh(TABB(uncertainty=2.0, temperature=2.0, least_weight=0.0))
+    weights, metrics = weigh(TABB(uncertainty=2.0, temperature=2.0, least_weight=0.0, predictor=SPREAD))
     # TBM+: 0, 2, 2.5; mean 1.5; τ = 3
     assert float(metrics["tbm"]) == pytest.approx(1.5)
     np.testing.assert_allclose(weights.critic, [1, math.exp(-2 / 3), math.exp(-2.5 / 3), 1, 1], rtol=1e-5)
@@ -85,7 +91,8 @@ def test_weights_by_hand_with_uncertainty():
 
 @pytest.mark.parametrize("uncertainty", [0.0, 2.0])
 def test_the_error_on_target_rows_as_unit(uncertainty):
-    weights, metrics = weigh(TABB(scale="target", temperature=2.0, uncertainty=uncertainty, least_weight=0.0))
+    rule = TABB(scale="target", temperature=2.0, uncertainty=uncertainty, least_weight=0.0, predictor=SPREAD)
+    weights, metrics = weigh(rule)
     assert float(metrics["target_error"]) == pytest.approx(1.0), "the heads' spread is no part of the unit"
     mismatch = np.array([0, 0, 1.5]) + uncertainty * np.array([0, 1, 0.5])
     np.testing.assert_allclose(weights.critic, [*np.exp(-mismatch / 2.0), 1, 1], rtol=1e-5)
@@ -116,11 +123,19 @@ def test_source_rows_are_imitated_by_the_factor_given(share):
     np.testing.assert_array_equal(weights.value, weights.critic)
 
 
+def test_doubt_counts_as_suits_the_predictor_where_nothing_is_said():
+    for predictor, usual in ((AgreedShift(), 0.2), (ResidualPredictor(), 1.0)):
+        rule = TABB(predictor=predictor)
+        assert rule.doubt_factor == usual
+        assert float(weigh(rule)[1]["tbm"]) == float(weigh(dataclasses.replace(rule, uncertainty=usual))[1]["tbm"])
+    assert TABB(uncertainty=0.0).doubt_factor == 0.0
+
+
 def test_no_source_row_weighs_less_than_the_least_weight():
-    weights, metrics = weigh(TABB(uncertainty=0.0, least_weight=0.25))
+    weights, metrics = weigh(TABB(uncertainty=0.0, least_weight=0.25, predictor=SPREAD))
     np.testing.assert_allclose(weights.critic, [1, 1, 0.25 + 0.75 * math.exp(-3), 1, 1], rtol=1e-5)
     assert float(metrics["source_weight"]) == pytest.approx((2.25 + 0.75 * math.exp(-3)) / 3)
-    weights, _ = weigh(TABB(temperature=1e-3, uncertainty=0.0))
+    weights, _ = weigh(TABB(temperature=1e-3, uncertainty=0.0, predictor=SPREAD))
     np.testing.assert_allclose(weights.critic, [1, 1, 0.1, 1, 1], rtol=1e-6)
 
 

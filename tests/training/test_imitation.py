@@ -292,8 +292,8 @@ def test_runs_from_before_there_was_a_choice_imitated_logged_rows():
     assert RunSpec.from_json(values).settings.imitation == LOGGED
     assert settings_from({"settings": {"updates": 5}}).imitation == LOGGED
     before = plain(IQL(policies=1))
-    del before["policies"]
-    assert backbone_from_plain(before) == IQL(policies=1)
+    del before["policies"], before["layer_norm"]
+    assert backbone_from_plain(before) == IQL(policies=1, layer_norm=False)
 
 
 def test_the_command_says_it_for_one_learner_or_for_all():

@@ -87,7 +87,6 @@ class IQL(Backbone):
         "adroit": {"temperature": 0.5},
         "antmaze": {"expectile": 0.9, "temperature": 10.0},
     }
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"trust": {"layer_norm": True}}
 
     expectile: float = 0.7
     """λ of the value loss; 0.5 is the mean, 1 the maximum over the data's actions [ODRL MuJoCo: 0.7]"""
@@ -112,8 +111,9 @@ class IQL(Backbone):
     """Adam's rate for V, Q and the policy; the policy's falls to 0 as a cosine over the run [ODRL: 3e-4]"""
     hidden: tuple[int, ...] = (256, 256)
     """widths of the hidden layers of V, Q and the policy [ODRL: 256, 256]"""
-    layer_norm: bool = False
-    """layer normalisation in V and Q: holds their values down off the data [ODRL: no; Ball et al. 2023: yes]"""
+    layer_norm: bool = True
+    """layer normalisation in V and Q: holds their values down off the data, and TABB ranks rows far better by such a V
+    [ODRL: no; Ball et al. 2023: yes; measured: docs/measured-rows.md]"""
     policies: int = 5
     """networks of the policy, which act together as their mean; each learns as the only one would [ODRL: 1; few rows
     make one of them drift, their mean far less: docs/measured-policies.md]"""

@@ -23,8 +23,6 @@ from tabb.training.folder import RunFolder
 
 CANDIDATES = ("tabb", "target-only", "source-only", "pooled")
 """what is trained where no rule is named: TABB, either domain alone, both alike"""
-PRESET = "trust"
-"""of all four: the settings with which TABB says best which source rows the target bears out"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +74,7 @@ def demo(arguments: Sequence[str] = ()) -> int:
             "  source-only  the source's rows alone\n"
             "  pooled       both domains' rows alike\n"
         )
-    learners = learners_of(CANDIDATES, PRESET, get_task(DEMO_TASK).suites)
+    learners = learners_of(CANDIDATES, None, get_task(DEMO_TASK).suites)
     place = place_of(options, learners)
     specs = [spec for learner in learners for spec in specs_of(learner, options, place)]
     several = len(options.seeds) > 1

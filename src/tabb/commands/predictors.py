@@ -61,7 +61,7 @@ def _chosen(option: str, usual: TargetPredictor, arguments: list[str]) -> tuple[
         predictor = from_old({name.rpartition(".")[2]: value for name, value in former.items()})
         given = " ".join(f"{name} {value}" for name, value in former.items())
         print(f"tabb: {given} is {option} {predictor.name} now", file=sys.stderr)
-        return (usual if predictor.name == usual.name else predictor), others
+        return predictor, others
     if not named:
         return None, others
     name = named[option]

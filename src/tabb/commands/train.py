@@ -27,13 +27,11 @@ def run(arguments: Sequence[str]) -> int:
         names.append(others.pop(0))
     elsewhere = {"-h", "--help"} & set(others) or any(word.partition("=")[0] == "--resume" for word in others)
     if not names and not elsewhere:
-        from tabb.commands.demo import CANDIDATES, PRESET, demo
+        from tabb.commands.demo import CANDIDATES, demo
 
         if not OWN & {word.partition("=")[0] for word in others}:
             return demo(others)
         names = list(CANDIDATES)
-        if not any(word.partition("=")[0] == "--preset" for word in others):
-            others += ["--preset", PRESET]
     learners, options = parse_train(names, others)
     check_effect(options, others)
     opener(options.track)  # what is missing is said before data are read and programs compiled

@@ -21,7 +21,7 @@ from tabb.evaluation.statistics import Estimate, mean_interval
 from tabb.experiments.benchmark import Learner, Method, Table, plain_method, shared
 from tabb.models.target_predictor import TargetPredictor
 from tabb.results.train_command import option, predictor_options
-from tabb.rules import DirectPredictor, LatentDirectPredictor, LatentPredictor
+from tabb.rules import DirectPredictor, LatentDirectPredictor, LatentPredictor, ResidualPredictor
 
 DEFAULT = "default"
 
@@ -95,12 +95,25 @@ VARIANTS = {
         Variant("noise-0.3", "value-noise", "values in TBM off by 0.3 of V's spread", rule={"noise": 0.3}),
         Variant("noise-1", "value-noise", "values in TBM off by V's spread", rule={"noise": 1.0}),
         # The predictor.
-        Variant("latent", "tabb", "V and predictor in the latent space", rule={"predictor": LatentPredictor()}),
+        Variant(
+            "residual",
+            "tabb",
+            "target heads on top of the source's, not the shift that hypotheses agree on",
+            rule={"predictor": ResidualPredictor()},
+        ),
+        Variant(
+            "latent",
+            "tabb",
+            "residual, V and predictor in the latent space",
+            rule={"predictor": LatentPredictor()},
+            against="residual",
+        ),
         Variant(
             "direct",
             "tabb",
             "target heads predict alone, not on top of the source's",
             rule={"predictor": DirectPredictor()},
+            against="residual",
         ),
         Variant(
             "latent-direct",
@@ -116,15 +129,16 @@ VARIANTS = {
             rule={"predictor": LatentDirectPredictor(source_head=False)},
             against="latent-direct",
         ),
-        Variant("beta-0", "tabb", "the spread of the predictions is ignored", rule={"uncertainty": 0.0}),
-        Variant("beta-3", "tabb", "the spread of the predictions counts threefold", rule={"uncertainty": 3.0}),
+        Variant("beta-0", "tabb", "the predictor's doubt is ignored", rule={"uncertainty": 0.0}),
+        Variant("beta-3", "tabb", "the predictor's doubt counts threefold", rule={"uncertainty": 0.6}),
         Variant(
             "one-head",
             "tabb",
-            "beta-0, one target head instead of five",
+            "beta-0, each hypothesis fitted once instead of five times",
             rule={"uncertainty": 0.0, "predictor": {"heads": 1}},
             against="beta-0",
         ),
+        Variant("plain-values", "tabb", "V and Q without layer normalisation", backbone={"layer_norm": False}),
         # How sharply, and in which losses.
         Variant("c-0.3", "tabb", "sharper weights", rule={"temperature": 0.3}),
         Variant("c-3", "tabb", "softer weights", rule={"temperature": 3.0}),

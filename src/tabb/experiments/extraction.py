@@ -232,7 +232,9 @@ def run_cell(cell: Cell, keep: Path | None = None) -> dict[str, Any]:
         target = limited(target, cell.target_rows, cell.seed)
     cures = tuple(cure_of(name) for name in cell.policies)
     init_key, prepare_key, draw_key = jax.random.split(jax.random.key(cell.seed), 3)
-    program = Program(IQL(temperature=cell.temperature, policies=1), rule_class(cell.critic)(), cell.updates)
+    program = Program(
+        IQL(temperature=cell.temperature, policies=1, layer_norm=False), rule_class(cell.critic)(), cell.updates
+    )
     source = target[:0] if cell.critic_source is None else load(cell.critic_source, cell.task, "source")
     domains = make_domains(source, target, "pooled", program.shares)
     models = program.rule.prepare(domains, prepare_key, lambda what, share: None)

@@ -60,7 +60,7 @@ class Oracle:
     """source rows that are stepped in the target domain's simulator"""
     updates: int = 40_000
     """updates of pooled IQL, whose V is used"""
-    layer_norm: bool = False
+    layer_norm: bool = True
     """layer normalisation in its V and Q: a smoother V, and backups that are easier to predict"""
     rankings: tuple[str, ...] = ("tbm", "tbm+", "prediction", "dara", "igdf", "otdf", "nearest", "one-step")
     """rankings to compare (rankings of `RANKINGS`)"""

@@ -5,7 +5,7 @@ of TABB. Here the TBM and TBM⁺ of each such run for 3,000 source rows are comp
 by Spearman's rank correlation. V is the run's own in both; the oracle error needs the target's simulator.
 
     tabb benchmark otdf --sources medium --targets medium --updates 20000 --seeds 0 --out runs/trust \\
-        --methods tabb "trust=tabb --preset trust"
+        --methods "residual=tabb --preset quick --backbone.no-layer-norm" "agreed=tabb"
     TABB_DATA=... python -m tabb.experiments.own_ranking runs/trust --json benchmarks/results/own-ranking.json
     python -m tabb.experiments.own_ranking benchmarks/results/own-ranking.json      prints the table again
 """

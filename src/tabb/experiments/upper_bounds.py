@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=100_000)
     parser.add_argument("--out", type=Path, default=Path("runs/upper"))
     options = parser.parse_args()
-    backbone = IQL(temperature=options.beta)
+    backbone = IQL(temperature=options.beta, layer_norm=False)
     if options.climb is not None:
         backbone = IQL(extraction="improvement", value_weight=options.climb, layer_norm=True)
     settings = Settings(updates=options.updates, backbone=backbone)

@@ -1,4 +1,4 @@
-"""The agreed shift: what the target domain changes, as far as several hypotheses of it agree.
+"""The agreed shift, TABB's default predictor: what the target domain changes, as far as several hypotheses of it agree.
 
 A model f of the dynamics is fitted to both domains together with shifts δ that target rows alone see:
 
@@ -87,6 +87,10 @@ class ShiftEnsemble(eqx.Module):
         z = (jnp.concatenate([observation, action], axis=-1) - self.middle) / self.spread
         return jnp.clip(z, -FARTHEST, FARTHEST)
 
+    def parts(self) -> list[Dynamics]:
+        """The models f one by one, each with its shifts."""
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], self.dynamics) for i in range(len(self.dynamics.log_scale))]
+
 
 def agreed_shift(shifts: Float[Array, "b m o"]) -> Float[Array, "b o"]:
     """Mean of M hypotheses, entry by entry shrunk by (1 - variance / mean²)₊: what they disagree on is no shift."""
@@ -165,11 +169,14 @@ def rows_to_fit(data: Transitions, ensemble: ShiftEnsemble) -> tuple[Array, Arra
 class AgreedShift(TargetPredictor):
     """Move a source row's own outcome by the shift that several hypotheses agree on.
 
-    It says how outcomes differ, not what they are: there is no outcome of (s, a) alone.
+    It learns how outcomes differ, and says of a source row how its own outcome would. What it says of (s, a) alone is f's
+    answer with the shifts: a yardstick of the fit.
     """
 
     name: ClassVar[str] = "agreed"
     moves_own_outcome = True
+    gives_target_outcomes = True
+    usual_uncertainty = 0.2
 
     heads: int = 5
     """how often each hypothesis is fitted, on bootstrapped target rows"""
@@ -267,9 +274,7 @@ class AgreedShift(TargetPredictor):
         over the bootstrap of each of the H hypotheses that vary with (s, a). Whether the task ends is left as it was.
         """
         z = models.standardised(rows.observation, rows.action)
-        count = len(models.dynamics.log_scale)
-        parts = [jax.tree.map(lambda leaf, i=i: leaf[i], models.dynamics) for i in range(count)]
-        hypotheses = [shift for part in parts for shift in part.shifts]
+        hypotheses = [shift for part in models.parts() for shift in part.shifts]
         shifts = [shift(z) for shift in hypotheses]
         means = [jnp.mean(of, axis=1) for shift, of in zip(hypotheses, shifts, strict=True) if shift.linear is not None]
         moved = jnp.stack([agreed_shift(jnp.concatenate(shifts, axis=1)), *means], axis=1)
@@ -277,6 +282,23 @@ class AgreedShift(TargetPredictor):
             rows.next_observation[:, None] + models.change_scale * moved[..., :-1],
             rows.reward[:, None] + models.rewards.scale * moved[..., -1],
             jnp.broadcast_to(rows.terminal[:, None], moved.shape[:2]),
+        )
+
+    def target_outcomes(self, models: ShiftEnsemble, rows: Transitions) -> Outcome:
+        """f(s, a) + δ(s, a) by each hypothesis that varies, leading axes [b, H]. Whether the task ends is the row's own."""
+        z = models.standardised(rows.observation, rows.action)
+        inputs = jnp.concatenate([rows.observation, rows.action], axis=-1)
+        answers = [
+            part.model(inputs) + jnp.mean(shift(z), axis=1)
+            for part in models.parts()
+            for shift in part.shifts
+            if shift.linear is not None
+        ]
+        answer = jnp.stack(answers, axis=1)
+        return Outcome(
+            rows.observation[:, None] + models.change_scale * answer[..., :-1],
+            models.rewards.mean + models.rewards.scale * answer[..., -1],
+            jnp.broadcast_to(rows.terminal[:, None], answer.shape[:2]),
         )
 
     def predicted_backup(self, backups: Float[Array, "b h"]) -> Float[Array, " b"]:

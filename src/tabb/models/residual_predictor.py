@@ -1,4 +1,4 @@
-"""The residual predictor, TABB's default: target heads learn what a model of the source misses on target rows.
+"""The residual predictor: target heads learn what a model of the source misses on target rows.
 
     source head    g(s, a)             fitted to (s' - s, r, d) of source rows
     target head    δ_k(s, a)           fitted to (s' - s, r, d) - g(s, a) of target rows

@@ -38,6 +38,8 @@ class TargetPredictor(TypedFields, abc.ABC):
     """Whether it predicts a target row from (s, a) alone, with `target_outcomes`."""
     moves_own_outcome: ClassVar[bool] = False
     """Whether it adds a learned difference of the domains to a source row's own outcome."""
+    usual_uncertainty: ClassVar[float] = 1.0
+    """β of TABB that suits its doubt"""
     changes_features: ClassVar[bool] = False
     """Whether V and Q see other things than observations and actions: then only a network for V can value states."""
 

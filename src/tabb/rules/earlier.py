@@ -8,6 +8,8 @@ from tabb.errors import RunError
 
 OWN_OF_TABB = ("scale", "uncertainty", "predictor")
 """fields of TABB that similarity has no use for"""
+AS_THEN: dict[str, Any] = {"uncertainty": 1.0, "predictor": {"name": "residual"}}
+"""what TABB was where a run does not say: before the agreed shift was its default"""
 
 
 def as_of_now(name: str, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -17,7 +19,7 @@ def as_of_now(name: str, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _tabb(values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Weights by similarity and noise on V were options of TABB once; they are rules of their own."""
-    values = dict(values)
+    values = AS_THEN | values
     weigh_by, noise = values.pop("weigh_by", "mismatch"), values.pop("value_noise", 0.0)
     if weigh_by == "mismatch":
         return ("value-noise", values | {"noise": noise}) if noise else ("tabb", values)

@@ -59,22 +59,22 @@ class TABB(SoftWeights):
     name: ClassVar[str] = "tabb"
     fits_again: ClassVar[bool] = True
     after_preparation: ClassVar[frozenset[str]] = SoftWeights.after_preparation | {"scale", "uncertainty"}
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"trust": {"uncertainty": 0.2, "predictor": AgreedShift()}}
-    small: ClassVar[dict[str, Any]] = {"predictor": ResidualPredictor(heads=2, updates=40, batch_size=16, hidden=16)}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"quick": {"predictor": ResidualPredictor()}}
+    small: ClassVar[dict[str, Any]] = {"predictor": AgreedShift(heads=2, updates=40, batch_size=16, hidden=16)}
 
     scale: Literal["source", "target"] = "source"
     """the unit of c, over the batch: the mean TBM⁺ of source rows, so that the same share of any source is
     trusted; or the mean error of predicted backups on target rows, so that a source is trusted only as far as
     its mismatch could be the predictor's error [ours]"""
-    uncertainty: float = 1.0
-    """β: how much the predictor's own doubt adds to TBM; 0 is the paper. 1 is meant for predictors with heads, 0.2 for
-    the agreed shift [ours]"""
-    predictor: TargetPredictor = ResidualPredictor()  # noqa: RUF009 - frozen
+    uncertainty: float | None = None
+    """β: how much the predictor's own doubt adds to TBM; 0 is the paper. None: what suits the predictor, 0.2 for the
+    agreed shift and 1 for those with heads [ours]"""
+    predictor: TargetPredictor = AgreedShift()  # noqa: RUF009 - frozen
     """the predictor of the target domain"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_factor("uncertainty", self.uncertainty)
+        check_factor("uncertainty", self.doubt_factor)
         if self.scale == "target" and not self.predictor.gives_target_outcomes:
             raise UsageError(
                 f"scale=target needs outcomes of target rows, which predictor {self.predictor.name} does not give"
@@ -87,6 +87,11 @@ class TABB(SoftWeights):
                 f"{backbone.name}: without one, predicted states are valued by the policy's action there, and the "
                 "policy acts on observations; use predictor residual"
             )
+
+    @property
+    def doubt_factor(self) -> float:
+        """β, the predictor's own where `uncertainty` says nothing."""
+        return self.predictor.usual_uncertainty if self.uncertainty is None else self.uncertainty
 
     @property
     def changes_features(self) -> bool:
@@ -156,7 +161,7 @@ class TABB(SoftWeights):
     def judge(self, source: Backups, target: Backups | None) -> dict[str, Array]:
         """TBM, TBM⁺ and weights of source rows; `target` are backups of target rows, if they give the unit."""
         tbm = target_bellman_mismatch(self.predictor.predicted_backup(source.predicted), source.own)
-        tbm_plus = tbm + self.uncertainty * self.predictor.doubt(source.predicted, source.own)
+        tbm_plus = tbm + self.doubt_factor * self.predictor.doubt(source.predicted, source.own)
         unit = jnp.mean(tbm_plus) if target is None else _error_of(target)["target_error"]
         return {"tbm": tbm, "tbm_plus": tbm_plus, "weight": self.weight(tbm_plus, unit)}
 

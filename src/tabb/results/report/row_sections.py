@@ -118,7 +118,7 @@ def weight_formula(rule: Any) -> str:
     unit = "mean TBM⁺ of the source" if rule.scale == "source" else "mean error on target rows"
     return (
         f"Weight = {rule.least_weight:g} + {1 - rule.least_weight:g} exp(−TBM⁺ / ({rule.temperature:g} × {unit})), "
-        f"where TBM⁺ is TBM plus {rule.uncertainty:g} times the predictor's doubt (how much its answers disagree)."
+        f"where TBM⁺ is TBM plus {rule.doubt_factor:g} times the predictor's doubt (how much its answers disagree)."
     )
 
 
