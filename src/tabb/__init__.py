@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tabb.models.imitation import Imitation as Imitation
     from tabb.policy import Policy as Policy
     from tabb.rendering import watch as watch
+    from tabb.results.answer import answer_of as answer_of
     from tabb.results.comparison import write_comparison as write_comparison
     from tabb.results.report import write_report as write_report
     from tabb.results.row_scores import RowScores as RowScores
@@ -145,6 +146,7 @@ _WHERE = {
     "TASKS": "tabb.environments",
     "TargetOnly": "tabb.rules",
     "Transitions": "tabb.transitions",
+    "answer_of": "tabb.results.answer",
     "audit": "tabb.data.audit",
     "collect": "tabb.behaviours.collect",
     "evaluate": "tabb.evaluation.scores",

@@ -224,6 +224,10 @@ KINDS: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "manifest": ("a manifest", _json_with("command", "sets")),
     "rankings": ("a table of rankings", _json_with("environment", "tasks", "policies")),
     "planted-faults": ("a proof of the audit", _json_with("environment", "planted", "clean")),
+    "answer": (
+        "an answer",
+        _json_with("learner", "policy", "logged", "target", "source", "lost", "close"),
+    ),
     "own-ranking": ("a table of rankings", _json_with("rows", "runs")),
     "answers": ("a table of predictions", lambda path: _is_npz_of(path, ["next", "reward_hat", "terminal_hat"])),
 }

@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tabb.experiments.choice import choose
-from tabb.models.model_returns import Range, episode_starts, model_return, range_of
+from tabb.evaluation.choice import choose, close_call, log_return, longest_episode
+from tabb.models.model_returns import Range, episode_starts, model_return, range_of, reward_when_lost
 from tabb.models.target_model import TargetModelConfig, init_target_model
+from tabb.transitions import Transitions
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +86,47 @@ def test_episodes_begin_where_those_of_the_log_do(target):
 )
 def test_the_source_is_chosen_where_the_target_fails_its_own_log(logged, of_target, of_source, chosen):
     assert choose(logged, of_target, of_source) == chosen
+
+
+def test_a_lost_policy_earns_nothing_more_or_what_the_worst_episode_did(target):
+    """Costs of 1 a step: who leaves the range at once must not look better than who goes on."""
+    within = Range(jnp.full(3, -1e6), jnp.asarray([3.5, 1e6, 1e6]))
+    starts = jnp.asarray([[0.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
+    costs = constant_model(target, np.array([1.0, 0.0, 0.0]), -1.0, -9.0)
+    found = model_return(costs, acts, starts, within, 10, when_lost=-2.0)
+    assert float(found.mean) == pytest.approx(((-4 - 2 * 6) + (-1 - 2 * 9)) / 2, rel=1e-4)
+    assert float(found.lost) == 1.0
+    ended = model_return(constant_model(target, np.array([9.0, 0.0, 0.0]), -1.0, 9.0), acts, starts, within, 10, -2.0)
+    assert (float(ended.mean), float(ended.lost)) == (pytest.approx(-1.0, rel=1e-4), 0.0), "an end is no loss"
+
+
+def log(rewards, episodes):
+    rows = len(rewards)
+    return Transitions(
+        np.zeros((rows, 1), np.float32), np.zeros((rows, 1), np.float32), np.array(rewards, np.float32),
+        np.zeros((rows, 1), np.float32), np.zeros(rows, np.float32), np.array(episodes, np.int32),
+    )  # fmt: skip
+
+
+def test_numbers_of_the_log_by_hand():
+    """Episodes of returns 6 (3 rows) and -4 (2 rows); the last, of one row, may be cut."""
+    one = log([1, 2, 3, -1, -3, 50], [4, 4, 4, 6, 6, 7])
+    assert log_return(one) == pytest.approx((3 * 6 + 2 * -4) / 5)
+    assert log_return(one[:3]) == 6.0, "the only episode there is"
+    assert reward_when_lost(one) == -2.0
+    assert reward_when_lost(one[:3]) == 0.0
+    assert longest_episode(one, one[:2]) == 3
+
+
+@pytest.mark.parametrize(
+    ("logged", "of_target", "of_source", "close"),
+    [
+        (100.0, 101.0, 0.0, False),  # the source is far behind, whatever the target does
+        (100.0, 95.0, 150.0, True),  # six less, and the target's policy would fail its log
+        (100.0, 50.0, 75.0, True),  # ahead by 25: 15 would not do
+        (100.0, 50.0, 140.0, False),
+        (-100.0, -200.0, -120.0, False),
+    ],
+)
+def test_a_close_call_turns_with_a_tenth_of_the_log(logged, of_target, of_source, close):
+    assert close_call(logged, of_target, of_source) is close

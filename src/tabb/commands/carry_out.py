@@ -40,6 +40,15 @@ def check_ray(options: Any) -> None:
     reach(cluster)
 
 
+def tell_answer(root: Path) -> None:
+    """Print which policy of finished runs to take, where TABB's and the source's were trained on the same two logs."""
+    from tabb.results.answer import give_answer
+
+    words = give_answer(root)
+    if words is not None:
+        print(f"\n{words}")
+
+
 def carry_out(root: Path, options: Any, only: Path | None = None) -> RunError | None:
     """Run the plan in `root` (`only` the cells in a folder of it) here or on the cluster that the options name.
 

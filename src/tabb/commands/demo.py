@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from tabb.commands.carry_out import tell_answer
 from tabb.commands.options import jobs_of, parse
 from tabb.commands.train_options import DEMO_TASK, Options, place_of, specs_of
 from tabb.environments.tasks import get_task
@@ -87,6 +88,7 @@ def demo(arguments: Sequence[str] = ()) -> int:
     print(summarise(root, _levels()))
     if failed is not None:
         raise failed
+    tell_answer(root)
     print(_found(root, options.seeds[0]))
     return 0
 

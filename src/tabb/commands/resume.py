@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tabb.commands.carry_out import carry_out, check_ray
+from tabb.commands.carry_out import carry_out, check_ray, tell_answer
 from tabb.commands.old_plans import upgrade_plan
 from tabb.commands.train_options import NO_TASK, absolute
 from tabb.commands.training_data import check_data, silent, tell, tell_reading
@@ -63,6 +63,7 @@ def resume(options: Any) -> int:
     print(summarise(root))
     if failed is not None:
         raise failed
+    tell_answer(plan)
     return 0 if cells else 1
 
 

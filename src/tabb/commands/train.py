@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tabb.commands.carry_out import carry_out, check_ray
+from tabb.commands.carry_out import carry_out, check_ray, tell_answer
 from tabb.commands.options import jobs_of
 from tabb.commands.train_options import check_effect, parse_train, place_of, settings_of, specs_of
 from tabb.commands.training_data import check_data, silent, tell, tell_limits, tell_reading
@@ -131,4 +131,5 @@ def _as_plan(cells: list[Cell], options: Any, root: Path) -> int:
     print(summarise(root))
     if failed is not None:
         raise failed
+    tell_answer(root)
     return 0

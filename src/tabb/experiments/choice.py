@@ -1,9 +1,8 @@
 """Can a model of the target tell whether the source's policy or the target's should be taken?
 
 The policies of `tabb.experiments.extraction --keep` and a policy of source rows alone are rolled out in the model of
-both domains (`tabb.models.model_returns`). `choose` takes the target's policy, unless the model says that it fails to
-do what its own log does and that the source's policy does much better. Regret is the better one's true score less the
-chosen one's.
+both domains, and one is taken (`tabb.evaluation.choice`, which `tabb train` without a rule applies). Regret is the
+better one's true score less the chosen one's.
 
     TABB_DATA=... python -m tabb.experiments.extraction --policies "best clone matched:medium x5" --keep runs/kept \\
         --out runs/cells
@@ -16,28 +15,21 @@ from __future__ import annotations
 
 import argparse
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from tabb.batch import Domains, make_domains
+from tabb.batch import make_domains
 from tabb.environments.tasks import get_task
+from tabb.evaluation.choice import choose, in_model
 from tabb.evaluation.scores import evaluate
 from tabb.experiments.extraction import load, with_source
 from tabb.files import read_json, write_json
-from tabb.models.model_returns import Range, episode_starts, model_return, range_of
-from tabb.models.target_model import TargetModel, TargetModelConfig, fit_target_model
-from tabb.networks import MLP, Normaliser
+from tabb.models.target_model import TargetModelConfig, fit_target_model
 from tabb.policy import Policy
 
-STARTS, STEPS = 16, 1_000
-KEEPS = 0.9
-"""share of its log's return that a policy keeps in the model if it does what the log does"""
-AHEAD = 0.2
-"""share of the log's return by which the source's policy must be ahead in the model: long rollouts err by so much"""
+STEPS = 1_000
 
 
 class Judged(NamedTuple):
@@ -49,39 +41,6 @@ class Judged(NamedTuple):
     steps: float
 
 
-def choose(logged: float, target: float, source: float) -> str:
-    """`source` or `target`, from the log's return and both policies' returns in the model.
-
-    A policy of few target rows stays near them, where the model is good: if the model says that it does as well as its
-    log, it is taken, whatever the model dreams of the other.
-    """
-    fails = target < logged - (1 - KEEPS) * abs(logged)
-    return "source" if fails and source > target + AHEAD * abs(logged) else "target"
-
-
-@partial(jax.jit, static_argnums=4)
-def _return_of(
-    model: TargetModel, network: MLP, own: Normaliser, places: tuple[Normaliser, jax.Array, Range], steps: int
-) -> Any:
-    """A policy's return; states are normalised by `places`' normaliser, the policy has its own."""
-    normaliser, starts, within = places
-
-    def acts(state: jax.Array) -> jax.Array:
-        return jnp.tanh(network(own(state * normaliser.scale + normaliser.mean)))
-
-    return model_return(model, acts, starts, within, steps)
-
-
-def in_model(policy: Policy, model: TargetModel, domains: Domains) -> tuple[float, float]:
-    """A policy's return and length of episodes in the model of these (normalised) domains."""
-    starts = episode_starts(domains.target, STARTS, jax.random.key(1))
-    places = (domains.normaliser, starts, range_of(domains.target, domains.source))
-    network = MLP(tuple(map(jnp.asarray, policy.weights)), tuple(map(jnp.asarray, policy.biases)))
-    own = Normaliser(jnp.asarray(policy.mean), jnp.asarray(policy.scale))
-    found = _return_of(model, network, own, places, STEPS)
-    return float(found.mean), float(found.steps)
-
-
 def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dict[str, Any]:
     """All kept policies of a cell and the source's, judged; JSON types."""
     cell = read_json(file)
@@ -91,8 +50,8 @@ def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dic
     model = fit_target_model(TargetModelConfig(updates=5_000), domains.source, domains.target, jax.random.key(9))
 
     def judged(name: str, policy: Policy, true: float) -> Judged:
-        found, steps = in_model(policy, model, domains)
-        return Judged(name, true, round(float(task.normalised_score(found)), 1), round(steps, 1))
+        found = in_model(policy, model, domains, STEPS)
+        return Judged(name, true, round(float(task.normalised_score(found.value)), 1), round(found.steps, 1))
 
     lines = []
     for name, curve in cell["curves"].items():

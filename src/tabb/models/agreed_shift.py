@@ -169,8 +169,8 @@ def rows_to_fit(data: Transitions, ensemble: ShiftEnsemble) -> tuple[Array, Arra
 class AgreedShift(TargetPredictor):
     """Move a source row's own outcome by the shift that several hypotheses agree on.
 
-    It learns how outcomes differ, and says of a source row how its own outcome would. What it says of (s, a) alone is f's
-    answer with the shifts: a yardstick of the fit.
+    It learns how outcomes differ, and so what a source row's own outcome would be. Of (s, a) alone it says what f does
+    with the shifts: a yardstick of the fit.
     """
 
     name: ClassVar[str] = "agreed"
@@ -285,7 +285,7 @@ class AgreedShift(TargetPredictor):
         )
 
     def target_outcomes(self, models: ShiftEnsemble, rows: Transitions) -> Outcome:
-        """f(s, a) + δ(s, a) by each hypothesis that varies, leading axes [b, H]. Whether the task ends is the row's own."""
+        """f(s, a) + δ(s, a) by each hypothesis that varies, [b, H]. Whether the task ends is the row's own."""
         z = models.standardised(rows.observation, rows.action)
         inputs = jnp.concatenate([rows.observation, rows.action], axis=-1)
         answers = [

@@ -3,8 +3,9 @@
     s_0: where an episode of the log begins          s_{k+1} = s_k + f(s_k, π(s_k))
     J = mean over starts of Σ_k r(s_k, π(s_k)), until the model says that the task ends, or for K steps
 
-An episode also ends where a state leaves the range of the data by more than three of their spreads: what the model says
-there means nothing. So a policy that the model cannot follow has a low return, never a high one. [ours]
+An episode is lost where a state leaves the range of the data by more than three of their spreads: what the model says
+there means nothing. From then on each step earns zero, or what the log's worst episode earned in a step if that is
+less: a policy that the model cannot follow has a low return, never a high one, of rewards and of costs alike. [ours]
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class ModelReturn(NamedTuple):
     """mean return, in units of reward"""
     steps: Float[Array, ""]
     """mean length of an episode; K where none ended"""
+    lost: Float[Array, ""]
+    """share of the episodes that the model could not follow"""
 
 
 def range_of(target: Transitions, source: Transitions | None = None) -> Range:
@@ -59,25 +62,39 @@ def episode_starts(target: Transitions, count: int, key: PRNGKeyArray) -> Float[
     return chosen + NOISE * jnp.asarray(observation.std(axis=0)) * jax.random.normal(key, chosen.shape)
 
 
+def reward_when_lost(target: Transitions) -> float:
+    """What a step earns after the model has lost the policy: the smaller of 0 and the worst episode's mean reward."""
+    number = np.asarray(target.episode) - int(np.min(target.episode))
+    sums, counts = np.bincount(number, np.asarray(target.reward, np.float64)), np.bincount(number)
+    return min(0.0, float(np.min(sums[counts > 0] / counts[counts > 0])))
+
+
 def model_return(
     model: TargetModel,
     acts: Callable[[Float[Array, "c s"]], Float[Array, "c a"]],
     starts: Float[Array, "c s"],
     within: Range,
     steps: int,
+    when_lost: float | Float[Array, ""] = 0.0,
 ) -> ModelReturn:
-    """Mean return and length of episodes of at most `steps` steps from `starts` [c, s]."""
+    """Mean return and length of episodes of at most `steps` steps from `starts` [c, s].
 
-    def step(carry: tuple[Array, Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array, Array], None]:
-        state, alive, total, length = carry
+    `when_lost` is what each step earns after the model has lost the policy (`reward_when_lost`).
+    """
+    Carry = tuple[Array, Array, Array, Array, Array]
+
+    def step(carry: Carry, _: None) -> tuple[Carry, None]:
+        state, alive, lost, total, length = carry
         predicted = model(state, acts(state))
         following = state + predicted.change
-        lost = jnp.any((following < within.low) | (following > within.high), axis=-1)
-        total, length = total + alive * predicted.reward, length + alive
-        alive = alive * (predicted.terminal < 0.5) * ~lost
+        leaves = jnp.any((following < within.low) | (following > within.high), axis=-1)
+        goes_on = alive * (predicted.terminal < 0.5)
+        total, length = total + alive * predicted.reward + lost * when_lost, length + alive
+        lost, alive = lost + goes_on * leaves, goes_on * ~leaves
         # An episode that has ended stays where it was: what follows must not grow without bound.
-        return (jnp.where(alive[:, None] > 0, following, state), alive, total, length), None
+        return (jnp.where(alive[:, None] > 0, following, state), alive, lost, total, length), None
 
     zeros = jnp.zeros(len(starts))
-    (_, _, total, length), _ = jax.lax.scan(step, (starts, zeros + 1.0, zeros, zeros), None, length=steps)
-    return ModelReturn(jnp.mean(total), jnp.mean(length))
+    carry = (starts, zeros + 1.0, zeros, zeros, zeros)
+    (_, _, lost, total, length), _ = jax.lax.scan(step, carry, None, length=steps)
+    return ModelReturn(jnp.mean(total), jnp.mean(length), jnp.mean(lost))

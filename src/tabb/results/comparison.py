@@ -19,6 +19,7 @@ from tabb.errors import RunError, UsageError
 from tabb.evaluation.statistics import Estimate
 from tabb.files import atomic
 from tabb.own_files import refuse_others
+from tabb.results.answer import SOURCE, TARGET, Answer, read_answer, reason
 from tabb.results.report.charts import Chart, figure, padded
 from tabb.results.report.gather import Gathered, gather
 from tabb.results.report.headline import final_estimate, small_shares, target_score
@@ -109,14 +110,18 @@ def write_comparison(
         why = "is a folder" if path.is_dir() else "its folder is missing"
         raise RunError(f"{path}: cannot be written ({why}); name a file in an existing folder")
     refuse_others(path, "page")
-    text = comparison([gather(folder, source, target, audited=False) for folder in folders])
+    answer = read_answer(Path(os.path.commonpath(folders)))
+    text = comparison([gather(folder, source, target, audited=False) for folder in folders], answer)
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
 
 
-def comparison(gathered: Sequence[Gathered]) -> Html:
-    """The page as markup that is valid HTML and XML. Raises `UsageError` for runs of several tasks."""
+def comparison(gathered: Sequence[Gathered], answer: Answer | None = None) -> Html:
+    """The page as markup that is valid HTML and XML, with which policy to take where that was found.
+
+    Raises `UsageError` for runs of several tasks.
+    """
     contenders = list(_named(gathered))
     first = contenders[0].records[0]
     for other in contenders[1:]:
@@ -128,6 +133,8 @@ def comparison(gathered: Sequence[Gathered]) -> Html:
             )
     title = f"{len(contenders)} runs on {first.task or 'own data'}: comparison"
     sections: list[Section] = [("scores", "Scores", scores(contenders)), ("curves", "Curves", curves(contenders))]
+    if answer is not None:
+        sections.insert(0, ("answer", "Which policy to take", answer_section(answer)))
     for name, heading, contents in (
         ("held-out", "Held-out target rows", held_out(contenders)),
         ("regions", "Trust by region of state space", regions(contenders)),
@@ -165,6 +172,26 @@ def _style(contenders: Sequence[Contender]) -> str:
 
 
 # --- Sections ---
+
+
+def answer_section(found: Answer) -> list[Any]:
+    """The policy to take, what the model said of both, and what that is worth."""
+    heads = ["policy", "in the model of the target", "episodes that the model could not follow"]
+    lines = [
+        ("", [TARGET, f"{found.target:z.1f}", percent(found.lost[0])]),
+        ("", [SOURCE, f"{found.source:z.1f}", percent(found.lost[1])]),
+        ("", ["the target's log itself", f"{found.logged:z.1f}", ""]),
+    ]
+    parts = [say(element("strong", f"{found.learner}. "), reason(found)), _rows(heads, lines)]
+    if found.close:
+        parts.append(say("It is a close call: a tenth of the log's return more or less would have changed it."))
+    parts.append(
+        say(
+            "Both policies acted in the model of the target that TABB was trained with, from the starts of the log's "
+            "episodes. Such returns are no scores: they tell whether a policy does what the log did."
+        )
+    )
+    return parts
 
 
 def scores(contenders: Sequence[Contender]) -> list[Any]:

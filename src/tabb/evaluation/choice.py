@@ -1,0 +1,111 @@
+"""The source's policy, or the target's? Both act in the model of both domains, from the starts of the target's log.
+
+    J(π): return in the model (`tabb.models.model_returns`)        J_log: mean return of the log's own episodes
+    the target's policy fails   if   J(π_tar) < J_log - 0.1 |J_log|
+    the source's is taken       if   the target's fails and J(π_src) > J(π_tar) + 0.2 |J_log|
+
+Such long rollouts are no scores. A policy of few target rows stays near them, where the model is good, and what the log
+earned is known: so the model is asked whether that policy does what its log did. [ours; measured: docs/selection.md]
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tabb.batch import Domains
+from tabb.models.model_returns import (
+    ModelReturn,
+    Range,
+    episode_starts,
+    model_return,
+    range_of,
+    reward_when_lost,
+)
+from tabb.models.target_model import TargetModel
+from tabb.networks import MLP, Normaliser
+from tabb.policy import Policy
+from tabb.transitions import Transitions
+
+STARTS = 16
+"""episodes in the model"""
+KEEPS = 0.9
+"""share of its log's return that a policy keeps in the model if it does what the log does"""
+AHEAD = 0.2
+"""share of the log's return by which the source's policy must be ahead in the model: long rollouts err by so much"""
+
+
+class InModel(NamedTuple):
+    """What a policy does in the model."""
+
+    value: float
+    """mean return of an episode, in units of reward"""
+    steps: float
+    """mean length of an episode"""
+    lost: float
+    """share of the episodes that the model could not follow"""
+
+
+def fails(logged: float, target: float) -> bool:
+    """Whether the target's policy falls short of its own log in the model."""
+    return target < logged - (1 - KEEPS) * abs(logged)
+
+
+def choose(logged: float, target: float, source: float) -> str:
+    """`source` or `target`, from the log's return and both policies' returns in the model.
+
+    If the target's policy does as well as its log in the model, it is taken, whatever the model dreams of the other.
+    """
+    return "source" if fails(logged, target) and source > target + AHEAD * abs(logged) else "target"
+
+
+def close_call(logged: float, target: float, source: float) -> bool:
+    """Whether a tenth of the log's return more or less in the model would have changed the choice."""
+    off = 0.1 * abs(logged)
+    choices = {choose(logged, target + i * off, source + j * off) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+    return len(choices) > 1
+
+
+def log_return(target: Transitions) -> float:
+    """Mean return of the log's own episodes; each counts by its rows, and the last, which may be cut, does not."""
+    number = np.asarray(target.episode) - int(np.min(target.episode))
+    returns, lengths = np.bincount(number, np.asarray(target.reward, np.float64)), np.bincount(number)
+    returns, lengths = returns[lengths > 0], lengths[lengths > 0]
+    whole = slice(None, -1) if len(returns) > 1 else slice(None)
+    return float(np.average(returns[whole], weights=lengths[whole]))
+
+
+def longest_episode(*logs: Transitions) -> int:
+    """Rows of the longest logged episode."""
+    return max(int(np.bincount(np.asarray(log.episode) - int(np.min(log.episode))).max()) for log in logs if len(log))
+
+
+@partial(jax.jit, static_argnums=4)
+def _return_of(
+    model: TargetModel,
+    network: MLP,
+    own: Normaliser,
+    places: tuple[Normaliser, jax.Array, Range, jax.Array],
+    steps: int,
+) -> ModelReturn:
+    """A policy's return; states are normalised by `places`' normaliser, the policy has its own."""
+    normaliser, starts, within, when_lost = places
+
+    def acts(state: jax.Array) -> jax.Array:
+        return jnp.tanh(network(own(state * normaliser.scale + normaliser.mean)))
+
+    return model_return(model, acts, starts, within, steps, when_lost)
+
+
+def in_model(policy: Policy, model: TargetModel, domains: Domains, steps: int) -> InModel:
+    """What a policy of one network does in episodes of `steps` steps in the model of these (normalised) domains."""
+    starts = episode_starts(domains.target, STARTS, jax.random.key(1))
+    lost = jnp.float32(reward_when_lost(domains.target))
+    places = (domains.normaliser, starts, range_of(domains.target, domains.source), lost)
+    network = MLP(tuple(map(jnp.asarray, policy.weights)), tuple(map(jnp.asarray, policy.biases)))
+    own = Normaliser(jnp.asarray(policy.mean), jnp.asarray(policy.scale))
+    return InModel(*map(float, _return_of(model, network, own, places, steps)))

@@ -1,0 +1,175 @@
+"""The answer of several runs on the same two logs: TABB's policy, or the source's as it is.
+
+Both act in the model of the target that TABB's run was held to its paths in (`tabb.evaluation.choice`). The answer is
+written to `answer.json` in the folder that holds the runs, and its policy to `policy.npz` beside it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from tabb.environments.tasks import get_task
+from tabb.errors import RunError
+from tabb.evaluation.choice import STARTS, InModel, choose, close_call, fails, in_model, log_return, longest_episode
+from tabb.files import read_json, write_json
+from tabb.models.matching import model_template
+from tabb.own_files import refuse_others
+from tabb.policy import Policy
+from tabb.results.row_scores import open_run, run_data
+from tabb.results.summary import learner_of
+from tabb.training.checkpoint import load_tree
+from tabb.training.config import settings_from
+from tabb.training.folder import RunFolder
+
+TARGET, SOURCE = "tabb", "source-only"
+"""the learners between which it is chosen"""
+FILE, POLICY = "answer.json", "policy.npz"
+
+
+class Answer(NamedTuple):
+    """Which policy to take, and what the model said of both."""
+
+    learner: str
+    policy: Path
+    """file of the policy: that of the lowest seed"""
+    logged: float
+    """mean of the target log's own episodes: a score in a task of the catalogue, else a return"""
+    target: float
+    """TABB's in the model, the mean over its seeds, in the same units"""
+    source: float
+    """the source's, likewise"""
+    lost: tuple[float, float]
+    """shares of their episodes that the model could not follow"""
+    close: bool
+    """whether a tenth of the log's return more or less would have changed the choice"""
+
+
+def answer_of(root: str | Path) -> Answer | None:
+    """Which policy to take of the finished runs below `root`: that of `tabb`, or that of `source-only`.
+
+    Both act in the model of the target that TABB's policy was held to its paths in. How often that was right is on the
+    docs' page on selection. None where nothing can be said: a learner is missing, the runs had other source data or
+    were trained from arrays, or TABB was held to no paths (its run was shorter than 5,000 updates).
+
+    Raises:
+        RunError: a run is damaged.
+        DataError: a data file is missing or damaged.
+    """
+    root = Path(root)
+    runs = {name: _runs_of(root, name) for name in (TARGET, SOURCE)}
+    seeds = [seed for seed in runs[TARGET] if seed in runs[SOURCE]]
+    pairs = [(runs[TARGET][seed], runs[SOURCE][seed]) for seed in seeds]
+    if not pairs or not all(_comparable(*pair) for pair in pairs):
+        return None
+    judged = [_judged(*pair) for pair in pairs]
+    logged = judged[0].logged
+    target, source = (float(np.mean([getattr(one, side).value for one in judged])) for side in ("target", "source"))
+    lost = (float(np.mean([one.target.lost for one in judged])), float(np.mean([one.source.lost for one in judged])))
+    of_target = choose(logged, target, source) == "target"
+    name, folder = (TARGET, pairs[0][0]) if of_target else (SOURCE, pairs[0][1])
+    return Answer(name, folder.policy_file, logged, target, source, lost, close_call(logged, target, source))
+
+
+def give_answer(root: Path) -> str | None:
+    """The answer in words, after it was written with its policy; None where there is none.
+
+    Raises `UsageError` for files of others in the place of `answer.json` and `policy.npz`.
+    """
+    found = answer_of(root)
+    if found is None:
+        return None
+    refuse_others(root / FILE, "answer")
+    refuse_others(root / POLICY, "policy")
+    Policy.load(found.policy).save(root / POLICY)
+    about = {name: value for name, value in found._asdict().items() if name != "policy"}
+    write_json(root / FILE, about | {"policy": str(found.policy.relative_to(root))})
+    return in_words(found, root)
+
+
+def read_answer(root: Path) -> Answer | None:
+    """The answer that was written to this folder; None if there is none. Raises `RunError` for a damaged file."""
+    if not (root / FILE).is_file():
+        return None
+    try:
+        values: dict[str, Any] = read_json(root / FILE)
+        return Answer(**values | {"policy": root / values["policy"], "lost": tuple(values["lost"])})
+    except (TypeError, KeyError, ValueError) as error:
+        raise RunError(f"{root / FILE}: is damaged ({error}); train the runs again in another folder") from None
+
+
+def reason(found: Answer) -> str:
+    """Why this policy is the answer, in a sentence."""
+    if not fails(found.logged, found.target):
+        return f"{TARGET}'s policy does there what the log did, so it is taken."
+    if found.learner == SOURCE:
+        return f"{TARGET}'s policy falls short of the log there and {SOURCE}'s is far ahead of it, so that is taken."
+    return f"{TARGET}'s policy falls short of the log there, but {SOURCE}'s is not far ahead, so {TARGET}'s is taken."
+
+
+def in_words(found: Answer, root: Path) -> str:
+    """The answer, what it rests on, and how sure it is: a few lines."""
+    lines = [
+        f"answer: {found.learner} ({root / POLICY})",
+        f"  In the model of the target, {STARTS} episodes each: {TARGET} {found.target:,.1f}, {SOURCE} "
+        f"{found.source:,.1f}; the target's log {found.logged:,.1f}.",
+        f"  {reason(found)}",
+    ]
+    if found.close:
+        lines.append("  It is a close call: try both policies with care.")
+    return "\n".join(lines)
+
+
+def _runs_of(root: Path, learner: str) -> dict[int, RunFolder]:
+    """The finished runs of a learner by seed; none where a seed has several, as in a comparison on several data."""
+    folders: dict[int, RunFolder] = {}
+    for file in sorted(root.rglob("result.json")):
+        folder = RunFolder(file.parent)
+        if not folder.policy_file.exists() or learner_of(read_json(file)) != learner:
+            continue
+        seed = int(folder.config()["seed"])
+        if seed in folders:
+            return {}
+        folders[seed] = folder
+    return dict(sorted(folders.items()))
+
+
+def _comparable(target: RunFolder, source: RunFolder) -> bool:
+    """Whether both runs had the same source log, task and files, and TABB was held to paths."""
+    one, other = target.config(), source.config()
+    same = one["data"]["source"] == other["data"]["source"] and one["task"] == other["task"]
+    files = all(isinstance(one.get("origin", {}).get(domain), dict) for domain in ("source", "target"))
+    return same and files and target.path_model_file.exists()
+
+
+class _Judged(NamedTuple):
+    """What the target's log earned, and what both policies do in TABB's model of it."""
+
+    logged: float
+    target: InModel
+    source: InModel
+
+
+def _judged(target: RunFolder, source: RunFolder) -> _Judged:
+    """Both runs judged, in scores where there are some."""
+    run = open_run(target.path)
+    logs = [run_data(run.config, domain, None, str(target.path)).transitions for domain in ("target", "source")]
+    imitation = settings_from(run.config).imitation
+    assert imitation is not None  # a run's own settings say what its policy imitates
+    template = model_template(imitation, run.domains, jax.random.key(0))
+    model, _ = load_tree(target.path_model_file, template)
+    task = None if run.config["task"] is None else get_task(run.config["task"])
+    steps = longest_episode(*logs) if task is None else task.max_episode_steps
+    policies = [Policy.load(folder.policy_file) for folder in (target, source)]
+    one, other = (in_model(policy, model, run.domains, steps) for policy in policies)
+    logged = log_return(logs[0])
+    if task is None or task.reward_offset:  # a return of other rewards has no score
+        return _Judged(logged, one, other)
+
+    def score(value: float) -> float:
+        return float(task.normalised_score(value))
+
+    return _Judged(score(logged), one._replace(value=score(one.value)), other._replace(value=score(other.value)))

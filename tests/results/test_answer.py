@@ -1,0 +1,89 @@
+"""Which policy of several runs to take: what is written, said and shown, and where nothing can be said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tabb.cli import main
+from tabb.errors import RunError, UsageError
+from tabb.policy import Policy
+from tabb.results.answer import Answer, answer_of, give_answer, in_words, read_answer
+
+HELD = ["--imitation.matching", "0.1", "--imitation.model-updates", "3", "--imitation.rollouts", "4", "--held-out", "0"]
+QUICK = ["--preset", "quick", "--rule.predictor.updates", "2", "--rule.predictor.heads", "2"]
+
+
+@pytest.fixture(scope="module")
+def runs(train_small, tmp_path_factory) -> Path:
+    """A folder with a run of TABB that is held to paths, and one of the source alone."""
+    root = tmp_path_factory.mktemp("answer")
+    train_small(root / "tabb", "tabb", *QUICK, "--rule.predictor.hidden", "8", *HELD)
+    train_small(root / "source-only", "source-only", "--held-out", "0")
+    return root
+
+
+def test_the_answer_is_one_of_both_and_its_policy_is_kept(runs, capsys):
+    found = answer_of(runs)
+    assert found is not None
+    assert found.policy == runs / found.learner / "seed0" / "policy.npz"
+    words = give_answer(runs)
+    assert words is not None
+    assert words.startswith(f"answer: {found.learner} ({runs / 'policy.npz'})")
+    assert read_answer(runs) == found
+    state = np.zeros(3, np.float32)
+    assert np.array_equal(Policy.load(runs / "policy.npz").act(state), Policy.load(found.policy).act(state))
+    assert give_answer(runs) == words, "it may be given again"
+    # The page of both has it first.
+    assert main(["report", str(runs)]) == 0
+    capsys.readouterr()
+    page = (runs / "comparison.html").read_text()
+    assert page.index("Which policy to take") < page.index("95 % interval")
+
+
+def test_without_paths_or_on_other_data_there_is_none(runs, tmp_path):
+    shutil.copytree(runs / "tabb", tmp_path / "a" / "tabb")
+    assert answer_of(tmp_path / "a") is None, "one learner is missing"
+    shutil.copytree(runs / "source-only", tmp_path / "a" / "source-only")
+    assert answer_of(tmp_path / "a") is not None
+    config = tmp_path / "a" / "source-only" / "seed0" / "config.json"
+    told = json.loads(config.read_text())
+    config.write_text(json.dumps(told | {"data": told["data"] | {"source": "of others"}}))
+    assert answer_of(tmp_path / "a") is None
+    config.write_text(json.dumps(told))
+    shutil.copytree(runs / "source-only", tmp_path / "a" / "again")
+    assert answer_of(tmp_path / "a") is None, "two runs of one seed"
+    shutil.rmtree(tmp_path / "a" / "again")
+    (tmp_path / "a" / "tabb" / "seed0" / "path-model.npz").unlink()
+    assert give_answer(tmp_path / "a") is None
+    assert not (tmp_path / "a" / "answer.json").exists()
+
+
+def test_files_of_others_stay(runs, tmp_path):
+    shutil.copytree(runs, tmp_path / "a", ignore=shutil.ignore_patterns("answer.json", "policy.npz"))
+    for run in ("tabb", "source-only"):
+        shutil.copy(runs / run / "seed0" / "policy.npz", tmp_path / "a" / run / "seed0" / "policy.npz")
+    (tmp_path / "a" / "answer.json").write_text('{"mine": 1}')
+    with pytest.raises(UsageError, match=r"answer.json: is there already"):
+        give_answer(tmp_path / "a")
+    with pytest.raises(RunError, match=r"answer.json: is damaged"):
+        read_answer(tmp_path / "a")
+
+
+def test_words_by_hand():
+    found = Answer("source-only", Path("r/source-only/seed0/policy.npz"), 47.1, 33.4, 64.6, (0.0, 0.0), False)
+    assert in_words(found, Path("r")).splitlines() == [
+        "answer: source-only (r/policy.npz)",
+        "  In the model of the target, 16 episodes each: tabb 33.4, source-only 64.6; the target's log 47.1.",
+        "  tabb's policy falls short of the log there and source-only's is far ahead of it, so that is taken.",
+    ]
+    close = found._replace(learner="tabb", source=40.0, close=True)
+    assert in_words(close, Path("r")).splitlines()[2:] == [
+        "  tabb's policy falls short of the log there, but source-only's is not far ahead, so tabb's is taken.",
+        "  It is a close call: try both policies with care.",
+    ]
+    assert "does there what the log did" in in_words(found._replace(learner="tabb", target=45.0), Path("r"))
