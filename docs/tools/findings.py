@@ -152,11 +152,27 @@ def through_a_model() -> Any:
     return figure
 
 
+def score_by_updates() -> Any:
+    """Mean scores along the run, of the policies of the README's picture, over the targets that have all of them."""
+    files = sorted(file.name for file in extraction.MATCHING.glob("*.json"))
+    figure = new_figure(figsize=(6, 3.2), dpi=150, layout="constrained")
+    axes = axes_of(figure, f"Mean score on {len(files)} targets")
+    for (name, words), colour in zip(extraction.PICTURED.items(), extraction.COLOURS, strict=True):
+        folder = extraction.MATCHING if "matched" in name else extraction.MAIN
+        curves = np.array([read_json(folder / file)["curves"][name] for file in files])
+        axes.plot(curves[0, :, 0], curves[:, :, 1].mean(axis=0), "o-", color=colour, label=words)
+    axes.set(xlabel="updates", ylim=(0, 75))
+    axes.set_xticks(curves[0, :, 0], [f"{update:,.0f}" for update in curves[0, :, 0]])
+    figure.legend(frameon=False, fontsize=8.5, loc="outside lower center")
+    return figure
+
+
 DRAWN: dict[str, Callable[[], Any]] = {
     "finding-trust": trusted_half,
     "finding-rankings": better_rankings,
     "finding-source-policy": source_as_it_is,
     "finding-model": through_a_model,
+    "finding-updates": score_by_updates,
 }
 """what draws each picture, by its file's name without `.png`"""
 

@@ -16,7 +16,7 @@ from tabb.rules.rule import UPDATE_SEAMS
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").exists(), reason="docs/ is no part of a source archive")
 NAMES = ("two-backups", "data-flow", "one-update")
-FINDINGS = ("finding-trust", "finding-rankings", "finding-source-policy", "finding-model")
+FINDINGS = ("finding-trust", "finding-rankings", "finding-source-policy", "finding-model", "finding-updates")
 SCREENS = ("report", "comparison")
 """of pages of trained runs, which docs/tools/report_pictures.py opens in Chromium"""
 SCENES = ("robots",)
