@@ -43,6 +43,9 @@ def files(make_pair, tmp_path_factory) -> dict[str, str]:
     return {"source": str(folder / "source.hdf5"), "target": str(folder / "target.npz")}
 
 
+PREDICTOR = ["--rule.predictor.updates", "5", "--rule.predictor.heads", "2", "--rule.predictor.hidden", "8"]
+
+
 def trained(files: dict[str, str], out: Path, *options: str) -> Path:
     arguments = ["train", *options, "--source", files["source"], "--target", files["target"], "--out", str(out)]
     assert main([*arguments, *SMALL, *NETWORKS]) == 0
@@ -51,8 +54,7 @@ def trained(files: dict[str, str], out: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="module")
 def tabb_run(files, tmp_path_factory) -> Path:
-    predictor = ["--rule.predictor.updates", "5", "--rule.predictor.heads", "2", "--rule.predictor.hidden", "8"]
-    return trained(files, tmp_path_factory.mktemp("runs"), "tabb", *predictor)
+    return trained(files, tmp_path_factory.mktemp("runs"), "tabb", "--rule.predictor", "residual", *PREDICTOR)
 
 
 def test_several_files_are_told_apart(files, make_pair, tmp_path, capsys):
@@ -104,14 +106,24 @@ def test_scores_of_all_rows_by_the_formulas(tabb_run, files, tmp_path):
     np.testing.assert_allclose(found["weight"], weight, rtol=1e-4, atol=1e-5)
 
 
+def test_scores_of_the_agreed_shift_by_the_formulas(files, tmp_path):
+    run = trained(files, tmp_path, "tabb", *PREDICTOR)
+    found = score_rows(run).columns
+    own, predicted = found["own_backup"], found["predicted_backup"]
+    assert predicted.shape == (len(own), 1 + 3 * 2), "the agreed one, then a linear and a network shift of three models"
+    tbm = np.abs(predicted[:, 0] - own)
+    np.testing.assert_allclose(found["tbm"], tbm, rtol=1e-4, atol=1e-6)
+    plus = tbm + 0.2 * np.abs(predicted[:, 1:] - own[:, None]).mean(axis=1)
+    np.testing.assert_allclose(found["tbm_plus"], plus, rtol=1e-4, atol=1e-6)
+
+
 def test_scores_of_a_rival_are_its_columns(files, tmp_path):
     run = trained(files, tmp_path, "dara", "--rule.updates", "5", "--rule.hidden", "8")
     assert set(score_rows(run).columns) == {"file_row", "episode", "bonus"}
 
 
 def test_other_backbone(files, tmp_path):
-    predictor = ["--rule.predictor.updates", "5", "--rule.predictor.heads", "2", "--rule.predictor.hidden", "8"]
-    found = score_rows(trained(files, tmp_path, "tabb@td3-bc", *predictor)).columns
+    found = score_rows(trained(files, tmp_path, "tabb@td3-bc", *PREDICTOR)).columns
     assert np.isfinite(found["tbm"]).all()
     assert found["weight"].min() >= 0.1
 

@@ -11,7 +11,8 @@ from tabb.data import save_npz, write_hdf5
 
 SMALL = ["--updates", "20", "--evaluations", "0", "--progress", "none", "--jobs", "1"]
 NETWORKS = ["--backbone.policies", "1", "--backbone.hidden", "8", "8", "--backbone.batch-size", "32"]
-PREDICTOR = ["--rule.predictor.updates", "5", "--rule.predictor.heads", "2", "--rule.predictor.hidden", "8"]
+PREDICTOR = ["--rule.predictor", "residual", "--rule.predictor.updates", "5", "--rule.predictor.heads", "2"]
+PREDICTOR += ["--rule.predictor.hidden", "8"]
 SOURCE = 'sim <b> & "co".hdf5'
 """a name that would be markup"""
 

@@ -358,8 +358,8 @@ def picking(cells: Cells) -> str:
         return "Not measured yet."
     gains = np.array([max(cell["curve"]) - cell["score"] for cell in runs])
     return (
-        f"Over {len(runs)} runs the best of {EVALUATIONS} evaluations is {gains.mean():.1f} above the mean of the last "
-        f"{LAST} on average, and {gains.max():.1f} at most."
+        f"Over {len(runs)} runs the best of {EVALUATIONS} evaluations is {gains.mean():z.1f} above the mean of the "
+        f"last {LAST} on average, and {gains.max():z.1f} at most."
     )
 
 

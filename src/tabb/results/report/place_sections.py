@@ -111,7 +111,7 @@ def listed(gathered: Gathered, scored: Scored) -> list[Any]:
     rule: Any = gathered.records[0].rule
     groups: Sequence[tuple[str, Any]] = (("best", order[:count]), ("worst", order[::-1][:count]))
     heads = ["", "file row", "episode", "step", "terminal"]
-    heads += ["TBM", "weight", "own backup", "predicted backup", "± over heads"] if scored.has_mismatch else [name]
+    heads += ["TBM", "weight", "own backup", "predicted backup", "predictor's doubt"] if scored.has_mismatch else [name]
 
     def line(i: int, rank: str) -> list[str]:
         columns = scored.columns
@@ -120,8 +120,10 @@ def listed(gathered: Gathered, scored: Scored) -> list[Any]:
         if not scored.has_mismatch:
             return [*cells, number(trust[i])]
         predicted = np.asarray(columns["predicted_backup"][i], np.float64)
+        own = np.asarray(columns["own_backup"][i], np.float64)
         middle = rule.predictor.predicted_backup(predicted[None])[0]
-        numbers = (columns["tbm"][i], trust[i], columns["own_backup"][i], middle, predicted.std())
+        doubt = rule.predictor.doubt(predicted[None], own[None])[0]
+        numbers = (columns["tbm"][i], trust[i], own, middle, doubt)
         return [*cells, *(number(float(value)) for value in numbers)]
 
     lines = [line(i, f"{which}\u00a0{k + 1}") for which, rows in groups for k, i in enumerate(rows)]
