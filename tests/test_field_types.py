@@ -72,11 +72,11 @@ def test_every_field_takes_only_its_own_type(kind):
         (lambda: tabb.IQL(layer_norm="no"), "IQL layer_norm='no': give True or False"),
         (
             lambda: tabb.TABB(predictor="residual"),
-            "TABB predictor='residual': give an instance of TargetPredictor, such as ResidualPredictor()",
+            "TABB predictor='residual': give an instance of TargetPredictor, such as AgreedShift()",
         ),
         (
             lambda: tabb.TABB(predictor=tabb.AgreedShift),
-            "TABB predictor=AgreedShift: give an instance of TargetPredictor, such as ResidualPredictor()",
+            "TABB predictor=AgreedShift: give an instance of TargetPredictor, such as AgreedShift()",
         ),
         (lambda: tabb.TABB(imitate_source="1"), "TABB imitate_source='1': give a number or None"),
         (lambda: tabb.TABB(scale="Source"), "TABB scale='Source' is unknown: use source or target"),

@@ -82,7 +82,7 @@ def test_by_name_and_preset():
     assert tabb.Learner.named("tabb").backbone is None
     quick = tabb.Learner.named("tabb", preset="quick")
     assert dataclasses.replace(tabb.TABB(), **tabb.TABB.presets["quick"]) == quick.rule
-    assert quick.backbone == tabb.IQL()
+    assert quick.backbone is None, "it says nothing of one"
     with pytest.raises(UsageError, match=r"did you mean|use one of"):
         tabb.Learner.named("tab")
     with pytest.raises(UsageError, match="--preset nice"):

@@ -278,11 +278,6 @@ def test_a_preset_keeps_the_constants_of_the_suite() -> None:
         (["train", "tabb", "--rule.predictor", "latnt"], 2, "--rule.predictor: unknown predictor 'latnt': use one of"),
         (["train", "tabb", "--rule.predictor"], 2, "--rule.predictor: needs a name, one of residual, direct, latent"),
         (["train", "tabb", "--rule.predictor.latent-size", "8"], 2, "unknown option --rule.predictor.latent-size"),
-        (
-            ["train", "tabb", "--rule.predictor", "agreed", "--rule.scale", "target"],
-            2,
-            "predictor agreed does not give",
-        ),
         (["train", "tabb", "--rule.predictor.form", "agreed", "--rule.predictor=latent"], 2, "give the name alone"),
         (["train", "tabb", "--rule.weigh-by", "similarity"], 2, "a rule of its own: `tabb train similarity`"),
         (["train", "pooled", "--rule.predictor", "agreed"], 2, "unknown option --rule.predictor"),

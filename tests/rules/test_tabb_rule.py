@@ -139,6 +139,18 @@ def test_no_source_row_weighs_less_than_the_least_weight():
     np.testing.assert_allclose(weights.critic, [1, 1, 0.1, 1, 1], rtol=1e-6)
 
 
+class NoOutcomes(AgreedShift):
+    """A predictor of the shift alone."""
+
+    name = "no-outcomes"
+    gives_target_outcomes = False
+
+
+def test_the_target_as_unit_needs_outcomes_of_target_rows():
+    with pytest.raises(UsageError, match="scale=target needs outcomes of target rows, which predictor no-outcomes"):
+        TABB(scale="target", predictor=NoOutcomes())
+
+
 WRONG_FACTORS = [
     {"uncertainty": -1.0},
     {"uncertainty": math.inf},
