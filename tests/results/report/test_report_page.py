@@ -254,7 +254,7 @@ def test_runs_from_arrays_want_their_files_or_say_so(pair, report_files, open_pa
 def test_other_predictors(train_small, predictor_options, open_page, tmp_path):
     small = [*predictor_options, "--rule.predictor", "agreed"]
     page = open_page(tabb.write_report(train_small(tmp_path / "agreed", "tabb", *small)))
-    assert "there is no error on target rows to compare with" in page.words("distributions")
+    assert "The yardstick is |predicted − own backup| of target rows" in page.words("distributions")
     columns = score_rows(tmp_path / "agreed" / "seed0").columns
     row = page.tables("rows")[0][-1]
     (i,) = np.flatnonzero(columns["file_row"] == int(row[1]))
