@@ -39,6 +39,7 @@ from tabb.environments.tasks import ALL_TASKS
 from tabb.experiments.benchmark import SCORES as SCORES_CSV
 from tabb.experiments.benchmark import Table
 from tabb.experiments.benchmark_scores import read_scores_csv
+from tabb.experiments.choice import table as choice
 from tabb.experiments.extraction import gain_interval, merged
 from tabb.experiments.field import Cells, best_controls, picking, rank_table, read_cells, score_table, scores_of
 from tabb.experiments.own_ranking import table as own_ranking
@@ -240,6 +241,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "sampling": lambda: sampling(
             [_read(f"sampling/{file.name}") for file in sorted((RESULTS / "sampling").iterdir())]
         ),
+        "choice": lambda: choice([read_json(file) for file in sorted((RESULTS / "choice").iterdir())]),
         "extraction": extraction.summary,
         "corrective": extraction.corrective,
         "matching": extraction.matching,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,29 @@ def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dic
         "regret_of_target": round(max(true.values()) - true["target"], 1),
         "regret_of_source": round(max(true.values()) - true["source"], 1),
     }
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Markdown: both policies' true scores (and those in the model), what was chosen, and the mean regrets below."""
+    lines = [
+        "| target | the log | target's policy | source's policy | chosen | regret |",
+        "|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        *_, target, source = result["policies"]
+        told = [f"{one['true']:z.0f} ({one['model']:z.0f})" for one in (target, source)]
+        name = f"{result['task']}, {result['target']}"
+        lines.append(
+            f"| {name} | {result['logged']:z.0f} | {' | '.join(told)} | {result['chosen']} | {result['regret']:z.0f} |"
+        )
+    names = ("regret", "regret_of_target", "regret_of_source")
+    chosen, target, source = (sum(result[name] for result in results) / len(results) for name in names)
+    lines += [
+        "",
+        f"Mean regret over {len(results)} targets: {chosen:z.1f}; always the target's policy {target:z.1f}, always the "
+        f"source's {source:z.1f}.",
+    ]
+    return "\n".join(lines)
 
 
 def main() -> None:
