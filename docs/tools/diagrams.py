@@ -231,7 +231,7 @@ def rules_with(seam: str) -> str:
 
 def one_update() -> Any:
     """The seams of one update in their order, what each is for, and which rules fill it."""
-    rows = [(seam, textwrap.wrap(rules_with(seam) or "-", 36)) for seam in UPDATE_SEAMS]
+    rows = [(seam, textwrap.wrap(rules_with(seam) or "-", 36, break_on_hyphens=False)) for seam in UPDATE_SEAMS]
     height = 74 + sum(12 + 16 * len(names) for _, names in rows) + 34 * len(BACKBONE_STEPS)
     figure, axes = canvas(height)
     y = height - 22

@@ -24,15 +24,17 @@ from tabb.training.folder import RunFolder
 
 CANDIDATES = ("tabb", "target-only", "source-only", "pooled")
 """what is trained where no rule is named: TABB, either domain alone, both alike"""
+ORDER = ("tabb", "source-only", "target-only", "pooled")
+"""of the demo's runs: while TABB's predictor is fitted, source-only has the first curves, within a minute"""
 
 
 @dataclasses.dataclass(frozen=True)
 class DemoOptions:
     """The demo, shorter or longer."""
 
-    updates: int = 6_000
+    updates: int = 5_000
     """updates of each run"""
-    evaluations: int = 6
+    evaluations: int = 5
     """evaluations during each run; 0 for none"""
     episodes: int = 10
     """episodes of each evaluation"""
@@ -75,7 +77,7 @@ def demo(arguments: Sequence[str] = ()) -> int:
             "  source-only  the source's rows alone\n"
             "  pooled       both domains' rows alike\n"
         )
-    learners = learners_of(CANDIDATES, None, get_task(DEMO_TASK).suites)
+    learners = learners_of(ORDER, None, get_task(DEMO_TASK).suites)
     place = place_of(options, learners)
     specs = [spec for learner in learners for spec in specs_of(learner, options, place)]
     several = len(options.seeds) > 1
@@ -134,7 +136,7 @@ def _size(file: Path) -> int:
 
 @functools.cache
 def _levels() -> Mapping[str, float]:
-    """What the target's log itself has, the mean of its episodes."""
+    """What the target's log itself has: the mean of its episodes, each as often as it has steps."""
     from tabb.data import read
     from tabb.data.catalogue import BUNDLED, resolve
     from tabb.experiments.extraction import returns_of
@@ -153,7 +155,7 @@ def _found(root: Path, seed: int) -> str:
     (logged,) = _levels().values()
     write_json(root / "trust.json", as_json(result) | {"logged": logged})
     return (
-        f"\nThe target's log itself has {logged:.1f} in the mean of its episodes.\n"
+        f"\nThe target's log itself has {logged:.1f} in the mean of its episodes, of which long ones count for more.\n"
         f"{in_words(result)}\n"
         f"picture: {picture}\n"
         f"next: `tabb report {root}` makes one page of it; `tabb train --source FILE --target FILE` takes your own data"

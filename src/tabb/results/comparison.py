@@ -216,7 +216,9 @@ def scores(contenders: Sequence[Contender]) -> list[Any]:
     if not known:
         return parts
     if len(references) == 1:
-        parts.append(say(f"The target data themselves have {references.pop():z.1f}."))
+        parts.append(
+            say(f"The target data themselves have {references.pop():z.1f}, the mean of their complete episodes.")
+        )
     parts.append(
         say(
             "The interval of several seeds is a t interval over them. That of one seed covers its episodes alone, and "

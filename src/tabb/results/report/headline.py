@@ -44,7 +44,9 @@ def headline(gathered: Gathered) -> list[Any]:
         boxes.append((first.measure, f"{value.value:z.1f}", f"{value.low:z.1f} to {value.high:z.1f}, {meaning}"))
     reference = target_score(gathered)
     if reference is not None:
-        boxes.append(("target data themselves", f"{reference:z.1f}", f"{first.measure} of their complete episodes"))
+        boxes.append(
+            ("target data themselves", f"{reference:z.1f}", f"{first.measure}, mean of their complete episodes")
+        )
     scored = gathered.scored
     words = [say(_how_good(estimate, reference, bool(first.held_out)))]
     if scored is not None and gathered.audit is not None:
@@ -122,8 +124,8 @@ def _transfer_boxes(scored: Scored) -> list[tuple[str, str, str]]:
     every = [own, *(effective_share(other) for other in scored.others)]
     seeds = "" if len(every) == 1 else f"; over seeds {percent(min(every))} to {percent(max(every))}"
     return [
-        ("source rows of small TBM", percent(shares[1]), "by the target, their backup (reward and what follows) is "
-         f"wrong by less than 10 % of the spread of values; {percent(shares[0])} by less than 5 %; of {rows:,} rows"),
+        ("source rows of small TBM", percent(shares[1]), "their backup is wrong by less than 10 % of the spread of "
+         f"values; {percent(shares[0])} by less than 5 %; of {rows:,} rows"),
         ("effective sample size", percent(own), f"(Σw)²/Σw² = {own * rows:,.0f} of {rows:,} source rows{seeds}"),
     ]  # fmt: skip
 
