@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from tabb.backbones import Backbone
-from tabb.batch import Domains, Sizes, make_domains
+from tabb.batch import Domains, Sizes, make_domains, normalised_domains
 from tabb.data import read
 from tabb.data.hdf5 import write_columns
 from tabb.data.report import Loaded, Report
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError, UsageError
 from tabb.files import quoted
+from tabb.networks import Normaliser
 from tabb.own_files import refuse_others
 from tabb.plain import rule_from_plain
+from tabb.policy import Policy
 from tabb.provenance import EXTRAS, extras_fingerprint, fingerprint
 from tabb.rules import Rule
 from tabb.rules.rule import Value
@@ -118,10 +121,23 @@ def _domains(
                 f"{name}: learned from {len(data.transitions):,} {domain} rows in a file, but rows are scored in "
                 f"memory; score a run of {FITTED:,} rows at most (--{domain}-rows)"
             )
+    if any(steps_alone(config, domain, name) for domain in loaded):
+        # Observations were normalised before most of these rows were there.
+        policy = Policy.load(RunFolder(name).policy_file)
+        normaliser = Normaliser(jnp.asarray(policy.mean), jnp.asarray(policy.scale))
+        rows = loaded["source"].transitions, loaded["target"].transitions
+        return normalised_domains(*rows, normaliser, program.rule.extras), loaded["source"]
     settings = settings_from(config)
     seen = split(loaded["target"].transitions, settings.held_out or 0.0).train
     how = (normalisation_of(config), program.reads, program.rule.extras)
     return make_domains(loaded["source"].transitions, seen, *how), loaded["source"]
+
+
+def steps_alone(config: dict[str, Any], domain: str, folder: str | Path) -> Path | None:
+    """The data set of the run's own steps where these were all of its rows of a domain; None where it had others."""
+    taken = domain in config["data"].get("steps", {}) and not isinstance(config.get("origin", {}).get(domain), dict)
+    file = RunFolder(folder).steps_file(domain)
+    return file if taken and file.exists() else None
 
 
 def too_many(rows: Transitions) -> bool:
@@ -146,6 +162,11 @@ def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: s
     origin = config.get("origin", {}).get(domain)
     reading = reading_from(config.get("origin", {}))
     store = bool(config.get("origin", {}).get("store", False))
+    steps = steps_alone(config, domain, folder) if given is None else None
+    if steps is not None:
+        loaded = _with_offset(read([steps]), config)
+        if fingerprint(loaded.transitions[:0]) == config["data"][domain]:
+            return loaded
     if given is None and not isinstance(origin, dict):
         raise UsageError(f"{folder}: was trained from arrays, which tabb does not keep; name the files with --{domain}")
     if isinstance(given, Transitions):
@@ -154,10 +175,7 @@ def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: s
         loaded = read([given] if isinstance(given, str | Path) else list(given), reading, store=store)
     else:
         loaded = read([Path(file) for file in origin["files"]], reading, store=store)
-    offset = get_task(config["task"]).reward_offset if config["task"] is not None else 0.0
-    if offset:
-        rows = loaded.transitions
-        loaded = loaded._replace(transitions=dataclasses.replace(rows, reward=rows.reward + offset))
+    loaded = _with_offset(loaded, config)
     settings = settings_from(config)
     kept = kept_rows(loaded.transitions, getattr(settings, f"{domain}_rows"), settings.rows_seed)
     if len(kept) < len(loaded.transitions):
@@ -168,6 +186,15 @@ def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: s
             f"{loaded.report.name}: is not the {domain} data that {folder} was trained on; name them with --{domain}"
         )
     return loaded
+
+
+def _with_offset(loaded: Loaded, config: dict[str, Any]) -> Loaded:
+    """The rows with the rewards that the run's task has in training."""
+    offset = get_task(config["task"]).reward_offset if config["task"] is not None else 0.0
+    if not offset:
+        return loaded
+    rows = loaded.transitions
+    return loaded._replace(transitions=dataclasses.replace(rows, reward=rows.reward + offset))
 
 
 def _same_extras(config: dict[str, Any], domain: str, loaded: Loaded) -> bool:

@@ -21,7 +21,7 @@ from tabb.errors import UsageError
 from tabb.models.fitting import scores
 from tabb.results.report.records import Record, read_records
 from tabb.results.report.rows import Column, return_to_go, steps_of
-from tabb.results.row_scores import PLACES, Files, Finished, open_run, run_data, scores_of, too_many
+from tabb.results.row_scores import PLACES, Files, Finished, open_run, run_data, scores_of, steps_alone, too_many
 from tabb.rules import Rule
 from tabb.training.spec import reading_from
 from tabb.transitions import Transitions
@@ -100,16 +100,25 @@ def gather(
     if not first.uses_source:
         del given["source"]
     origin = first.config.get("origin", {})
-    known = all(given[domain] is not None or isinstance(origin.get(domain), dict) for domain in given)
+    steps = {domain: steps_alone(first.config, domain, first.folder) for domain in given}
+    known = all(
+        given[domain] is not None or steps[domain] is not None or isinstance(origin.get(domain), dict)
+        for domain in given
+    )
     keeps = first.uses_source and _keeps_scores(first.rule)
     data: dict[str, Loaded] = {}
     if known or keeps:
         data = {domain: run_data(first.config, domain, files, str(first.folder)) for domain, files in given.items()}
     keeps = keeps and not any(too_many(loaded.transitions) for loaded in data.values())
     scored = _scored(records, data, source, target) if keeps else None
-    files = {domain: given[domain] or [Path(file) for file in origin[domain]["files"]] for domain in data}
+    files = {domain: given[domain] or _files(origin, domain, steps[domain]) for domain in data}
     found = _audited(files, reading_from(origin), bool(origin.get("store", False))) if audited else None
     return Gathered(Path(folder), records, data, scored, found)
+
+
+def _files(origin: dict[str, Any], domain: str, steps: Path | None) -> list[Path]:
+    """The run's own data files of a domain: logged rows, or all of its steps."""
+    return [Path(file) for file in origin[domain]["files"]] if steps is None else [steps]
 
 
 def _keeps_scores(rule: Rule) -> bool:

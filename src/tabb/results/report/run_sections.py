@@ -18,6 +18,7 @@ from tabb.results.report.gather import Gathered
 from tabb.results.report.headline import target_score
 from tabb.results.report.html import Html, element, number, say, table
 from tabb.results.report.records import Curve, Record
+from tabb.results.row_scores import steps_alone
 from tabb.results.train_command import train_call, train_command
 from tabb.training.spec import RunSpec
 from tabb.training.starting_weights import recorded_path
@@ -151,7 +152,8 @@ def provenance(gathered: Gathered) -> list[Any]:
         digest = first.config["data"][domain]
         if domain == "target" or first.uses_source:
             origin = first.config.get("origin", {}).get(domain)
-            files = ", ".join(map(str, origin["files"])) if isinstance(origin, dict) else "arrays"
+            own = "steps of the run" if steps_alone(first.config, domain, first.folder) else "arrays"
+            files = ", ".join(map(str, origin["files"])) if isinstance(origin, dict) else own
             facts += [[f"{domain} data", files], [f"{domain} data, SHA-256 of the transitions", str(digest)]]
     if first.held_out:
         facts += [["target episodes held out", ", ".join(map(str, first.held_out))]]
