@@ -84,7 +84,7 @@ plt.show()
 
 # %%
 learner = tabb.Learner(
-    tabb.TABB(predictor=tabb.ResidualPredictor(updates=UPDATES, hidden=64)),
+    tabb.TABB(predictor=tabb.AgreedShift(updates=UPDATES, hidden=64)),
     tabb.IQL(hidden=(64, 64)),
     updates=UPDATES,
     evaluations=4,
