@@ -85,4 +85,10 @@ def test_no_step_is_lost_and_none_is_taken_after_a_stop(tmp_path, capsys, monkey
     starts = np.append(True, ~inside)
     assert abs(pushes[starts]).max() <= 0.2 + 1e-6
     assert len(RunFolder(tmp_path / "seed0").metrics()) == 100
-    assert run.policy is not None
+    # Killed after the last checkpoint: what was not written of the finished run is written now, without a step.
+    for file in ("target-steps.npz", "result.json"):
+        (tmp_path / "seed0" / file).unlink()
+    (again,) = train(TargetOnly(), None, None, resume=True, **arguments)
+    np.testing.assert_array_equal(matrix(tabb.load(tmp_path / "seed0" / "target-steps.npz")), matrix(kept))
+    assert len(Robot.record) == STEPS
+    np.testing.assert_array_equal(again.policy.weights[0], run.policy.weights[0])

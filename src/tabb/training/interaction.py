@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from tabb.backbones.backbone import Backbone
 from tabb.batch import FIELDS, on_device
+from tabb.data.npz import save_npz
 from tabb.data.step_log import StepLog
 from tabb.environments.running_episodes import EpisodesState, FinishedEpisode, RunningEpisodes, Steps, World
 from tabb.networks import Normaliser, normaliser_of
@@ -183,9 +184,13 @@ class Side:
         taken = np.asarray(self.taken, np.int32)
         return SideState(taken, self._rows.copy(), self._numbers.copy(), self._episodes.state())
 
+    def recall(self, state: SideState) -> None:
+        """Know the steps of a state, and go on with none."""
+        self.taken, self._rows, self._numbers = int(state.taken), np.array(state.rows), np.array(state.numbers)
+
     def restore(self, state: SideState) -> bool:
         """Go on from a state; whether its episodes go on where they were."""
-        self.taken, self._rows, self._numbers = int(state.taken), np.array(state.rows), np.array(state.numbers)
+        self.recall(state)
         return self._episodes.restore(jax.tree.map(np.asarray, state.episodes))
 
     def close(self) -> None:
@@ -259,8 +264,8 @@ class Interaction:
     def begin(self, saved: InteractionState | None, goes_on: bool = True, folder: RunFolder | None = None) -> list[str]:
         """Go on from what a checkpoint holds, or take the steps that the normaliser comes from; what to say of it.
 
-        A run that does not go on has its normaliser read, and nothing else. One with a folder keeps logs of its steps
-        there. Raises `Interrupted` where the run was stopped meanwhile.
+        A run that does not go on has read what it needs to be finished, and opens no environment. One with a folder
+        keeps logs of its steps there. Raises `Interrupted` where the run was stopped meanwhile.
         """
         if saved is not None:
             self._normaliser = Normaliser(jnp.asarray(saved.mean), jnp.asarray(saved.scale))
@@ -268,6 +273,8 @@ class Interaction:
                 self.refits.models = saved.models
                 self._without_models = False
             if not goes_on:
+                for side, state in zip(self.sides, saved.sides, strict=True):
+                    side.recall(state)
                 return []
         told = []
         for number, side in enumerate(self.sides):
@@ -414,6 +421,14 @@ class Interaction:
 
     def _models(self) -> Any:
         return () if self.refits is None else self.refits.models
+
+    def keep(self, folder: RunFolder) -> None:
+        """Keep the steps of a run that is through as data sets in its folder, and the models that were fitted last."""
+        for side in self.sides:
+            save_npz(folder.steps_file(side.domain), side.log())
+            folder.step_log(side.domain).unlink(missing_ok=True)
+        if self.refits is not None:
+            folder.save_prepared(self.refits.models)
 
     def close(self) -> None:
         """Close the environments."""

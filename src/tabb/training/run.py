@@ -14,7 +14,6 @@ import jax
 from tabb.backbones import Backbone
 from tabb.batch import Sizes
 from tabb.data.allocation import Scratch
-from tabb.data.npz import save_npz
 from tabb.data.store import stores_folder
 from tabb.environments.registration import env_factory_of
 from tabb.environments.tasks import Task, get_task
@@ -295,15 +294,12 @@ def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, o
                 for observer in observers:
                     observer.after(stretch)
                 state = stretch.state
-            if interaction is not None and interaction.refits is not None:
-                models = [interaction.refits.models]
-                if lanes.folders[0] is not None:
-                    lanes.folders[0].save_prepared(models[0])
-            if interaction is not None and lanes.folders[0] is not None:
-                for side in interaction.sides:
-                    save_npz(lanes.folders[0].steps_file(side.domain), side.log())
-                    lanes.folders[0].step_log(side.domain).unlink(missing_ok=True)
 
+        if interaction is not None:
+            models = models if interaction.refits is None else [interaction.refits.models]
+            own = lanes.folders[0]
+            if own is not None and not own.result_file.exists():
+                interaction.keep(own)
         runs = []
         states = lanes.split(state)
         for lane, (seed, folder) in enumerate(zip(lanes.seeds, lanes.folders, strict=True)):
