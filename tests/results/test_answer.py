@@ -79,11 +79,11 @@ def test_words_by_hand():
     assert in_words(found, Path("r")).splitlines() == [
         "answer: source-only (r/policy.npz)",
         "  In the model of the target, 16 episodes each: tabb 33.4, source-only 64.6; the target's log 47.1.",
-        "  tabb's policy falls short of the log there and source-only's is far ahead of it, so that is taken.",
+        "  tabb's policy falls short of the log in the model, source-only's is far ahead: source-only's is taken.",
     ]
     close = found._replace(learner="tabb", source=40.0, close=True)
     assert in_words(close, Path("r")).splitlines()[2:] == [
-        "  tabb's policy falls short of the log there, but source-only's is not far ahead, so tabb's is taken.",
+        "  tabb's policy falls short of the log in the model, but source-only's is not far ahead: tabb's is taken.",
         "  It is a close call: try both policies with care.",
     ]
-    assert "does there what the log did" in in_words(found._replace(learner="tabb", target=45.0), Path("r"))
+    assert "does in the model what the log did" in in_words(found._replace(learner="tabb", target=45.0), Path("r"))

@@ -37,7 +37,7 @@ class Answer(NamedTuple):
     policy: Path
     """file of the policy: that of the lowest seed"""
     logged: float
-    """mean of the target log's own episodes: a score in a task of the catalogue, else a return"""
+    """mean of the target log's own episodes, each by its rows: a score in a task of the catalogue, else a return"""
     target: float
     """TABB's in the model, the mean over its seeds, in the same units"""
     source: float
@@ -104,10 +104,12 @@ def read_answer(root: Path) -> Answer | None:
 def reason(found: Answer) -> str:
     """Why this policy is the answer, in a sentence."""
     if not fails(found.logged, found.target):
-        return f"{TARGET}'s policy does there what the log did, so it is taken."
+        return f"{TARGET}'s policy does in the model what the log did, so it is taken."
     if found.learner == SOURCE:
-        return f"{TARGET}'s policy falls short of the log there and {SOURCE}'s is far ahead of it, so that is taken."
-    return f"{TARGET}'s policy falls short of the log there, but {SOURCE}'s is not far ahead, so {TARGET}'s is taken."
+        return f"{TARGET}'s policy falls short of the log in the model, {SOURCE}'s is far ahead: {SOURCE}'s is taken."
+    return (
+        f"{TARGET}'s policy falls short of the log in the model, but {SOURCE}'s is not far ahead: {TARGET}'s is taken."
+    )
 
 
 def in_words(found: Answer, root: Path) -> str:

@@ -180,7 +180,7 @@ def answer_section(found: Answer) -> list[Any]:
     lines = [
         ("", [TARGET, f"{found.target:z.1f}", percent(found.lost[0])]),
         ("", [SOURCE, f"{found.source:z.1f}", percent(found.lost[1])]),
-        ("", ["the target's log itself", f"{found.logged:z.1f}", ""]),
+        ("", ["the target's log itself, each episode by its rows", f"{found.logged:z.1f}", ""]),
     ]
     parts = [say(element("strong", f"{found.learner}. "), reason(found)), _rows(heads, lines)]
     if found.close:
