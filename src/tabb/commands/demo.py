@@ -25,7 +25,7 @@ from tabb.training.folder import RunFolder
 CANDIDATES = ("tabb", "target-only", "source-only", "pooled")
 """what is trained where no rule is named: TABB, either domain alone, both alike"""
 ORDER = ("tabb", "target-only", "pooled", "source-only")
-"""of the demo's runs, the longest first: two cores end together, and target-only has the first curves within a minute"""
+"""of the runs, the longest first: two cores end together, and target-only has the first curves within a minute"""
 
 
 @dataclasses.dataclass(frozen=True)
