@@ -45,6 +45,7 @@ from tabb.experiments.field import Cells, best_controls, picking, rank_table, re
 from tabb.experiments.own_ranking import table as own_ranking
 from tabb.experiments.planted_faults import table as planted_faults
 from tabb.experiments.policy_rankings import RANKINGS
+from tabb.experiments.reliability import table as reliability
 from tabb.experiments.where_to_sample import table as sampling
 from tabb.files import read_json
 
@@ -242,6 +243,9 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
             [_read(f"sampling/{file.name}") for file in sorted((RESULTS / "sampling").iterdir())]
         ),
         "choice": lambda: choice([read_json(file) for file in sorted((RESULTS / "choice").iterdir())]),
+        "reliability": lambda: reliability(
+            [read_json(file) for file in sorted((RESULTS / "reliability").glob("*.json"))]
+        ),
         "extraction": extraction.summary,
         "corrective": extraction.corrective,
         "matching": extraction.matching,

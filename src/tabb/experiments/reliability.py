@@ -128,21 +128,19 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(results: Sequence[dict[str, Any]], path: Path) -> None:
-    """Real against predicted errors of expert rows, a panel for each form; on the diagonal the model knows itself."""
-    figure = new_figure(figsize=(8, 4), dpi=150, layout="constrained")
-    for axes, form in zip(figure.subplots(1, len(FORMS), sharex=True, sharey=True), FORMS, strict=True):
-        for result, colour in zip(results, COLOURS, strict=False):
-            predicted, real = result["forms"][form]["expert"]["groups"]
-            axes.loglog(predicted, real, "o-", color=colour, label=result["task"], markersize=4)
-        ends = axes.get_xlim()
-        axes.plot([1e-3, 10], [1e-3, 10], color="#000000", linewidth=0.8, linestyle=":")
-        axes.set_xlim(ends)
-        axes.set_title(f"predicted from {form}", loc="left", fontsize=10)
-        axes.set_xlabel("predicted error of the model (spreads of the change)")
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("real error on expert rows")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, fontsize=9, ncols=4, loc="outside lower center")
+    """Real against predicted errors of expert rows, predicted from the spread; on the dotted line they are equal."""
+    figure = new_figure(figsize=(6, 4), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    ends = [np.inf, 0.0]
+    for result, colour in zip(results, COLOURS, strict=False):
+        predicted, real = result["forms"]["spread"]["expert"]["groups"]
+        axes.loglog(predicted, real, "o-", color=colour, label=result["task"], markersize=4)
+        ends = [min(ends[0], *predicted, *real) / 1.2, max(ends[1], *predicted, *real) * 1.2]
+    axes.plot(ends, ends, color="#000000", linewidth=0.8, linestyle=":")
+    axes.set(xlim=ends, ylim=ends, xlabel="predicted error of the model (spreads of the change of state)")
+    axes.set_ylabel("real error on expert rows")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
     save_png(figure, path)
 
 
