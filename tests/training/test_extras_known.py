@@ -84,6 +84,19 @@ def test_a_run_with_other_costs_is_not_resumed_and_one_from_before_is(config, tm
     assert comparable(before["data"], config(1.0)["data"])[1] == before["data"]
 
 
+def test_rows_that_a_seed_draws_have_costs_of_their_own(config, tmp_path):
+    """Seeds with other draws of the target's rows are seeds of one method: their costs differ as their rows do."""
+
+    def drawn(cost, seed):
+        about = config(cost)
+        return about | {"settings": about["settings"] | {"target_rows": 20, "rows_seed": seed}}
+
+    RunFolder(tmp_path / "seed0").start(drawn(1.0, 0))
+    check_seeds_alike(tmp_path, drawn(2.0, 1), [1])
+    with pytest.raises(RunError, match="differs in extras data"):
+        check_seeds_alike(tmp_path, drawn(2.0, 0), [1])
+
+
 def test_a_finished_run_is_asked_about_its_own_costs_alone(config, pair, tmp_path):
     _, target = pair
     about = config(1.0)

@@ -9,7 +9,7 @@ from typing import Any
 from tabb.errors import RunError
 from tabb.files import read_json
 from tabb.plain import plain, rule_from_plain
-from tabb.provenance import comparable
+from tabb.provenance import EXTRAS, comparable
 from tabb.registry import learner_name
 from tabb.training.config import settings_from
 from tabb.training.spec import RunSpec, differences
@@ -67,8 +67,10 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[s
     settings = configs[0]["settings"]
     limited = [domain for domain in ("source", "target") if drawn[0] != drawn[1] and settings[f"{domain}_rows"]]
     data = comparable(*(config.get("data") or {} for config in configs))
-    for domain in limited:
-        for each in data:
+    for each in data:
+        if EXTRAS in each:  # those of the rows that a seed draws differ as the rows do
+            each[EXTRAS] = {domain: of for domain, of in each[EXTRAS].items() if domain not in limited}
+        for domain in limited:
             each.pop(domain, None)
             each.pop("held_out", None)
     for part in ("rule", "settings"):
