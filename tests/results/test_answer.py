@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tabb.cli import main
-from tabb.errors import RunError, UsageError
+from tabb.commands.carry_out import tell_answer
+from tabb.errors import DataError, RunError, UsageError
 from tabb.policy import Policy
 from tabb.results.answer import Answer, answer_of, give_answer, in_words, read_answer
 
@@ -72,6 +73,17 @@ def test_files_of_others_stay(runs, tmp_path):
         give_answer(tmp_path / "a")
     with pytest.raises(RunError, match=r"answer.json: is damaged"):
         read_answer(tmp_path / "a")
+
+
+def test_finished_runs_stay_finished_where_there_is_no_answer(tmp_path, monkeypatch, capsys):
+    """A log that is gone, or a file of the user's in the way, is said in a line, and ends no command."""
+
+    def fails(root):
+        raise DataError("sim.npz: no such file")
+
+    monkeypatch.setattr("tabb.results.answer.give_answer", fails)
+    tell_answer(tmp_path)
+    assert capsys.readouterr().err == "tabb: cannot say which policy to take: sim.npz: no such file\n"
 
 
 def test_words_by_hand():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from tabb.commands.options import cores, jobs_of
-from tabb.errors import RunError, UsageError
+from tabb.errors import RunError, TabbError, UsageError
 from tabb.running.cluster import Cluster
 from tabb.running.processes import run_plan
 
@@ -41,10 +42,17 @@ def check_ray(options: Any) -> None:
 
 
 def tell_answer(root: Path) -> None:
-    """Print which policy of finished runs to take, where TABB's and the source's were trained on the same two logs."""
+    """Print which policy of finished runs to take, where TABB's and the source's were trained on the same two logs.
+
+    The runs are finished whatever becomes of it: where it cannot be found (a data file is gone), a line says why.
+    """
     from tabb.results.answer import give_answer
 
-    words = give_answer(root)
+    try:
+        words = give_answer(root)
+    except TabbError as error:
+        print(f"tabb: cannot say which policy to take: {error}", file=sys.stderr)
+        return
     if words is not None:
         print(f"\n{words}")
 
