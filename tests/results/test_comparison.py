@@ -11,7 +11,7 @@ import pytest
 
 import tabb
 from tabb.cli import main
-from tabb.results.comparison import folders_of
+from tabb.results.comparison import _root_of, folders_of
 from tabb.results.report.rows import rank_correlation
 from tabb.results.row_scores import score_rows
 
@@ -117,3 +117,9 @@ def test_what_cannot_be_compared(compared, capsys, tmp_path):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"measure": "normalised score"}))
     assert "compare runs of one task" in refused(compared / "target-only", other, "--out", tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+
+
+def test_the_folder_of_runs_some_of_whose_paths_are_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert _root_of([Path("runs/a"), Path("runs/b")]) == Path("runs")
+    assert _root_of([Path("runs/a"), tmp_path / "runs" / "b"]) == tmp_path / "runs"

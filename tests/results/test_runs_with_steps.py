@@ -1,5 +1,7 @@
 """Finished runs all of whose target rows were steps: scored and reported from the data set of their steps."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from cart import cart
 from command_line import told
 from tabb.errors import UsageError
 from tabb.provenance import fingerprint
+from tabb.results.comparison import _same_source
 from tabb.results.row_scores import run_data, steps_alone
 
 
@@ -32,6 +35,21 @@ def test_its_steps_are_its_data_where_there_were_no_others(tmp_path):
     arrays = config | {"data": config["data"] | {"target": fingerprint(rows[:7])}}  # there were arrays beside
     with pytest.raises(UsageError, match="was trained from arrays"):
         run_data(arrays, "target", None, str(tmp_path))
+
+
+def test_runs_are_not_asked_whether_they_agree_on_steps_of_their_own(tmp_path):
+    """Row 7 of one run's steps is another row than row 7 of the other's."""
+    stepped, logged = ({"origin": {}, "data": {"source": "s"} | steps} for steps in ({"steps": {"source": "C"}}, {}))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        tabb.data.save_npz(tmp_path / name / "source-steps.npz", logs(20))
+
+    def same(one, other):
+        first = SimpleNamespace(config=one, folder=tmp_path / "a")
+        return _same_source(first, SimpleNamespace(config=other, folder=tmp_path / "b"))
+
+    assert same(logged, logged)
+    assert not same(stepped, stepped)
 
 
 @pytest.mark.slow

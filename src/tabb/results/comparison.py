@@ -31,7 +31,7 @@ from tabb.results.report.row_sections import Section
 from tabb.results.report.rows import effective_share, rank_correlation
 from tabb.results.report.run_sections import HELD_OUT, SHOWN_METRICS
 from tabb.results.report.words import main_column
-from tabb.results.row_scores import Files
+from tabb.results.row_scores import Files, steps_alone
 from tabb.results.run_results import changed_settings, method_names
 
 COLOURS = 8
@@ -105,16 +105,22 @@ def write_comparison(
     folders = folders_of(runs)
     if len(folders) < 2:
         raise UsageError(f"{', '.join(map(str, runs))}: a comparison needs two runs; name more, or a folder of some")
-    path = Path(os.path.commonpath(folders)) / "comparison.html" if out is None else Path(out)
+    root = _root_of(folders)
+    path = root / "comparison.html" if out is None else Path(out)
     if path.is_dir() or not path.parent.is_dir():  # before the work, not after it
         why = "is a folder" if path.is_dir() else "its folder is missing"
         raise RunError(f"{path}: cannot be written ({why}); name a file in an existing folder")
     refuse_others(path, "page")
-    answer = read_answer(Path(os.path.commonpath(folders)))
-    text = comparison([gather(folder, source, target, audited=False) for folder in folders], answer)
+    text = comparison([gather(folder, source, target, audited=False) for folder in folders], read_answer(root))
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
+
+
+def _root_of(folders: Sequence[Path]) -> Path:
+    """The folder that holds them all. Paths of which some are absolute have it once all are."""
+    alike = len({folder.is_absolute() for folder in folders}) == 1
+    return Path(os.path.commonpath(folders if alike else [folder.absolute() for folder in folders]))
 
 
 def comparison(gathered: Sequence[Gathered], answer: Answer | None = None) -> Html:
@@ -348,7 +354,7 @@ def regions(contenders: Sequence[Contender]) -> list[Any]:
     pairs = []
     for at, (one, its) in enumerate(shown):
         for other, theirs in shown[at + 1 :]:
-            if one.records[0].config["data"]["source"] == other.records[0].config["data"]["source"]:
+            if _same_source(one.records[0], other.records[0]):
                 found = rank_correlation(its.columns[its.trust], theirs.columns[theirs.trust])
                 cells = [f"{one.name} and {other.name}", "–" if found is None else f"{found.value:z.2f}"]
                 pairs.append((f"{one.kind} {other.kind}", cells))
@@ -356,6 +362,12 @@ def regions(contenders: Sequence[Contender]) -> list[Any]:
         parts.append(say("How far two runs agree on which source rows to trust:"))
         parts.append(_rows(["runs", "rank correlation of their trust"], pairs))
     return parts
+
+
+def _same_source(one: Record, other: Record) -> bool:
+    """Whether two runs score the same source rows; steps of their own are not the same."""
+    own = any(steps_alone(record.config, "source", record.folder) for record in (one, other))
+    return not own and bool(one.config["data"]["source"] == other.config["data"]["source"])
 
 
 def films(contenders: Sequence[Contender]) -> list[Any]:

@@ -140,7 +140,7 @@ def _scored(
         trust = run.rule.trust or next(name for name in columns if name not in PLACES)
         if first is None:
             first = (run, columns, trust)
-        else:
+        elif steps_alone(record.config, "source", record.folder) is None:  # else the rows of each seed are its own
             others.append(np.asarray(columns[trust], np.float64))
     assert first is not None
     run, columns, trust = first
