@@ -51,6 +51,13 @@ def test_rest_may_be_elsewhere_and_nothing_else_need_be_given():
     assert applied(free, [2.0, -5.0]) == [[1.0, 0.0]]
 
 
+def test_a_robot_that_says_itself_what_it_was_given_is_believed():
+    """Two wrappers, as where the robot's own limits are known to it: the inner one has the last word."""
+    env = SafeActions(SafeActions(Arm(), low=[-0.2, 0.0]), high=5.0)
+    env.reset(seed=0)
+    assert applied(env, [-1.0, 9.0]) == [[np.float32(-0.2), 5.0]]
+
+
 def test_gymnasium_makes_it_by_the_id_of_the_robot():
     gymnasium.register(
         "SafeArm-v0", entry_point=Arm, additional_wrappers=(SafeActions.wrapper_spec(low=-0.5, high=5.0, change=0.25),)

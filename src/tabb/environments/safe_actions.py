@@ -26,8 +26,9 @@ class SafeActions(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordC
     array([0.5], dtype=float32)
 
     The action space stays that of the environment, so that logs and policies of it fit. `info["applied_action"]` is the
-    action that the robot was given, and a run that takes steps keeps that one. An action that is not finite moves
-    nothing: it is a `UsageError`, as are bounds that cannot be.
+    action that the robot was given, and a run that takes steps keeps that one; an environment that says itself what was
+    applied is believed. Its units are those of this action space: no wrapper that scales actions may lie around this
+    one. An action that is not finite moves nothing: it is a `UsageError`, as are bounds that cannot be.
     """
 
     def __init__(
@@ -96,4 +97,4 @@ class SafeActions(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordC
         given = self.applied(action)
         observation, reward, terminated, truncated, info = self.env.step(given.copy())
         self._last = given
-        return observation, reward, terminated, truncated, {**info, APPLIED: given.copy()}
+        return observation, reward, terminated, truncated, {APPLIED: given.copy(), **info}
