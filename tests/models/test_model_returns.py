@@ -115,7 +115,7 @@ def test_numbers_of_the_log_by_hand():
     assert log_return(one[:3]) == 6.0, "the only episode there is"
     assert reward_when_lost(one) == -2.0
     assert reward_when_lost(one[:3]) == 0.0
-    assert longest_episode(one, one[:2]) == 3
+    assert longest_episode(one) == 3
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@
     the target's policy fails   if   J(π_tar) < J_log - 0.1 |J_log|
     the source's is taken       if   the target's fails and J(π_src) > J(π_tar) + 0.2 |J_log|
 
-Such long rollouts are no scores. A policy of few target rows stays near them, where the model is good, and what the log
-earned is known: so the model is asked whether that policy does what its log did. [ours; measured: docs/selection.md]
+An episode in the model lasts as long as the task allows, or where there is no task as the log's longest one. Such long
+rollouts are no scores. A policy of few target rows stays near them, where the model is good, and what the log earned is
+known: so the model is asked whether that policy does what its log did. [ours; measured: docs/selection.md]
 """
 
 from __future__ import annotations
@@ -79,9 +80,9 @@ def log_return(target: Transitions) -> float:
     return float(np.average(returns[whole], weights=lengths[whole]))
 
 
-def longest_episode(*logs: Transitions) -> int:
-    """Rows of the longest logged episode."""
-    return max(int(np.bincount(np.asarray(log.episode) - int(np.min(log.episode))).max()) for log in logs if len(log))
+def longest_episode(log: Transitions) -> int:
+    """Rows of the longest episode of a log."""
+    return int(np.bincount(np.asarray(log.episode) - int(np.min(log.episode))).max())
 
 
 @partial(jax.jit, static_argnums=4)

@@ -158,16 +158,17 @@ class _Judged(NamedTuple):
 def _judged(target: RunFolder, source: RunFolder) -> _Judged:
     """Both runs judged, in scores where there are some."""
     run = open_run(target.path)
-    logs = [run_data(run.config, domain, None, str(target.path)).transitions for domain in ("target", "source")]
+    log = run_data(run.config, "target", None, str(target.path)).transitions
     imitation = settings_from(run.config).imitation
     assert imitation is not None  # a run's own settings say what its policy imitates
     template = model_template(imitation, run.domains, jax.random.key(0))
     model, _ = load_tree(target.path_model_file, template)
     task = None if run.config["task"] is None else get_task(run.config["task"])
-    steps = longest_episode(*logs) if task is None else task.max_episode_steps
+    # The source's episodes may be longer: a return of more steps than the log's has is not to be held against it.
+    steps = longest_episode(log) if task is None else task.max_episode_steps
     policies = [Policy.load(folder.policy_file) for folder in (target, source)]
     one, other = (in_model(policy, model, run.domains, steps) for policy in policies)
-    logged = log_return(logs[0])
+    logged = log_return(log)
     if task is None or task.reward_offset:  # a return of other rewards has no score
         return _Judged(logged, one, other)
 
