@@ -61,7 +61,7 @@ class TargetPredictor(TypedFields, abc.ABC):
 
     def target_outcomes(self, models: Any, rows: Transitions) -> Outcome:
         """The K predicted outcomes of (s, a) alone, leading axes [b, K]. Only where `gives_target_outcomes`."""
-        raise UsageError(f"predictor {self.name} predicts no outcome of (s, a) alone; use residual or direct")
+        raise UsageError(f"predictor {self.name} predicts no outcome of (s, a) alone; use agreed, residual or direct")
 
     def mean_target_outcomes(self, models: Any, target: Transitions) -> Outcome:
         """The mean of the K outcomes of each target row, computed in pieces, with an axis of length 1 for K."""
