@@ -11,7 +11,7 @@ import tabb
 from cart import Cart, cart
 from tabb.backbones import IQL, TD3BC
 from tabb.errors import UsageError
-from tabb.rules import TABB, AgreedShift, LatentPredictor, Rule, TargetOnly, ValueNoise
+from tabb.rules import TABB, AgreedShift, LatentPredictor, ResidualPredictor, Rule, TargetOnly, ValueNoise
 from tabb.rules.rule import on_source, row_by_row
 from tabb.training import Settings, train
 from tabb.training.folder import RunFolder
@@ -151,7 +151,7 @@ def test_a_run_that_was_killed_fits_the_same_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "predictor", [TABB.small["predictor"], AgreedShift(heads=2, updates=20, batch_size=16, hidden=16)]
+    "predictor", [kind(heads=2, updates=20, batch_size=16, hidden=16) for kind in (ResidualPredictor, AgreedShift)]
 )
 @pytest.mark.slow
 def test_tabb_takes_steps_in_both_domains_and_goes_on(predictor, tmp_path, monkeypatch):
