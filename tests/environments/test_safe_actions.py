@@ -58,6 +58,29 @@ def test_a_robot_that_says_itself_what_it_was_given_is_believed():
     assert applied(env, [-1.0, 9.0]) == [[np.float32(-0.2), 5.0]]
 
 
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ([0.5, 0.5], r"applied_action'\] of shape \(2,\); its action space says numbers, \(1,\)"),
+        ("fast", r"applied_action'\] of type <U4; its action space says numbers"),
+        ([np.nan], r"applied_action'\] with NaN or infinity; mend the environment"),
+        (0.5, None),
+    ],
+)
+def test_what_an_environment_says_was_applied_is_checked(told, says):
+    class Telling(Cart):
+        def step(self, action):
+            *result, _ = super().step(action)
+            return *result, {"applied_action": told}
+
+    episodes = RunningEpisodes(world_of_environment(Telling), 1, 0)
+    if says is None:
+        assert episodes.step(np.array([[1.0]], np.float32)).action.tolist() == [[0.5]]
+        return
+    with pytest.raises(UsageError, match=says):
+        episodes.step(np.array([[1.0]], np.float32))
+
+
 def test_gymnasium_makes_it_by_the_id_of_the_robot():
     gymnasium.register(
         "SafeArm-v0", entry_point=Arm, additional_wrappers=(SafeActions.wrapper_spec(low=-0.5, high=5.0, change=0.25),)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tabb.action_bounds import ActionBounds
+from tabb.environments.safe_actions import APPLIED
 from tabb.errors import TabbError, UsageError
 
 STEP_LIMIT = 1_000
@@ -48,6 +49,8 @@ class CheckedEnvironment:
             raise self._fault(_OLD_STEP)
         observation, reward, terminated, truncated, info = result
         ends = [self._end(name, end) for name, end in (("terminated", terminated), ("truncated", truncated))]
+        if isinstance(info, dict) and APPLIED in info:
+            info = info | {APPLIED: self._applied(info[APPLIED])}
         return self._observation(observation, "step()"), self._reward(reward), ends[0], ends[1], info
 
     def close(self) -> None:
@@ -80,6 +83,20 @@ class CheckedEnvironment:
         if not np.isfinite(array).all():
             raise self._fault(f"{where} gives an observation with NaN or infinity; mend the environment")
         return array
+
+    def _applied(self, action: Any) -> NDArray[np.float32]:
+        """The action that the robot was given: rows keep it, so it must be one of the action space's shape."""
+        wanted = self.action_space.shape
+        try:
+            array = np.asarray(action)
+        except ValueError:  # lists of different lengths
+            array = np.asarray(None)
+        if array.size != np.prod(wanted) or array.dtype.kind not in "biuf":
+            what = f"step() gives info['{APPLIED}'] of {_told(array)}"
+            raise self._fault(f"{what}; its action space says numbers, {wanted}")
+        if not np.isfinite(array).all():
+            raise self._fault(f"step() gives info['{APPLIED}'] with NaN or infinity; mend the environment")
+        return array.astype(np.float32).reshape(wanted)
 
     def _reward(self, reward: Any) -> float:
         array = np.asarray(reward)
