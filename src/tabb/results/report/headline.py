@@ -124,8 +124,8 @@ def _transfer_boxes(scored: Scored) -> list[tuple[str, str, str]]:
     every = [own, *(effective_share(other) for other in scored.others)]
     seeds = "" if len(every) == 1 else f"; over seeds {percent(min(every))} to {percent(max(every))}"
     return [
-        ("source rows of small TBM", percent(shares[1]), "their backup is wrong by less than 10 % of the spread of "
-         f"values; {percent(shares[0])} by less than 5 %; of {rows:,} rows"),
+        ("source rows of small TBM", percent(shares[1]), "their backup is predicted to be wrong by less than 10 % of "
+         f"the spread of values; {percent(shares[0])} by less than 5 %; of {rows:,} rows"),
         ("effective sample size", percent(own), f"(Σw)²/Σw² = {own * rows:,.0f} of {rows:,} source rows{seeds}"),
     ]  # fmt: skip
 
