@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tabb.batch import make_domains
+from tabb.experiments import reliability
 from tabb.experiments.reliability import draw, fit_error, groups, parts_of, table
 from tabb.models.target_model import TargetModelConfig, init_target_model
 
@@ -52,3 +53,11 @@ def test_the_table_and_the_picture(tmp_path):
     assert "| hopper-kinematic | spread | 0.50 | 0.150 | 0.300 | 0.150, 0.300 |" in table(results)
     draw(results, tmp_path / "reliability.png")
     assert (tmp_path / "reliability.png").stat().st_size > 5_000
+
+
+def test_the_picture_has_all_tasks(monkeypatch):
+    form = {"expert": {"groups": ([0.1, 0.2], [0.1, 0.4])}}
+    drawn = []
+    monkeypatch.setattr(reliability, "save_png", lambda figure, path: drawn.append(figure))
+    draw([{"task": f"task {k}", "forms": {"spread": form, "spread and shift": form}} for k in range(6)], None)
+    assert drawn[0].axes[0].get_legend_handles_labels()[1] == [f"task {k}" for k in range(6)]

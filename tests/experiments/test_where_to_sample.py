@@ -38,6 +38,25 @@ def test_the_table_by_hand():
     ]
 
 
+def test_each_robot_has_its_own_source(tmp_path, monkeypatch):
+    cases = []
+
+    def measured(case):
+        cases.append((case.task.name, case.source, case.value))
+        return {"ways": {}}
+
+    monkeypatch.setattr(where_to_sample, "resolve", lambda quality, task, side: task.partition("-")[0])
+    monkeypatch.setattr(where_to_sample, "load", lambda robot: robot)
+    monkeypatch.setattr(where_to_sample, "taught", lambda sampling, source: (None, f"V of {source}", None))
+    monkeypatch.setattr(where_to_sample, "fingerprint", lambda source: source)
+    monkeypatch.setattr(where_to_sample, "measured", measured)
+    monkeypatch.setattr(where_to_sample, "table", lambda results: "")
+    tasks = ["hopper-gravity-0.5", "walker2d-kinematic", "hopper-kinematic"]
+    main(["--tasks", *tasks, "--seeds", "0", "--out", str(tmp_path)])
+    robots = [task.partition("-")[0] for task in tasks]
+    assert cases == [(task, robot, f"V of {robot}") for task, robot in zip(tasks, robots, strict=True)]
+
+
 @pytest.mark.slow
 def test_a_short_run_and_its_table(tmp_path, monkeypatch, capsys):
     bundled = resolve("bundled", "hopper-gravity-0.5", "source")

@@ -16,6 +16,7 @@ by the predicted one.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def draw(results: Sequence[dict[str, Any]], path: Path) -> None:
     figure = new_figure(figsize=(6, 4), dpi=150, layout="constrained")
     axes = figure.subplots()
     ends = [np.inf, 0.0]
-    for result, colour in zip(results, COLOURS, strict=False):
+    for result, colour in zip(results, itertools.cycle(COLOURS), strict=False):
         predicted, real = result["forms"]["spread"]["expert"]["groups"]
         axes.loglog(predicted, real, "o-", color=colour, label=result["task"], markersize=4)
         ends = [min(ends[0], *predicted, *real) / 1.2, max(ends[1], *predicted, *real) * 1.2]

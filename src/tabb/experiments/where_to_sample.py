@@ -314,20 +314,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--table", action="store_true", help="only show what is there")
     options = parser.parse_args(arguments)
     sampling = Sampling()
-    there: dict[str, Any] = {}
+    there: dict[str, tuple[Transitions, tuple[Domains, Callable[[Any], Any], Policy]]] = {}
     for seed in options.seeds:
         for name in options.tasks:
             if options.table or result_file(options.out, name, seed).exists():
                 continue
             task = get_task(name)
-            if not there:  # one robot: V and the policy of its source are the same for all
-                there["source"] = load(resolve(sampling.source, name, "source"))[-sampling.source_rows :]
-                there["taught"] = taught(sampling, there["source"])
-            domains, value, policy = there["taught"]
+            if task.robot not in there:  # V and the policy of a robot's source are the same for all of its tasks
+                rows = load(resolve(sampling.source, name, "source"))[-sampling.source_rows :]
+                there[task.robot] = rows, taught(sampling, rows)
+            source, (domains, value, policy) = there[task.robot]
             rule = TABB(predictor=sampling.predictor)
-            case = Case(sampling, task, there["source"], domains, value, policy, rule, seed)
+            case = Case(sampling, task, source, domains, value, policy, rule, seed)
             found = measured(case)
-            save_result(sampling, name, seed, {"source": fingerprint(there["source"])}, found, options.out)
+            save_result(sampling, name, seed, {"source": fingerprint(source)}, found, options.out)
             print(name, seed, {way: round(rounds[-1]["error"], 3) for way, rounds in found["ways"].items()}, flush=True)
     files = [(name, seed) for name in options.tasks for seed in options.seeds]
     print(table([read_result(options.out, *one, sampling) for one in files if result_file(options.out, *one).exists()]))
