@@ -21,7 +21,9 @@ from scores import RESULTS
 from tabb.evaluation.figures import ENDS, new_figure, save_png
 from tabb.experiments.extraction import QUALITIES, gain_interval, merged
 
-MAIN, CORRECTIVE, MATCHING = (RESULTS / "extraction" / name for name in ("main", "corrective", "matching"))
+MAIN, CORRECTIVE, MATCHING, FEWER = (
+    RESULTS / "extraction" / name for name in ("main", "corrective", "matching", "rows-1000")
+)
 PICTURE = Path(__file__).resolve().parents[1] / "main-result.png"
 WORDS = {
     "logged": "IQL on target rows, as the field trains it",
@@ -83,6 +85,19 @@ def corrective() -> str:
     """The cells of corrective rows by robot."""
     cells = merged([CORRECTIVE])
     return by_robot(cells, {name: name for name in cells[0]["scores"]})
+
+
+def fewer() -> str:
+    """Markdown: the policies that are held to their paths with 1,000 target rows, beside those with all of them."""
+    cells, whole = merged([FEWER]), merged([MAIN, MATCHING])
+    lines = [f"| target | rows | {' | '.join(HELD.values())} |", "|---" * (2 + len(HELD)) + "|"]
+    for cell in cells:
+        place = (cell["task"], cell["target"])
+        (other,) = [one for one in whole if (one["task"], one["target"]) == place]
+        for rows, scores in (("1,000", cell["scores"]), ("5,000", other["scores"])):
+            shown = " | ".join(f"{scores[name]:z.1f}" for name in HELD)
+            lines.append(f"| {', '.join(place)} | {rows} | {shown} |")
+    return "\n".join(lines)
 
 
 def matching() -> str:

@@ -249,6 +249,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "extraction": extraction.summary,
         "corrective": extraction.corrective,
         "matching": extraction.matching,
+        "fewer": extraction.fewer,
     }
 
     def table(match: re.Match[str]) -> str:
