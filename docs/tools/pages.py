@@ -246,6 +246,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "reliability": lambda: reliability(
             [read_json(file) for file in sorted((RESULTS / "reliability").glob("*.json"))]
         ),
+        "online": online,
         "extraction": extraction.summary,
         "corrective": extraction.corrective,
         "matching": extraction.matching,
@@ -259,6 +260,17 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         return f"{BEGIN.format(mark)}\n\n{rows}\n\n{END}"
 
     return re.sub(r"<!-- measured: ([^>]*?)-->.*?<!-- /measured -->", table, text, flags=re.DOTALL)
+
+
+def online() -> str:
+    """Scores of learners that took steps in the target, the best last."""
+    lines = ["| task | learner | score | along the run |", "|---|---|---|---|"]
+    for folder in sorted((RESULTS / "online").iterdir()):
+        runs = sorted((read_json(file)["score"], file.stem, read_json(file)) for file in folder.glob("*.json"))
+        for score, name, run in runs:
+            along = ", ".join(f"{one['mean']:z.0f}" for one in run["evaluations"])
+            lines.append(f"| {folder.name} | `{name}` | {score:z.1f} | {along} |")
+    return "\n".join(lines)
 
 
 def demo() -> str:
