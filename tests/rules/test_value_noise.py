@@ -10,7 +10,7 @@ import pytest
 from steps import step_of
 from tabb.batch import Batch
 from tabb.errors import UsageError
-from tabb.rules import TABB, ValueNoise
+from tabb.rules import TABB, ResidualPredictor, ValueNoise
 
 # V(x) = x_0, discount 0.5, one head; three source rows, the last one terminal, and a target row.
 BATCH = Batch(
@@ -28,6 +28,7 @@ BATCH = Batch(
     target_columns={},
     source_rows=3,
 )
+ONE_HEAD = ResidualPredictor(heads=1)
 # own 2, 3, 1; predicted 2, 4, 1; TBM 0, 1, 0
 
 
@@ -40,12 +41,16 @@ def test_mismatch_by_hand():
     # V(s') of the three rows is 2, 4, 50; the last row and its prediction are terminal: no value, no error.
     error = 0.5 * 0.1 * float(np.std([2.0, 4.0, 50.0]))
     own, predicted = np.array([2 + error, 3, 1]), np.array([2 - error, 4 + 2 * error, 1])
-    assert mean_mismatch(ValueNoise(noise=0.1), BATCH.columns) == pytest.approx(abs(predicted - own).mean(), rel=1e-5)
-    assert mean_mismatch(TABB(), BATCH.columns) == pytest.approx(1 / 3)
+    assert mean_mismatch(ValueNoise(noise=0.1, predictor=ONE_HEAD), BATCH.columns) == pytest.approx(
+        abs(predicted - own).mean(), rel=1e-5
+    )
+    assert mean_mismatch(TABB(predictor=ONE_HEAD), BATCH.columns) == pytest.approx(1 / 3)
 
 
 def test_scores_of_a_run_are_without_errors():
-    assert mean_mismatch(ValueNoise(noise=0.1), ["next", "reward_hat", "terminal_hat"]) == pytest.approx(1 / 3)
+    assert mean_mismatch(
+        ValueNoise(noise=0.1, predictor=ONE_HEAD), ["next", "reward_hat", "terminal_hat"]
+    ) == pytest.approx(1 / 3)
 
 
 def test_errors_are_drawn_once_for_each_row_and_answer(small_predictor, domains):

@@ -84,7 +84,7 @@ def test_a_config_written_before_is_read() -> None:
         "origin": {"target": {"files": ["/t.npz"]}, "source": {"files": ["/s.npz"]}},
     }
     spec = RunSpec.from_config(config)
-    assert spec.backbone == tabb.IQL(policies=1, hidden=(8, 8), batch_size=4)
+    assert spec.backbone == tabb.IQL(policies=1, hidden=(8, 8), batch_size=4, layer_norm=False)
     assert (spec.seed, spec.settings.held_out, spec.env, spec.settings.updates) == (2, 0.0, None, 9)
     assert RunSpec.from_config(config, seed=0).seed == 0
 

@@ -159,7 +159,7 @@ def test_a_folder_of_runs_gives_each_seed_its_own(first_run, pair, tmp_path):
             ("policy",),
             "its policy has layers [('relu', (3, 8), (8, 8)",
         ),
-        (Pooled(), IQL(policies=1, **SMALL, layer_norm=True), ("critic",), "this run's [('normed-relu'"),
+        (Pooled(), IQL(policies=1, **SMALL, layer_norm=False), ("critic",), "this run's [('relu'"),
         (Pooled(), BACKBONES["iql"], ("actor",), "start_parts=('actor',): give one or more of policy, critic"),
         (Pooled(), BACKBONES["iql"], (), "start_parts=(): give one or more"),
         (

@@ -272,14 +272,17 @@ class AgreedShift(TargetPredictor):
     def outcomes(self, models: ShiftEnsemble, rows: Transitions) -> Outcome:
         """Target-domain outcomes of source rows, leading axes [b, 1 + H]: moved by the agreed shift, then by the mean
         over the bootstrap of each of the H hypotheses that vary with (s, a). Whether the task ends is left as it was.
+
+        A terminal row has no next state of its own: there its state stands in, of which nothing is made.
         """
         z = models.standardised(rows.observation, rows.action)
+        following = jnp.where(rows.terminal[:, None] > 0, rows.observation, rows.next_observation)
         hypotheses = [shift for part in models.parts() for shift in part.shifts]
         shifts = [shift(z) for shift in hypotheses]
         means = [jnp.mean(of, axis=1) for shift, of in zip(hypotheses, shifts, strict=True) if shift.linear is not None]
         moved = jnp.stack([agreed_shift(jnp.concatenate(shifts, axis=1)), *means], axis=1)
         return Outcome(
-            rows.next_observation[:, None] + models.change_scale * moved[..., :-1],
+            following[:, None] + models.change_scale * moved[..., :-1],
             rows.reward[:, None] + models.rewards.scale * moved[..., -1],
             jnp.broadcast_to(rows.terminal[:, None], moved.shape[:2]),
         )
