@@ -152,8 +152,9 @@ def learners_of(names: Sequence[str], preset: str | None = None, suites: Sequenc
         raise UsageError(f"{' '.join(names)}: a learner is named twice")
     if preset is not None and names and not used:
         known = [known for known in all_presets() if any(takes_preset(name, known) for name in names)]
-        there = f"they have {', '.join(sorted(known))}" if known else f"some others have: {', '.join(all_presets())}"
-        raise UsageError(f"--preset {preset}: {' and '.join(names)} do not have it; {there}")
+        own, does = ("it has", "does") if len(names) == 1 else ("they have", "do")
+        there = f"{own} {', '.join(sorted(known))}" if known else f"some others have: {', '.join(all_presets())}"
+        raise UsageError(f"--preset {preset}: {' and '.join(names)} {does} not have it; {there}")
     return chosen
 
 

@@ -46,6 +46,7 @@ from tabb.data import read
 from tabb.data.catalogue import resolve
 from tabb.environments.tasks import get_task
 from tabb.errors import UsageError
+from tabb.evaluation.choice import log_return
 from tabb.evaluation.scores import evaluate
 from tabb.files import read_json, write_json
 from tabb.models.imitation import Imitation, imitated_rows
@@ -309,11 +310,7 @@ def with_source(domains: Domains, source: Transitions) -> Domains:
 
 def returns_of(target: Transitions, task: str) -> float:
     """Mean score of the data's own episodes; each counts by its rows, the last, cut one does not count."""
-    number = np.asarray(target.episode) - int(np.min(target.episode))
-    returns, lengths = np.bincount(number, np.asarray(target.reward)), np.bincount(number)
-    scores = get_task(task).normalised_score(returns)
-    whole = slice(None, -1) if len(scores) > 1 else slice(None)
-    return float(np.average(scores[whole], weights=lengths[whole]))
+    return float(get_task(task).normalised_score(log_return(target)))
 
 
 def merged(folders: Sequence[Path]) -> list[dict[str, Any]]:
