@@ -121,7 +121,7 @@ def test_the_demo_ends_with_a_table_and_two_pictures(tmp_path, monkeypatch, caps
     told = capsys.readouterr().out
     assert {"comparison.png", "trust.png", "tabb"} <= {place.name for place in (tmp_path / "runs" / "demo").iterdir()}
     assert "The half of the source rows that TABB trusts most has " in told
-    assert "The target's log itself has 38.0 in the mean of its episodes, of which long ones count for more." in told
+    assert "The target's log itself has 38.0, the mean of its episodes, each counted by its rows." in told
 
 
 def test_without_a_rule_own_data_get_all_candidates(monkeypatch, tmp_path):

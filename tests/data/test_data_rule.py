@@ -7,6 +7,7 @@ import pytest
 
 from tabb.data import check_domains, describe, from_arrays, inspect_arrays
 from tabb.data.boundaries import resets
+from tabb.data.report import log_return
 from tabb.errors import DataError, DataWarning
 
 
@@ -283,3 +284,20 @@ class TestDomains:
             assert words in said
         assert "observation" not in said
         assert "the source" in "; ".join(check_domains(inspect_arrays(**columns)[0], source))
+
+
+def test_what_a_log_has_counts_each_episode_by_its_rows():
+    """Episodes of returns 6 (3 rows) and -4 (2 rows); the last, of one row, may be cut."""
+    rewards, episodes = np.array([1, 2, 3, -1, -3, 50], np.float32), np.array([4, 4, 4, 6, 6, 7], np.int32)
+    assert log_return(rewards, episodes) == pytest.approx((3 * 6 + 2 * -4) / 5)
+    far = np.array([-(2**31)] * 3 + [5] * 2 + [2**31 - 1], np.int32)
+    assert log_return(rewards, far) == log_return(rewards, episodes), "numbers of episodes say nothing but their order"
+    assert log_return(rewards[:3], episodes[:3]) == 6.0, "the only episode there is"
+
+
+def test_a_report_tells_what_its_rows_have():
+    transitions, report = arrays(9, terminals=(2,), timeouts=(6,))
+    assert transitions.reward.tolist() == [0, 1, 2, 3, 4, 5, 7]
+    assert report.mean_return == pytest.approx((3 * 3 + 3 * 12) / 6)
+    assert "mean of episodes, each counted by its rows" in str(report)
+    assert report.to_dict()["mean_return"] == report.summary()["mean_return"] == report.mean_return

@@ -136,7 +136,7 @@ def _size(file: Path) -> int:
 
 @functools.cache
 def _levels() -> Mapping[str, float]:
-    """What the target's log itself has: the mean of its episodes, each as often as it has steps."""
+    """What the target's log itself has, as a score (`log_return`)."""
     from tabb.data import read
     from tabb.data.catalogue import BUNDLED, resolve
     from tabb.experiments.extraction import returns_of
@@ -155,7 +155,7 @@ def _found(root: Path, seed: int) -> str:
     (logged,) = _levels().values()
     write_json(root / "trust.json", as_json(result) | {"logged": logged})
     return (
-        f"\nThe target's log itself has {logged:.1f} in the mean of its episodes, of which long ones count for more.\n"
+        f"\nThe target's log itself has {logged:.1f}, the mean of its episodes, each counted by its rows.\n"
         f"{in_words(result)}\n"
         f"picture: {picture}\n"
         f"next: `tabb report {root}` makes one page of it; `tabb train --source FILE --target FILE` takes your own data"

@@ -14,7 +14,7 @@ from tabb.data.audit.structure import structure_doubts
 from tabb.data.boundaries import Boundaries, boundaries
 from tabb.data.column_names import OPTIONAL, REQUIRED, Names, names_of, resolve, unread_doubts
 from tabb.data.reading import BOUNDS, NOTHING_STATED, Reading, bounds_of, overruled, reading_with
-from tabb.data.report import FIRST_ROWS, Loaded, Report
+from tabb.data.report import FIRST_ROWS, Loaded, Report, log_return
 from tabb.transitions import Transitions
 
 NOT_STORED = "end of an episode without a next observation"
@@ -212,6 +212,7 @@ def build(
     dropped = {reason: inside[rows] for reason, rows in reasons.items()}
     if len(inside) < rows:
         dropped[OUTSIDE] = np.setdiff1d(np.arange(rows), inside)
+    numbers = _numbers(outcome.end, keep)
     report = Report(
         name=name,
         layout=layout,
@@ -234,6 +235,7 @@ def build(
         kept_rows=inside[keep],
         action_bounds=bounds,
         extras=tuple(extras),
+        mean_return=log_return(columns["rewards"][keep], numbers),
     )
     transitions = Transitions(
         observation=_kept(observations, keep, owned),
@@ -241,7 +243,7 @@ def build(
         reward=_kept(columns["rewards"], keep, owned),
         next_observation=_kept(outcome.next_observations, keep, owned or not stores_next),
         terminal=terminals[keep].astype(np.float32),
-        episode=_numbers(outcome.end, keep),
+        episode=numbers,
         action_bounds=bounds,
         extras={key: column[keep] for key, column in extras.items()},
     )

@@ -16,7 +16,7 @@ from tabb.data.lerobot import is_lerobot, load_lerobot
 from tabb.data.names import locate, parts_of
 from tabb.data.npz import load_npz
 from tabb.data.reading import Reading, reading_of, reading_with
-from tabb.data.report import Loaded, join
+from tabb.data.report import Loaded, join, log_return
 from tabb.data.store import stored
 from tabb.data.tables import load_table
 from tabb.errors import DataError, UsageError
@@ -134,7 +134,8 @@ def _joined(parts: list[Loaded]) -> Loaded:
         table["episode"] = table["episode"] + np.int32(before)
         before = int(table["episode"].max()) + 1
     joined = {name: np.concatenate([table.pop(name) for table in tables]) for name in COLUMNS}
-    return Loaded(Transitions(**joined, action_bounds=bounds, extras=extras), join(reports))
+    mean_return = log_return(joined["reward"], joined["episode"])
+    return Loaded(Transitions(**joined, action_bounds=bounds, extras=extras), join(reports, mean_return))
 
 
 def split(path: PathLike | Sequence[PathLike]) -> list[Path]:

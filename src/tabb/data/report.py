@@ -67,6 +67,8 @@ class Report:
     """Further columns that are kept beside the log."""
     action_bounds: ActionBounds | None = None
     """Bounds that actions were scaled by to [-1, 1]; None where the file has them so."""
+    mean_return: float | None = None
+    """What the log itself has: the mean return of its episodes, each counted by its rows (`log_return`)."""
     kept_rows: NDArray[np.intp] = dataclasses.field(
         default_factory=lambda: np.empty(0, np.intp), repr=False, compare=False
     )
@@ -81,12 +83,6 @@ class Report:
     def lengths(self) -> tuple[int, ...]:
         """Rows of each episode."""
         return self.episode_lengths or tuple(np.diff(self.episode_ends, prepend=-1).tolist())
-
-    @property
-    def mean_return(self) -> float | None:
-        """Mean return of the finished episodes; None if none finished."""
-        finished = np.delete(np.asarray(self.returns), list(self.unfinished))
-        return float(finished.mean()) if finished.size else None
 
     @property
     def engine(self) -> str | None:
@@ -110,7 +106,7 @@ class Report:
         plain = dataclasses.asdict(dataclasses.replace(self, kept_rows=np.empty(0, np.intp)))
         del plain["kept_rows"], plain["episode_lengths"]
         plain["taken"] = {key: list(columns) for key, columns in self.taken}
-        plain |= {"episodes": self.episodes, "lengths": list(self.lengths), "mean_return": self.mean_return}
+        plain |= {"episodes": self.episodes, "lengths": list(self.lengths)}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
 
     def __str__(self) -> str:
@@ -130,11 +126,11 @@ class Report:
             f"{min(lengths):,} to {max(lengths):,} rows (median {np.median(lengths):,.0f})"
             + (f", {len(self.unfinished)} cut by the end of the file" if self.unfinished else "")
         )
-        if self.mean_return is not None:
-            finished = np.delete(np.asarray(self.returns), list(self.unfinished))
+        finished = np.delete(np.asarray(self.returns), list(self.unfinished))
+        if self.mean_return is not None and finished.size:
             size = float(np.abs(finished).max())
             mean, least, most = (tenths(float(of), size) for of in (self.mean_return, finished.min(), finished.max()))
-            lines.append(f"  return     {mean}, mean over finished episodes; {least} to {most}")
+            lines.append(f"  return     {mean}, mean of episodes, each counted by its rows; {least} to {most}")
         if self.action_bounds is not None:
             lines.append(f"  actions    scaled to [-1, 1] from {self.action_bounds}")
         if self.clipped:
@@ -162,8 +158,29 @@ class Loaded(NamedTuple):
         return self.transitions
 
 
-def join(reports: list[Report]) -> Report:
-    """One report for files read one after the other as one data set; rows are numbered through."""
+def log_return(reward: NDArray[np.floating], episode: NDArray[np.integer]) -> float:
+    """What a log itself has: the mean return of its episodes, undiscounted, from the columns [N] of its rows.
+
+        J_log = sum_e n_e R_e / sum_e n_e        R_e: return of episode e        n_e: its rows
+
+    An episode of 1,000 steps is as much of the log as ten of 100. The episode of the highest number does not count
+    where there are others: the end of the log may have cut it. [ours; why: docs/glossary.md]
+    """
+    number = np.asarray(episode, np.int64)
+    number = number - number.min()
+    if number.max() >= len(number):  # numbers with gaps, of which there may be far more than rows
+        number = np.unique(number, return_inverse=True)[1]
+    returns, lengths = np.bincount(number, np.asarray(reward, np.float64)), np.bincount(number)
+    returns, lengths = returns[lengths > 0], lengths[lengths > 0]
+    whole = slice(None, -1) if len(returns) > 1 else slice(None)
+    return float(np.average(returns[whole], weights=lengths[whole]))
+
+
+def join(reports: list[Report], mean_return: float) -> Report:
+    """One report for files read one after the other as one data set, whose rows together have this `mean_return`.
+
+    Rows are numbered through.
+    """
     first = reports[0]
     if len(reports) == 1:
         return first
@@ -209,6 +226,7 @@ def join(reports: list[Report]) -> Report:
         taken=first.taken if all(report.taken == first.taken for report in reports) else (),
         action_bounds=first.action_bounds,
         extras=tuple(name for name in first.extras if all(name in report.extras for report in reports)),
+        mean_return=mean_return,
         parts=tuple((report.name, report.rows) for report in reports),
         kept_rows=np.concatenate([report.kept_rows + start for report, start in zip(reports, starts, strict=True)]),
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from tabb.data import checks
 from tabb.data.reading import NOTHING_STATED, Reading, bounds_of
-from tabb.data.report import Loaded, Report
+from tabb.data.report import Loaded, Report, log_return
 from tabb.transitions import COLUMNS, Transitions
 
 EXTRA = "extras/"
@@ -68,6 +68,7 @@ def saved_rows(columns: dict[str, np.ndarray], own: dict[str, Any], name: str, l
             kept_rows=np.arange(len(transitions)),
             action_bounds=bounds,
             extras=tuple(extras),
+            mean_return=log_return(transitions.reward, transitions.episode),
         ),
     )
 

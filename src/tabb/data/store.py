@@ -23,7 +23,7 @@ from tabb.action_bounds import ActionBounds
 from tabb.data import checks
 from tabb.data.allocation import Scratch, new_map
 from tabb.data.reading import Reading, reading_of
-from tabb.data.report import Loaded, Report, join
+from tabb.data.report import Loaded, Report, join, log_return
 from tabb.errors import DataError, UsageError
 from tabb.files import cache_folder, write_json
 from tabb.transitions import FLOATS, Transitions
@@ -113,7 +113,7 @@ def _size(folder: Path) -> int:
 def _write(folder: Path, parts: list[Loaded], note: Note) -> None:
     """The rows of all parts, one after the other, in a new store."""
     rows = sum(len(part.transitions) for part in parts)
-    report = join([part.report for part in parts])
+    report = join([part.report for part in parts], math.nan)  # the return once all rows are there
     first = parts[0].transitions
     shapes = {name: np.shape(getattr(first, name))[1:] for name in FLOATS} | dict.fromkeys(report.extras, ())
     widths = {name: math.prod(shape) for name, shape in shapes.items()}
@@ -139,6 +139,8 @@ def _write(folder: Path, parts: list[Loaded], note: Note) -> None:
         episode = int(episodes[begin - 1]) + 1
     for piece in checks.pieces(rows):
         kept[piece] = report.kept_rows[piece]
+    begins = dict(zip(widths, np.cumsum([0, *widths.values()]).tolist(), strict=False))
+    report = dataclasses.replace(report, mean_return=log_return(table[:, begins["reward"]], episodes))
     for one in (table, episodes, kept):
         one.flush()  # type: ignore[attr-defined]
     told_of = dataclasses.asdict(dataclasses.replace(report, kept_rows=np.empty(0, np.intp)))

@@ -1,6 +1,6 @@
 """The source's policy, or the target's? Both act in the model of both domains, from the starts of the target's log.
 
-    J(π): return in the model (`tabb.models.model_returns`)        J_log: mean return of the log's own episodes
+    J(π): return in the model (`tabb.models.model_returns`)      J_log: what the log has (`tabb.data.report.log_return`)
     the target's policy fails   if   J(π_tar) < J_log - 0.1 |J_log|
     the source's is taken       if   the target's fails and J(π_src) > J(π_tar) + 0.2 |J_log|
 
@@ -69,15 +69,6 @@ def close_call(logged: float, target: float, source: float) -> bool:
     off = 0.1 * abs(logged)
     choices = {choose(logged, target + i * off, source + j * off) for i in (-1, 0, 1) for j in (-1, 0, 1)}
     return len(choices) > 1
-
-
-def log_return(target: Transitions) -> float:
-    """Mean return of the log's own episodes; each counts by its rows, and the last, which may be cut, does not."""
-    number = np.asarray(target.episode) - int(np.min(target.episode))
-    returns, lengths = np.bincount(number, np.asarray(target.reward, np.float64)), np.bincount(number)
-    returns, lengths = returns[lengths > 0], lengths[lengths > 0]
-    whole = slice(None, -1) if len(returns) > 1 else slice(None)
-    return float(np.average(returns[whole], weights=lengths[whole]))
 
 
 def longest_episode(log: Transitions) -> int:

@@ -44,9 +44,9 @@ from tabb.backbones.iql import IQL, advantage_weight
 from tabb.batch import Batch, Domains, Sizes, make_domains
 from tabb.data import read
 from tabb.data.catalogue import resolve
+from tabb.data.report import log_return
 from tabb.environments.tasks import get_task
 from tabb.errors import UsageError
-from tabb.evaluation.choice import log_return
 from tabb.evaluation.scores import evaluate
 from tabb.files import read_json, write_json
 from tabb.models.imitation import Imitation, imitated_rows
@@ -309,8 +309,8 @@ def with_source(domains: Domains, source: Transitions) -> Domains:
 
 
 def returns_of(target: Transitions, task: str) -> float:
-    """Mean score of the data's own episodes; each counts by its rows, the last, cut one does not count."""
-    return float(get_task(task).normalised_score(log_return(target)))
+    """What the data themselves have, as a score (`log_return`)."""
+    return float(get_task(task).normalised_score(log_return(target.reward, target.episode)))
 
 
 def merged(folders: Sequence[Path]) -> list[dict[str, Any]]:

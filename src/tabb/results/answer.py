@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from tabb.data.report import log_return
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError
-from tabb.evaluation.choice import STARTS, InModel, choose, close_call, fails, in_model, log_return, longest_episode
+from tabb.evaluation.choice import STARTS, InModel, choose, close_call, fails, in_model, longest_episode
 from tabb.files import read_json, write_json
 from tabb.models.matching import model_template
 from tabb.own_files import refuse_others
@@ -37,7 +38,7 @@ class Answer(NamedTuple):
     policy: Path
     """file of the policy: that of the lowest seed"""
     logged: float
-    """mean of the target log's own episodes, each by its rows: a score in a task of the catalogue, else a return"""
+    """what the target's log itself has (`log_return`): a score in a task of the catalogue, else a return"""
     target: float
     """TABB's in the model, the mean over its seeds, in the same units"""
     source: float
@@ -168,7 +169,7 @@ def _judged(target: RunFolder, source: RunFolder) -> _Judged:
     steps = longest_episode(log) if task is None else task.max_episode_steps
     policies = [Policy.load(folder.policy_file) for folder in (target, source)]
     one, other = (in_model(policy, model, run.domains, steps) for policy in policies)
-    logged = log_return(log)
+    logged = log_return(log.reward, log.episode)
     if task is None or task.reward_offset:  # a return of other rewards has no score
         return _Judged(logged, one, other)
 

@@ -186,7 +186,7 @@ def answer_section(found: Answer) -> list[Any]:
     lines = [
         ("", [TARGET, f"{found.target:z.1f}", percent(found.lost[0])]),
         ("", [SOURCE, f"{found.source:z.1f}", percent(found.lost[1])]),
-        ("", ["the target's log itself, each episode by its rows", f"{found.logged:z.1f}", ""]),
+        ("", ["the target's log itself, each episode counted by its rows", f"{found.logged:z.1f}", ""]),
     ]
     parts = [say(element("strong", f"{found.learner}. "), reason(found)), _rows(heads, lines)]
     if found.close:
@@ -223,7 +223,10 @@ def scores(contenders: Sequence[Contender]) -> list[Any]:
         return parts
     if len(references) == 1:
         parts.append(
-            say(f"The target data themselves have {references.pop():z.1f}, the mean of their complete episodes.")
+            say(
+                f"The target data themselves have {references.pop():z.1f}, the mean of their episodes, each counted by "
+                "its rows."
+            )
         )
     parts.append(
         say(

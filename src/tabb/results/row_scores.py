@@ -20,7 +20,7 @@ from tabb.backbones import Backbone
 from tabb.batch import Domains, Sizes, make_domains, normalised_domains
 from tabb.data import read
 from tabb.data.hdf5 import write_columns
-from tabb.data.report import Loaded, Report
+from tabb.data.report import Loaded, Report, log_return
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError, UsageError
 from tabb.files import quoted
@@ -175,12 +175,13 @@ def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: s
         loaded = read([given] if isinstance(given, str | Path) else list(given), reading, store=store)
     else:
         loaded = read([Path(file) for file in origin["files"]], reading, store=store)
-    loaded = _with_offset(loaded, config)
     settings = settings_from(config)
     kept = kept_rows(loaded.transitions, getattr(settings, f"{domain}_rows"), settings.rows_seed)
     if len(kept) < len(loaded.transitions):
-        report = dataclasses.replace(loaded.report, kept_rows=loaded.report.kept_rows[kept])
-        loaded = loaded._replace(transitions=loaded.transitions[kept], report=report)
+        rows, places = loaded.transitions[kept], loaded.report.kept_rows[kept]
+        had = log_return(rows.reward, rows.episode)
+        loaded = Loaded(rows, dataclasses.replace(loaded.report, kept_rows=places, mean_return=had))
+    loaded = _with_offset(loaded, config)
     if fingerprint(loaded.transitions) != config["data"][domain] or not _same_extras(config, domain, loaded):
         raise UsageError(
             f"{loaded.report.name}: is not the {domain} data that {folder} was trained on; name them with --{domain}"
@@ -210,6 +211,7 @@ def _arrays(rows: Transitions, name: str) -> Loaded:
     count = len(rows)
     report = Report(
         *(name, "arrays", count, count, {}, {}, (), (), (), (), 0, 0),
+        mean_return=log_return(rows.reward, rows.episode),
         kept_rows=np.arange(count),
     )
     return Loaded(rows, report)

@@ -44,9 +44,8 @@ def headline(gathered: Gathered) -> list[Any]:
         boxes.append((first.measure, f"{value.value:z.1f}", f"{value.low:z.1f} to {value.high:z.1f}, {meaning}"))
     reference = target_score(gathered)
     if reference is not None:
-        boxes.append(
-            ("target data themselves", f"{reference:z.1f}", f"{first.measure}, mean of their complete episodes")
-        )
+        counted = f"{first.measure}, mean of their episodes, each counted by its rows"
+        boxes.append(("target data themselves", f"{reference:z.1f}", counted))
     scored = gathered.scored
     words = [say(_how_good(estimate, reference, bool(first.held_out)))]
     if scored is not None and gathered.audit is not None:
@@ -80,7 +79,7 @@ def headline(gathered: Gathered) -> list[Any]:
 
 
 def target_score(gathered: Gathered) -> float | None:
-    """The score (or return) of the target data themselves."""
+    """What the target data themselves have (`log_return`), as a score or return; None where nothing was rolled out."""
     mean = gathered.data["target"].report.mean_return if "target" in gathered.data else None
     task = gathered.records[0].task
     if mean is None or gathered.records[0].score is None:
@@ -102,7 +101,7 @@ def _how_good(estimate: tuple[Estimate, str] | None, reference: float | None, he
     if value.low > reference:
         return f"{answer}. That is above the {reference:z.1f} of the target data that it learned from."
     if value.high < reference:
-        return f"{answer}. That is below the {reference:z.1f} of the target data, whose own policy was better."
+        return f"{answer}. That is below the {reference:z.1f} of the target data."
     return f"{answer}. The {reference:z.1f} of the target data lie inside its interval, so a gain is not shown."
 
 
