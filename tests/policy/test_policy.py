@@ -11,7 +11,7 @@ import pytest
 
 from tabb.action_bounds import ActionBounds
 from tabb.errors import RunError, UsageError
-from tabb.networks import Normaliser, mlp
+from tabb.networks import Normaliser, committee, mlp
 from tabb.policy import Policy
 
 NETWORK = mlp(jax.random.key(0), (4, 8, 8, 2))
@@ -99,6 +99,19 @@ def test_round_trip(policy, path):
     assert same(policy, loaded)
     observation = np.random.default_rng(1).normal(size=(7, 4))
     assert policy.act(observation).tobytes() == loaded.act(observation).tobytes()
+
+
+def test_several_networks_as_one_take_little_more_room_than_their_own_numbers(tmp_path):
+    five = committee(jax.random.key(2), (4, 64, 64, 2), 5)
+    policy = Policy.from_networks(five, NORMALISER)
+    content = policy.save(tmp_path / "policy.npz").read_bytes()
+    own = 4 * sum(leaf.size for leaf in jax.tree.leaves(five))
+    assert len(content) < 1.1 * own < 0.3 * sum(weight.nbytes for weight in policy.weights)
+    assert policy.save(tmp_path / "policy.npz").read_bytes() == content
+    assert same(policy, Policy.load(tmp_path / "policy.npz"))
+    with np.load(tmp_path / "policy.npz") as file:
+        np.savez(tmp_path / "before.npz", **file)  # as files of before are
+    assert same(policy, Policy.load(tmp_path / "before.npz"))
 
 
 def test_a_run_folder_or_text_will_do(policy, path):

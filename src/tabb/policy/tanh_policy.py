@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from tabb.own_files import refuse_others
 from tabb.policy.actor import Actor
 
 UNREADABLE = (
-    *(OSError, EOFError, zipfile.BadZipFile),
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
     *(KeyError, ValueError, TypeError, AttributeError),
     RuntimeError,  # a flipped bit can ask for an unknown zip method, or for a password
 )
@@ -211,7 +212,8 @@ class Policy:
             arrays |= {"action_low": np.asarray(bounds.low), "action_high": np.asarray(bounds.high)}
         header = json.dumps({"format": format, "layers": len(self.weights), "about": self.about})
         with atomic(path) as part, open(part, "wb") as file:
-            np.savez(file, allow_pickle=False, header=np.array(header), **arrays)
+            # Several networks as one are mostly zeros.
+            np.savez_compressed(file, allow_pickle=False, header=np.array(header), **arrays)
         return path
 
     @classmethod
