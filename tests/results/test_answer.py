@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tabb
 from tabb.cli import main
 from tabb.commands.carry_out import tell_answer
 from tabb.errors import DataError, RunError, UsageError
 from tabb.policy import Policy
-from tabb.results.answer import Answer, answer_of, give_answer, in_words, read_answer
+from tabb.results.answer import Answer, answer_of, answers_among, give_answer, in_words, read_answer
 
 HELD = ["--imitation.matching", "0.1", "--imitation.model-updates", "3", "--imitation.rollouts", "4", "--held-out", "0"]
 QUICK = ["--preset", "quick", "--rule.predictor.updates", "2", "--rule.predictor.heads", "2"]
@@ -44,6 +45,21 @@ def test_the_answer_is_one_of_both_and_its_policy_is_kept(runs, capsys):
     capsys.readouterr()
     page = (runs / "comparison.html").read_text()
     assert page.index("Which policy to take") < page.index("95 % interval")
+
+
+def test_a_page_without_one_of_its_runs_does_not_show_the_answer(runs, tmp_path):
+    root = tmp_path / "all"
+    shutil.copytree(runs, root)
+    shutil.copytree(runs / "source-only", root / "pooled")
+    for file in ("config.json", "result.json"):
+        text = (root / "pooled" / "seed0" / file).read_text()
+        (root / "pooled" / "seed0" / file).write_text(text.replace("source-only", "pooled"))
+    give_answer(root)
+    both, all_runs = [root / "tabb" / "seed0", root / "source-only" / "seed0"], sorted(root.glob("*/seed0"))
+    assert len(all_runs) == 3
+    assert answers_among(root, both) == answers_among(root, all_runs) == read_answer(root) is not None
+    assert answers_among(root, [root / "tabb" / "seed0", root / "pooled" / "seed0"]) is None
+    assert "Which policy to take" not in tabb.write_comparison([root / "tabb", root / "pooled"]).read_text()
 
 
 def test_without_paths_or_on_other_data_there_is_none(runs, tmp_path):

@@ -6,6 +6,7 @@ written to `answer.json` in the folder that holds the runs, and its policy to `p
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,10 +61,7 @@ def answer_of(root: str | Path) -> Answer | None:
         RunError: a run is damaged.
         DataError: a data file is missing or damaged.
     """
-    root = Path(root)
-    runs = {name: _runs_of(root, name) for name in (TARGET, SOURCE)}
-    seeds = [seed for seed in runs[TARGET] if seed in runs[SOURCE]]
-    pairs = [(runs[TARGET][seed], runs[SOURCE][seed]) for seed in seeds]
+    pairs = _pairs_of(Path(root))
     if not pairs or not all(_comparable(*pair) for pair in pairs):
         return None
     judged = [_judged(*pair) for pair in pairs]
@@ -89,6 +87,18 @@ def give_answer(root: Path) -> str | None:
     about = {name: value for name, value in found._asdict().items() if name != "policy"}
     write_json(root / FILE, about | {"policy": str(found.policy.relative_to(root))})
     return in_words(found, root)
+
+
+def answers_among(root: Path, runs: Iterable[Path]) -> Answer | None:
+    """The answer that was written to `root`, if it is between some of these runs; None if it is between others.
+
+    Raises `RunError` for a damaged file.
+    """
+    found = read_answer(root)
+    if found is None:
+        return None
+    between = {one.path.resolve() for pair in _pairs_of(root) for one in pair}
+    return found if between and between <= {run.resolve() for run in runs} else None
 
 
 def read_answer(root: Path) -> Answer | None:
@@ -124,6 +134,12 @@ def in_words(found: Answer, root: Path) -> str:
     if found.close:
         lines.append("  It is a close call: try both policies with care.")
     return "\n".join(lines)
+
+
+def _pairs_of(root: Path) -> list[tuple[RunFolder, RunFolder]]:
+    """The finished runs below `root` between which the answer is: both learners', for each seed that both have."""
+    runs = {name: _runs_of(root, name) for name in (TARGET, SOURCE)}
+    return [(run, runs[SOURCE][seed]) for seed, run in runs[TARGET].items() if seed in runs[SOURCE]]
 
 
 def _runs_of(root: Path, learner: str) -> dict[int, RunFolder]:

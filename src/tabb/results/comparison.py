@@ -19,7 +19,7 @@ from tabb.errors import RunError, UsageError
 from tabb.evaluation.statistics import Estimate
 from tabb.files import atomic
 from tabb.own_files import refuse_others
-from tabb.results.answer import SOURCE, TARGET, Answer, read_answer, reason
+from tabb.results.answer import SOURCE, TARGET, Answer, answers_among, reason
 from tabb.results.report.charts import Chart, figure, padded
 from tabb.results.report.gather import Gathered, gather
 from tabb.results.report.headline import final_estimate, small_shares, target_score
@@ -111,7 +111,8 @@ def write_comparison(
         why = "is a folder" if path.is_dir() else "its folder is missing"
         raise RunError(f"{path}: cannot be written ({why}); name a file in an existing folder")
     refuse_others(path, "page")
-    text = comparison([gather(folder, source, target, audited=False) for folder in folders], read_answer(root))
+    gathered = [gather(folder, source, target, audited=False) for folder in folders]
+    text = comparison(gathered, answers_among(root, [record.folder for one in gathered for record in one.records]))
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
