@@ -2,8 +2,11 @@
 
 import os
 import signal
+import threading
 from typing import ClassVar
 
+import h5py
+import jax
 import numpy as np
 import pytest
 
@@ -11,11 +14,13 @@ import tabb
 from cart import Cart
 from tabb.backbones import TD3BC
 from tabb.environments import SafeActions
+from tabb.environments.running_episodes import world_of_environment
 from tabb.errors import Stopped
 from tabb.rules import TargetOnly
 from tabb.training import Settings, train
 from tabb.training.folder import RunFolder
-from tabb.training.online import Online
+from tabb.training.online import Online, StepPlan
+from tabb.training.side import Side
 from tabb.transitions import COLUMNS
 
 STEPS = 30
@@ -92,3 +97,35 @@ def test_no_step_is_lost_and_none_is_taken_after_a_stop(tmp_path, capsys, monkey
     np.testing.assert_array_equal(matrix(tabb.load(tmp_path / "seed0" / "target-steps.npz")), matrix(kept))
     assert len(Robot.record) == STEPS
     np.testing.assert_array_equal(again.policy.weights[0], run.policy.weights[0])
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_episodes_that_ended_since_the_last_checkpoint_are_told_after_a_kill(lanes, tmp_path):
+    """Nothing but a state of 50 steps and the log of 200 is left of a process."""
+    file, plan = tmp_path / "steps.hdf5", StepPlan(200, 200, np.zeros(1, np.int64), np.full(1, 200))
+
+    def side():
+        return Side("target", world_of_environment(Cart), plan, lanes, 0, jax.random.key(0), threading.Event())
+
+    killed = side()
+    killed.logged_in(file)
+    killed.take(50, None, None, None, at_random=True)
+    before, state = killed.finished(), killed.state()
+    killed.take(200, None, None, None, at_random=True)
+    wanted = killed.finished()
+    assert before
+    assert state.episodes.age.all(), "episodes go over the checkpoint"
+    again = side()
+    again.restore(state)
+    again.logged_in(file)
+    assert again.taken == 200
+    told = again.finished()
+    assert [one.length for one in told] == [one.length for one in wanted]
+    np.testing.assert_allclose([one.total for one in told], [one.total for one in wanted], rtol=1e-6)
+    # A log of an earlier version does not say where episodes ended.
+    with h5py.File(file, "r+") as content:
+        del content["last"]
+    older = side()
+    older.restore(state)
+    older.logged_in(file)
+    assert (older.taken, older.finished()) == (200, [])

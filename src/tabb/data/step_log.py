@@ -12,6 +12,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from tabb.action_bounds import ActionBounds
 from tabb.data.checks import NO_EPISODE
@@ -20,6 +21,11 @@ from tabb.transitions import COLUMNS, FLOATS
 
 MARK = "tabb_steps"
 """attribute of the file"""
+LAST = "last"
+"""column that says which rows are the last of their episode; logs of earlier versions have none"""
+
+FILL = {"episode": np.array(NO_EPISODE, np.int32), LAST: np.array(0, np.int32)}
+"""what columns hold before there are rows; the others 0"""
 
 
 class StepLog:
@@ -47,9 +53,14 @@ class StepLog:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, rows: Mapping[str, Any]) -> None:
-        """Rows behind those that are there: their columns, with the number of each row's episode."""
+    def add(self, rows: Mapping[str, Any], last: NDArray[np.bool_] | None = None) -> None:
+        """Rows behind those that are there: their columns, with the number of each row's episode.
+
+        `last` says which of them are the last of their episode, where that is known.
+        """
         places = slice(self._count, self._count + len(rows["episode"]))
+        if last is not None and LAST in self._columns:
+            self._columns[LAST][places] = last
         for name in FLOATS:
             self._columns[name][places] = rows[name]
         self._columns["episode"][places] = rows["episode"]  # last: a row is there when all of it is
@@ -57,7 +68,12 @@ class StepLog:
 
     def rows(self, places: slice) -> dict[str, np.ndarray]:
         """The columns of the rows at these places."""
-        return {name: np.array(column[: self._count][places]) for name, column in self._columns.items()}
+        return {name: np.array(self._columns[name][: self._count][places]) for name in COLUMNS}
+
+    def ends(self, places: slice) -> NDArray[np.intp]:
+        """Which of the rows at these places are known to be the last of their episode."""
+        last = self._columns.get(LAST, np.zeros(self._count, np.int32))[: self._count]
+        return np.arange(self._count)[places][last[places] == 1]
 
     def keep(self) -> None:
         """Have all rows on the disk: a power cut does not take them either."""
@@ -68,10 +84,11 @@ class StepLog:
 def _make(path: Path, shapes: Mapping[str, tuple[int, ...]], bounds: ActionBounds | None) -> None:
     with h5py.File(path, "x", libver=("v110", "latest")) as file:
         file.attrs[MARK] = 1
-        for name, shape in shapes.items():
+        room = {LAST: shapes["episode"]}
+        for name, shape in {**shapes, **room}.items():
             layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            fill = np.array(NO_EPISODE, np.int32) if name == "episode" else np.array(0, np.float32)
+            fill = FILL.get(name, np.array(0, np.float32))
             layout.set_fill_value(fill)
             space, kind = h5py.h5s.create_simple(shape), h5py.h5t.py_create(fill.dtype)
             h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=layout)
@@ -82,9 +99,10 @@ def _make(path: Path, shapes: Mapping[str, tuple[int, ...]], bounds: ActionBound
 def _mapped(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.memmap[Any, Any]]:
     columns = {}
     with h5py.File(path, "r", locking=False) as file:
-        places = {name: (file[name].id.get_offset(), file[name].shape, file[name].dtype) for name in shapes}
+        names = (*shapes, *({LAST} & set(file)))
+        places = {name: (file[name].id.get_offset(), file[name].shape, file[name].dtype) for name in names}
     for name, (offset, shape, kind) in places.items():
-        if offset is None or shape != shapes[name]:
-            raise ValueError(f"{name} has shape {shape}, not {shapes[name]}")
+        if offset is None or shape != (wanted := shapes.get(name, shapes["episode"])):
+            raise ValueError(f"{name} has shape {shape}, not {wanted}")
         columns[name] = np.memmap(path, kind, "r+", offset, shape)
     return columns

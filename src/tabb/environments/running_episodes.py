@@ -86,6 +86,8 @@ class Steps(NamedTuple):
     reward: NDArray[np.float32]
     next_observation: NDArray[np.float32]
     terminal: NDArray[np.float32]
+    last: NDArray[np.bool_]
+    """Whether the row is the last of its episode, which came to its end or was cut."""
     episode: NDArray[np.int32]
     """Number of each row's episode."""
 
@@ -153,7 +155,8 @@ class RunningEpisodes:
         self._ages[:count] += 1
         self._returns[:count] += after.reward
         self._now[:count] = after.observation
-        for lane in np.flatnonzero(after.terminal | after.truncated | (self._ages[:count] >= self._world.limit)):
+        last = after.terminal | after.truncated | (self._ages[:count] >= self._world.limit)
+        for lane in np.flatnonzero(last):
             self._finished.append(FinishedEpisode(float(self._returns[lane]), int(self._ages[lane])))
             self._now[lane] = self._lanes.restart(int(lane), self._first_seed + self._started)
             self._numbers[lane], self._ages[lane], self._returns[lane] = self._started, 0, 0.0
@@ -164,6 +167,7 @@ class RunningEpisodes:
             after.reward.astype(np.float32),
             after.observation.astype(np.float32),
             after.terminal.astype(np.float32),
+            last,
             numbers,
         )
 
@@ -185,6 +189,10 @@ class RunningEpisodes:
     def begin_after(self, number: int) -> None:
         """Have all further episodes begin with numbers above this one: it and those before it are known."""
         self._started = max(self._started, number + 1)
+
+    def remember(self, episode: FinishedEpisode) -> None:
+        """Tell of this episode, too, which ended before."""
+        self._finished.append(episode)
 
     def restore(self, state: EpisodesState) -> bool:
         """Go on from a state; whether the episodes go on where they were.

@@ -73,6 +73,8 @@ class Side:
     def logged_in(self, file: Path) -> None:
         """Keep a log of all steps in this file, in a world whose steps cannot be taken again; go on after those in it.
 
+        The episodes that have ended in them are told by `finished`.
+
         Raises `RunError` where the file cannot be used.
         """
         if self.world.repeats:
@@ -87,8 +89,12 @@ class Side:
             columns = [added[name].reshape(known - self.taken, -1) for name in self._widths]
             self._rows[self.taken : known] = np.concatenate(columns, axis=1)
             self._numbers[self.taken : known] = added["episode"]
-            self.taken = known
+            first, self.taken = self.taken, known
             self._episodes.begin_after(int(self._numbers[:known].max()))
+            for place in self._log.ends(slice(first, known)):
+                of_episode = np.flatnonzero(self._numbers[:known] == self._numbers[place])
+                total = self._columns(of_episode)["reward"].sum(dtype=np.float64)
+                self._episodes.remember(FinishedEpisode(float(total), len(of_episode)))
 
     def take(self, total: int, backbone: Backbone, state: Any, normaliser: Normaliser, at_random: bool) -> slice:
         """Take steps until there are `total`, by the policy of this state or at random; where their rows lie.
@@ -111,7 +117,7 @@ class Side:
         self._rows[places], self._numbers[places] = np.concatenate(columns, axis=1), steps.episode
         self.taken += len(steps.reward)
         if self._log is not None:
-            self._log.add(self._columns(places))
+            self._log.add(self._columns(places), steps.last)
 
     def log(self) -> Transitions:
         """All steps so far as a data set, episode after episode, in the world's own rewards."""
