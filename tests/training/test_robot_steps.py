@@ -1,5 +1,6 @@
 """Steps of what may be a robot: Ctrl-C and a kill lose none of them, and none is taken after."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -129,3 +130,27 @@ def test_episodes_that_ended_since_the_last_checkpoint_are_told_after_a_kill(lan
     older.restore(state)
     older.logged_in(file)
     assert (older.taken, older.finished()) == (200, [])
+
+
+@pytest.mark.parametrize("event", ["kill", "stop"])
+def test_a_robot_on_its_way_back_has_lost_no_step_and_takes_none_after_a_stop(event, tmp_path):
+    """The second episode does not come to be: its reset is cut off, or Ctrl-C comes meanwhile."""
+    stop, begun = threading.Event(), []
+
+    class Returning(Cart):
+        def reset(self, **options):
+            begun.append(event)
+            if len(begun) == 2:
+                if event == "kill":
+                    raise KeyboardInterrupt
+                stop.set()
+            return super().reset(**options)
+
+    plan = StepPlan(200, 200, np.zeros(1, np.int64), np.full(1, 200))
+    side = Side("target", world_of_environment(Returning), plan, 1, 0, jax.random.key(0), stop)
+    side.logged_in(tmp_path / "steps.hdf5")
+    with contextlib.suppress(KeyboardInterrupt):
+        side.take(200, None, None, None, at_random=True)
+    (ended,) = side.finished()
+    assert side.taken == ended.length == len(tabb.load(tmp_path / "steps.hdf5"))
+    assert side.stopped == (event == "stop")

@@ -128,9 +128,12 @@ class RunningEpisodes:
         self._now = np.zeros((lanes, world.observation_size), np.float32)
         self._returns = np.zeros(lanes)
         self._finished: list[FinishedEpisode] = []
+        self._over: list[int] = []
+        """Lanes whose next episode has not begun yet."""
 
     def observe(self) -> NDArray[np.float32]:
-        """The observation of each lane, shape [L, S]."""
+        """The observation of each lane, shape [L, S]; episodes that came to their end are followed by others."""
+        self._begin_next()
         if self._lanes is None:
             self._lanes = self._world.open(self._count)
             self._now = self._lanes.reset(self._first_seed + self._started, self._count)
@@ -140,7 +143,11 @@ class RunningEpisodes:
         return self._now.copy()
 
     def step(self, actions: NDArray[np.float32]) -> Steps:
-        """One step with actions [B, A] in [-1, 1] in the first B lanes; an episode that ends is followed by another."""
+        """One step with actions [B, A] in [-1, 1] in the first B lanes.
+
+        An episode that ends is followed by another only when that is observed: a robot's reset takes long and may fail,
+        and the step is in nobody's hands until this returns.
+        """
         before = self.observe()
         assert self._lanes is not None
         numbers = self._numbers[: len(actions)].copy()
@@ -158,9 +165,7 @@ class RunningEpisodes:
         last = after.terminal | after.truncated | (self._ages[:count] >= self._world.limit)
         for lane in np.flatnonzero(last):
             self._finished.append(FinishedEpisode(float(self._returns[lane]), int(self._ages[lane])))
-            self._now[lane] = self._lanes.restart(int(lane), self._first_seed + self._started)
-            self._numbers[lane], self._ages[lane], self._returns[lane] = self._started, 0, 0.0
-            self._started += 1
+            self._over.append(int(lane))
         return Steps(
             before[:count],
             actions,
@@ -171,13 +176,23 @@ class RunningEpisodes:
             numbers,
         )
 
+    def _begin_next(self) -> None:
+        while self._lanes is not None and self._over:
+            lane = self._over[0]
+            self._now[lane] = self._lanes.restart(lane, self._first_seed + self._started)
+            self._numbers[lane], self._ages[lane], self._returns[lane] = self._started, 0, 0.0
+            self._started += 1
+            del self._over[0]
+
     def finished(self) -> list[FinishedEpisode]:
         """The episodes that have ended since this was asked the last time."""
         finished, self._finished = self._finished, []
         return finished
 
     def state(self) -> EpisodesState:
-        """What `restore` goes on from."""
+        """What `restore` goes on from: in a world that repeats itself, where the next episodes have begun."""
+        if self._world.repeats:
+            self._begin_next()
         return EpisodesState(
             np.asarray(self._started, np.int32),
             self._numbers.copy(),
@@ -227,6 +242,7 @@ class RunningEpisodes:
 
     def close(self) -> None:
         """Close the environments; a next step opens them again, in new episodes."""
+        self._over.clear()
         if self._lanes is not None:
             self._lanes.close()
             self._lanes = None

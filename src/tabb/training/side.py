@@ -103,11 +103,14 @@ class Side:
         """
         first = self.taken
         while self.taken < total and not self.stopped:
+            observation = self._episodes.observe()  # begins episodes, which may take long
+            if self.stopped:
+                break
             key = jax.random.fold_in(self._key, self.taken)
             if at_random:
                 actions = random_actions((self._lanes, self.world.action_size), key)
             else:
-                actions = exploring(backbone, state, normaliser, self._episodes.observe(), key)
+                actions = exploring(backbone, state, normaliser, observation, key)
             self._keep(self._episodes.step(np.asarray(actions)[: total - self.taken]))
         return slice(first, self.taken)
 
