@@ -93,6 +93,10 @@ def test_a_run_goes_on_from_another_one_by_either_word():
 def test_what_the_command_refuses(log, capsys, tmp_path):
     _, said = refused(capsys, "train", "pooled@sac", "--online.lanes", "4")
     assert "--online.lanes: changes nothing here; it counts with --online.target-steps or --online.source-steps" in said
+    _, said = refused(capsys, "train", "pooled@sac", *STEPS, "--online.refits", "2")
+    assert "--online.refits: pooled@sac fits no models again along the run; leave it out, or train a rule that" in said
+    _, said = refused(capsys, "train", "pooled", "rlpd", *STEPS, "--online.refits", "2")
+    assert "--online.refits: pooled and rlpd fit no models again" in said
     _, said = refused(capsys, "train", "pooled", "--backbone.optimised.kept", "4")
     assert "it counts with --backbone.extraction optimised" in said
     _, said = refused(capsys, "train", "pooled@sac", "--source", log, "--task", "none", *STEPS, "--out", tmp_path / "a")

@@ -71,6 +71,14 @@ def test_a_start_is_read_back(parts, tmp_path):
     assert (options.start, options.start_parts) == (tmp_path / "a run", parts)
 
 
+def test_fits_again_are_not_asked_of_a_rule_that_has_none():
+    settings = tabb.Settings(online=tabb.Online(target_steps=9, refits=2))
+    assert "--online.refits 2" in train_command(spec_of(tabb.TABB(), settings, "hopper-morph"), [0])
+    command = train_command(spec_of(tabb.Pooled(), settings, "hopper-morph"), [0])
+    assert "--online.target-steps 9" in command
+    assert "refits" not in command
+
+
 def test_values_as_words():
     assert option("rule.least_weight", 0.0, 0.1) == ["--rule.least-weight", "0"]
     assert option("rule.temperature", math.inf, 1.0) == ["--rule.temperature", "inf"]

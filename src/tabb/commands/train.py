@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
             return demo(others)
         names = list(CANDIDATES)
     learners, options = parse_train(names, others)
-    check_effect(options, others)
+    check_effect(options, others, learners)
     opener(options.track)  # what is missing is said before data are read and programs compiled
     if options.resume is not None:
         from tabb.commands.resume import only_resume, resume

@@ -99,10 +99,10 @@ def parse_train(names: Sequence[str], arguments: Sequence[str]) -> tuple[list[Ch
     return learners, options
 
 
-def check_effect(options: Any, arguments: Sequence[str]) -> None:
-    """Raise `UsageError` for an option of a rule, a backbone or of imitation that another choice makes meaningless.
+def check_effect(options: Any, arguments: Sequence[str], learners: Sequence[Chosen]) -> None:
+    """Raise `UsageError` for an option of a rule, a backbone, imitation or steps that another choice makes meaningless.
 
-    `options` are what `parse_train` made of the arguments.
+    `options` and `learners` are what `parse_train` made of the arguments.
     """
     rule = options.rule.on(options.backbone) if hasattr(options, "rule") else None
     given = {option_of(one).replace(".no-", ".") for one in arguments if one.startswith("--")}
@@ -112,6 +112,12 @@ def check_effect(options: Any, arguments: Sequence[str]) -> None:
             option = f"--{name}.{field.replace('_', '-')}"
             if option in given:
                 raise UsageError(f"{option}: changes nothing here; it counts with --{name}.{partner}")
+    if "--online.refits" in given and learners and not any(learner.rule.fits_again for learner in learners):
+        told = " and ".join(learner.name for learner in learners) + (" fits" if len(learners) == 1 else " fit")
+        again = ", ".join(name for name, rule in RULES.items() if rule.fits_again)
+        raise UsageError(
+            f"--online.refits: {told} no models again along the run; leave it out, or train a rule that does: {again}"
+        )
 
 
 class Changed(NamedTuple):
@@ -133,7 +139,7 @@ def changed_learner(
     options: Any = parse(_options_for([learner], arguments), arguments, "tabb train", "")
     options.backbone.check_rule(options.rule)
     check_imitation(options.imitation, options.backbone)
-    check_effect(options, arguments)
+    check_effect(options, arguments, [learner])
     return Changed(options.rule.on(options.backbone), options.backbone, settings_of(options))
 
 

@@ -16,6 +16,7 @@ from tabb.models.target_predictor import TargetPredictor
 from tabb.registry import learners_of
 from tabb.rules import Rule
 from tabb.training.config import Settings, imitation_of
+from tabb.training.online import OFFLINE
 from tabb.training.spec import RunSpec
 from tabb.training.starting_weights import PARTS
 
@@ -38,7 +39,10 @@ def train_command(spec: RunSpec, seeds: Sequence[int]) -> str:
     words += changed_options("", spec.reading, NOTHING_STATED)
     as_long = Settings(updates=spec.settings.updates, online=spec.settings.online)
     usual_imitation = imitation_of(as_long, spec.rule, spec.backbone, spec.store)
-    words += setting_options(spec.settings, Settings(imitation=usual_imitation))
+    settings = spec.settings
+    if not spec.rule.fits_again:  # the command line refuses it
+        settings = dataclasses.replace(settings, online=dataclasses.replace(settings.online, refits=OFFLINE.refits))
+    words += setting_options(settings, Settings(imitation=usual_imitation))
     suites = get_task(spec.task).suites if spec.task else ()
     (usual,) = learners_of([spec.learner], None, suites)
     words += changed_options("rule", spec.rule, usual.rule.on(spec.backbone))
