@@ -4,6 +4,7 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tabb.models import nearest
 
@@ -24,6 +25,14 @@ def test_a_few_rows_at_a_time_are_the_same(monkeypatch):
     monkeypatch.setattr(nearest, "LARGEST_MATRIX", 21)  # three rows at once
     wanted = np.sort(((rows[:, None] - others) ** 2).sum(-1), axis=1)[:, 3]
     np.testing.assert_allclose(nearest.kth_squares(rows, others, 4, jnp.full(11, -1)), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("count", "k"), [(1, 1), (5, 5), (16, 3), (37, 5), (200, 1), (200, 13)])
+def test_the_kth_smallest_is_that_of_all_sorted(count, k):
+    """Also among numbers that are there several times, and infinite ones."""
+    values = np.random.default_rng(count + k).integers(0, 40, count).astype(np.float32)
+    values[: count // 3] = np.inf
+    assert nearest.kth_smallest(jnp.asarray(values), k) == np.sort(values)[k - 1]
 
 
 def test_proximity_by_hand():

@@ -11,8 +11,24 @@ from jaxtyping import Array, Float, Int
 LARGEST_MATRIX = 4_000_000
 """distances held at once: 16 MB"""
 
+GROUP = 16
+"""numbers of which the smallest is found first, where the k-th smallest of many is asked for"""
+
 LEAST_SQUARE = 1e-6
 """squared distances of standardised rows below which float32 tells nothing; logarithms start here"""
+
+
+def kth_smallest(values: Float[Array, " m"], k: int) -> Float[Array, ""]:
+    """The k-th smallest of some numbers, without sorting all of them as `top_k` does on a CPU.
+
+    It lies in one of the k groups whose own smallest numbers are the smallest: in those there are k that are no larger
+    than anything elsewhere.
+    """
+    size = max(1, min(GROUP, len(values) // k))
+    groups = jnp.pad(values, (0, -len(values) % size), constant_values=jnp.inf).reshape(-1, size)
+    _, first = jax.lax.top_k(-jnp.min(groups, axis=1), k)
+    smallest, _ = jax.lax.top_k(-groups[first].reshape(-1), k)
+    return -smallest[-1]
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -26,8 +42,7 @@ def kth_squares(
     def of_row(row: tuple[Array, Array]) -> Array:
         place, itself = row
         squares = jnp.sum(place**2) + sizes - 2.0 * others @ place
-        nearest, _ = jax.lax.top_k(-jnp.where(numbers == itself, jnp.inf, squares), neighbour)
-        return jnp.maximum(-nearest[-1], 0.0)
+        return jnp.maximum(kth_smallest(jnp.where(numbers == itself, jnp.inf, squares), neighbour), 0.0)
 
     found: Array = jax.lax.map(of_row, (rows, own), batch_size=max(1, LARGEST_MATRIX // len(others)))
     return found
