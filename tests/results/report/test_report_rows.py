@@ -129,7 +129,8 @@ def test_numbers_in_words():
     assert [number(x) for x in (0, 1.2345, 123.4, 1234.5, 0.00012345, -0.5, float("nan"), float("inf"))] == [
         "0", "1.23", "123", "1,234", "0.000123", "-0.500", "–", "inf",
     ]  # fmt: skip
-    assert [percent(x) for x in (0.0, 0.0004, 0.054, 0.25, 1.0)] == ["0.0 %", "< 0.1 %", "5.4 %", "25 %", "100 %"]
+    shares = [percent(share) for share in (0.0, 0.0004, 0.054, 0.25, 1.0)]
+    assert shares == [f"{told}\u00a0%" for told in ("0.0", "< 0.1", "5.4", "25", "100")], "no line breaks before %"
 
 
 def test_text_is_never_markup():
