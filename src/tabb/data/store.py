@@ -139,8 +139,9 @@ def _write(folder: Path, parts: list[Loaded], note: Note) -> None:
         episode = int(episodes[begin - 1]) + 1
     for piece in checks.pieces(rows):
         kept[piece] = report.kept_rows[piece]
-    begins = dict(zip(widths, np.cumsum([0, *widths.values()]).tolist(), strict=False))
-    report = dataclasses.replace(report, mean_return=log_return(table[:, begins["reward"]], episodes))
+    # Of the parts' own columns: in the table, rewards lie so far apart that all of it would be read from the disk.
+    rewards = np.concatenate([part.transitions.reward for part in parts])
+    report = dataclasses.replace(report, mean_return=log_return(rewards, episodes))
     for one in (table, episodes, kept):
         one.flush()  # type: ignore[attr-defined]
     told_of = dataclasses.asdict(dataclasses.replace(report, kept_rows=np.empty(0, np.intp)))
