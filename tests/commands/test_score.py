@@ -15,10 +15,12 @@ import pytest
 import tabb
 from tabb.cli import main
 from tabb.data import save_npz, write_hdf5
+from tabb.data.report import log_return
 from tabb.errors import RunError, UsageError
 from tabb.provenance import fingerprint
 from tabb.results.row_scores import open_run, run_data, score_rows
 from tabb.rules.soft_weights import soft_weight
+from tabb.training.row_limit import rows_of_episodes
 
 SMALL = ["--updates", "20", "--evaluations", "0", "--progress", "none", "--jobs", "1"]
 NETWORKS = ["--backbone.policies", "1", "--backbone.hidden", "8", "8", "--backbone.batch-size", "32"]
@@ -176,7 +178,20 @@ def test_rewards_are_those_that_the_run_learned_from(files):
     learned = dataclasses.replace(data, reward=data.reward - 1)
     config = {"task": "antmaze-small", "origin": {"source": {"files": [files["source"]]}}}
     config["data"] = {"source": fingerprint(learned)}
-    found = run_data(config, "source", None, "run").transitions
+    found, report = run_data(config, "source", None, "run")
     np.testing.assert_array_equal(found.reward, learned.reward)
+    assert report.mean_return == log_return(data.reward, data.episode), "a return is of the rewards in the file"
     with pytest.raises(UsageError, match="is not the source data that run was trained on"):
         run_data(config | {"task": None}, "source", None, "run")
+
+
+def test_what_the_data_have_is_of_the_rows_that_the_run_learned_from(files):
+    data = tabb.load(files["source"])
+    some = data[rows_of_episodes(data.episode, 40, 3)]
+    settings = {"settings": {"source_rows": 40, "rows_seed": 3}, "task": None}
+    config = settings | {"origin": {"source": {"files": [files["source"]]}}, "data": {"source": fingerprint(some)}}
+    found = run_data(config, "source", None, "run")
+    assert len(found.transitions) == 40
+    assert found.report.mean_return == log_return(some.reward, some.episode) != log_return(data.reward, data.episode)
+    with pytest.raises(UsageError, match="is not the source data that run was trained on"):
+        run_data(config, "source", data[:0], "run")

@@ -211,7 +211,7 @@ def _arrays(rows: Transitions, name: str) -> Loaded:
     count = len(rows)
     report = Report(
         *(name, "arrays", count, count, {}, {}, (), (), (), (), 0, 0),
-        mean_return=log_return(rows.reward, rows.episode),
+        mean_return=log_return(rows.reward, rows.episode) if count else None,
         kept_rows=np.arange(count),
     )
     return Loaded(rows, report)
