@@ -1,5 +1,6 @@
 """The one rule for ends of episodes and unknown next observations, on arrays to follow by eye."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -16,14 +17,14 @@ def count(rows):
     return np.arange(rows, dtype=np.float32)[:, None]
 
 
-def arrays(rows, next_observations=None, terminals=(), timeouts=None, episodes=None):
+def arrays(rows, next_observations=None, terminals=(), timeouts=None, episodes=None, rewards=None):
     def flags(at):
         return np.isin(np.arange(rows), at)
 
     return inspect_arrays(
         count(rows),
         np.zeros((rows, 1)),
-        np.arange(rows),
+        np.arange(rows) if rewards is None else rewards,
         next_observations,
         flags(terminals),
         None if timeouts is None else flags(timeouts),
@@ -301,3 +302,16 @@ def test_a_report_tells_what_its_rows_have():
     assert report.mean_return == pytest.approx((3 * 3 + 3 * 12) / 6)
     assert "mean of episodes, each counted by its rows" in str(report)
     assert report.to_dict()["mean_return"] == report.summary()["mean_return"] == report.mean_return
+
+
+def test_a_report_says_where_its_numbers_of_returns_are_of_other_rows():
+    """Rewards of 1: nine of ten rows of a cut episode are kept, and a file of tabb's has a plain mean beside that."""
+    _, report = arrays(30, timeouts=(9, 19, 29), rewards=np.ones(30))
+    assert (report.mean_return, report.returns) == (9.0, (10.0, 10.0, 10.0))
+    assert "9.0, mean of episodes, each counted by its rows; 10.0 to 10.0 with the dropped rows" in str(report)
+    _, whole = arrays(30, terminals=(9, 19, 29), rewards=np.ones(30))
+    assert "each counted by its rows; 10.0 to 10.0\n" in f"{whole}\n"
+    stated = {"mean_score": 31.5, "task": "hopper"}
+    own = str(dataclasses.replace(whole, provenance=stated | {"tabb_version": "0.1.0"}))
+    assert "mean_score=31.5 (of whole episodes, each counted once), task=hopper" in own
+    assert "mean_score=31.5, task" in str(dataclasses.replace(whole, provenance=stated)), "of others nothing is known"

@@ -51,8 +51,10 @@ def collect(
     Actions are the policy's plus Gaussian noise of standard deviation `noise`, clipped to [-1, 1]; the file holds the
     clipped actions that were applied. `engine` defaults to the policy's, and to `legacy` without one. The layout is
     D4RL's (observations, actions, rewards, terminals, timeouts), with `next_observations` on request. Attributes of
-    the file hold task, engine, seeds, noise, versions and the mean score. In place of a task, `env_factory` is the id
-    of any Gymnasium environment of flat boxes, or makes one; the file states bounds of actions that are not in [-1, 1].
+    the file hold task, engine, seeds, noise, versions and the mean score of whole episodes, each counted once
+    (`Report.mean_return` counts them by their rows). In place of a task, `env_factory` is the id of any Gymnasium
+    environment of flat boxes, or makes one; the file then holds the mean return in place of the mean score, and states
+    bounds of actions that are not in [-1, 1].
 
     Returns:
         The report of the file, read back from disk.

@@ -17,6 +17,9 @@ from tabb.transitions import Transitions
 FIRST_ROWS = 10
 """A report lists at most this many row numbers of each kind."""
 
+PLAIN_MEANS = ("mean_return", "mean_score")
+"""attributes of files that tabb collected: other means than `Report.mean_return`, so a report says what they are"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -68,7 +71,8 @@ class Report:
     action_bounds: ActionBounds | None = None
     """Bounds that actions were scaled by to [-1, 1]; None where the file has them so."""
     mean_return: float | None = None
-    """What the log itself has: the mean return of its episodes, each counted by its rows (`log_return`)."""
+    """What the log itself has: the mean return of its episodes over the rows that are kept, each episode counted by its
+    rows (`log_return`). It may lie outside `returns`, which are over all rows; None where no row is kept."""
     kept_rows: NDArray[np.intp] = dataclasses.field(
         default_factory=lambda: np.empty(0, np.intp), repr=False, compare=False
     )
@@ -130,7 +134,8 @@ class Report:
         if self.mean_return is not None and finished.size:
             size = float(np.abs(finished).max())
             mean, least, most = (tenths(float(of), size) for of in (self.mean_return, finished.min(), finished.max()))
-            lines.append(f"  return     {mean}, mean of episodes, each counted by its rows; {least} to {most}")
+            more = " with the dropped rows" if self.dropped else ""
+            lines.append(f"  return     {mean}, mean of episodes, each counted by its rows; {least} to {most}{more}")
         if self.action_bounds is not None:
             lines.append(f"  actions    scaled to [-1, 1] from {self.action_bounds}")
         if self.clipped:
@@ -138,11 +143,16 @@ class Report:
         if self.wrong_next:
             lines.append(f"  wrong next {len(self.wrong_next):,} rows store a next observation of another episode")
         if self.provenance:
-            known = (f"{key}={_short(value)}" for key, value in self.provenance.items())
+            known = (f"{key}={_short(value)}{self._counted(key)}" for key, value in self.provenance.items())
             lines.append(f"  origin     {', '.join(known)}")
         lines += [f"  note       {note}" for note in self.notes]
         lines += [f"  doubt      {doubt}" for doubt in self.doubts]
         return "\n".join(lines)
+
+    def _counted(self, key: str) -> str:
+        """What to say behind an attribute that is another mean than the report's own."""
+        plain = key in PLAIN_MEANS and "tabb_version" in self.provenance
+        return " (of whole episodes, each counted once)" if plain else ""
 
 
 class Loaded(NamedTuple):
