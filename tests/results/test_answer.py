@@ -60,6 +60,8 @@ def test_a_page_without_one_of_its_runs_does_not_show_the_answer(runs, tmp_path)
     assert answers_among(root, both) == answers_among(root, all_runs) == read_answer(root) is not None
     assert answers_among(root, [root / "tabb" / "seed0", root / "pooled" / "seed0"]) is None
     assert "Which policy to take" not in tabb.write_comparison([root / "tabb", root / "pooled"]).read_text()
+    (root / "source-only" / "seed0" / "config.json").write_text("{")
+    assert answers_among(root, [root / "tabb" / "seed0", root / "pooled" / "seed0"]) is None, "a run beside is damaged"
 
 
 def test_without_paths_or_on_other_data_there_is_none(runs, tmp_path):

@@ -92,12 +92,15 @@ def give_answer(root: Path) -> str | None:
 def answers_among(root: Path, runs: Iterable[Path]) -> Answer | None:
     """The answer that was written to `root`, if it is between some of these runs; None if it is between others.
 
-    Raises `RunError` for a damaged file.
+    None as well where a run below `root` is damaged. Raises `RunError` for a damaged answer.
     """
     found = read_answer(root)
     if found is None:
         return None
-    between = {one.path.resolve() for pair in _pairs_of(root) for one in pair}
+    try:
+        between = {one.path.resolve() for pair in _pairs_of(root) for one in pair}
+    except RunError:  # these runs may be well
+        return None
     return found if between and between <= {run.resolve() for run in runs} else None
 
 
