@@ -52,6 +52,11 @@ def test_another_log_is_refused(tmp_path):
     StepLog(file, 7, 2, 1, None)
     with pytest.raises(RunError, match=r"steps.hdf5: cannot be used as the log .*action has shape \(7, 1\)"):
         StepLog(file, 7, 2, 2, None)
+    with h5py.File(file, "r+") as content:
+        del content["last"]
+        content.create_group("last")
+    with pytest.raises(RunError, match="cannot be used as the log"):
+        StepLog(file, 7, 2, 1, None)
     file.write_bytes(b"no HDF5")
     with pytest.raises(RunError, match="cannot be used as the log"):
         StepLog(file, 7, 2, 1, None)

@@ -42,7 +42,7 @@ class StepLog:
             if not path.exists():
                 _make(path, shapes, bounds)
             self._columns = _mapped(path, shapes)
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, AttributeError) as error:  # the last: a group in place of a column
             raise RunError(
                 f"{path}: cannot be used as the log of this run's steps ({error}); move it away, or choose another "
                 "folder"
