@@ -311,6 +311,9 @@ def test_a_report_says_where_its_numbers_of_returns_are_of_other_rows():
     assert "9.0, mean of episodes, each counted by its rows; 10.0 to 10.0 with the dropped rows" in str(report)
     _, whole = arrays(30, terminals=(9, 19, 29), rewards=np.ones(30))
     assert "each counted by its rows; 10.0 to 10.0\n" in f"{whole}\n"
+    outside = {"the row belongs to no episode": (30, 31)}
+    between = dataclasses.replace(whole, rows=32, dropped=dict.fromkeys(outside, 2), dropped_rows=outside)
+    assert "with the dropped rows" not in str(between)
     stated = {"mean_score": 31.5, "task": "hopper"}
     own = str(dataclasses.replace(whole, provenance=stated | {"tabb_version": "0.1.0"}))
     assert "mean_score=31.5 (of whole episodes, each counted once), task=hopper" in own

@@ -134,7 +134,7 @@ class Report:
         if self.mean_return is not None and finished.size:
             size = float(np.abs(finished).max())
             mean, least, most = (tenths(float(of), size) for of in (self.mean_return, finished.min(), finished.max()))
-            more = " with the dropped rows" if self.dropped else ""
+            more = " with the dropped rows" if sum(lengths) > self.kept else ""  # not those between episodes
             lines.append(f"  return     {mean}, mean of episodes, each counted by its rows; {least} to {most}{more}")
         if self.action_bounds is not None:
             lines.append(f"  actions    scaled to [-1, 1] from {self.action_bounds}")
