@@ -1,5 +1,7 @@
 """What a policy earns in a model: returns by hand, where episodes end, and the choice that is made of it."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -65,6 +67,24 @@ def test_the_range_is_that_of_both_domains(pair):
     assert np.asarray(within.high) == pytest.approx(both.max(axis=0) + margin, rel=1e-5)
     alone = range_of(target, source[:0])
     assert np.asarray(alone.high) == pytest.approx(target.observation.max(axis=0) + margin, rel=1e-5)
+
+
+def test_an_entry_that_never_changes_loses_no_policy(pair):
+    """A robot's constant column: in the target alone the source's spread counts, in both there is no range."""
+    source, target = pair
+    target, source = (
+        dataclasses.replace(part, observation=part.observation * np.float32([moves, 1.0, 0.0]))
+        for part, moves in ((target, 0.0), (source, 1.0))
+    )
+    within = range_of(target, source)
+    of_source, of_target = 3 * source.observation[:, 0].std(), 3 * target.observation[:, 1].std()
+    lowest = min(part.observation[:, 1].min() for part in (source, target))
+    assert float(within.high[0]) == pytest.approx(source.observation[:, 0].max() + of_source, rel=1e-5)
+    assert float(within.low[1]) == pytest.approx(lowest - of_target, rel=1e-5)
+    assert (float(within.low[2]), float(within.high[2])) == (-np.inf, np.inf)
+    moved = constant_model(target, np.array([0.0, 0.0, 1e-3]), 1.0, -9.0)
+    found = model_return(moved, acts, jnp.zeros((4, 3)), within, 5)
+    assert (float(found.steps), float(found.lost)) == (5.0, 0.0)
 
 
 def test_episodes_begin_where_those_of_the_log_do(target):
