@@ -163,9 +163,9 @@ def _is_stablehlo_json(path: Path) -> bool:
     return str(json.loads(path.read_text(encoding="utf-8"))["format"]).startswith("tabb-stablehlo-")
 
 
-def _json_with(*names: str) -> Callable[[Path], bool]:
-    """Whether a JSON file is an object of exactly these names."""
-    return lambda path: set(json.loads(path.read_text(encoding="utf-8"))) == set(names)
+def _json_with(*names: str, newer: tuple[str, ...] = ()) -> Callable[[Path], bool]:
+    """Whether a JSON file is an object of exactly these names; those that are `newer` may be missing."""
+    return lambda path: set(names) == set(json.loads(path.read_text(encoding="utf-8"))) - set(newer)
 
 
 def _ends_of(path: Path) -> tuple[bytes, bytes]:
@@ -226,7 +226,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "planted-faults": ("a proof of the audit", _json_with("environment", "planted", "clean")),
     "answer": (
         "an answer",
-        _json_with("learner", "policy", "logged", "target", "source", "lost", "close"),
+        _json_with("learner", "policy", "logged", "target", "source", "lost", "close", newer=("source_seen",)),
     ),
     "own-ranking": ("a table of rankings", _json_with("rows", "runs")),
     "answers": ("a table of predictions", lambda path: _is_npz_of(path, ["next", "reward_hat", "terminal_hat"])),

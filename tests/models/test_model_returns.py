@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tabb.evaluation.choice import choose, close_call, longest_episode
+from tabb.batch import make_domains
+from tabb.evaluation.choice import STARTS, choose, close_call, in_model, longest_episode
+from tabb.experiments.extraction import with_source
 from tabb.models.model_returns import Range, episode_starts, model_return, range_of, reward_when_lost
 from tabb.models.target_model import TargetModelConfig, init_target_model
+from tabb.policy import Policy
 from tabb.transitions import Transitions
 
 
@@ -96,16 +99,20 @@ def test_episodes_begin_where_those_of_the_log_do(target):
 
 
 @pytest.mark.parametrize(
-    ("logged", "of_target", "of_source", "chosen"),
+    ("logged", "of_target", "of_source", "seen", "chosen"),
     [
-        (47.1, 33.4, 64.6, "source"),  # half-cheetah at half gravity: 2.9 and 59.8 in truth
-        (41.3, 42.2, 87.3, "target"),  # its kinematic shift: 41 and 44; the model dreams
-        (104.9, 39.7, 39.2, "target"),  # hopper, whose long rollouts all fall: 120 and 16
-        (-100.0, -200.0, -150.0, "source"),  # returns below zero
+        (47.1, 33.4, 64.6, 64.6, "source"),  # half-cheetah at half gravity: 2.9 and 59.8 in truth
+        (41.3, 42.2, 87.3, 3.8, "target"),  # its kinematic shift: 41 and 44; the model dreams
+        (99.2, 2.6, 90.6, 3.8, "source"),  # of expert data: 11 and 44; nothing is lost by a dream
+        (60.2, 71.2, 108.8, 108.8, "source"),  # hopper of a slightly other foot joint: 74 and 102
+        (104.9, 39.7, 39.2, 39.2, "target"),  # hopper, whose long rollouts all fall: 120 and 16
+        (-100.0, -200.0, -150.0, -150.0, "source"),  # returns below zero
     ],
 )
-def test_the_source_is_chosen_where_the_target_fails_its_own_log(logged, of_target, of_source, chosen):
-    assert choose(logged, of_target, of_source) == chosen
+def test_the_source_is_chosen_where_the_target_fails_or_it_is_ahead_in_sight(
+    logged, of_target, of_source, seen, chosen
+):
+    assert choose(logged, of_target, of_source, seen) == chosen
 
 
 def test_a_lost_policy_earns_nothing_more_or_what_the_worst_episode_did(target):
@@ -137,14 +144,33 @@ def test_numbers_of_the_log_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("logged", "of_target", "of_source", "close"),
+    ("logged", "of_target", "of_source", "seen", "close"),
     [
-        (100.0, 101.0, 0.0, False),  # the source is far behind, whatever the target does
-        (100.0, 95.0, 150.0, True),  # six less, and the target's policy would fail its log
-        (100.0, 50.0, 75.0, True),  # ahead by 25: 15 would not do
-        (100.0, 50.0, 140.0, False),
-        (-100.0, -200.0, -120.0, False),
+        (100.0, 101.0, 0.0, 0.0, False),  # the source is far behind, whatever the target does
+        (100.0, 95.0, 150.0, 50.0, True),  # six less, and the target's policy would fail its log
+        (100.0, 95.0, 150.0, 150.0, False),  # where the target's rows are: whether it fails does not count
+        (100.0, 50.0, 75.0, 75.0, True),  # ahead by 25: 15 would not do
+        (100.0, 50.0, 140.0, 50.0, False),
+        (-100.0, -200.0, -120.0, -120.0, False),
     ],
 )
-def test_a_close_call_turns_with_a_tenth_of_the_log(logged, of_target, of_source, close):
-    assert close_call(logged, of_target, of_source) is close
+def test_a_close_call_turns_with_a_tenth_of_the_log(logged, of_target, of_source, seen, close):
+    assert close_call(logged, of_target, of_source, seen) is close
+
+
+def test_a_policy_is_seen_as_far_as_the_targets_rows_go(pair):
+    """A reward a step, while it goes from the target's range into what the source alone has visited."""
+    source, target = pair
+    wide = dataclasses.replace(source, observation=source.observation * np.float32([100.0, 1.0, 1.0]))
+    domains = with_source(make_domains(target[:0], target, "pooled", (0, 1)), wide)
+    zeros = np.zeros((3, 2), np.float32), np.zeros(2, np.float32)
+    policy = Policy(np.zeros(3, np.float32), np.ones(3, np.float32), (zeros[0],), (zeros[1],))
+    model = constant_model(domains.target, np.array([0.5, 0.0, 0.0]), 1.0, -9.0)
+    found = in_model(policy, model, domains, 20)
+    assert (found.value, found.steps, found.lost) == (pytest.approx(20.0, rel=1e-4), 20.0, 0.0)
+    # Alone, the target's range ends three spreads, so six steps, beyond its farthest row.
+    starts = np.asarray(episode_starts(domains.target, STARTS, jax.random.key(1)))[:, 0]
+    inside = np.minimum(np.floor((float(range_of(domains.target).high[0]) - starts) / 0.5) + 1, 20)
+    later = (20 - inside) * reward_when_lost(domains.target)
+    assert found.seen == pytest.approx((inside + later).mean(), rel=0.01)
+    assert found.seen < 10

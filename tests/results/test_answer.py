@@ -39,6 +39,10 @@ def test_the_answer_is_one_of_both_and_its_policy_is_kept(runs, capsys):
     assert read_answer(runs) == found
     state = np.zeros(3, np.float32)
     assert np.array_equal(Policy.load(runs / "policy.npz").act(state), Policy.load(found.policy).act(state))
+    told = json.loads((runs / "answer.json").read_text())
+    assert isinstance(told.pop("source_seen"), float)
+    (runs / "answer.json").write_text(json.dumps(told))
+    assert read_answer(runs) == found._replace(source_seen=None), "a file from before it was asked"
     assert give_answer(runs) == words, "it may be given again"
     # The page of both has it first.
     assert main(["report", str(runs)]) == 0
@@ -116,4 +120,13 @@ def test_words_by_hand():
         "  tabb's policy falls short of the log in the model, but source-only's is not far ahead: tabb's is taken.",
         "  It is a close call: try both policies with care.",
     ]
-    assert "does in the model what the log did" in in_words(found._replace(learner="tabb", target=45.0), Path("r"))
+    assert "does in the model what the log did, so" in in_words(found._replace(learner="tabb", target=45.0), Path("r"))
+    ahead = found._replace(target=45.0, source_seen=64.0)
+    assert in_words(ahead, Path("r")).splitlines()[1:] == [
+        "  In the model of the target, 16 episodes each: tabb 45.0, source-only 64.6 (64.0 where the target's rows "
+        "are); the target's log 47.1.",
+        "  tabb's policy does in the model what the log did, source-only's is far ahead, and stays where the target's "
+        "rows are: source-only's is taken.",
+    ]
+    unseen = in_words(ahead._replace(learner="tabb", source_seen=4.0), Path("r"))
+    assert "source-only's is far ahead, but not where the target's rows are: tabb's is taken." in unseen

@@ -1,12 +1,16 @@
 """The source's policy, or the target's? Both act in the model of both domains, from the starts of the target's log.
 
     J(π): return in the model (`tabb.models.model_returns`)      J_log: what the log has (`tabb.data.report.log_return`)
+    J_seen(π): the same, and an episode is lost where it leaves the range of the target's own rows
     the target's policy fails   if   J(π_tar) < J_log - 0.1 |J_log|
     the source's is taken       if   the target's fails and J(π_src) > J(π_tar) + 0.2 |J_log|
+                                or   J_seen(π_src) > J(π_tar) + 0.2 |J_log|
 
 An episode in the model lasts as long as the task allows, or where there is no task as the log's longest one. Such long
 rollouts are no scores. A policy of few target rows stays near them, where the model is good, and what the log earned is
-known: so the model is asked whether that policy does what its log did. [ours; measured: docs/selection.md]
+known: so the model is asked whether that policy does what its log did. If it does, a source's policy that promises more
+has to stay where target rows are: elsewhere nothing is known of what the domain changes, and the model takes it to be
+as in the source. [ours; measured: docs/selection.md]
 """
 
 from __future__ import annotations
@@ -49,6 +53,8 @@ class InModel(NamedTuple):
     """mean length of an episode"""
     lost: float
     """share of the episodes that the model could not follow"""
+    seen: float
+    """mean return of an episode that is lost where it leaves the range of the target's own rows"""
 
 
 def fails(logged: float, target: float) -> bool:
@@ -56,19 +62,20 @@ def fails(logged: float, target: float) -> bool:
     return target < logged - (1 - KEEPS) * abs(logged)
 
 
-def choose(logged: float, target: float, source: float) -> str:
-    """`source` or `target`, from the log's return and both policies' returns in the model.
+def choose(logged: float, target: float, source: float, source_seen: float) -> str:
+    """`source` or `target`, from the log's return, both policies' in the model, and the source's where target rows are.
 
-    If the target's policy does as well as its log in the model, it is taken, whatever the model dreams of the other.
+    A target's policy that does as well as its log is left for a source's policy only if that is ahead where it is seen.
     """
-    return "source" if fails(logged, target) and source > target + AHEAD * abs(logged) else "target"
+    enough = target + AHEAD * abs(logged)
+    return "source" if source_seen > enough or (fails(logged, target) and source > enough) else "target"
 
 
-def close_call(logged: float, target: float, source: float) -> bool:
+def close_call(logged: float, target: float, source: float, source_seen: float) -> bool:
     """Whether a tenth of the log's return more or less in the model would have changed the choice."""
     off = 0.1 * abs(logged)
-    choices = {choose(logged, target + i * off, source + j * off) for i in (-1, 0, 1) for j in (-1, 0, 1)}
-    return len(choices) > 1
+    moves = [(i * off, j * off) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    return len({choose(logged, target + i, source + j, source_seen + j) for i, j in moves}) > 1
 
 
 def longest_episode(log: Transitions) -> int:
@@ -97,7 +104,11 @@ def in_model(policy: Policy, model: TargetModel, domains: Domains, steps: int) -
     """What a policy of one network does in episodes of `steps` steps in the model of these (normalised) domains."""
     starts = episode_starts(domains.target, STARTS, jax.random.key(1))
     lost = jnp.float32(reward_when_lost(domains.target))
-    places = (domains.normaliser, starts, range_of(domains.target, domains.source), lost)
     network = MLP(tuple(map(jnp.asarray, policy.weights)), tuple(map(jnp.asarray, policy.biases)))
     own = Normaliser(jnp.asarray(policy.mean), jnp.asarray(policy.scale))
-    return InModel(*map(float, _return_of(model, network, own, places, steps)))
+
+    def within(everywhere: Range) -> ModelReturn:
+        return _return_of(model, network, own, (domains.normaliser, starts, everywhere, lost), steps)
+
+    found, seen = within(range_of(domains.target, domains.source)), within(range_of(domains.target))
+    return InModel(float(found.mean), float(found.steps), float(found.lost), float(seen.mean))

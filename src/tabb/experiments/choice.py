@@ -9,6 +9,11 @@ better one's true score less the chosen one's.
     TABB_DATA=... tabb train source-only --task TASK --source medium --target medium --out runs/source/ROBOT
     TABB_DATA=... python -m tabb.experiments.choice --cells runs/cells --kept runs/kept --source-policies runs/source \\
         --out runs/choice
+
+Finished runs are judged too, as `tabb train` without a rule does it: folders of
+`tabb/seed0` and `source-only/seed0`.
+
+    TABB_DATA=... python -m tabb.experiments.choice --runs runs/mild/* --out runs/choice
 """
 
 from __future__ import annotations
@@ -23,12 +28,14 @@ import jax
 
 from tabb.batch import make_domains
 from tabb.environments.tasks import get_task
+from tabb.errors import UsageError
 from tabb.evaluation.choice import choose, in_model
 from tabb.evaluation.scores import evaluate
 from tabb.experiments.extraction import load, with_source
 from tabb.files import read_json, write_json
 from tabb.models.target_model import TargetModelConfig, fit_target_model
 from tabb.policy import Policy
+from tabb.results.answer import SOURCE, TARGET, answer_of
 
 STEPS = 1_000
 
@@ -39,7 +46,10 @@ class Judged(NamedTuple):
     name: str
     true: float
     model: float
-    steps: float
+    seen: float | None
+    """that in the model where target rows are; None where it was not kept"""
+    steps: float | None
+    """mean length of an episode in the model; None where it was not kept"""
 
 
 def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dict[str, Any]:
@@ -52,7 +62,8 @@ def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dic
 
     def judged(name: str, policy: Policy, true: float) -> Judged:
         found = in_model(policy, model, domains, STEPS)
-        return Judged(name, true, round(float(task.normalised_score(found.value)), 1), round(found.steps, 1))
+        value, seen = (round(float(task.normalised_score(one)), 1) for one in (found.value, found.seen))
+        return Judged(name, true, value, seen, round(found.steps, 1))
 
     lines = []
     for name, curve in cell["curves"].items():
@@ -63,13 +74,35 @@ def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dic
     lines.append(judged("source", policy, round(evaluate(policy, task.name, 10).mean, 1)))
     by_name = {line.name: line for line in lines}
     best = by_name[list(cell["curves"])[-1]]
-    chosen = choose(cell["returns"], best.model, by_name["source"].model)
-    true = {"source": by_name["source"].true, "target": best.true}
+    told = {"task": task.name, "target": cell["target"], "logged": cell["returns"]}
+    return told | _chosen(cell["returns"], lines, best, by_name["source"])
+
+
+def of_runs(folder: Path) -> dict[str, Any]:
+    """The runs of `tabb` and `source-only` in a folder, judged; JSON types.
+
+    Raises `UsageError` if there is no answer, or no score to compare it with.
+    """
+    found = answer_of(folder)
+    results = {name: read_json(folder / name / "seed0" / "result.json") for name in (TARGET, SOURCE)}
+    scores = {name: result.get("score") for name, result in results.items()}
+    if found is None or found.source_seen is None or None in scores.values():
+        raise UsageError(f"{folder}: needs evaluated runs of {TARGET} and {SOURCE} in a task, of 5,000 updates or more")
+    task, target_rows = results[TARGET]["task"], read_json(folder / TARGET / "seed0" / "config.json")["target_rows"]
+    target = Judged("target", round(scores[TARGET], 1), round(found.target, 1), None, None)
+    source = Judged("source", round(scores[SOURCE], 1), round(found.source, 1), round(found.source_seen, 1), None)
+    rows = "" if target_rows is None else f"{target_rows:,} rows"
+    told = {"task": task, "target": rows, "logged": round(found.logged, 1)}
+    return told | _chosen(found.logged, [target, source], target, source)
+
+
+def _chosen(logged: float, policies: Sequence[Judged], target: Judged, source: Judged) -> dict[str, Any]:
+    """All policies, the choice between two of them, and what it and either one always cost; JSON types."""
+    assert source.seen is not None  # the source's is always kept
+    chosen = choose(logged, target.model, source.model, source.seen)
+    true = {"source": source.true, "target": target.true}
     return {
-        "task": task.name,
-        "target": cell["target"],
-        "logged": cell["returns"],
-        "policies": [line._asdict() for line in lines],
+        "policies": [one._asdict() for one in policies],
         "chosen": chosen,
         "regret": round(max(true.values()) - true[chosen], 1),
         "regret_of_target": round(max(true.values()) - true["target"], 1),
@@ -78,15 +111,16 @@ def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dic
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
-    """Markdown: both policies' true scores (and those in the model), what was chosen, and the mean regrets below."""
+    """Markdown: true scores (in the model; the source's where target rows are), choices, mean regrets below."""
     lines = [
         "| target | the log | target's policy | source's policy | chosen | regret |",
         "|---|---|---|---|---|---|",
     ]
     for result in results:
         *_, target, source = result["policies"]
-        told = [f"{one['true']:z.0f} ({one['model']:z.0f})" for one in (target, source)]
-        name = f"{result['task']}, {result['target']}"
+        told = [f"{target['true']:z.0f} ({target['model']:z.0f})"]
+        told += [f"{source['true']:z.0f} ({source['model']:z.0f}, {source['seen']:z.0f})"]
+        name = ", ".join(filter(None, (result["task"], result["target"])))
         lines.append(
             f"| {name} | {result['logged']:z.0f} | {' | '.join(told)} | {result['chosen']} | {result['regret']:z.0f} |"
         )
@@ -102,21 +136,32 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=Path, required=True, help="folder of extraction's cells")
-    parser.add_argument("--kept", type=Path, required=True, help="folder of their policies (--keep)")
-    parser.add_argument("--source-policies", type=Path, required=True, help="runs of source-only, ROBOT/seed0 each")
+    parser.add_argument("--cells", type=Path, help="folder of extraction's cells")
+    parser.add_argument("--kept", type=Path, help="folder of their policies (--keep)")
+    parser.add_argument("--source-policies", type=Path, help="runs of source-only, ROBOT/seed0 each")
+    parser.add_argument("--runs", type=Path, nargs="+", default=[], help="folders of runs of tabb and source-only each")
     parser.add_argument("--source", default="medium", help="quality of the source data")
     parser.add_argument("--out", type=Path, default=Path("runs/choice"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    for file in sorted(options.cells.glob("*.json")):
-        if not (options.kept / file.stem).is_dir():
-            continue
-        result = run_cell(file, options.kept, options.source_policies, options.source)
-        write_json(options.out / file.name, result)
-        said = "  ".join(f"{p['name']} {p['true']:.0f} (model {p['model']:.0f})" for p in result["policies"])
-        chosen = f"chosen {result['chosen']}, regret {result['regret']}"
-        print(f"{file.stem}: log {result['logged']:.0f}  {said}  {chosen}", flush=True)
+    if options.cells is not None:
+        if options.kept is None or options.source_policies is None:
+            parser.error("--cells needs --kept and --source-policies")
+        for file in sorted(options.cells.glob("*.json")):
+            if (options.kept / file.stem).is_dir():
+                result = run_cell(file, options.kept, options.source_policies, options.source)
+                _write(options.out / file.name, result)
+    for folder in options.runs:
+        _write(options.out / f"{folder.name}.json", of_runs(folder))
+
+
+def _write(file: Path, result: dict[str, Any]) -> None:
+    write_json(file, result)
+    said = "  ".join(f"{p['name']} {p['true']:.0f} (model {p['model']:.0f})" for p in result["policies"])
+    print(
+        f"{file.stem}: log {result['logged']:.0f}  {said}  chosen {result['chosen']}, regret {result['regret']}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 from tabb.data.report import log_return
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError
-from tabb.evaluation.choice import STARTS, InModel, choose, close_call, fails, in_model, longest_episode
+from tabb.evaluation.choice import AHEAD, STARTS, InModel, choose, close_call, fails, in_model, longest_episode
 from tabb.files import read_json, write_json
 from tabb.models.matching import model_template
 from tabb.own_files import refuse_others
@@ -48,6 +48,8 @@ class Answer(NamedTuple):
     """shares of their episodes that the model could not follow"""
     close: bool
     """whether a tenth of the log's return more or less would have changed the choice"""
+    source_seen: float | None = None
+    """the source's where it is in the range of the target's own rows; None in files from before it was asked"""
 
 
 def answer_of(root: str | Path) -> Answer | None:
@@ -67,10 +69,12 @@ def answer_of(root: str | Path) -> Answer | None:
     judged = [_judged(*pair) for pair in pairs]
     logged = judged[0].logged
     target, source = (float(np.mean([getattr(one, side).value for one in judged])) for side in ("target", "source"))
+    seen = float(np.mean([one.source.seen for one in judged]))
     lost = (float(np.mean([one.target.lost for one in judged])), float(np.mean([one.source.lost for one in judged])))
-    of_target = choose(logged, target, source) == "target"
+    of_target = choose(logged, target, source, seen) == "target"
     name, folder = (TARGET, pairs[0][0]) if of_target else (SOURCE, pairs[0][1])
-    return Answer(name, folder.policy_file, logged, target, source, lost, close_call(logged, target, source))
+    close = close_call(logged, target, source, seen)
+    return Answer(name, folder.policy_file, logged, target, source, lost, close, seen)
 
 
 def give_answer(root: Path) -> str | None:
@@ -117,21 +121,27 @@ def read_answer(root: Path) -> Answer | None:
 
 def reason(found: Answer) -> str:
     """Why this policy is the answer, in a sentence."""
-    if not fails(found.logged, found.target):
-        return f"{TARGET}'s policy does in the model what the log did, so it is taken."
+    failed = fails(found.logged, found.target)
+    does = "falls short of the log in the model" if failed else "does in the model what the log did"
     if found.learner == SOURCE:
-        return f"{TARGET}'s policy falls short of the log in the model, {SOURCE}'s is far ahead: {SOURCE}'s is taken."
-    return (
-        f"{TARGET}'s policy falls short of the log in the model, but {SOURCE}'s is not far ahead: {TARGET}'s is taken."
-    )
+        where = "" if failed else ", and stays where the target's rows are"
+        return f"{TARGET}'s policy {does}, {SOURCE}'s is far ahead{where}: {SOURCE}'s is taken."
+    if failed:
+        return f"{TARGET}'s policy {does}, but {SOURCE}'s is not far ahead: {TARGET}'s is taken."
+    if found.source_seen is not None and found.source > found.target + AHEAD * abs(found.logged):
+        unseen = f"{SOURCE}'s is far ahead, but not where the target's rows are"
+        return f"{TARGET}'s policy {does}; {unseen}: {TARGET}'s is taken."
+    return f"{TARGET}'s policy {does}, so it is taken."
 
 
 def in_words(found: Answer, root: Path) -> str:
     """The answer, what it rests on, and how sure it is: a few lines."""
+    seen = found.source if found.source_seen is None else found.source_seen
+    apart = f" ({seen:z,.1f} where the target's rows are)" if f"{seen:.1f}" != f"{found.source:.1f}" else ""
     lines = [
         f"answer: {found.learner} ({root / POLICY})",
-        f"  In the model of the target, {STARTS} episodes each: {TARGET} {found.target:,.1f}, {SOURCE} "
-        f"{found.source:,.1f}; the target's log {found.logged:,.1f}.",
+        f"  In the model of the target, {STARTS} episodes each: {TARGET} {found.target:z,.1f}, {SOURCE} "
+        f"{found.source:z,.1f}{apart}; the target's log {found.logged:z,.1f}.",
         f"  {reason(found)}",
     ]
     if found.close:
@@ -195,4 +205,7 @@ def _judged(target: RunFolder, source: RunFolder) -> _Judged:
     def score(value: float) -> float:
         return float(task.normalised_score(value))
 
-    return _Judged(score(logged), one._replace(value=score(one.value)), other._replace(value=score(other.value)))
+    def scored(policy: InModel) -> InModel:
+        return policy._replace(value=score(policy.value), seen=score(policy.seen))
+
+    return _Judged(score(logged), scored(one), scored(other))
