@@ -14,8 +14,10 @@ from tabb.transitions import Transitions
 pytest_plugins = ["learning"]
 
 # Before anything is compiled, here and in children of the tests. The tests compile thousands of programs and run each a
-# little: without LLVM's optimisation they take two thirds of the time. TABB_TESTS_OPTIMISED=1 tests what users run.
-UNOPTIMISED = "--xla_backend_optimization_level=0"
+# little: without LLVM's optimisation they take two thirds of the time, and without XLA's newer emitters of fusions two
+# thirds of that. Those emitters round alike however a sum is fused; without them, equalities of bits need a processor
+# that fuses no multiplication with an addition (AVX). TABB_TESTS_OPTIMISED=1 tests what users run.
+UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_max_isa=AVX"
 if "TABB_TESTS_OPTIMISED" not in os.environ and UNOPTIMISED not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {UNOPTIMISED}".strip()
 
