@@ -88,7 +88,8 @@ def of_runs(folder: Path) -> dict[str, Any]:
     scores = {name: result.get("score") for name, result in results.items()}
     if found is None or found.source_seen is None or None in scores.values():
         raise UsageError(f"{folder}: needs evaluated runs of {TARGET} and {SOURCE} in a task, of 5,000 updates or more")
-    task, target_rows = results[TARGET]["task"], read_json(folder / TARGET / "seed0" / "config.json")["target_rows"]
+    task, settings = results[TARGET]["task"], read_json(folder / TARGET / "seed0" / "config.json")["settings"]
+    target_rows = settings["target_rows"]
     target = Judged("target", round(scores[TARGET], 1), round(found.target, 1), None, None)
     source = Judged("source", round(scores[SOURCE], 1), round(found.source, 1), round(found.source_seen, 1), None)
     rows = "" if target_rows is None else f"{target_rows:,} rows"
