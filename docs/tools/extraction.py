@@ -163,8 +163,8 @@ def draw(path: Path, cells: list[dict[str, Any]]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
     axes.set_axisbelow(True)
-    robots = dict.fromkeys(cell["task"].split("-")[0] for cell in cells_of(None, cells, PICTURED))
-    title = f"Policies from 5,000 logged transitions of the target robot ({', '.join(robots)}; expert: 100)"
+    robots = {cell["task"].split("-")[0] for cell in cells_of(None, cells, PICTURED)}
+    title = f"Policies from 5,000 logged transitions of the target robot ({len(robots)} robots; expert: 100)"
     axes.set_title(title, loc="left", fontsize=11)
     figure.legend(frameon=False, fontsize=9, ncols=2, loc="outside lower center")
     save_png(figure, path)

@@ -155,11 +155,16 @@ def through_a_model() -> Any:
 def score_by_updates() -> Any:
     """Mean scores along the run, of the policies of the README's picture, over the targets that have all of them."""
     files = sorted(file.name for file in extraction.MATCHING.glob("*.json"))
+
+    def along(name: str, file: str) -> Any:
+        """Pairs of updates and score; what is not beside the policies held to paths is in the main cells."""
+        held = read_json(extraction.MATCHING / file)["curves"]
+        return held[name] if name in held else read_json(extraction.MAIN / file)["curves"][name]
+
     figure = new_figure(figsize=(6, 3.2), dpi=150, layout="constrained")
     axes = axes_of(figure, f"Mean score on {len(files)} targets")
     for (name, words), colour in zip(extraction.PICTURED.items(), extraction.COLOURS, strict=True):
-        folder = extraction.MATCHING if "matched" in name else extraction.MAIN
-        curves = np.array([read_json(folder / file)["curves"][name] for file in files])
+        curves = np.array([along(name, file) for file in files])
         axes.plot(curves[0, :, 0], curves[:, :, 1].mean(axis=0), "o-", color=colour, label=words)
     axes.set(xlabel="updates", ylim=(0, 75))
     axes.set_xticks(curves[0, :, 0], [f"{update:,.0f}" for update in curves[0, :, 0]])

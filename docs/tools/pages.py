@@ -296,8 +296,8 @@ def found() -> str:
     targets = better_source()
     better = sum(theirs > mine for mine, theirs in targets)
     return (
-        f"- **Few target rows are the bottleneck, and tabb eases it.** On {len(cells)} targets of hopper, walker2d and "
-        f"half-cheetah, IQL on target rows\n  scores {field.mean():.1f} as the field trains it. It scores "
+        f"- **Few target rows are the bottleneck, and tabb eases it.** On {len(cells)} of OTDF's 36 targets, "
+        f"IQL on target rows\n  scores {field.mean():.1f} as the field trains it. It scores "
         f"{imitating.mean():.1f} when five networks imitate the log's best episodes alone,\n"
         "  as every learner here does ([few target rows](docs/few-rows.md)).\n"
         "- **The source pays through a model.** A policy that is held to the log's good paths, in a model of both "

@@ -293,6 +293,8 @@ def test_what_a_log_has_counts_each_episode_by_its_rows():
     assert log_return(rewards, episodes) == pytest.approx((3 * 6 + 2 * -4) / 5)
     far = np.array([-(2**31)] * 3 + [5] * 2 + [2**31 - 1], np.int32)
     assert log_return(rewards, far) == log_return(rewards, episodes), "numbers of episodes say nothing but their order"
+    mostly = log_return(rewards[:5], np.array([4, 4, 6, 6, 6]))
+    assert mostly == pytest.approx((2 * 3 + 3 * -1) / 5), "most of the log is its last episode, cut or not"
     assert log_return(rewards[:3], episodes[:3]) == 6.0, "the only episode there is"
 
 

@@ -173,8 +173,8 @@ def log_return(reward: NDArray[np.floating], episode: NDArray[np.integer]) -> fl
 
         J_log = sum_e n_e R_e / sum_e n_e        R_e: return of episode e        n_e: its rows
 
-    An episode of 1,000 steps is as much of the log as ten of 100. The episode of the highest number does not count
-    where there are others: the end of the log may have cut it. [ours; why: docs/glossary.md]
+    An episode of 1,000 steps is as much of the log as ten of 100. The episode of the highest number does not count,
+    since the end of the log may have cut it, unless it has more rows than all others. [ours; why: docs/glossary.md]
     """
     number = np.asarray(episode, np.int64)
     number = number - number.min()
@@ -182,7 +182,7 @@ def log_return(reward: NDArray[np.floating], episode: NDArray[np.integer]) -> fl
         number = np.unique(number, return_inverse=True)[1]
     returns, lengths = np.bincount(number, np.asarray(reward, np.float64)), np.bincount(number)
     returns, lengths = returns[lengths > 0], lengths[lengths > 0]
-    whole = slice(None, -1) if len(returns) > 1 else slice(None)
+    whole = slice(None, -1) if 2 * lengths[-1] <= lengths.sum() else slice(None)
     return float(np.average(returns[whole], weights=lengths[whole]))
 
 
