@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tabb.batch import make_domains
-from tabb.evaluation.choice import STARTS, choose, close_call, in_model, longest_episode
+from tabb.evaluation.choice import STARTS, InModel, choose, close_call, in_model, longest_episode
 from tabb.experiments.extraction import with_source
 from tabb.models.model_returns import Range, episode_starts, model_return, range_of, reward_when_lost
 from tabb.models.target_model import TargetModelConfig, init_target_model
@@ -99,20 +99,21 @@ def test_episodes_begin_where_those_of_the_log_do(target):
 
 
 @pytest.mark.parametrize(
-    ("logged", "of_target", "of_source", "seen", "chosen"),
+    ("logged", "of_target", "of_source", "seen", "lost", "chosen"),
     [
-        (47.1, 33.4, 64.6, 64.6, "source"),  # half-cheetah at half gravity: 2.9 and 59.8 in truth
-        (41.3, 42.2, 87.3, 3.8, "target"),  # its kinematic shift: 41 and 44; the model dreams
-        (99.2, 2.6, 90.6, 3.8, "source"),  # of expert data: 11 and 44; nothing is lost by a dream
-        (60.2, 71.2, 108.8, 108.8, "source"),  # hopper of a slightly other foot joint: 74 and 102
-        (104.9, 39.7, 39.2, 39.2, "target"),  # hopper, whose long rollouts all fall: 120 and 16
-        (-100.0, -200.0, -150.0, -150.0, "source"),  # returns below zero
+        (47.1, 33.4, 64.6, 64.6, 0.0, "source"),  # half-cheetah at half gravity: 2.9 and 59.8 in truth
+        (41.3, 42.2, 87.3, 3.8, 0.0, "target"),  # its kinematic shift: 41 and 44; the model dreams
+        (99.2, 2.6, 90.6, 3.8, 0.0, "source"),  # of expert data: 11 and 44; nothing is lost by a dream
+        (60.2, 71.2, 108.8, 108.8, 0.0, "source"),  # hopper of a slightly other foot joint: 74 and 102
+        (104.9, 39.7, 39.2, 39.2, 0.0, "target"),  # hopper, whose long rollouts all fall: 120 and 16
+        (41.5, 6.8, 15.1, 8.2, 1.0, "target"),  # ant, which the model loses at once: 42 and 19
+        (-100.0, -200.0, -150.0, -150.0, 0.0, "source"),  # returns below zero
     ],
 )
 def test_the_source_is_chosen_where_the_target_fails_or_it_is_ahead_in_sight(
-    logged, of_target, of_source, seen, chosen
+    logged, of_target, of_source, seen, lost, chosen
 ):
-    assert choose(logged, of_target, of_source, seen) == chosen
+    assert choose(logged, of_target, InModel(of_source, 1.0, lost, seen)) == chosen
 
 
 def test_a_lost_policy_earns_nothing_more_or_what_the_worst_episode_did(target):
@@ -155,7 +156,7 @@ def test_numbers_of_the_log_by_hand():
     ],
 )
 def test_a_close_call_turns_with_a_tenth_of_the_log(logged, of_target, of_source, seen, close):
-    assert close_call(logged, of_target, of_source, seen) is close
+    assert close_call(logged, of_target, InModel(of_source, 1.0, 0.0, seen)) is close
 
 
 def test_a_policy_is_seen_as_far_as_the_targets_rows_go(pair):

@@ -5,6 +5,7 @@
     the target's policy fails   if   J(π_tar) < J_log - 0.1 |J_log|
     the source's is taken       if   the target's fails and J(π_src) > J(π_tar) + 0.2 |J_log|
                                 or   J_seen(π_src) > J(π_tar) + 0.2 |J_log|
+                                and the model can follow it in half of its episodes at least
 
 An episode in the model lasts as long as the task allows, or where there is no task as the log's longest one. Such long
 rollouts are no scores. A policy of few target rows stays near them, where the model is good, and what the log earned is
@@ -44,6 +45,10 @@ AHEAD = 0.2
 """share of the log's return by which the source's policy must be ahead in the model: long rollouts err by so much"""
 
 
+LOST = 0.5
+"""largest share of its episodes that the model may lose of a policy whose return in it counts"""
+
+
 class InModel(NamedTuple):
     """What a policy does in the model."""
 
@@ -62,20 +67,22 @@ def fails(logged: float, target: float) -> bool:
     return target < logged - (1 - KEEPS) * abs(logged)
 
 
-def choose(logged: float, target: float, source: float, source_seen: float) -> str:
-    """`source` or `target`, from the log's return, both policies' in the model, and the source's where target rows are.
+def choose(logged: float, target: float, source: InModel) -> str:
+    """`source` or `target`, from the log's return, that of the target's policy in the model, and the source's policy.
 
     A target's policy that does as well as its log is left for a source's policy only if that is ahead where it is seen.
     """
     enough = target + AHEAD * abs(logged)
-    return "source" if source_seen > enough or (fails(logged, target) and source > enough) else "target"
+    ahead = source.seen > enough or (fails(logged, target) and source.value > enough)
+    return "source" if ahead and source.lost <= LOST else "target"
 
 
-def close_call(logged: float, target: float, source: float, source_seen: float) -> bool:
+def close_call(logged: float, target: float, source: InModel) -> bool:
     """Whether a tenth of the log's return more or less in the model would have changed the choice."""
     off = 0.1 * abs(logged)
     moves = [(i * off, j * off) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-    return len({choose(logged, target + i, source + j, source_seen + j) for i, j in moves}) > 1
+    others = (source._replace(value=source.value + j, seen=source.seen + j) for _, j in moves)
+    return len({choose(logged, target + i, other) for (i, _), other in zip(moves, others, strict=True)}) > 1
 
 
 def longest_episode(log: Transitions) -> int:

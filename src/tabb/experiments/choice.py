@@ -19,6 +19,7 @@ Finished runs are judged too, as `tabb train` without a rule does it: folders of
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ import jax
 from tabb.batch import make_domains
 from tabb.environments.tasks import get_task
 from tabb.errors import UsageError
-from tabb.evaluation.choice import choose, in_model
+from tabb.evaluation.choice import InModel, choose, in_model
 from tabb.evaluation.scores import evaluate
 from tabb.experiments.extraction import load, with_source
 from tabb.files import read_json, write_json
@@ -50,6 +51,8 @@ class Judged(NamedTuple):
     """that in the model where target rows are; None where it was not kept"""
     steps: float | None
     """mean length of an episode in the model; None where it was not kept"""
+    lost: float
+    """share of the episodes that the model could not follow"""
 
 
 def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dict[str, Any]:
@@ -63,7 +66,7 @@ def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dic
     def judged(name: str, policy: Policy, true: float) -> Judged:
         found = in_model(policy, model, domains, STEPS)
         value, seen = (round(float(task.normalised_score(one)), 1) for one in (found.value, found.seen))
-        return Judged(name, true, value, seen, round(found.steps, 1))
+        return Judged(name, true, value, seen, round(found.steps, 1), found.lost)
 
     lines = []
     for name, curve in cell["curves"].items():
@@ -90,8 +93,10 @@ def of_runs(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{folder}: needs evaluated runs of {TARGET} and {SOURCE} in a task, of 5,000 updates or more")
     task, settings = results[TARGET]["task"], read_json(folder / TARGET / "seed0" / "config.json")["settings"]
     target_rows = settings["target_rows"]
-    target = Judged("target", round(scores[TARGET], 1), round(found.target, 1), None, None)
-    source = Judged("source", round(scores[SOURCE], 1), round(found.source, 1), round(found.source_seen, 1), None)
+    target = Judged("target", round(scores[TARGET], 1), round(found.target, 1), None, None, found.lost[0])
+    source = Judged(
+        "source", round(scores[SOURCE], 1), round(found.source, 1), round(found.source_seen, 1), None, found.lost[1]
+    )
     rows = "" if target_rows is None else f"{target_rows:,} rows"
     told = {"task": task, "target": rows, "logged": round(found.logged, 1)}
     return told | _chosen(found.logged, [target, source], target, source)
@@ -100,7 +105,7 @@ def of_runs(folder: Path) -> dict[str, Any]:
 def _chosen(logged: float, policies: Sequence[Judged], target: Judged, source: Judged) -> dict[str, Any]:
     """All policies, the choice between two of them, and what it and either one always cost; JSON types."""
     assert source.seen is not None  # the source's is always kept
-    chosen = choose(logged, target.model, source.model, source.seen)
+    chosen = choose(logged, target.model, InModel(source.model, math.nan, source.lost, source.seen))
     true = {"source": source.true, "target": target.true}
     return {
         "policies": [one._asdict() for one in policies],

@@ -16,7 +16,7 @@ import numpy as np
 from tabb.data.report import log_return
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError
-from tabb.evaluation.choice import AHEAD, STARTS, InModel, choose, close_call, fails, in_model, longest_episode
+from tabb.evaluation.choice import AHEAD, LOST, STARTS, InModel, choose, close_call, fails, in_model, longest_episode
 from tabb.files import read_json, write_json
 from tabb.models.matching import model_template
 from tabb.own_files import refuse_others
@@ -68,13 +68,14 @@ def answer_of(root: str | Path) -> Answer | None:
         return None
     judged = [_judged(*pair) for pair in pairs]
     logged = judged[0].logged
-    target, source = (float(np.mean([getattr(one, side).value for one in judged])) for side in ("target", "source"))
-    seen = float(np.mean([one.source.seen for one in judged]))
-    lost = (float(np.mean([one.target.lost for one in judged])), float(np.mean([one.source.lost for one in judged])))
-    of_target = choose(logged, target, source, seen) == "target"
+    target, source = (
+        InModel(*np.mean([getattr(one, side) for one in judged], axis=0).tolist()) for side in ("target", "source")
+    )
+    of_target = choose(logged, target.value, source) == "target"
     name, folder = (TARGET, pairs[0][0]) if of_target else (SOURCE, pairs[0][1])
-    close = close_call(logged, target, source, seen)
-    return Answer(name, folder.policy_file, logged, target, source, lost, close, seen)
+    close = close_call(logged, target.value, source)
+    lost = (target.lost, source.lost)
+    return Answer(name, folder.policy_file, logged, target.value, source.value, lost, close, source.seen)
 
 
 def give_answer(root: Path) -> str | None:
@@ -126,6 +127,9 @@ def reason(found: Answer) -> str:
     if found.learner == SOURCE:
         where = "" if failed else ", and stays where the target's rows are"
         return f"{TARGET}'s policy {does}, {SOURCE}'s is far ahead{where}: {SOURCE}'s is taken."
+    if found.source_seen is not None and found.lost[1] > LOST:
+        unknown = f"the model cannot follow {SOURCE}'s, whose return is not known"
+        return f"{TARGET}'s policy {does}, and {unknown}: {TARGET}'s is taken."
     if failed:
         return f"{TARGET}'s policy {does}, but {SOURCE}'s is not far ahead: {TARGET}'s is taken."
     if found.source_seen is not None and found.source > found.target + AHEAD * abs(found.logged):
