@@ -72,21 +72,19 @@ def test_the_range_is_that_of_both_domains(pair):
     assert np.asarray(alone.high) == pytest.approx(target.observation.max(axis=0) + margin, rel=1e-5)
 
 
-def test_an_entry_that_never_changes_loses_no_policy(pair):
-    """A robot's constant column: in the target alone the source's spread counts, in both there is no range."""
+@pytest.mark.parametrize("moves", [0.0, 1e-7], ids=["constant", "rounding"])
+def test_an_entry_that_never_changes_loses_no_policy(pair, moves):
+    """A robot's constant column, in the target or in both: a whole normalised spread counts there."""
     source, target = pair
-    target, source = (
-        dataclasses.replace(part, observation=part.observation * np.float32([moves, 1.0, 0.0]))
-        for part, moves in ((target, 0.0), (source, 1.0))
-    )
-    within = range_of(target, source)
-    of_source, of_target = 3 * source.observation[:, 0].std(), 3 * target.observation[:, 1].std()
+    target = dataclasses.replace(target, observation=target.observation * np.float32([moves, 1.0, moves]))
+    source = dataclasses.replace(source, observation=source.observation * np.float32([1.0, 1.0, moves]))
+    both, alone = range_of(target, source), range_of(target)
+    assert float(both.high[0]) == pytest.approx(source.observation[:, 0].max() + 3, rel=1e-4)
+    assert (float(alone.low[0]), float(alone.high[0])) == (pytest.approx(-3, abs=1e-4), pytest.approx(3, abs=1e-4))
     lowest = min(part.observation[:, 1].min() for part in (source, target))
-    assert float(within.high[0]) == pytest.approx(source.observation[:, 0].max() + of_source, rel=1e-5)
-    assert float(within.low[1]) == pytest.approx(lowest - of_target, rel=1e-5)
-    assert (float(within.low[2]), float(within.high[2])) == (-np.inf, np.inf)
+    assert float(both.low[1]) == pytest.approx(lowest - 3 * target.observation[:, 1].std(), rel=1e-5)
     moved = constant_model(target, np.array([0.0, 0.0, 1e-3]), 1.0, -9.0)
-    found = model_return(moved, acts, jnp.zeros((4, 3)), within, 5)
+    found = model_return(moved, acts, jnp.zeros((4, 3)), both, 5)
     assert (float(found.steps), float(found.lost)) == (5.0, 0.0)
 
 
@@ -108,6 +106,7 @@ def test_episodes_begin_where_those_of_the_log_do(target):
         (104.9, 39.7, 39.2, 39.2, 0.0, "target"),  # hopper, whose long rollouts all fall: 120 and 16
         (41.5, 6.8, 15.1, 8.2, 1.0, "target"),  # ant, which the model loses at once: 42 and 19
         (-100.0, -200.0, -150.0, -150.0, 0.0, "source"),  # returns below zero
+        (-100.0, -95.0, -120.0, -60.0, 0.0, "target"),  # costs: it is seen to earn more only where it is lost
     ],
 )
 def test_the_source_is_chosen_where_the_target_fails_or_it_is_ahead_in_sight(

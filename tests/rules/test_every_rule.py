@@ -225,7 +225,7 @@ def test_a_seed_axis_is_the_seed_alone(name, prepared, beginning, run, largest_d
         jnp.asarray(12),
     )
     alone = [run(rule, models, seed=seed)[0] for models, seed in ((first, 1), (second, 8))]
-    for lane, wanted in enumerate(alone):
+    for lane, wanted in enumerate(alone):  # to rounding, of which unoptimised programs have more
         assert largest_difference(jax.tree.map(lambda leaf, lane=lane: leaf[lane], both), wanted) < 3e-4
     assert largest_difference(*alone) > 1e-2
 

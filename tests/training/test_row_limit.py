@@ -8,9 +8,11 @@ import pytest
 import tabb
 from tabb.cli import main
 from tabb.data import save_npz
+from tabb.data.report import log_return
 from tabb.errors import UsageError
 from tabb.results.row_scores import open_run, score_rows
-from tabb.training.row_limit import kept_rows, limited
+from tabb.training import row_limit
+from tabb.training.row_limit import cut_episodes, kept_rows, limited
 from tabb.transitions import Transitions
 
 SETTINGS = tabb.Settings(updates=4, evaluations=0, backbone=tabb.IQL(policies=1, hidden=(8,), batch_size=8))
@@ -36,6 +38,18 @@ def test_whole_episodes_and_the_last_cut():
             found = kept_rows(data, rows, seed)
             assert found.tolist() == sorted(drawn[:rows])
     assert len({tuple(kept_rows(data, 8, seed)) for seed in range(6)}) > 1
+
+
+def test_the_cut_episode_and_that_of_the_logs_end_do_not_count(monkeypatch):
+    """Whatever their numbers are; read in pieces or whole."""
+    data = log()  # episodes 7, 2, 9, 4, 0 of 5, 3, 7, 1 and 4 rows; the log ends in that of the highest number
+    for piece in (3, 100):
+        monkeypatch.setattr(row_limit, "PIECE", piece)
+        kept = np.flatnonzero(np.isin(data.episode, [2, 7]))[:-1]  # row 7, the last of episode 2, is missing
+        assert cut_episodes(data.episode, data.episode[kept]) == {2, 9}
+        assert cut_episodes(data.episode, data.episode) == {9}
+    rewards = np.where(data.episode == 7, 1.0, 10.0)
+    assert log_return(rewards[kept], data.episode[kept], {2, 9}) == 5.0
 
 
 def test_no_limit_is_the_data_itself():

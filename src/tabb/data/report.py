@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -168,21 +169,26 @@ class Loaded(NamedTuple):
         return self.transitions
 
 
-def log_return(reward: NDArray[np.floating], episode: NDArray[np.integer]) -> float:
+def log_return(reward: NDArray[np.floating], episode: NDArray[np.integer], cut: Collection[int] | None = None) -> float:
     """What a log itself has: the mean return of its episodes, undiscounted, from the columns [N] of its rows.
 
         J_log = sum_e n_e R_e / sum_e n_e        R_e: return of episode e        n_e: its rows
 
-    An episode of 1,000 steps is as much of the log as ten of 100. The episode of the highest number does not count,
-    since the end of the log may have cut it, unless it has more rows than all others. [ours; why: docs/glossary.md]
+    An episode of 1,000 steps is as much of the log as ten of 100. Episodes that may be `cut` do not count, unless they
+    have more rows than all others: the one of the highest number if none is named, since the log ends in it.
+    [ours; why: docs/glossary.md]
     """
     number = np.asarray(episode, np.int64)
-    number = number - number.min()
+    first = number.min()
+    number = number - first
     if number.max() >= len(number):  # numbers with gaps, of which there may be far more than rows
-        number = np.unique(number, return_inverse=True)[1]
+        names, number = np.unique(np.asarray(episode, np.int64), return_inverse=True)
+    else:
+        names = first + np.arange(number.max() + 1)
     returns, lengths = np.bincount(number, np.asarray(reward, np.float64)), np.bincount(number)
-    returns, lengths = returns[lengths > 0], lengths[lengths > 0]
-    whole = slice(None, -1) if 2 * lengths[-1] <= lengths.sum() else slice(None)
+    whole = (lengths > 0) & ~np.isin(names, [names[-1]] if cut is None else list(cut))
+    if 2 * lengths[whole].sum() < lengths.sum():
+        whole = lengths > 0
     return float(np.average(returns[whole], weights=lengths[whole]))
 
 

@@ -3,9 +3,8 @@
     J(π): return in the model (`tabb.models.model_returns`)      J_log: what the log has (`tabb.data.report.log_return`)
     J_seen(π): the same, and an episode is lost where it leaves the range of the target's own rows
     the target's policy fails   if   J(π_tar) < J_log - 0.1 |J_log|
-    the source's is taken       if   the target's fails and J(π_src) > J(π_tar) + 0.2 |J_log|
-                                or   J_seen(π_src) > J(π_tar) + 0.2 |J_log|
-                                and the model can follow it in half of its episodes at least
+    the source's is taken       if   J(π_src) > J(π_tar) + 0.2 |J_log|, the model follows it in half of its episodes,
+                                and  the target's fails or J_seen(π_src) > J(π_tar) + 0.2 |J_log|
 
 An episode in the model lasts as long as the task allows, or where there is no task as the log's longest one. Such long
 rollouts are no scores. A policy of few target rows stays near them, where the model is good, and what the log earned is
@@ -73,7 +72,7 @@ def choose(logged: float, target: float, source: InModel) -> str:
     A target's policy that does as well as its log is left for a source's policy only if that is ahead where it is seen.
     """
     enough = target + AHEAD * abs(logged)
-    ahead = source.seen > enough or (fails(logged, target) and source.value > enough)
+    ahead = source.value > enough and (source.seen > enough or fails(logged, target))
     return "source" if ahead and source.lost <= LOST else "target"
 
 

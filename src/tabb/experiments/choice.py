@@ -37,6 +37,8 @@ from tabb.files import read_json, write_json
 from tabb.models.target_model import TargetModelConfig, fit_target_model
 from tabb.policy import Policy
 from tabb.results.answer import SOURCE, TARGET, answer_of
+from tabb.training.config import settings_from
+from tabb.training.folder import RunFolder
 
 STEPS = 1_000
 
@@ -84,18 +86,20 @@ def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dic
 def of_runs(folder: Path) -> dict[str, Any]:
     """The runs of `tabb` and `source-only` in a folder, judged; JSON types.
 
-    Raises `UsageError` if there is no answer, or no score to compare it with.
+    Raises `UsageError` if there is no answer, or no score to compare it with, and `RunError` for a damaged run.
     """
     found = answer_of(folder)
-    results = {name: read_json(folder / name / "seed0" / "result.json") for name in (TARGET, SOURCE)}
-    scores = {name: result.get("score") for name, result in results.items()}
-    if found is None or found.source_seen is None or None in scores.values():
-        raise UsageError(f"{folder}: needs evaluated runs of {TARGET} and {SOURCE} in a task, of 5,000 updates or more")
-    task, settings = results[TARGET]["task"], read_json(folder / TARGET / "seed0" / "config.json")["settings"]
-    target_rows = settings["target_rows"]
-    target = Judged("target", round(scores[TARGET], 1), round(found.target, 1), None, None, found.lost[0])
+    runs = [file.parent.name for file in sorted(folder.glob("*/seed*/result.json"))]
+    if found is None or found.source_seen is None or set(runs) != {"seed0"}:
+        raise UsageError(f"{folder}: needs runs of {TARGET} and {SOURCE}, seed 0, of 5,000 updates or more")
+    results = [read_json(folder / name / "seed0" / "result.json") for name in (TARGET, SOURCE)]
+    task, scores = results[0]["task"], [result.get("score") for result in results]
+    if task is None or None in scores:
+        raise UsageError(f"{folder}: has no scores to compare the choice with; train in a task, with evaluations")
+    target_rows = settings_from(RunFolder(folder / TARGET / "seed0").config()).target_rows
+    target = Judged("target", round(scores[0], 1), round(found.target, 1), None, None, found.lost[0])
     source = Judged(
-        "source", round(scores[SOURCE], 1), round(found.source, 1), round(found.source_seen, 1), None, found.lost[1]
+        "source", round(scores[1], 1), round(found.source, 1), round(found.source_seen, 1), None, found.lost[1]
     )
     rows = "" if target_rows is None else f"{target_rows:,} rows"
     told = {"task": task, "target": rows, "logged": round(found.logged, 1)}
@@ -150,6 +154,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/choice"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.cells is None and not options.runs:
+        parser.error("name --cells or --runs")
+    if len({folder.name for folder in options.runs}) < len(options.runs):
+        parser.error("--runs: folders of one name would overwrite each other's results")
     if options.cells is not None:
         if options.kept is None or options.source_policies is None:
             parser.error("--cells needs --kept and --source-policies")

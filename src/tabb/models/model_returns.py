@@ -18,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from tabb.float32 import is_constant
 from tabb.models.target_model import TargetModel
 from tabb.transitions import Transitions
 
 FARTHEST = 3.0
 """spreads beyond the range of the data at which an episode in the model ends"""
+STILL = 1e-3
+"""of an entry whose spread in the target is smaller than this, normalised, none is known"""
 NOISE = 0.01
 """standard deviation of the noise on starts, in spreads of the target's observations"""
 
@@ -49,15 +50,12 @@ class ModelReturn(NamedTuple):
 def range_of(target: Transitions, source: Transitions | None = None) -> Range:
     """The range of both domains' observations (normalised alike), `FARTHEST` spreads of the target's wider.
 
-    An entry that never changes in the target has no spread there: the source's is taken, and if it never changes at
-    all, it has no range. A model predicts it almost, not exactly, and no policy is lost by that.
+    An entry that hardly changes in the target (in less than a `STILL` of its normalised spread) has no spread there:
+    a whole one is taken. A model predicts a constant almost, not exactly, and no policy is to be lost by that.
     """
     parts = [np.asarray(part.observation) for part in (target, source) if part is not None and len(part)]
-    spread = np.zeros(parts[0].shape[1], np.float32)
-    for part in parts:
-        own, mean = part.std(axis=0, dtype=np.float64), part.mean(axis=0, dtype=np.float64)
-        spread = np.where((spread == 0) & ~is_constant(mean, own), own, spread)
-    margin = np.where(spread == 0, np.inf, FARTHEST * spread).astype(np.float32)
+    spread = parts[0].std(axis=0)
+    margin = FARTHEST * np.where(spread < STILL, np.float32(1.0), spread)
     low, high = np.min([p.min(axis=0) for p in parts], axis=0), np.max([p.max(axis=0) for p in parts], axis=0)
     return Range(jnp.asarray(low - margin), jnp.asarray(high + margin))
 

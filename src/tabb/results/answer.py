@@ -192,7 +192,8 @@ class _Judged(NamedTuple):
 def _judged(target: RunFolder, source: RunFolder) -> _Judged:
     """Both runs judged, in scores where there are some."""
     run = open_run(target.path)
-    log = run_data(run.config, "target", None, str(target.path)).transitions
+    loaded = run_data(run.config, "target", None, str(target.path))
+    log = loaded.transitions
     imitation = settings_from(run.config).imitation
     assert imitation is not None  # a run's own settings say what its policy imitates
     template = model_template(imitation, run.domains, jax.random.key(0))
@@ -202,7 +203,9 @@ def _judged(target: RunFolder, source: RunFolder) -> _Judged:
     steps = longest_episode(log) if task is None else task.max_episode_steps
     policies = [Policy.load(folder.policy_file) for folder in (target, source)]
     one, other = (in_model(policy, model, run.domains, steps) for policy in policies)
-    logged = log_return(log.reward, log.episode)
+    logged = loaded.report.mean_return
+    if logged is None or (task is not None and task.reward_offset):
+        logged = log_return(log.reward, log.episode)
     if task is None or task.reward_offset:  # a return of other rewards has no score
         return _Judged(logged, one, other)
 

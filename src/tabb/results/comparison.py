@@ -187,6 +187,11 @@ def answer_section(found: Answer) -> list[Any]:
     lines = [
         ("", [TARGET, f"{found.target:z.1f}", percent(found.lost[0])]),
         ("", [SOURCE, f"{found.source:z.1f}", percent(found.lost[1])]),
+        *(
+            []
+            if found.source_seen is None
+            else [("", [f"{SOURCE}, where the target's rows are", f"{found.source_seen:z.1f}", ""])]
+        ),
         ("", ["the target's log itself, each episode counted by its rows", f"{found.logged:z.1f}", ""]),
     ]
     parts = [say(element("strong", f"{found.learner}. "), reason(found)), _rows(heads, lines)]

@@ -37,7 +37,7 @@ from tabb.training.folder import RunFolder
 from tabb.training.held_out import split
 from tabb.training.loop import Program
 from tabb.training.record import Run
-from tabb.training.row_limit import kept_rows
+from tabb.training.row_limit import cut_episodes, kept_rows
 from tabb.training.spec import reading_from
 from tabb.training.stored_rows import FITTED
 from tabb.transitions import Transitions, is_stored, with_extras
@@ -179,7 +179,7 @@ def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: s
     kept = kept_rows(loaded.transitions, getattr(settings, f"{domain}_rows"), settings.rows_seed)
     if len(kept) < len(loaded.transitions):
         rows, places = loaded.transitions[kept], loaded.report.kept_rows[kept]
-        had = log_return(rows.reward, rows.episode)
+        had = log_return(rows.reward, rows.episode, cut_episodes(loaded.transitions.episode, rows.episode))
         loaded = Loaded(rows, dataclasses.replace(loaded.report, kept_rows=places, mean_return=had))
     loaded = _with_offset(loaded, config)
     if fingerprint(loaded.transitions) != config["data"][domain] or not _same_extras(config, domain, loaded):

@@ -46,6 +46,17 @@ def rows_of_episodes(episode: NDArray[np.integer], rows: int, seed: int) -> NDAr
     return np.flatnonzero(place_in_episode < room[inverse])
 
 
+def cut_episodes(episode: NDArray[np.integer], kept: NDArray[np.integer]) -> set[int]:
+    """Numbers of the episodes that may not be whole in the rows kept: the one cut there, and that of the log's end."""
+    names, counts = np.unique(np.asarray(kept), return_counts=True)
+    of_all, last = np.zeros(len(names), np.intp), int(names[-1])
+    for begin in range(0, len(episode), PIECE):  # nothing as long as the data is needed
+        piece = np.asarray(episode[begin : begin + PIECE])
+        last = max(last, int(piece.max()))
+        of_all += np.bincount(np.searchsorted(names, piece[np.isin(piece, names)]), minlength=len(names))
+    return {*names[counts < of_all].tolist(), last}
+
+
 def _overlapping(episode: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
     """Stretches of the numbers, of which each begins with the last number of the one before."""
     return (episode[begin : begin + PIECE + 1] for begin in range(0, len(episode), PIECE))
