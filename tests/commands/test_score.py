@@ -20,7 +20,7 @@ from tabb.errors import RunError, UsageError
 from tabb.provenance import fingerprint
 from tabb.results.row_scores import open_run, run_data, score_rows
 from tabb.rules.soft_weights import soft_weight
-from tabb.training.row_limit import rows_of_episodes
+from tabb.training.row_limit import cut_episodes, rows_of_episodes
 
 SMALL = ["--updates", "20", "--evaluations", "0", "--progress", "none", "--jobs", "1"]
 NETWORKS = ["--backbone.policies", "1", "--backbone.hidden", "8", "8", "--backbone.batch-size", "32"]
@@ -192,6 +192,9 @@ def test_what_the_data_have_is_of_the_rows_that_the_run_learned_from(files):
     config = settings | {"origin": {"source": {"files": [files["source"]]}}, "data": {"source": fingerprint(some)}}
     found = run_data(config, "source", None, "run")
     assert len(found.transitions) == 40
-    assert found.report.mean_return == log_return(some.reward, some.episode) != log_return(data.reward, data.episode)
+    cut = cut_episodes(data.episode, some.episode)
+    assert (
+        found.report.mean_return == log_return(some.reward, some.episode, cut) != log_return(data.reward, data.episode)
+    )
     with pytest.raises(UsageError, match="is not the source data that run was trained on"):
         run_data(config, "source", data[:0], "run")
