@@ -33,7 +33,7 @@ def test_trust_is_judged_by_the_simulator(run, monkeypatch, tmp_path):
     found = borne_out(run)
     assert found.task == TASK
     for curve in (found.trust, found.likeness, found.truth):
-        assert curve[-1] == pytest.approx(1.0, rel=1e-5)  # all rows kept
+        assert curve[-1] == pytest.approx(1.0)  # all rows kept
     # No measure is better than the errors themselves.
     assert (found.truth <= found.trust + 1e-12).all()
     assert (found.truth <= found.likeness + 1e-12).all()
@@ -53,7 +53,7 @@ def test_trust_is_judged_by_the_simulator(run, monkeypatch, tmp_path):
     for better, correlation in ((True, 1.0), (False, -1.0)):
         monkeypatch.setattr(module, "scores_of", told(better))
         again = borne_out(run)
-        assert again.correlations[0] == pytest.approx(correlation)
+        assert again.correlations[0] == pytest.approx(correlation, rel=1e-4)  # rounding may exchange two ranks
         assert again.likeness == pytest.approx(found.likeness)
         if better:
             assert again.trust == pytest.approx(again.truth)
