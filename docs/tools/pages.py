@@ -6,7 +6,7 @@
 The results are committed files in benchmarks/results:
 
     scores/                                 `docs/tools/scores.py --gather`
-    demo/                                   `tabb train`: RULE/seed0/result.json as RULE-seed0.json, and trust.json
+    demo/                                   `tabb train` and `... --seeds 1 2`: RULE-seed0.json, ..., trust.json
     costs-cpu.json                          `benchmarks/costs.py --json`
     selection.json                          `python -m tabb.experiments.policy_rankings --json`
     planted-faults.json                     `python -m tabb.experiments.planted_faults --json`
@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+import numpy as np
 
 import extraction
 from comparison_tables import oracle, side_by_side, targets
@@ -274,14 +276,17 @@ def online() -> str:
 
 
 def demo() -> str:
-    """The demo's scores beside its log's own, and what its trust is worth."""
+    """The demo's scores and those of more seeds beside its log's own, and what its trust is worth."""
     trust = _read("demo/trust.json")
     half = trust["shares"].index(0.5)
     names = ("tabb", "target-only", "pooled", "source-only")
-    scores = [f"{_read(f'demo/{name}-seed0.json')['score']:.0f}" for name in names]
+    scores = np.array([[_read(f"demo/{name}-seed{seed}.json")["score"] for name in names] for seed in range(3)])
+    rows = [("the demo", scores[0]), ("mean of three seeds", scores.mean(axis=0))]
+    lines = [f"| {about} | {' | '.join(f'{x:z.0f}' for x in row)} | {trust['logged']:.0f} |" for about, row in rows]
     return (
-        "| TABB | target rows alone | both pooled | source rows alone | the log itself |\n|---|---|---|---|---|\n"
-        f"| {' | '.join(scores)} | {trust['logged']:.0f} |\n\n"
+        "| | TABB | target rows alone | both pooled | source rows alone | the log itself |\n|---|---|---|---|---|---|\n"
+        + "\n".join(lines)
+        + "\n\n"
         f"The half of the source rows that TABB trusts most has {trust['trust'][half]:.2f} times the mean error in the "
         f"target's simulator.\nThe half most like target rows has {trust['likeness'][half]:.2f} times."
     )
@@ -295,6 +300,7 @@ def found() -> str:
     trusted, likely = error_of_half("oracle-agreed-normed", "tbm+"), error_of_half("oracle-normed", "nearest")
     targets = better_source()
     better = sum(theirs > mine for mine, theirs in targets)
+    chosen = [read_json(file) for file in (RESULTS / "choice").iterdir()]
     return (
         f"- **Few target rows are the bottleneck, and tabb eases it.** On {len(cells)} of OTDF's 36 targets, "
         f"IQL on target rows\n  scores {field.mean():.1f} as the field trains it. It scores "
@@ -310,8 +316,17 @@ def found() -> str:
         "- **Weighting source rows has lifted no policy above the target's own rows yet.** TABB, spared what pooling "
         "costs, equalled them.\n"
         f"  On {better} of {len(targets)} targets the source's policy, as it is, was better than both "
-        "([losses included](docs/results.md))."
+        "([losses included](docs/results.md)).\n"
+        "- **`tabb train` says whether to take TABB's policy or the source's.** Both act in the model. Its choice is "
+        f"{_mean(chosen, 'regret'):.1f} below the\n  better one, in the mean of {len(chosen)} targets. To take TABB's "
+        f"always is {_mean(chosen, 'regret_of_target'):.1f} below, to take the source's "
+        f"{_mean(chosen, 'regret_of_source'):.1f}\n"
+        "  ([the choice](docs/selection.md#the-sources-policy-or-the-targets))."
     )
+
+
+def _mean(results: list[dict[str, Any]], name: str) -> float:
+    return float(np.mean([result[name] for result in results]))
 
 
 def _read(name: str) -> Any:
