@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from scores import RESULTS
 from tabb.evaluation.figures import ENDS, new_figure, save_png
 from tabb.experiments.extraction import QUALITIES, gain_interval, merged
+from tabb.files import read_json
 
 MAIN, CORRECTIVE, MATCHING, FEWER = (
     RESULTS / "extraction" / name for name in ("main", "corrective", "matching", "rows-1000")
@@ -45,6 +46,14 @@ PICTURED = {
     "best clone matched:medium x5": "held to their paths in a model of both domains",
 }
 """policies of the README's picture"""
+TAKEN = {
+    "best clone matched x5": "target rows alone, with the same cures",
+    "logged": "target rows alone, as the field trains it",
+    "source": "the source's policy as it is",
+    "best clone matched:medium x5": "held to the paths in a model of both domains",
+    "taken": "what `tabb train` takes",
+}
+"""what `tabb train` takes of two policies (`tabb.evaluation.choice`), beside its controls"""
 COLOURS = ("#7f7f7f", "#56b4e9", "#0072b2", "#d55e00")
 
 
@@ -109,6 +118,32 @@ def matching() -> str:
     gain, low, high = gain_interval(both - alone)
     added = f"A model of both domains instead of target rows alone: {gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]."
     return f"{by_robot(cells, HELD)}\n\n{added}"
+
+
+def with_taken() -> list[dict[str, Any]]:
+    """The cells of which a choice was made, with the scores of the source's policy and of the one that is taken."""
+    cells = []
+    for cell in merged([MAIN, MATCHING]):
+        file = RESULTS / "choice" / f"{cell['task']}-{cell['target']}-seed{cell['seed']}.json"
+        if not file.exists():
+            continue
+        choice = read_json(file)
+        *_, target, source = (policy["true"] for policy in choice["policies"])
+        more = {"source": source, "taken": source if choice["chosen"] == "source" else target}
+        cells.append(cell | {"scores": cell["scores"] | more})
+    return [cell for cell in cells if all(name in cell["scores"] for name in TAKEN)]
+
+
+def taken() -> str:
+    """What the policy that is taken scores, by robot, and how often it is far below a control."""
+    cells = with_taken()
+    names = ("taken", "best clone matched x5", "source")
+    ours, target, source = (scores_of(cells, name) for name in names)
+    far = int((ours < np.maximum(target, source) - 10).sum())
+    return (
+        f"{by_robot(cells, TAKEN)}\n\nMore than 10 below the better one of target rows alone (with the same cures) and "
+        f"the source's policy: {far} of {len(cells)} targets."
+    )
 
 
 def by_robot(cells: list[dict[str, Any]], words: dict[str, str]) -> str:

@@ -253,6 +253,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "corrective": extraction.corrective,
         "matching": extraction.matching,
         "fewer": extraction.fewer,
+        "taken": extraction.taken,
     }
 
     def table(match: re.Match[str]) -> str:
@@ -300,7 +301,10 @@ def found() -> str:
     trusted, likely = error_of_half("oracle-agreed-normed", "tbm+"), error_of_half("oracle-normed", "nearest")
     targets = better_source()
     better = sum(theirs > mine for mine, theirs in targets)
-    chosen = [read_json(file) for file in (RESULTS / "choice").iterdir()]
+    judged = extraction.with_taken()
+    given, target, source = (
+        extraction.scores_of(judged, name).mean() for name in ("taken", "best clone matched x5", "source")
+    )
     return (
         f"- **Few target rows are the bottleneck, and tabb eases it.** On {len(cells)} of OTDF's 36 targets, "
         f"IQL on target rows\n  scores {field.mean():.1f} as the field trains it. It scores "
@@ -317,16 +321,11 @@ def found() -> str:
         "costs, equalled them.\n"
         f"  On {better} of {len(targets)} targets the source's policy, as it is, was better than both "
         "([losses included](docs/results.md)).\n"
-        "- **`tabb train` says whether to take TABB's policy or the source's.** Both act in the model. Its choice is "
-        f"{_mean(chosen, 'regret'):.1f} below the\n  better one, in the mean of {len(chosen)} targets. To take TABB's "
-        f"always is {_mean(chosen, 'regret_of_target'):.1f} below, to take the source's "
-        f"{_mean(chosen, 'regret_of_source'):.1f}\n"
+        "- **`tabb train` takes the better one of two policies**, judged in the model: TABB's or the source's as it is. "
+        f"On {len(judged)} of OTDF's\n  targets the one that it takes scores {given:.1f}. Target rows alone have "
+        f"{target:.1f} with the same cures, the source's policy {source:.1f}\n"
         "  ([the choice](docs/selection.md#the-sources-policy-or-the-targets))."
     )
-
-
-def _mean(results: list[dict[str, Any]], name: str) -> float:
-    return float(np.mean([result[name] for result in results]))
 
 
 def _read(name: str) -> Any:
