@@ -321,7 +321,7 @@ def found() -> str:
         "costs, equalled them.\n"
         f"  On {better} of {len(targets)} targets the source's policy, as it is, was better than both "
         "([losses included](docs/results.md)).\n"
-        "- **`tabb train` takes the better one of two policies**, judged in the model: TABB's or the source's as it is. "
+        "- **`tabb train` takes the better one of two policies**, judged in a model: TABB's or the source's as it is. "
         f"On {len(judged)} of OTDF's\n  targets the one that it takes scores {given:.1f}. Target rows alone have "
         f"{target:.1f} with the same cures, the source's policy {source:.1f}\n"
         "  ([the choice](docs/selection.md#the-sources-policy-or-the-targets))."
