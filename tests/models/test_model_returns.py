@@ -104,6 +104,7 @@ def test_episodes_begin_where_those_of_the_log_do(target):
         (99.2, 2.6, 90.6, 3.8, 0.0, "source"),  # of expert data: 11 and 44; nothing is lost by a dream
         (60.2, 71.2, 108.8, 108.8, 0.0, "source"),  # hopper of a slightly other foot joint: 74 and 102
         (104.9, 39.7, 39.2, 39.2, 0.0, "target"),  # hopper, whose long rollouts all fall: 120 and 16
+        (74.6, 42.0, 83.5, 78.0, 0.0625, "target"),  # hopper, of which the model loses one episode: 71 and 16
         (41.5, 6.8, 15.1, 8.2, 1.0, "target"),  # ant, which the model loses at once: 42 and 19
         (-100.0, -200.0, -150.0, -150.0, 0.0, "source"),  # returns below zero
         (-100.0, -95.0, -120.0, -60.0, 0.0, "target"),  # costs: it is seen to earn more only where it is lost

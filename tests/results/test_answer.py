@@ -130,8 +130,8 @@ def test_words_by_hand():
     ]
     lost = ahead._replace(learner="tabb", target=30.0, lost=(0.2, 0.9))
     assert (
-        "falls short of the log in the model, and the model loses source-only's, whose return is not known: "
-        "tabb's is taken."
+        "falls short of the log in the model, and the model loses source-only's in 90% of its episodes, so "
+        "its return is not known: tabb's is taken."
     ) in in_words(lost, Path("r"))
     unseen = in_words(ahead._replace(learner="tabb", source_seen=4.0), Path("r"))
     assert "source-only's is far ahead, but not where the target's rows are: tabb's is taken." in unseen

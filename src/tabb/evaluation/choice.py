@@ -3,7 +3,7 @@
     J(π): return in the model (`tabb.models.model_returns`)      J_log: what the log has (`tabb.data.report.log_return`)
     J_seen(π): the same, and an episode is lost where it leaves the range of the target's own rows
     the target's policy fails   if   J(π_tar) < J_log - 0.1 |J_log|
-    the source's is taken       if   J(π_src) > J(π_tar) + 0.2 |J_log|, the model follows it in half of its episodes,
+    the source's is taken       if   J(π_src) > J(π_tar) + 0.2 |J_log|, the model loses none of its episodes,
                                 and  the target's fails or J_seen(π_src) > J(π_tar) + 0.2 |J_log|
 
 An episode in the model lasts as long as the task allows, or where there is no task as the log's longest one. Such long
@@ -44,8 +44,9 @@ AHEAD = 0.2
 """share of the log's return by which the source's policy must be ahead in the model: long rollouts err by so much"""
 
 
-LOST = 0.5
-"""largest share of its episodes that the model may lose of a policy whose return in it counts"""
+LOST = 0.0
+"""largest share of its episodes that the model may lose of a source's policy that is taken: where it loses some, what
+it says of the others was wrong by up to 70 points (docs/selection.md)"""
 
 
 class InModel(NamedTuple):

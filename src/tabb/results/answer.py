@@ -128,7 +128,7 @@ def reason(found: Answer) -> str:
         where = "" if failed else ", and stays where the target's rows are"
         return f"{TARGET}'s policy {does}, {SOURCE}'s is far ahead{where}: {SOURCE}'s is taken."
     if found.source_seen is not None and found.lost[1] > LOST:
-        unknown = f"the model loses {SOURCE}'s, whose return is not known"
+        unknown = f"the model loses {SOURCE}'s in {found.lost[1]:.0%} of its episodes, so its return is not known"
         return f"{TARGET}'s policy {does}, and {unknown}: {TARGET}'s is taken."
     if failed:
         return f"{TARGET}'s policy {does}, but {SOURCE}'s is not far ahead: {TARGET}'s is taken."
