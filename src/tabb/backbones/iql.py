@@ -116,7 +116,7 @@ class IQL(Backbone):
     [ODRL: no; Ball et al. 2023: yes; measured: docs/measured-rows.md]"""
     policies: int = 5
     """networks of the policy, which act together as their mean; each learns as the only one would [ODRL: 1; few rows
-    make one of them drift, their mean far less: docs/measured-policies.md]"""
+    make one of them drift, their mean far less: docs/few-rows.md]"""
     batch_size: int = 256
     """rows per update, half source and half target unless the rule says otherwise [ODRL: 128 + 128]"""
 
