@@ -10,6 +10,7 @@ import pytest
 
 from steps import step_of
 from tabb.backbones import SAC, own_backbone
+from tabb.backbones.backbone import critic_error
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
 from tabb.models.step_classifiers import StepClassifierConfig, StepClassifiers
@@ -146,8 +147,30 @@ def test_h2os_term_lowers_source_values_and_lifts_target_values(rows):
     step = step_of(rows, learned=learned)
     slope = jax.grad(lambda values: H2O().critic_term(step, values))(jnp.zeros((2, 4)))
     assert (slope[:, :2] >= 0).all()
-    np.testing.assert_allclose(slope[:, :2].sum(axis=1), 10.0, rtol=1e-5)
-    np.testing.assert_allclose(slope[:, 2:], -5.0)
+    np.testing.assert_allclose(slope[:, :2].sum(axis=1), 5.0, rtol=1e-5)
+    np.testing.assert_allclose(slope[:, 2:], -2.5)
+
+
+def test_h2os_loss_is_half_of_what_its_authors_add_up(rows):
+    """Mean over target rows of (Q - b)², over source rows of w (Q - b)², and β times the gap: all of one proportion."""
+    learned = StepClassifiers(linear([0.0, 0.0, 4.0]), linear([0.0, 0.0]), ())
+    rule, backup = H2O(gap_weight=3.0), jnp.array([1.0, -2.0, 0.5, 4.0])
+    step = step_of(rows, learned=learned)
+    weights, _ = rule.weigh(step)
+    gap_of = gap_weights(rule._ratios_of_copies(step, jnp.std(rows.observation[2:], axis=0)))
+
+    def ours(values):
+        return critic_error(rule, step, weights, values, backup)
+
+    def theirs(values):
+        error = (values - backup) ** 2
+        source = jnp.mean(weights.critic[:2] * error[:, :2], axis=1)
+        gap = jax.nn.logsumexp(values[:, :2], axis=1, b=gap_of) - jnp.mean(values[:, 2:], axis=1)
+        return jnp.sum(jnp.mean(error[:, 2:], axis=1) + source + 3.0 * gap)
+
+    values = jnp.array([[0.3, 1.0, -1.0, 2.0], [0.0, 0.5, 0.2, -3.0]])
+    assert float(ours(values)) == pytest.approx(0.5 * float(theirs(values)), rel=1e-5)
+    np.testing.assert_allclose(jax.grad(ours)(values), 0.5 * jax.grad(theirs)(values), rtol=1e-5)
 
 
 # --- PAR ---

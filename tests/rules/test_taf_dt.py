@@ -12,7 +12,9 @@ import pytest
 from tabb.backbones import DT, IQL, own_backbone
 from tabb.batch import Batch
 from tabb.errors import UsageError
+from tabb.models.cvae import log_likelihood
 from tabb.models.returns_to_go import places
+from tabb.networks import Twin, mlp
 from tabb.results.row_scores import score_rows
 from tabb.rules import TAFDT
 from tabb.rules.step import Step
@@ -118,6 +120,37 @@ def test_conditions_are_standardised_advantages(made, domains):
     returns = dataclasses.replace(SMALL, condition="return").conditions(made, domains)
     assert np.abs(returns.source[places(domains.source) == 0]).max() > 0
     assert returns.aim.command is None
+
+
+def test_the_command_is_fitted_to_both_domains_alike(made, domains):
+    """At one state, advantages are -1 in the source and 1 in the target: their mean, however many rows there are."""
+    advantage = mlp(KEY, (5, 1))
+    column = jnp.zeros((5, 1)).at[3].set(1.0)
+    first = dataclasses.replace(advantage, weights=(column,), biases=(jnp.zeros(1),))
+    nothing = dataclasses.replace(made.value, weights=jax.tree.map(jnp.zeros_like, made.value.weights))
+    nothing = dataclasses.replace(nothing, biases=jax.tree.map(jnp.zeros_like, made.value.biases))
+    models = dataclasses.replace(made, critic=Twin(first, first), value=nothing, advantage=jnp.asarray([0.0, 1.0]))
+
+    def at_one_state(rows, action):
+        same = jax.tree.map(jnp.zeros_like, dataclasses.replace(rows, extras={}))
+        return dataclasses.replace(same, action=jnp.full_like(rows.action, action))
+
+    both = domains._replace(source=at_one_state(domains.source, -1.0), target=at_one_state(domains.target[:30], 1.0))
+    rule = dataclasses.replace(
+        SMALL, advantage_scale=1.0, command_expectile=0.5, command_updates=400, learning_rate=1e-2
+    )
+    command = rule.command_of(models, both, KEY, lambda what, share: None)
+    assert float(command(jnp.zeros((1, 3)))[0, 0]) == pytest.approx(0.0, abs=0.15)
+
+
+def test_the_likelihood_is_a_sum_over_entries_as_the_authors_have_it(made):
+    """Their cloning term is a mean over entries as that of dt is, so that c needs no other unit."""
+    batch = Batch(jnp.ones((4, 3)), jnp.zeros((4, 2)), jnp.zeros(4), jnp.ones((4, 3)), jnp.zeros(4), {}, {}, 0)
+    rule = dataclasses.replace(SMALL, value_weight=0.0, behaviour_scale=0.4)
+    action = jnp.full((4, 2), 0.3)
+    likelihood = log_likelihood(made.cvae, batch.observation, action, made.noise, rule.variance)
+    by_hand = -0.4 * float(jnp.mean(likelihood))
+    assert float(rule.actor_term(step_of(batch, made), action)) == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_the_policy_is_led_up_the_critic(made, domains):

@@ -9,9 +9,23 @@ import pytest
 
 import tabb
 from cart import Cart, cart
-from tabb.backbones import SAC
+from tabb.backbones import SAC, own_backbone
 from tabb.errors import UsageError
-from tabb.rules import DARA, Pooled, SourceOnly, TargetOnly
+from tabb.rules import (
+    BCSAC,
+    DARA,
+    DARC,
+    H2O,
+    PAR,
+    PARL,
+    PTR,
+    RLPD,
+    Pooled,
+    SACTune,
+    SourceOnly,
+    TargetOnly,
+    VGDFOnline,
+)
 from tabb.rules.finetune import FineTune
 from tabb.training import Settings, train
 from tabb.training.drawing import draw, pack_data
@@ -19,6 +33,7 @@ from tabb.training.folder import RunFolder
 from tabb.training.loop import Program
 from tabb.training.online import Online, step_plan
 from tabb.training.result import switch
+from tabb.training.worlds import check_online
 
 TINY = SAC(hidden=(8,), batch_size=8)
 
@@ -70,6 +85,20 @@ def test_steps_are_taken_where_their_rows_are_drawn():
     assert [source.due(number) for number in (0, 9, 19)] == [8, 30, 30]
     assert [target.due(number) for number in (9, 10, 19)] == [0, 1, 10]
     assert (source.warm_up, target.warm_up) == (5, 0)
+
+
+@pytest.mark.parametrize("rule", [SACTune, FineTune, RLPD, BCSAC, DARC, H2O, PAR, PARL, VGDFOnline, Pooled])
+def test_rules_for_steps_take_them_in_both_domains(rule):
+    plan = settings(online=Online(target_steps=5, source_steps=5))
+    check_online(plan, rule(), own_backbone(rule), {"source": None, "target": None})
+
+
+@pytest.mark.slow
+def test_sac_is_tuned_by_steps_in_the_target_after_those_in_the_source(tmp_path):
+    plan = settings(12, Online(target_steps=7, source_steps=9, warm_up=4))
+    rule = SACTune(source_updates=0.5)
+    train(rule, None, None, settings=plan, env_factory=Cart, source_env=Cart, folder=tmp_path)
+    assert json.loads((tmp_path / "seed0" / "result.json").read_text())["steps"] == {"source": 9, "target": 7}
 
 
 # --- Rows ---
@@ -219,6 +248,11 @@ def test_sac_learns_to_come_to_the_middle():
             DARA(),
             {"env_factory": Cart, "source_env": Cart, "settings": settings(online=Online(source_steps=5))},
             "online source_steps: rule dara computes numbers of each source row before training",
+        ),
+        (
+            PTR(),
+            {"env_factory": Cart},
+            "online target_steps: rule ptr computes numbers of each target row before training",
         ),
         (
             TargetOnly(),

@@ -33,23 +33,23 @@ class BodiesConfig(TypedFields):
     """How encoder and decoders are built and fitted."""
 
     latent: int = 8
-    """entries of z [authors: 8]"""
+    """entries of z [authors: 8; their script: 128]"""
     width: int = 64
-    """units of the recurrent network [authors: 256; a CPU's share]"""
+    """units of the recurrent network [authors: 256; ours for a CPU]"""
     hidden: tuple[int, ...] = (128, 128)
-    """widths of a decoder's hidden layers [ours]"""
+    """widths of a decoder's hidden layers [authors: 256, 256; ours for a CPU]"""
     decoders: int = 3
     """decoders [authors: 3]"""
     stretch: int = 32
     """rows of an episode that share a z [authors: a trajectory; ours]"""
     updates: int = 3_000
-    """updates of the fit [ours]"""
+    """updates of the fit [authors: 100,000; ours for a CPU]"""
     batch_size: int = 64
-    """stretches per update [ours]"""
+    """stretches per update [authors: 16 trajectories]"""
     learning_rate: float = 1e-3
-    """Adam's rate [ours]"""
+    """Adam's rate [authors: 3e-4]"""
     divergence: float = 0.01
-    """β [ours; not published]"""
+    """β, for changes in units of their spread [authors: 0.001, for raw ones]"""
 
     def __post_init__(self) -> None:
         check_widths(self.hidden)

@@ -49,7 +49,7 @@ class MixtureConfig:
     learning_rate: float = 1e-3
     """AdamW's rate [authors: 1e-3]"""
     weight_decay: float = 5e-4
-    """AdamW's decay of all weights [authors: 5e-4]"""
+    """AdamW's decay of all weights [authors: 5e-4, in Adam's gradient]"""
     held_out: float = 0.2
     """share of the rows of both kinds that estimates rest on and that are not fitted [authors: 0.2]"""
 

@@ -193,6 +193,9 @@ class FineTune(Rule):
     def is_row_by_row(self, seam: str) -> bool:
         return not self.watched or super().is_row_by_row(seam)
 
+    def computes(self, seam: str) -> bool:
+        return super().computes(seam) and (seam != "target_columns" or self.watched > 0)
+
     def target_columns(self, models: Any, domains: Domains) -> dict[str, Array]:
         del models
         if not self.watched:

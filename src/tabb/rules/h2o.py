@@ -2,10 +2,13 @@
 
     ratio    P_T(s' | s, a) / P_S(s' | s, a), clipped to [1e-5, 1]: the weight of a source row in the critics' loss
     ω        mean over noisy copies of s' of ln P_S / P_T, clipped to [1e-30, 10] and normalised over the batch
-    L_Q     += β clip( ln Σ_source ω exp Q(s, a)  -  mean_target Q(s, a), ±1000 )
+    L_Q     += β/2 clip( ln Σ_source ω exp Q(s, a)  -  mean_target Q(s, a), ±1000 )
+
+L_Q is a mean over all rows of the batch, half of the two domains' means that the authors add up: so is the last term.
 
 Q is pushed down where the simulator departs from the real domain, and up at real rows. The ratio comes from two
-classifiers that learn along the way. The source is stepped in, the target logged.
+classifiers that learn along the way. The source is stepped in, the target logged. ODRL's code has ω of ln P_T / P_S,
+which pushes Q down where the two agree; the paper and its authors' code have it as here.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ class H2O(Rule):
     small: ClassVar[dict[str, Any]] = {"classifiers": StepClassifierConfig(hidden=(16,))}
 
     gap_weight: float = 10.0
-    """β, the weight of the gap between source and target rows; 0 for none [ODRL: 10]"""
+    """β, the weight of the gap between source and target rows; 0 for none [ODRL: 10; authors' code: 0.01]"""
     least_ratio: float = 1e-5
     """least weight of a source row; 1 weighs all alike [ODRL: 1e-5]"""
     largest_gap: float = 1_000.0
@@ -93,7 +96,7 @@ class H2O(Rule):
         spread = jnp.std(batch.observation[count : count + batch.target_rows], axis=0)
         weight = gap_weights(self._ratios_of_copies(step, spread))
         gap = pushed_gap(values[:, :count], weight, values[:, count : count + batch.target_rows], self.largest_gap)
-        return self.gap_weight * gap
+        return 0.5 * self.gap_weight * gap
 
     def _ratios_of_copies(self, step: Step, spread: Float[Array, " o"]) -> Float[Array, "n s"]:
         """ln P_T / P_S of source rows whose next states have noise of the target's spread."""

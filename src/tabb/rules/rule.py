@@ -227,6 +227,10 @@ class Rule(TypedFields):
         """Whether `columns` or `target_columns` (the seam) can be computed for some of the rows: see `row_by_row`."""
         return bool(getattr(getattr(type(self), seam), "row_by_row", False))
 
+    def computes(self, seam: str) -> bool:
+        """Whether `columns` or `target_columns` (the seam) gives rows any numbers with these settings."""
+        return getattr(type(self), seam) is not getattr(Rule, seam)
+
     def extra_rows(self, models: Models, domains: Domains, key: PRNGKeyArray) -> ExtraRows | None:
         """Rows that the rule makes once, before training: a third group, of which each batch holds `extra_share`.
 

@@ -6,7 +6,7 @@ conditioned on advantages, its actions led by a critic and held to the target's.
     filter 2   d: minus the transport cost of the fragment's rows to the target's; of those of a batch the best share
                stays, with weight exp(d̃), d̃ in [-1, 0] over the batch; target windows weigh 1
     condition  2 (A - mean A) / spread,  A = Q - V of both domains' logs; acting: command(s), A's upper expectile at s
-    policy     L_bc - η mean Q_i(s, π) / mean |Q_j| - c / A mean log p̂_T(π | s)      (i, j): the critics, in any order
+    policy     L_bc - η mean Q_i(s, π) / mean |Q_j| - c mean log p̂_T(π | s)          (i, j): the critics, in any order
 
 Everything is fitted before training and then frozen. The authors' constants differ by robot and shift; here one set
 serves all tasks. Their critic goes on learning beside the policy, and their transformer predicts states, too.
@@ -202,8 +202,8 @@ class TAFDT(Rule):
     value_weight: float = 3.5
     """η, weight of the critic in the policy's loss [authors: 3.5, or 2 to 2.5 by task]"""
     behaviour_scale: float = 0.5
-    """c, weight of log p̂_T, the likelihood of an action among the target's, per action entry [authors: 0.4 to 0.9 by
-    task, summed over entries]"""
+    """c, weight of log p̂_T, the likelihood of an action among the target's: a sum over its entries, where imitation is
+    a mean over them, as in the authors' code [authors: 0.4 to 0.9 by task]"""
     advantage_scale: float = 2.0
     """factor on standardised advantages [authors: 2]"""
     command_expectile: float = 0.7
@@ -286,14 +286,7 @@ class TAFDT(Rule):
         known = dataclasses.replace(fresh, distance=distance, score=score, value=value, critic=critic)
         plain = _advantage(known, both)
         known = dataclasses.replace(known, advantage=jnp.stack([jnp.mean(plain), jnp.maximum(jnp.std(plain), 1e-6)]))
-        data = both.observation, self._conditions(known, both)
-
-        def loss(command: MLP, data: tuple[Array, Array], key: PRNGKeyArray) -> Array:
-            rows = draw_rows(jnp.arange(len(data[1])), 2 * self.batch_size, key)
-            return expectile_loss(data[1][rows] - command(data[0][rows])[..., 0], self.command_expectile)
-
-        adam = optax.adam(self.learning_rate)
-        command = fit(loss, fresh.command, data, adam, self.command_updates, keys[1], report, "command")
+        command = self.command_of(known, domains, keys[1], report)
         actions = [(domains.target.observation, domains.target.action)]
         cvae = fit_cvae(self.cvae, actions, keys[2], report, "autoencoder")
         noise = jax.random.normal(keys[3], fresh.noise.shape)
@@ -339,6 +332,20 @@ class TAFDT(Rule):
         begun = networks, jax.tree.map(jnp.copy, fresh.value), adam.init(networks)
         return run_fit(update, begun, domains, self.value_updates, key, report, "values")[0]
 
+    def command_of(self, models: Trusted, domains: Domains, key: PRNGKeyArray, report: Report) -> MLP:
+        """The expectile of the advantages at a state, fitted to as many rows of either domain."""
+        data = [(rows.observation, self._conditions(models, rows)) for rows in (domains.source, domains.target)]
+
+        def loss(command: MLP, data: list[tuple[Array, Array]], key: PRNGKeyArray) -> Array:
+            error = []
+            for (observation, wanted), one in zip(data, jax.random.split(key), strict=True):
+                rows = draw_rows(jnp.arange(len(wanted)), self.batch_size, one)
+                error.append(wanted[rows] - command(observation[rows])[..., 0])
+            return expectile_loss(jnp.concatenate(error), self.command_expectile)
+
+        adam = optax.adam(self.learning_rate)
+        return fit(loss, models.command, data, adam, self.command_updates, key, report, "command")
+
     def _conditions(self, models: Trusted, rows: Transitions) -> Float[Array, " n"]:
         """Standardised advantages of the rows."""
         mean, spread = models.advantage
@@ -378,7 +385,7 @@ class TAFDT(Rule):
             term = term + self.value_weight * value_guidance(values, jax.random.bernoulli(step.key))
         if self.behaviour_scale:
             likelihood = log_likelihood(models.cvae, observation, action, models.noise, self.variance)
-            term = term - self.behaviour_scale / action.shape[-1] * jnp.mean(likelihood)
+            term = term - self.behaviour_scale * jnp.mean(likelihood)
         return term
 
 

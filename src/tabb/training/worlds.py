@@ -71,7 +71,7 @@ def check_online(settings: Settings, rule: Rule, backbone: Backbone, worlds: Map
                 f"online {domain}_steps={steps}: rule {rule.name} draws no {domain} rows; leave {domain}_steps out"
             )
         seam = "columns" if domain == "source" else "target_columns"
-        if _fills(rule, seam) and not fits_along(rule, tuple(worlds)):
+        if rule.computes(seam) and not fits_along(rule, tuple(worlds)):
             raise UsageError(
                 f"online {domain}_steps: rule {rule.name} computes numbers of each {domain} row before training, which "
                 f"steps to come do not have; take no steps in the {domain}, or another rule (docs/online.md)"
