@@ -183,6 +183,23 @@ def test_a_row_of_weight_zero_changes_nothing(name, batch, sizes, same_bits):
     assert not same_bits(update(Pooled(), batch), update(Pooled(), other))
 
 
+@pytest.mark.parametrize(
+    "name", ["cql", *(pytest.param(name, marks=pytest.mark.slow) for name in ("td3-bc", "bcq", "bear", "sac"))]
+)
+def test_the_next_state_of_a_terminal_row_is_not_looked_at(name, batch, sizes, same_bits):
+    """Not as a place to draw actions from either (CQL's candidates): a file may hold anything there."""
+
+    @jax.jit
+    def update(batch):
+        learner = Program(SMALLS[name], Pooled(), 8)
+        state = learner.init(sizes, jax.random.key(1))
+        return learner.update((), state, batch, jax.random.key(2), jnp.asarray(1))[0]
+
+    ended = dataclasses.replace(batch, terminal=batch.terminal.at[2].set(1.0))
+    other = dataclasses.replace(ended, next_observation=ended.next_observation.at[2].set(-7.0))
+    assert same_bits(update(ended), update(other))
+
+
 @pytest.mark.parametrize("name", SLOW_SAC)
 def test_train_save_load_act(name, pair, tmp_path):
     settings = Settings(updates=4, evaluations=0, backbone=SMALLS[name])

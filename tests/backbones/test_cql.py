@@ -47,10 +47,13 @@ def test_conservative_gap_by_hand():
 def test_candidates_are_what_their_densities_say(batch, sizes):
     backbone = dataclasses.replace(SMALL_CQL, actions=4)
     state = backbone.init(Pooled(), sizes, 10, jax.random.key(0))
+    batch = dataclasses.replace(batch, terminal=batch.terminal.at[2].set(1.0))
     actions, log_density = backbone._candidates(state.policy, batch, jax.random.key(1))
     assert actions.shape == (6, 12, 2)
     np.testing.assert_allclose(log_density[:, :4], 2 * math.log(0.5))
-    for part, states in ((slice(4, 8), batch.observation), (slice(8, 12), batch.next_observation)):
+    # A terminal row has no next state: its own stands in.
+    following = jnp.where(batch.terminal[:, None] > 0, batch.observation, batch.next_observation)
+    for part, states in ((slice(4, 8), batch.observation), (slice(8, 12), following)):
         mean, log_deviation = np.split(np.asarray(state.policy(states), np.float64), 2, axis=-1)
         inner = np.arctanh(np.asarray(actions[:, part], np.float64))
         deviation = np.exp(log_deviation)[:, None]

@@ -2,11 +2,14 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tabb.models import nearest
+from tabb.models.transport import cosine_cost
+from tabb.rules.taf_dt import Kernel, least_distances
 
 
 def test_kth_squares_by_hand(monkeypatch):
@@ -39,3 +42,19 @@ def test_proximity_by_hand():
     ratio = nearest.log_ratio(jnp.array([1.0, math.e, 0.0]), jnp.array([math.e, 1.0, 1.0]))
     np.testing.assert_allclose(ratio, [-1.0, 1.0, math.log(nearest.LEAST_SQUARE)], rtol=1e-5)
     np.testing.assert_allclose(nearest.proximity(ratio[:2]), [1.0, 1.0 / 3.0], rtol=1e-6)
+
+
+def of_fragments(rows, others):
+    kernel = Kernel(jnp.eye(3), jnp.zeros(3))
+    return least_distances(kernel, rows, jnp.arange(len(rows)), others, 2)
+
+
+@pytest.mark.parametrize(
+    "distances",
+    [lambda rows, others: nearest.kth_squares(rows, others, 1, jnp.full(4, -1)), cosine_cost, of_fragments],
+    ids=["neighbours", "cosines", "fragments"],
+)
+def test_products_that_nearly_cancel_keep_all_their_digits(distances):
+    """A GPU multiplies in 10 bits unless told otherwise: then the distance of near rows is rounding. CPUs do not."""
+    program = str(jax.make_jaxpr(distances)(jnp.ones((4, 3)), jnp.ones((5, 3))))
+    assert "Precision.HIGHEST" in program

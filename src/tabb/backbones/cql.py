@@ -1,7 +1,8 @@
 """Conservative Q-learning (Kumar et al. 2020), CQL(H) on soft actor-critic: push Q down on sampled actions, up on data.
 
     P_i = mean over rows of  ln Σ exp{Q_i(s, a) - ln p(a)}  -  Q_i(s, a_data)
-          over n actions each of the uniform density, of π(. | s) and of π(. | s'), all valued at s
+          over n actions each of the uniform density, of π(. | s) and of π(. | s'), all valued at s (where s' does
+          not exist, behind a terminal row, twice as many of π(. | s))
     L_Q = Σ_i mean (Q_i - b)² + α_cql P_i          b = r + γ (1 - d) min_i Q_i,slow(s', a'),  a' ~ π(. | s')
     L_π = mean  α ln π(a | s) - min_i Q_i(s, a)    α tuned to the entropy -A; not backed up
 
@@ -202,7 +203,9 @@ class CQL(Backbone):
         shape = (len(batch), self.actions, batch.action.shape[-1])
         uniform = jax.random.uniform(uniform_key, shape, minval=-1.0, maxval=1.0)
         kinds = [(uniform, jnp.full(shape[:2], shape[-1] * math.log(0.5)))]
-        for drawn_key, states in ((now_key, batch.observation), (next_key, batch.next_observation)):
+        # A terminal row has no next state: what its file holds there is no place to draw actions from.
+        following = jnp.where(batch.terminal[:, None] > 0, batch.observation, batch.next_observation)
+        for drawn_key, states in ((now_key, batch.observation), (next_key, following)):
             states = jnp.broadcast_to(states[:, None], (*shape[:2], states.shape[-1]))
             kinds.append(squashed_sample(policy, states, jax.random.normal(drawn_key, shape)))
         actions, log_densities = zip(*kinds, strict=True)

@@ -39,7 +39,7 @@ class SparseQConfig(TypedFields):
     sparsity: float = 0.1
     """α of the value loss: the smaller, the fewer actions count [authors: 0.1]"""
     updates: int = 50_000
-    """updates of the fit; V is in the order of its final size after that many [ours; not published]"""
+    """updates of the fit; V is in the order of its final size after that many [ours; authors: 500,000]"""
     batch_size: int = 128
     """source rows per update [authors: 128]"""
     learning_rate: float = 3e-4
@@ -146,8 +146,10 @@ class DVDF(IGDF):
     small: ClassVar[dict[str, Any]] = IGDF.small | {"values": SparseQConfig(updates=40, batch_size=16, hidden=(16,))}
     after_preparation: ClassVar[frozenset[str]] = frozenset({"keep", "weight_scale", "likeness"})
 
+    keep: float = 0.75
+    """ξ, share of each batch's source rows that stay [authors' code: 0.75; their run script: 0.5]"""
     likeness: float = 0.7
-    """λ, share of the cosine in the score; the rest is the advantage's [authors: 0.7 to 0.8]"""
+    """λ, share of the cosine in the score; the rest is the advantage's [authors' code: 0.8; their run script: 0.7]"""
     values: SparseQConfig = dataclasses.field(default_factory=SparseQConfig)
     """the source's value functions"""
 

@@ -123,7 +123,10 @@ def least_distances(
     def one(number: Array) -> Array:
         at, there = fragment_rows(number, place, length)
         mean = there @ kernel(states[at]) / jnp.sum(there)
-        return jnp.maximum(jnp.min(mean @ mean - 2.0 * target @ mean + jnp.sum(target**2, axis=-1)), 0.0)
+        # In full precision: GPUs would multiply in 10 bits (TF32), and distances of like fragments would be rounding.
+        products = jnp.matmul(target, mean, precision=jax.lax.Precision.HIGHEST)
+        own = jnp.matmul(mean, mean, precision=jax.lax.Precision.HIGHEST)
+        return jnp.maximum(jnp.min(own - 2.0 * products + jnp.sum(target**2, axis=-1)), 0.0)
 
     return _over_fragments(one, len(states))
 
