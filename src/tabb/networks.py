@@ -14,7 +14,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import block_diag
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import NDArray
 
@@ -88,22 +87,6 @@ class Committee(eqx.Module):
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
         return jnp.mean(jnp.stack([member(x) for member in self.members]), axis=0)
-
-    def as_one(self) -> MLP:
-        """The same function as one network: the members' layers side by side, without connections between them."""
-        count, last = len(self.members), len(self.members[0].weights) - 1
-        weights, biases = [], []
-        for i in range(last + 1):
-            parts = [member.weights[i] for member in self.members]
-            shifts = [member.biases[i] for member in self.members]
-            if i == last:
-                # With a single layer all members see the same inputs.
-                weights.append(jnp.concatenate(parts) / count if last else jnp.mean(jnp.stack(parts), axis=0))
-                biases.append(jnp.mean(jnp.stack(shifts), axis=0))
-            else:
-                weights.append(block_diag(*parts) if i else jnp.concatenate(parts, axis=1))
-                biases.append(jnp.concatenate(shifts))
-        return MLP(tuple(weights), tuple(biases), self.members[0].activation)
 
 
 def committee(key: PRNGKeyArray, sizes: Sequence[int], members: int, activation: str = "relu") -> MLP | Committee:

@@ -13,7 +13,7 @@ import tabb
 from tabb.cli import main
 
 SMALL = ["--updates", "20", "--evaluations", "2", "--progress", "none", "--jobs", "1"]
-NETWORKS = ["--backbone.policies", "1", "--backbone.hidden", "8", "8", "--backbone.batch-size", "32"]
+NETWORKS = ["--backbone.policies", "2", "--backbone.hidden", "8", "8", "--backbone.batch-size", "32"]
 
 
 @pytest.fixture(scope="module")

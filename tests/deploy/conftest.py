@@ -13,7 +13,6 @@ from tabb.policy import Layers, Policy, forward
 from tabb.policy.candidates import CandidatePolicy
 
 S, A, CANDIDATES = 5, 2, 100
-KINDS = ("policy", "candidates")
 ABOUT = {"task": "some-task", "seed": 3, "name": "µ", "nested": {"a": [1, 2.5, None]}}
 
 
@@ -28,15 +27,23 @@ def _network(generator: np.random.Generator, *sizes: int) -> Layers:
 
 @pytest.fixture(scope="session")
 def policies() -> dict[str, Policy]:
-    """One policy of each kind. Entry 3 of the observation never changed in training: its scale is 1."""
+    """A policy of one network, of several, and of candidates. Entry 3 never changed in training: its scale is 1."""
     generator = np.random.default_rng(0)
     normaliser = (
         np.array([0.5, -20.0, 0.0, 7.0, 1e-3], np.float32),
         np.array([2.0, 50.0, 0.03, 1.0, 0.5], np.float32),
     )
+    several = np.random.default_rng(1)
+    each = [_network(several, S, 64, 48, A) for _ in range(3)]
     latents = np.clip(generator.normal(size=(CANDIDATES, 2 * A)), -0.5, 0.5).astype(np.float32)
     return {
         "policy": Policy(*normaliser, *_network(generator, S, 256, 256, A), ABOUT),
+        "several": Policy(
+            *normaliser,
+            tuple(np.stack([weights[i] for weights, _ in each]) for i in range(3)),
+            tuple(np.stack([biases[i] for _, biases in each])[:, None] for i in range(3)),
+            ABOUT,
+        ),
         "candidates": CandidatePolicy(
             *normaliser,
             *_network(generator, S + 2 * A, 64, 64, A),

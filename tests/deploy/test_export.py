@@ -22,7 +22,7 @@ from tabb.policy import Policy
 
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 BATCHES = (1, 2, 33, 400)
-both = pytest.mark.parametrize("kind", ["policy", "candidates"])
+every = pytest.mark.parametrize("kind", ["policy", "several", "candidates"])
 
 
 def session_of(path: Path) -> onnxruntime.InferenceSession:
@@ -51,14 +51,14 @@ def folders(policies, draw, tmp_path_factory) -> dict[str, Path]:
 # --- ONNX ---
 
 
-@both
+@every
 @pytest.mark.parametrize("rows", [0, *BATCHES])
 def test_onnx_acts_as_the_policy(kind, rows, policies, folders, draw, agree):
     (actions,) = session_of(folders[kind] / "policy.onnx").run(["action"], {"observation": draw(rows)})
     agree(policies[kind], draw(rows), actions)
 
 
-@both
+@every
 def test_onnx_is_of_the_promised_version_and_says_where_it_comes_from(kind, policies, folders):
     model = onnx.load(folders[kind] / "policy.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -71,7 +71,7 @@ def test_onnx_is_of_the_promised_version_and_says_where_it_comes_from(kind, poli
     assert json.loads(session.get_modelmeta().custom_metadata_map["about"]) == policies[kind].about
 
 
-@both
+@every
 @pytest.mark.parametrize("entry", range(5))
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 def test_onnx_gives_no_action_where_an_observation_is_not_finite(kind, entry, number, policies, folders, draw, agree):
@@ -105,7 +105,7 @@ np.savez("results.npz", one=action, about=json.dumps(about), **results)
 """
 
 
-@both
+@every
 def test_stablehlo_acts_as_the_policy_in_another_process(kind, policies, folders, draw, agree, without_tabb):
     without_tabb(folders[kind], READ + lines_of("stablehlo") + USE_ALL)
     with np.load(folders[kind] / "results.npz") as results:
@@ -139,9 +139,9 @@ def test_the_file_beside_stablehlo(policies, folders):
 WRITE = 'np.savez("result.npz", one=action, about=json.dumps(about))\n'
 
 
-@pytest.mark.parametrize(("name", "kind"), [("npz", "policy"), ("npz-candidates", "candidates")])
+@pytest.mark.parametrize(("name", "kind"), [("npz", "policy"), ("npz", "several"), ("npz-candidates", "candidates")])
 def test_numpy_lines(name, kind, policies, folders, draw, agree, without_tabb):
-    about = "" if kind == "policy" else 'import json\nabout = json.loads(str(p["header"]))["about"]\n'
+    about = "" if name == "npz" else 'import json\nabout = json.loads(str(p["header"]))["about"]\n'
     script = READ + lines_of(name) + about + "action = act(observation)\n" + WRITE
     without_tabb(folders[kind], script, "jax", "onnx", "onnxruntime", "scipy")
     with np.load(folders[kind] / "result.npz") as result:
@@ -149,15 +149,16 @@ def test_numpy_lines(name, kind, policies, folders, draw, agree, without_tabb):
         assert json.loads(str(result["about"])) == policies[kind].about
 
 
-def test_numpy_lines_take_batches(policies, folders, draw, agree, without_tabb):
+@pytest.mark.parametrize("kind", ["policy", "several"])
+def test_numpy_lines_take_batches(kind, policies, folders, draw, agree, without_tabb):
     script = lines_of("npz") + 'np.savez("batch.npz", **{k: act(x) for k, x in np.load("observations.npz").items()})\n'
-    without_tabb(folders["policy"], script, "jax")
-    with np.load(folders["policy"] / "batch.npz") as result:
+    without_tabb(folders[kind], script, "jax")
+    with np.load(folders[kind] / "batch.npz") as result:
         for rows in BATCHES:
-            agree(policies["policy"], draw(rows), result[str(rows)])
+            agree(policies[kind], draw(rows), result[str(rows)])
 
 
-@both
+@every
 def test_onnx_lines(kind, policies, folders, draw, agree, without_tabb):
     without_tabb(folders[kind], READ + lines_of("onnx") + WRITE, "jax", "onnx")
     with np.load(folders[kind] / "result.npz") as result:
@@ -202,7 +203,7 @@ def test_actions_stay_inside_their_bounds(format, tmp_path):
 
 
 @pytest.mark.parametrize("format", ["onnx", "stablehlo", "npz"])
-@both
+@every
 def test_actions_are_scaled_to_their_bounds(kind, format, policies, draw, agree, tmp_path):
     bounds = ActionBounds((-2.0, 0.0), (0.5, 1.0))
     policy = dataclasses.replace(policies[kind], action_bounds=bounds)
@@ -240,7 +241,7 @@ def test_of_equal_candidates_the_first(format, policies, draw, tmp_path):
 # --- where it reads and writes ---
 
 
-@both
+@every
 def test_npz_is_the_policy_file(kind, policies, folders, draw, tmp_path):
     file = folders[kind] / "policy.npz"
     before = file.stat()

@@ -164,8 +164,8 @@ def test_a_policy_is_seen_as_far_as_the_targets_rows_go(pair):
     source, target = pair
     wide = dataclasses.replace(source, observation=source.observation * np.float32([100.0, 1.0, 1.0]))
     domains = with_source(make_domains(target[:0], target, "pooled", (0, 1)), wide)
-    zeros = np.zeros((3, 2), np.float32), np.zeros(2, np.float32)
-    policy = Policy(np.zeros(3, np.float32), np.ones(3, np.float32), (zeros[0],), (zeros[1],))
+    opposite = np.zeros((2, 3, 2), np.float32), np.float32([[[1.0, 2.0]], [[-1.0, -2.0]]])  # two that act as nothing
+    policy = Policy(np.zeros(3, np.float32), np.ones(3, np.float32), (opposite[0],), (opposite[1],))
     model = constant_model(domains.target, np.array([0.5, 0.0, 0.0]), 1.0, -9.0)
     found = in_model(policy, model, domains, 20)
     assert (found.value, found.steps, found.lost) == (pytest.approx(20.0, rel=1e-4), 20.0, 0.0)

@@ -11,11 +11,12 @@ import pytest
 
 from tabb.action_bounds import ActionBounds
 from tabb.errors import RunError, UsageError
-from tabb.networks import Normaliser, committee, mlp
+from tabb.networks import Normaliser, committee, members_of, mlp
 from tabb.policy import Policy
 
 NETWORK = mlp(jax.random.key(0), (4, 8, 8, 2))
 NORMALISER = Normaliser(jnp.array([1.0, -2.0, 0.0, 3.0]), jnp.array([2.0, 0.5, 1.0, 4.0]))
+LAYERS = {"weight": ((0, (4, 9)), (1, (9, 8)), (2, (8, 2))), "bias": ((0, (1, 9)), (1, (1, 8)), (2, (1, 2)))}
 ABOUT = {"task": "some-task", "seed": 3, "nested": {"a": [1, 2.5, None]}}
 
 
@@ -101,17 +102,98 @@ def test_round_trip(policy, path):
     assert policy.act(observation).tobytes() == loaded.act(observation).tobytes()
 
 
-def test_several_networks_as_one_take_little_more_room_than_their_own_numbers(tmp_path):
-    five = committee(jax.random.key(2), (4, 64, 64, 2), 5)
-    policy = Policy.from_networks(five, NORMALISER)
-    content = policy.save(tmp_path / "policy.npz").read_bytes()
-    own = 4 * sum(leaf.size for leaf in jax.tree.leaves(five))
-    assert len(content) < 1.1 * own < 0.3 * sum(weight.nbytes for weight in policy.weights)
-    assert policy.save(tmp_path / "policy.npz").read_bytes() == content
-    assert same(policy, Policy.load(tmp_path / "policy.npz"))
-    with np.load(tmp_path / "policy.npz") as file:
-        np.savez(tmp_path / "before.npz", **file)  # as files of before are
-    assert same(policy, Policy.load(tmp_path / "before.npz"))
+SEVERAL = committee(jax.random.key(2), (4, 9, 8, 2), 3)
+
+
+@pytest.fixture
+def several():
+    """A policy of three networks."""
+    return Policy.from_networks(SEVERAL, NORMALISER, ABOUT)
+
+
+def test_several_networks_act_as_their_mean(several):
+    observations = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32) * 5
+    x = NORMALISER(jnp.asarray(observations))
+    wanted = np.tanh(np.mean([member(x) for member in members_of(SEVERAL)], axis=0))
+    assert np.ptp(wanted, axis=0).min() > 0.01
+    for shape, rows in (((), 1), ((1,), 1), ((30,), 30), ((2, 1, 3), 6), ((0,), 0), ((2, 0), 0)):
+        actions = several.act(observations[:rows].reshape(*shape, 4))
+        assert (actions.shape, actions.dtype) == ((*shape, 2), np.float32)
+        np.testing.assert_allclose(actions.reshape(-1, 2), wanted[:rows], atol=1e-6)
+
+
+@pytest.mark.parametrize("network", [NETWORK, SEVERAL, mlp(jax.random.key(0), (4, 2))])
+def test_networks_come_out_as_they_went_in(network):
+    policy = Policy.from_networks(network, NORMALISER)
+    assert (policy.networks, policy.action_size) == (len(members_of(network)), 2)
+    again = policy.as_network()
+    assert jax.tree.structure(again) == jax.tree.structure(network)
+    for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(network), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_file_of_several_networks(several, tmp_path):
+    path = tmp_path / "policy.npz"
+    content = several.save(path).read_bytes()
+    assert several.save(path).read_bytes() == content
+    assert same(several, Policy.load(path))
+    with np.load(path) as file:
+        shapes = {name: file[name].shape for name in file.files if name[-1] in "012"}
+        assert json.loads(str(file["header"]))["format"] == "tabb-policy-1-several"  # an older tabb must refuse it
+    assert shapes == {f"{kind}_{i}": (3, *shape) for kind, layers in LAYERS.items() for i, shape in layers}
+    bounded = dataclasses.replace(several, action_bounds=ActionBounds((-2.0, 0.0), (2.0, 10.0)))
+    assert Policy.load(bounded.save(path)).action_bounds == bounded.action_bounds
+    assert same(several, Policy.load(path))
+
+
+def test_files_of_before_have_several_networks_as_one_with_zeros_between(several, tmp_path):
+    first, hidden, last = several.weights
+    zeros = np.zeros((9, 8), np.float32)
+    merged = {
+        "weight_0": np.hstack(list(first)),
+        "weight_1": np.block([[hidden[i] if i == j else zeros for j in range(3)] for i in range(3)]),
+        "weight_2": np.vstack(list(last)) / np.float32(3),
+        **{f"bias_{i}": np.hstack(list(several.biases[i]))[0] for i in range(2)},
+        "bias_2": several.biases[2].mean(axis=(0, 1)),
+    }
+    header = json.dumps({"format": "tabb-policy-1", "layers": 3, "about": ABOUT})
+    np.savez(tmp_path / "policy.npz", mean=several.mean, scale=several.scale, header=np.array(header), **merged)
+    before = Policy.load(tmp_path / "policy.npz")
+    assert (before.networks, before.about) == (1, ABOUT)
+    for name, array in merged.items():
+        kind, layer = name.split("_")
+        np.testing.assert_array_equal({"weight": before.weights, "bias": before.biases}[kind][int(layer)], array)
+    observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    np.testing.assert_allclose(before.act(observations), several.act(observations), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weight_0": np.zeros((2, 4, 9), np.float32)},
+        {"weight_0": np.zeros((4, 9), np.float32)},
+        {"weight_1": np.zeros((3, 9, 7), np.float32)},
+        {"weight_1": np.zeros((1, 3, 9, 8), np.float32)},
+        {"weight_2": np.zeros((3, 8), np.float32)},
+        {"weight_2": np.full((3, 8, 2), np.nan, np.float32)},
+        {"bias_0": np.zeros((3, 9), np.float32)},
+        {"bias_1": np.zeros((3, 2, 8), np.float32)},
+        {"bias_2": np.zeros((1, 1, 2), np.float32)},
+        {f"{kind}_{i}": np.zeros((0, *shape), np.float32) for kind, shapes in LAYERS.items() for i, shape in shapes},
+        {f"{kind}_{i}": np.zeros((1, 3, *shape), np.float32) for kind, shapes in LAYERS.items() for i, shape in shapes},
+    ],
+    ids=lambda changes: "-".join(f"{name}={array.shape}" for name, array in changes.items())[:40],
+)
+def test_files_of_several_networks_that_do_not_fit(several, changes, tmp_path):
+    refused(rewritten(several.save(tmp_path / "policy.npz"), **changes))
+
+
+def test_every_truncation_of_several_networks(several, tmp_path):
+    path = several.save(tmp_path / "policy.npz")
+    content = path.read_bytes()
+    for length in range(0, len(content), 97):
+        path.write_bytes(content[:length])
+        assert "damaged" in refused(path)
 
 
 def test_a_run_folder_or_text_will_do(policy, path):

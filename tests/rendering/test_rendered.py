@@ -50,9 +50,10 @@ if NAME not in gymnasium.registry:
 
 @pytest.fixture
 def policy() -> Policy:
+    """Two networks that act together."""
     generator = np.random.default_rng(0)
-    weights = (generator.normal(size=(3, 2)).astype(np.float32),)
-    biases = (np.zeros(2, np.float32),)
+    weights = (generator.normal(size=(2, 3, 2)).astype(np.float32),)
+    biases = (np.zeros((2, 1, 2), np.float32),)
     return Policy(np.zeros(3, np.float32), np.ones(3, np.float32), weights, biases, {"rule": "pooled"})
 
 

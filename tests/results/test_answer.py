@@ -24,8 +24,9 @@ QUICK = ["--preset", "quick", "--rule.predictor.updates", "2", "--rule.predictor
 def runs(train_small, tmp_path_factory) -> Path:
     """A folder with a run of TABB that is held to paths, and one of the source alone."""
     root = tmp_path_factory.mktemp("answer")
-    train_small(root / "tabb", "tabb", *QUICK, "--rule.predictor.hidden", "8", *HELD)
+    train_small(root / "tabb", "tabb", *QUICK, "--rule.predictor.hidden", "8", *HELD, "--backbone.policies", "2")
     train_small(root / "source-only", "source-only", "--held-out", "0")
+    assert [Policy.load(root / name / "seed0").networks for name in ("tabb", "source-only")] == [2, 1]
     return root
 
 

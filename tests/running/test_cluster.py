@@ -237,7 +237,7 @@ def test_a_node_with_another_tabb(nodes: Nodes, data: list[str], tmp_path: Path)
 
 def spec_of(data: list[str], updates: int = 2_000) -> RunSpec:
     settings = tabb.Settings(updates=updates, evaluations=30, held_out=0.0, imitation=tabb.Imitation(best=0.8))
-    backbone = tabb.IQL(policies=1, hidden=(16, 16), batch_size=16)
+    backbone = tabb.IQL(policies=2, hidden=(16, 16), batch_size=16)
     return RunSpec(tabb.Pooled(), backbone, (data[1],), (data[3],), None, None, 0, settings)
 
 

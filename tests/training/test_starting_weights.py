@@ -25,7 +25,7 @@ from tabb.training.starting_weights import renormalised, start_from
 SMALL = {"hidden": (8, 8), "batch_size": 16}
 BACKBONES = {
     backbone.name: backbone
-    for backbone in (IQL(policies=1, **SMALL), TD3BC(**SMALL), CQL(**SMALL, actions=2), BCQ(**SMALL, cvae_hidden=(8,)))
+    for backbone in (IQL(policies=2, **SMALL), TD3BC(**SMALL), CQL(**SMALL, actions=2), BCQ(**SMALL, cvae_hidden=(8,)))
 }
 OBSERVATIONS = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32) * 4
 ACTIONS = np.tanh(np.random.default_rng(1).normal(size=(6, 2))).astype(np.float32)

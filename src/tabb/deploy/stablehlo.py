@@ -46,11 +46,11 @@ def _best_candidate(policy: CandidatePolicy, x: Array) -> Array:
 
 
 def _forward(layers: Layers, x: Array) -> Array:
-    """`tabb.policy.forward` in JAX. The precision keeps GPUs from multiplying in 10 bits (TF32)."""
+    """`tabb.policy.forward` in JAX; of several networks for [B, in]. The precision keeps GPUs from TF32's 10 bits."""
     weights, biases = layers
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         x = jnp.matmul(jnp.maximum(x, 0.0) if i else x, weight, precision=lax.Precision.HIGHEST) + bias
-    return x
+    return jnp.mean(x, axis=0) if weights[0].ndim == 3 else x
 
 
 def write_stablehlo(policy: Policy, out: Path) -> None:

@@ -32,7 +32,7 @@ from tabb.models.model_returns import (
     reward_when_lost,
 )
 from tabb.models.target_model import TargetModel
-from tabb.networks import MLP, Normaliser
+from tabb.networks import MLP, Committee, Normaliser
 from tabb.policy import Policy
 from tabb.transitions import Transitions
 
@@ -93,7 +93,7 @@ def longest_episode(log: Transitions) -> int:
 @partial(jax.jit, static_argnums=4)
 def _return_of(
     model: TargetModel,
-    network: MLP,
+    network: MLP | Committee,
     own: Normaliser,
     places: tuple[Normaliser, jax.Array, Range, jax.Array],
     steps: int,
@@ -108,10 +108,10 @@ def _return_of(
 
 
 def in_model(policy: Policy, model: TargetModel, domains: Domains, steps: int) -> InModel:
-    """What a policy of one network does in episodes of `steps` steps in the model of these (normalised) domains."""
+    """What a policy of relu networks does in episodes of `steps` steps in the model of these (normalised) domains."""
     starts = episode_starts(domains.target, STARTS, jax.random.key(1))
     lost = jnp.float32(reward_when_lost(domains.target))
-    network = MLP(tuple(map(jnp.asarray, policy.weights)), tuple(map(jnp.asarray, policy.biases)))
+    network = policy.as_network()
     own = Normaliser(jnp.asarray(policy.mean), jnp.asarray(policy.scale))
 
     def within(everywhere: Range) -> ModelReturn:

@@ -3,7 +3,16 @@
 from tabb.policy.actor import Actor
 from tabb.policy.candidates import CandidatePolicy
 from tabb.policy.sequence import SequencePolicy
-from tabb.policy.tanh_policy import KINDS, UNREADABLE, Layers, Policy, forward, host_layers, why_no_policy
+from tabb.policy.tanh_policy import (
+    KINDS,
+    UNREADABLE,
+    Layers,
+    Policy,
+    forward,
+    host_layers,
+    networks_of,
+    why_no_policy,
+)
 
 __all__ = [
     "KINDS",
@@ -15,5 +24,6 @@ __all__ = [
     "SequencePolicy",
     "forward",
     "host_layers",
+    "networks_of",
     "why_no_policy",
 ]

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -17,18 +18,20 @@ from tabb.action_bounds import ActionBounds, action_bounds
 from tabb.errors import RunError, UsageError
 from tabb.files import atomic, quoted
 from tabb.float32 import spacing
-from tabb.networks import MLP, Committee, Normaliser
+from tabb.networks import MLP, Committee, Normaliser, members_of
 from tabb.own_files import refuse_others
 from tabb.policy.actor import Actor
 
 UNREADABLE = (
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
-    *(KeyError, ValueError, TypeError, AttributeError),
+    *(LookupError, ValueError, TypeError, AttributeError),
     RuntimeError,  # a flipped bit can ask for an unknown zip method, or for a password
 )
 """what NumPy, zipfile and json raise on a damaged file"""
 
 
+SEVERAL = "-several"
+"""what is added to the format of a file that holds several networks"""
 BOUNDED = "-bounded"
 """what is added to the format of a file that holds the bounds of the action space"""
 
@@ -36,24 +39,53 @@ COARSE = 1e-3
 """A column is coarse in float32 if that resolves no more than this share of its spread."""
 
 Layers = tuple[tuple[NDArray[np.float32], ...], tuple[NDArray[np.float32], ...]]
-"""Weights [in, out] and biases [out] of a relu network."""
+"""Weights [in, out] and biases [out] of a relu network, or [n, in, out] and [n, 1, out] of n that act as their mean."""
 
 
-def host_layers(network: MLP) -> Layers:
-    """A network's arrays, copied to the host: device memory may be given away to the next compiled call.
+def host_layers(network: MLP | Committee) -> Layers:
+    """The arrays of networks, copied to the host: device memory may be given away to the next compiled call.
 
-    Raises `UsageError` for a network that is not relu.
+    Raises `UsageError` for networks that are not relu.
     """
-    if network.activation != "relu":
-        raise UsageError(f"a policy needs relu networks, not {network.activation}")
-    return (
-        tuple(np.array(weight, np.float32) for weight in network.weights),
-        tuple(np.array(bias, np.float32) for bias in network.biases),
+    members = members_of(network)
+    if members[0].activation != "relu":
+        raise UsageError(f"a policy needs relu networks, not {members[0].activation}")
+    each = [
+        (
+            tuple(np.array(weight, np.float32) for weight in member.weights),
+            tuple(np.array(bias, np.float32) for bias in member.biases),
+        )
+        for member in members
+    ]
+    if len(each) == 1:
+        return each[0]
+    weights, biases = zip(*each, strict=True)
+    return tuple(map(np.stack, zip(*weights, strict=True))), tuple(
+        np.stack(layer)[:, None] for layer in zip(*biases, strict=True)
+    )
+
+
+def networks_of(layers: Layers) -> tuple[Layers, ...]:
+    """The layers of each network: weights [in, out] and biases [out]."""
+    weights, biases = layers
+    if weights[0].ndim == 2:
+        return (layers,)
+    return tuple(
+        (tuple(weight[i] for weight in weights), tuple(bias[i, 0] for bias in biases)) for i in range(len(weights[0]))
     )
 
 
 def forward(layers: Layers, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The network's output, before any squashing."""
+    """The network's output [..., out] for inputs [..., in], before any squashing; the mean of several networks."""
+    weights, _ = layers
+    if not weights or weights[0].ndim == 2:
+        return _through(layers, x)
+    outputs = _through(layers, x.reshape(-1, x.shape[-1]))  # [n, rows, out]
+    return (outputs.sum(axis=0) / len(outputs)).reshape(*x.shape[:-1], outputs.shape[-1])
+
+
+def _through(layers: Layers, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The outputs of all layers, of each network on its own."""
     weights, biases = layers
     last = len(weights) - 1
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
@@ -81,6 +113,8 @@ def why_no_policy(run: Path) -> str:
 class Policy:
     """Deterministic policy tanh(MLP((observation - mean) / scale)), float32, scaled to the bounds of the action space.
 
+    Several networks act as the mean of their outputs, before tanh.
+
     `about` says where it comes from (task, rule, seed, updates, versions); it travels in the saved file.
     """
 
@@ -91,8 +125,9 @@ class Policy:
     mean: NDArray[np.float32]
     scale: NDArray[np.float32]
     weights: tuple[NDArray[np.float32], ...]
-    """Shape [in, out] each."""
+    """Shape [in, out] each; of n networks [n, in, out]."""
     biases: tuple[NDArray[np.float32], ...]
+    """Shape [out] each; of n networks [n, 1, out]."""
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
     action_bounds: ActionBounds | None = dataclasses.field(default=None, kw_only=True)
     """What -1 and 1 are in the robot's units; None where it takes actions in [-1, 1]."""
@@ -104,10 +139,18 @@ class Policy:
     def from_networks(
         cls, network: MLP | Committee, normaliser: Normaliser, about: dict[str, Any] | None = None
     ) -> Policy:
-        """The policy of a learner's network; copies the arrays to the host."""
+        """The policy of a learner's network, or of several; copies the arrays to the host."""
         mean, scale = np.array(normaliser.mean, np.float32), np.array(normaliser.scale, np.float32)
-        one = network.as_one() if isinstance(network, Committee) else network
-        return cls(mean, scale, *host_layers(one), dict(about or {}))
+        return cls(mean, scale, *host_layers(network), dict(about or {}))
+
+    def as_network(self) -> MLP | Committee:
+        """What `from_networks` made the policy of: a function of standardised observations, whose tanh is the action.
+
+        In JAX.
+        """
+        layers = networks_of((self.weights, self.biases))
+        members = tuple(MLP(tuple(map(jnp.asarray, one[0])), tuple(map(jnp.asarray, one[1]))) for one in layers)
+        return members[0] if len(members) == 1 else Committee(members)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.observation_size} -> {self.action_size}, {self.about})"
@@ -118,7 +161,12 @@ class Policy:
 
     @property
     def action_size(self) -> int:
-        return self.biases[-1].size
+        return self.biases[-1].shape[-1]
+
+    @property
+    def networks(self) -> int:
+        """How many networks act as their mean."""
+        return len(networks_of((self.weights, self.biases)))
 
     @functools.cached_property
     def coarse_columns(self) -> NDArray[np.intp]:
@@ -206,13 +254,13 @@ class Policy:
         """
         path = Path(path)
         refuse_others(path, "policy")
-        format, arrays, bounds = self.format, self._arrays(), self.action_bounds
+        arrays, bounds = self._arrays(), self.action_bounds
+        format = self.format + (SEVERAL if self.weights[0].ndim == 3 else "")
         if bounds is not None:  # whoever does not know of them must not take the file for one without
             format += BOUNDED
             arrays |= {"action_low": np.asarray(bounds.low), "action_high": np.asarray(bounds.high)}
         header = json.dumps({"format": format, "layers": len(self.weights), "about": self.about})
         with atomic(path) as part, open(part, "wb") as file:
-            # Several networks as one are mostly zeros.
             np.savez_compressed(file, allow_pickle=False, header=np.array(header), **arrays)
         return path
 
@@ -235,7 +283,7 @@ class Policy:
         try:
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))
-                kind = KINDS.get(str(header["format"]).removesuffix(BOUNDED))
+                kind = KINDS.get(str(header["format"]).removesuffix(BOUNDED).removesuffix(SEVERAL))
                 if kind is None:
                     raise RunError(
                         f"{path}: format {header['format']!r} is not {Policy.format!r}; use the tabb that wrote it"
@@ -258,16 +306,21 @@ class Policy:
 
     def _check(self, path: Path) -> None:
         """Shapes that fit together and finite numbers, or `RunError`."""
-        self._check_layers(path, (self.weights, self.biases), self.observation_size)
+        networks = self.weights[0].shape[:-2]
+        self._check_layers(path, (self.weights, self.biases), self.observation_size, networks)
 
-    def _check_layers(self, path: Path, layers: Layers, width: int) -> None:
+    def _check_layers(self, path: Path, layers: Layers, width: int, networks: tuple[int, ...] = ()) -> None:
+        """`networks` is what stands before [in, out] in the shapes of weights: nothing, or their number."""
         weights, biases = layers
         everything = (self.mean, self.scale, *weights, *biases)
         fits = all(array.dtype == np.float32 for array in everything) and len(weights) > 0
         fits = fits and self.mean.shape == self.scale.shape == (self.mean.size,)
+        fits = fits and len(networks) < 2 and 0 not in networks
+        before = (*networks, 1) if networks else ()
         for weight, bias in zip(weights, biases, strict=True):
-            fits = fits and weight.ndim == 2 and weight.shape[0] == width and bias.shape == weight.shape[1:]
-            width = bias.shape[0] if bias.ndim == 1 else -1
+            fits = fits and bias.ndim > 0 and weight.shape == (*networks, width, bias.shape[-1])
+            fits = fits and bias.shape == (*before, bias.shape[-1])
+            width = bias.shape[-1] if bias.ndim else -1
         if not fits:
             raise RunError(f"{path}: its layers do not fit together; the file is damaged, copy it again")
         if not all(np.isfinite(array).all() for array in everything):
