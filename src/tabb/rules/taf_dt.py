@@ -224,7 +224,7 @@ class TAFDT(Rule):
     discount: float = 0.99
     """γ [authors: 0.99]"""
     hidden: tuple[int, ...] = (256, 256)
-    """widths of the hidden layers of V, Q and the command [authors: 256]"""
+    """widths of the hidden layers of V, Q and the command [authors: three of 256]"""
     samples: int = 10
     """latents per estimate of log p̂_T [authors: 10]"""
     variance: float = 0.1
