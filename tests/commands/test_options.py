@@ -21,7 +21,8 @@ class Options:
     updates: int = 5
     """how many"""
     rate: float | None = None
-    """how fast"""
+    """how
+    fast"""
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,12 @@ def test_tyros_wording(arguments: str, sentence: str) -> None:
         f"tyro {version('tyro')} words its errors in another way: mend tabb/commands/options.py, or lower the bound"
     )
     assert str(refused.value) == sentence, advice
+
+
+def test_the_help_breaks_no_lines_where_docstrings_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(Options, ["--help"], "tabb test", "")
+    assert "how fast (default: None)" in capsys.readouterr().out
 
 
 def test_tyro_has_an_upper_bound() -> None:

@@ -115,8 +115,8 @@ class IQL(Backbone):
     """layer normalisation in V and Q: holds their values down off the data, and TABB ranks rows far better by such a V
     [ODRL: no; Ball et al. 2023: yes; measured: docs/measured-rows.md]"""
     policies: int = 5
-    """networks of the policy, which act together as their mean; each learns as the only one would [ODRL: 1; few rows
-    make one of them drift, their mean far less: docs/few-rows.md]"""
+    """networks of the policy, which act as their mean; each learns as if it were alone [ODRL: 1; with few rows one
+    network drifts, and the mean far less: docs/few-rows.md]"""
     batch_size: int = 256
     """rows per update, half source and half target unless the rule says otherwise [ODRL: 128 + 128]"""
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import tyro
+from tyro import _docstrings as tyro_docstrings
 
 from tabb.errors import UsageError
 
@@ -36,7 +37,7 @@ def parse(kind: type[T], arguments: Sequence[str], program: str, description: st
     chosen, arguments = _with_predictors(kind, list(arguments))
     printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(printed), _wide(not {"-h", "--help"} & set(arguments)):
+        with contextlib.redirect_stderr(printed), _wide(not {"-h", "--help"} & set(arguments)), _in_one_paragraph():
             return tyro.cli(chosen, args=arguments, prog=program, description=description)
     except SystemExit as stop:
         if not stop.code:
@@ -79,6 +80,21 @@ def _wide(wanted: bool) -> Iterator[None]:
             del os.environ["COLUMNS"]
             if before is not None:
                 os.environ["COLUMNS"] = before
+
+
+@contextlib.contextmanager
+def _in_one_paragraph() -> Iterator[None]:
+    """Give tyro the docstring of a field as one paragraph: it would break lines of the help where the source does."""
+    before = tyro_docstrings.parse_docstring_from_object
+
+    def joined(kind: object) -> dict[str, str]:
+        return {name: " ".join(text.split()) for name, text in before(kind).items()}
+
+    tyro_docstrings.parse_docstring_from_object = joined  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        tyro_docstrings.parse_docstring_from_object = before
 
 
 def _one_line(text: str, program: str) -> str:

@@ -98,8 +98,8 @@ def option_of(argument: str) -> str:
 def _by_name(name: str, rule: Any) -> tuple[str, Any, Any]:
     """A field of options, for help alone: the rule with the names of predictors in the place of their constants."""
     help_text = (
-        f"the predictor of the target domain; `--{name}.predictor NAME --help` tells its constants, which "
-        f"`--{name}.predictor.updates` and its like set"
+        f"the predictor of the target domain; `--{name}.predictor NAME --help` lists its constants, such as "
+        f"`--{name}.predictor.updates`"
     )
     names = Annotated[Literal[tuple(PREDICTORS)], tyro.conf.arg(help=help_text)]  # type: ignore[valid-type]
     options = dataclasses.make_dataclass(

@@ -56,24 +56,24 @@ class Options(Settings, Reading):
     start: Annotated[Path | None, tyro.conf.arg(aliases=["--from"])] = None
     """start from the weights of this finished run of the same backbone; a folder of runs gives each seed its own"""
     start_parts: tuple[Literal["policy", "critic"], ...] = ("policy", "critic")
-    """what to take from it"""
+    """what --from takes from that run"""
     jobs: int | None = None
     """runs at the same time, one core each (CPU only); as many as there are cores if not given"""
     out: Path | None = None
     """folder of the runs; runs/<task>/<source>-<target>/<rule> if not given"""
     resume: Path | None = None
-    """go on with the stopped runs in this folder; other options are taken from there, but --source and --target may say
-    where the same data lie now"""
+    """continue the stopped runs in this folder, with the options that they have; --source and --target may say where
+    the same data lie now"""
     progress: Literal["auto", "bar", "lines", "none"] = "auto"
     """a bar on a terminal, plain lines elsewhere, or nothing"""
     track: Literal["tensorboard", "trackio", "wandb"] | None = None
-    """send metrics there as well (docs/tracking.md); not part of the run: give it again with --resume"""
+    """send metrics to this tracker too (docs/tracking.md); with --resume, give it again"""
     ray: str | None = None
     """train on a Ray cluster, one run per task (docs/cluster.md): auto, local or HOST:PORT; jobs is a limit then"""
     ray_gpus: float = 0.0
     """accelerators per run on a cluster; 0: one CPU core"""
     ray_retries: int = 3
-    """how often a run is handed out again after its node was lost, without a new checkpoint in between"""
+    """how often a run is started again after a lost node, without a new checkpoint in between"""
 
 
 def parse_train(names: Sequence[str], arguments: Sequence[str]) -> tuple[list[Chosen], Any]:

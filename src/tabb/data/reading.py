@@ -29,9 +29,9 @@ class RawColumns(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ColumnNames:
-    """Which columns of a table are what, by name or pattern (`q_*`), in this order; left out, names are guessed.
+    """The columns of a table by name or pattern (`q_*`), in this order. Names that are not given are guessed.
 
-    Of HDF5 and npz files one key for each.
+    HDF5 and npz files have one key for each.
     """
 
     observations: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class ColumnNames:
     steps: tuple[str, ...] = ()
     """number of the row's step in its episode: rows are put in this order"""
     extras: tuple[str, ...] = ()
-    """further columns of numbers, which are kept beside the log: only rules that name them see them"""
+    """further columns of numbers to keep beside the log; only rules that name them see them"""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -43,27 +43,27 @@ class Imitation(TypedFields):
     """What the policy imitates of the target's rows."""
 
     best: float = 0.0
-    """imitate rows of those episodes alone whose return is this share of the best one's at least; 0 for all rows"""
+    """imitate only episodes whose return is at least this share of the best episode's; 0 imitates all rows"""
     rows: Literal["logged", "noisy", "corrective"] = "logged"
-    """`logged` rows alone; with copies whose states have noise (`noisy`), and whose actions lead back (`corrective`)"""
+    """`logged` rows alone; or with copies: of noisy states (`noisy`), whose actions also lead back (`corrective`)"""
     copies: int = 4
     """copies of each target row"""
     noise: float = 0.05
-    """standard deviation of the noise on states of copies and of rollouts' starts, in deviations of the target's
-    observations, entry by entry"""
+    """standard deviation of the noise on the states of copies and of the starts of rollouts, in standard deviations of
+    the target's observations, entry by entry"""
     stay: float = 0.02
     """weight that holds a corrective action to the logged one"""
     matching: float | None = 0.0
     """weight of trajectory matching (`tabb.models.matching`) against imitation: the policy acts in a model of the
-    target domain and is held to the logged paths; 0 for none, None for 0.1 where it pays: in runs of 5,000 updates or
-    more, on backbones that can, with rows in memory"""
+    target domain and is held to the logged paths. 0 is without. None is 0.1 in runs of 5,000 updates or more, on
+    backbones that can, with rows in memory, and 0 elsewhere"""
     horizon: int = 5
-    """H: steps that it acts there"""
+    """H: steps that the policy acts in the model"""
     rollouts: int = 64
-    """paths per update that it is held to"""
+    """paths per update that the policy is held to"""
     model: Literal["both", "target"] = "both"
-    """what the model behind corrective actions and matching is fitted to: `both` domains' rows where the rule draws
-    source rows, or those of the `target` alone"""
+    """rows that the model behind corrective actions and matching is fitted to: `both` domains' if the rule draws source
+    rows, or the `target`'s alone"""
     model_updates: int = 5_000
     """updates of that fit"""
 

@@ -41,21 +41,22 @@ class SoftWeights(Rule):
     trust_meaning: ClassVar[str] = "the weight of the row in the losses, from the least weight of the rule to 1"
 
     temperature: float = 1.0
-    """c: a source row that is doubted by c units weighs 1/e; inf weighs all rows alike [ours]"""
+    """c, how many units of mismatch lower the weight to 1/e (above the least weight); inf weighs all rows alike
+    [ours]"""
     least_weight: float = 0.1
-    """f, the weight that the least trusted source row keeps; with 0 (the paper) V drifted far above all returns'
-    worth in long runs [ours, measured: docs/methods/tabb.md]"""
+    """f, the weight that the least trusted source row keeps; with 0 (the paper) V drifted far above all returns in long
+    runs [ours, measured: docs/methods/tabb.md]"""
     weigh_value: bool = True
     """whether the weights enter the value loss too [ours]"""
     weigh_policy: bool = True
     """whether the weights enter the policy loss too [ours]"""
     imitate_source: float | None = None
-    """factor on source rows in the policy loss: 1 learns from them as far as they are trusted, 0 from target rows
-    alone, so that the source acts through the critic. If not given, 0 on backbones with a value network (IQL) [ours by
-    measurement] and 1 [paper] on the others: their critics bootstrap from the policy at source states too, where it
-    must not be left alone"""
+    """factor on source rows in the policy loss: with 1 the policy learns from them as far as they are trusted, with 0
+    from target rows alone, so that the source acts through the critic. If not given, 0 on backbones with a value
+    network (IQL) [ours by measurement] and 1 on the others [paper], whose critics bootstrap from the policy at source
+    states too"""
     source_share: float = 0.5
-    """share of source rows in a batch [field: 0.5]; those of no weight only cost time [ours]"""
+    """share of source rows in a batch [field: 0.5]; rows of no weight only cost time [ours]"""
 
     def __post_init__(self) -> None:
         if math.isnan(self.temperature) or self.temperature <= 0:

@@ -63,12 +63,12 @@ class TABB(SoftWeights):
     small: ClassVar[dict[str, Any]] = {"predictor": AgreedShift(heads=2, updates=40, batch_size=16, hidden=16)}
 
     scale: Literal["source", "target"] = "source"
-    """the unit of c, over the batch: the mean TBM⁺ of source rows, so that the same share of any source is
-    trusted; or the mean error of predicted backups on target rows, so that a source is trusted only as far as
-    its mismatch could be the predictor's error [ours]"""
+    """the unit of c, over the batch. `source`: the mean TBM⁺ of source rows, so the same share of any source is
+    trusted. `target`: the mean error of predicted backups on target rows, so a source is trusted only as far as its
+    mismatch could be the predictor's error [ours]"""
     uncertainty: float | None = None
-    """β: how much the predictor's own doubt adds to TBM; 0 is the paper. None: what suits the predictor, 0.2 for the
-    agreed shift and 1 for those with heads [ours]"""
+    """β: how much the predictor's own doubt adds to TBM; 0 is the paper. If not given, what suits the predictor: 0.2
+    for `agreed`, 1 for the others [ours]"""
     predictor: TargetPredictor = AgreedShift()  # noqa: RUF009 - frozen
     """the predictor of the target domain"""
 

@@ -25,19 +25,18 @@ class Online(TypedFields):
     """
 
     target_steps: int = 0
-    """steps in the target environment, the task's or `--env`; exactly so many are taken. Evaluations are not among
-    them"""
+    """exact number of steps in the target environment, the task's or `--env`; evaluations are not counted"""
     source_steps: int = 0
     """the same in the source environment: that of the task's robot without its shift, or `--source-env`"""
     lanes: int = 1
     """episodes at the same time in an environment; they are stepped together"""
     warm_up: int = 1_000
-    """steps before the first update, in each environment whose rows it draws: with random actions, or those of the
-    policy where a run starts from another one's. They are part of the number of steps"""
+    """of all steps, those before the first update, in each environment whose rows it draws: random, or by the policy
+    that the run starts from"""
     refits: int = 4
-    """how often what a rule fits before training (`tabb`: its predictor) is fitted again on all rows so far, each time
-    that the target's rows, or the source's if steps are taken there alone, have grown by the same factor. Each takes as
-    long as the first; 0 keeps the first"""
+    """how often the models of a rule (`tabb`: its predictor) are fitted again on all rows so far; each fit takes as
+    long as the first. One comes whenever the target's rows have grown by the same factor (the source's, if steps are
+    taken there alone); 0 keeps the first fit"""
 
     def __post_init__(self) -> None:
         for name, least in (("target_steps", 0), ("source_steps", 0), ("lanes", 1), ("warm_up", 0), ("refits", 0)):
