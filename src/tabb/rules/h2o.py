@@ -46,7 +46,7 @@ def pushed_gap(
 
 @dataclasses.dataclass(frozen=True)
 class H2O(Rule):
-    """Weigh source rows by the ratio of the dynamics, and push Q down where they depart from the target's."""
+    """Weigh source rows by the ratio of the dynamics, and push Q down where they differ from the target's."""
 
     name: ClassVar[str] = "h2o"
     backbone: ClassVar[str] = "sac"

@@ -55,7 +55,7 @@ def limit_of(predict: Predict, scale: Float[Array, " s"], data: Transitions, qua
 
 @dataclasses.dataclass(frozen=True)
 class MOReL(Rollouts):
-    """Learn from rollouts that end, for good, where the model is unsure."""
+    """Learn from rollouts that end the task where the model is unsure."""
 
     name: ClassVar[str] = "morel"
     after_preparation: ClassVar[frozenset[str]] = Rollouts.after_preparation | {"halt_reward"}

@@ -55,7 +55,7 @@ def departure(predicted: Float[Array, "b z"], encoded: Float[Array, "b z"], term
 
 @dataclasses.dataclass(frozen=True)
 class PAR(Rule):
-    """Take from source rewards how far a step departs from a representation of target steps."""
+    """Lower source rewards by how far a step differs from a representation of target steps."""
 
     name: ClassVar[str] = "par"
     backbone: ClassVar[str] = "sac"
