@@ -156,21 +156,22 @@ def test_h2os_loss_is_half_of_what_its_authors_add_up(rows):
     learned = StepClassifiers(linear([0.0, 0.0, 4.0]), linear([0.0, 0.0]), ())
     rule, backup = H2O(gap_weight=3.0), jnp.array([1.0, -2.0, 0.5, 4.0])
     step = step_of(rows, learned=learned)
-    weights, _ = rule.weigh(step)
-    gap_of = gap_weights(rule._ratios_of_copies(step, jnp.std(rows.observation[2:], axis=0)))
 
     def ours(values):
-        return critic_error(rule, step, weights, values, backup)
+        return critic_error(rule, step, rule.weigh(step)[0], values, backup)
 
     def theirs(values):
-        error = (values - backup) ** 2
-        source = jnp.mean(weights.critic[:2] * error[:, :2], axis=1)
-        gap = jax.nn.logsumexp(values[:, :2], axis=1, b=gap_of) - jnp.mean(values[:, 2:], axis=1)
+        error, weight = (values - backup) ** 2, rule.weigh(step)[0].critic[:2]
+        ratios = rule._ratios_of_copies(step, jnp.std(rows.observation[2:], axis=0))
+        gap = jax.nn.logsumexp(values[:, :2], axis=1, b=gap_weights(ratios)) - jnp.mean(values[:, 2:], axis=1)
+        source = jnp.mean(weight * error[:, :2], axis=1)
         return jnp.sum(jnp.mean(error[:, 2:], axis=1) + source + 3.0 * gap)
 
     values = jnp.array([[0.3, 1.0, -1.0, 2.0], [0.0, 0.5, 0.2, -3.0]])
-    assert float(ours(values)) == pytest.approx(0.5 * float(theirs(values)), rel=1e-5)
-    np.testing.assert_allclose(jax.grad(ours)(values), 0.5 * jax.grad(theirs)(values), rtol=1e-5)
+    both = jax.jit(lambda values: [jax.value_and_grad(loss)(values) for loss in (ours, theirs)])
+    (one, slope), (other, steeper) = both(values)
+    assert float(one) == pytest.approx(0.5 * float(other), rel=1e-5)
+    np.testing.assert_allclose(slope, 0.5 * steeper, rtol=1e-5)
 
 
 # --- PAR ---

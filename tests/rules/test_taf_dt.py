@@ -14,7 +14,7 @@ from tabb.batch import Batch
 from tabb.errors import UsageError
 from tabb.models.cvae import log_likelihood
 from tabb.models.returns_to_go import places
-from tabb.networks import Twin, mlp
+from tabb.networks import MLP, Twin
 from tabb.results.row_scores import score_rows
 from tabb.rules import TAFDT
 from tabb.rules.step import Step
@@ -27,6 +27,7 @@ from tabb.rules.taf_dt import (
     value_guidance,
 )
 from tabb.training import Settings, train
+from tabb.transitions import Transitions
 
 KEY = jax.random.key(3)
 SMALL = TAFDT(**TAFDT.small)
@@ -124,18 +125,19 @@ def test_conditions_are_standardised_advantages(made, domains):
 
 def test_the_command_is_fitted_to_both_domains_alike(made, domains):
     """At one state, advantages are -1 in the source and 1 in the target: their mean, however many rows there are."""
-    advantage = mlp(KEY, (5, 1))
-    column = jnp.zeros((5, 1)).at[3].set(1.0)
-    first = dataclasses.replace(advantage, weights=(column,), biases=(jnp.zeros(1),))
-    nothing = dataclasses.replace(made.value, weights=jax.tree.map(jnp.zeros_like, made.value.weights))
-    nothing = dataclasses.replace(nothing, biases=jax.tree.map(jnp.zeros_like, made.value.biases))
+
+    def blank(*shape):
+        return jnp.asarray(np.zeros(shape, np.float32))
+
+    first = MLP((jnp.asarray([[0.0], [0.0], [0.0], [1.0], [0.0]]),), (blank(1),))  # the first entry of the action
+    nothing = jax.tree.map(lambda leaf: blank(*leaf.shape), made.value)
     models = dataclasses.replace(made, critic=Twin(first, first), value=nothing, advantage=jnp.asarray([0.0, 1.0]))
 
-    def at_one_state(rows, action):
-        same = jax.tree.map(jnp.zeros_like, dataclasses.replace(rows, extras={}))
-        return dataclasses.replace(same, action=jnp.full_like(rows.action, action))
+    def at_one_state(count, action):
+        state, number = blank(count, 3), jnp.asarray(np.zeros(count, np.int32))
+        return Transitions(state, jnp.full((count, 2), action), state[:, 0], state, state[:, 0], number)
 
-    both = domains._replace(source=at_one_state(domains.source, -1.0), target=at_one_state(domains.target[:30], 1.0))
+    both = domains._replace(source=at_one_state(300, -1.0), target=at_one_state(30, 1.0))
     rule = dataclasses.replace(
         SMALL, advantage_scale=1.0, command_expectile=0.5, command_updates=400, learning_rate=1e-2
     )
@@ -145,12 +147,17 @@ def test_the_command_is_fitted_to_both_domains_alike(made, domains):
 
 def test_the_likelihood_is_a_sum_over_entries_as_the_authors_have_it(made):
     """Their cloning term is a mean over entries as that of dt is, so that c needs no other unit."""
-    batch = Batch(jnp.ones((4, 3)), jnp.zeros((4, 2)), jnp.zeros(4), jnp.ones((4, 3)), jnp.zeros(4), {}, {}, 0)
+    seen = jnp.ones((4, 3))
+    batch = Batch(seen, seen[:, :2], seen[:, 0], seen, seen[:, 0], {}, {}, 0)
     rule = dataclasses.replace(SMALL, value_weight=0.0, behaviour_scale=0.4)
-    action = jnp.full((4, 2), 0.3)
-    likelihood = log_likelihood(made.cvae, batch.observation, action, made.noise, rule.variance)
-    by_hand = -0.4 * float(jnp.mean(likelihood))
-    assert float(rule.actor_term(step_of(batch, made), action)) == pytest.approx(by_hand, rel=1e-5)
+
+    @jax.jit
+    def both(action):
+        likelihood = log_likelihood(made.cvae, batch.observation, action, made.noise, rule.variance)
+        return rule.actor_term(step_of(batch, made), action), -0.4 * jnp.mean(likelihood)
+
+    term, by_hand = both(0.3 * seen[:, :2])
+    assert float(term) == pytest.approx(float(by_hand), rel=1e-5)
 
 
 def test_the_policy_is_led_up_the_critic(made, domains):
