@@ -52,35 +52,35 @@ LISTS = (
 UNCERTAIN = {
     **dict.fromkeys(
         ENDS,
-        "does not say why an episode ended: name it terminals if the task itself ended there, timeouts if only time "
+        "does not say why an episode ended; name it terminals if the task itself ended there, timeouts if only time "
         "ran out, or give both",
     ),
     **dict.fromkeys(
         GOES_ON,
-        "is 1 where an episode goes on: give terminals = 1 - {key} if it is 0 only where the task itself ended, else "
+        "is 1 where an episode goes on; give terminals = 1 - {key} if it is 0 only where the task itself ended, else "
         "terminals and timeouts",
     ),
     **dict.fromkeys(
         ("discount", "discounts"),
-        "may say where the task ended: give terminals = ({key} == 0) if it is 0 only there, and leave {key} out",
+        "may say where the task ended; give terminals = ({key} == 0) if it is 0 only there, and leave {key} out",
     ),
     **dict.fromkeys(
         ("is_last", "is_terminal"),
-        "marks a row that holds the last observation and no step (RLDS): drop these rows, mark the rows before them in "
+        "marks a row that holds the last observation and no step (RLDS); drop these rows, mark the rows before them in "
         "terminals where the task ended, else in timeouts, and leave {key} out",
     ),
     **dict.fromkeys(
         LISTS,
-        "has a number for each episode rather than for each row: give episodes, the number of each row's episode, and "
+        "has a number for each episode rather than for each row; give episodes, the number of each row's episode, and "
         "leave {key} out",
     ),
     **dict.fromkeys(
         ("reset", "resets"),
-        "may mark first rows of episodes or last ones: name it is_first if first ones, else timeouts, or terminals if "
+        "may mark first rows of episodes or last ones; name it is_first if first ones, else timeouts, or terminals if "
         "the task itself ended there",
     ),
-    "absorbing": "may say where the task ended: name it terminals if it does, else leave it out",
-    "step_type": "numbers first, middle and last rows (dm_env), and a last row holds the last observation and no step: "
+    "absorbing": "may say where the task ended; name it terminals if it does, else leave it out",
+    "step_type": "numbers first, middle and last rows (dm_env), and a last row holds the last observation and no step; "
     "drop these rows, mark the rows before them in terminals where the task ended, else in timeouts, and leave {key} "
     "out",
 }

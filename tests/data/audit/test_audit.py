@@ -308,6 +308,9 @@ def test_files_that_cannot_be_read_are_findings(clean, tmp_path, pair):
     assert not [finding for finding in found.findings if finding.code == "identical-files"]
     save_npz(tmp_path / "pair.npz", pair[0])
     assert not audit(tmp_path / "pair.npz").of_level("error")
+    required = {key: clean[key] for key in ("observations", "actions", "rewards")}
+    (unclear,) = audit(stored(tmp_path / "dones.hdf5", required | {"dones": clean["timeouts"]})).findings
+    assert unclear.fix.startswith("name it terminals if the task itself ended there")
 
 
 def test_repetitions_are_those_of_whole_rows():
