@@ -205,7 +205,11 @@ KINDS: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "policy": ("a policy", _is_policy),
     "transitions": (
         "a file of transitions",
-        lambda path: any(_is_npz_of(path, _TRANSITIONS | more) for more in (set(), {"action_low", "action_high"})),
+        lambda path: any(
+            _is_npz_of(path, _TRANSITIONS | bounds | cut)
+            for bounds in (set(), {"action_low", "action_high"})
+            for cut in (set(), {"cut"})
+        ),
     ),
     "columns": ("a file of columns", lambda path: _holds_npz_key(path, "tabb")),
     "table": ("a table", _is_table),

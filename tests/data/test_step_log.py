@@ -47,6 +47,61 @@ def test_it_is_read_back_at_every_moment_bit_for_bit(tmp_path):
     assert "7" in str(audit)
 
 
+def test_episodes_that_were_cut_do_not_count(tmp_path, monkeypatch):
+    """Three at once: one ends after two rows, another begins in its lane, and what still goes on was cut."""
+    file = tmp_path / "steps.hdf5"
+    log = StepLog(file, 9, 2, 1, None)
+    nobody = np.zeros(3, bool)
+    log.add(rows_of(7, 35, 70, episodes=[0, 1, 2]), nobody)
+    log.add(rows_of(14, 35, 70, episodes=[0, 1, 2]), np.array([True, False, False]))
+    report = tabb.data.read([file]).report
+    assert report.returns == pytest.approx((3.0, 10.0, 20.0))
+    assert (report.unfinished, report.truncations) == ((1, 2), 3)
+    assert report.mean_return == pytest.approx((3 + 10 + 20) / 3), "what was cut is most of the log"
+    log.add(rows_of(7, 35, episodes=[3, 1]), np.array([False, True]))
+    report = tabb.data.read([file]).report
+    assert report.unfinished == (2, 3)
+    assert report.mean_return == pytest.approx((2 * 3 + 3 * 15) / 5)
+    assert ", 2 cut\n" in str(report)
+    rows = tabb.load(file)
+    tabb.data.save_npz(tmp_path / "steps.npz", rows, cut=[2, 3])
+    tabb.data.save_npz(tmp_path / "steps.npz", rows, cut=[2, 3])  # its own file
+    tabb.data.save_npz(tmp_path / "whole.npz", rows, cut=[])
+    tabb.data.save_npz(tmp_path / "log.npz", rows[:4])  # episode 0 and the first half of 1
+    saved = tabb.data.read([tmp_path / "steps.npz"]).report
+    assert (saved.unfinished, saved.mean_return, saved.layout) == ((2, 3), report.mean_return, report.layout)
+    whole = tabb.data.read([tmp_path / "whole.npz"]).report
+    assert (whole.unfinished, whole.mean_return) == ((), pytest.approx((2 * 3 + 3 * 15 + 2 * 20 + 1) / 8))
+    joined = tabb.data.read([file, tmp_path / "log.npz"]).report
+    assert joined.unfinished == (2, 3)
+    assert joined.mean_return == pytest.approx((2 * 3 + 3 * 15 + 2 * 3) / 7)
+    monkeypatch.setenv("TABB_CACHE", str(tmp_path / "cache"))
+    for files in ([file], [file, tmp_path / "log.npz"]):
+        stored = tabb.data.read(files, store=True).report
+        assert stored.mean_return == tabb.data.read(files).report.mean_return
+
+
+def test_a_log_of_an_earlier_version_leaves_out_its_last_episode(tmp_path):
+    file = tmp_path / "steps.hdf5"
+    StepLog(file, 7, 2, 1, None).add(rows_of(7, 14, 21, 70, episodes=[0, 0, 1, 2]))
+    with h5py.File(file, "r+") as content:
+        del content["last"]
+    report = tabb.data.read([file]).report
+    assert (report.unfinished, report.mean_return) == ((2,), pytest.approx((2 * 3 + 3) / 3))
+
+
+@pytest.mark.parametrize("numbers", [np.zeros((1, 1), int), np.zeros(1)])
+def test_numbers_of_cut_episodes_that_are_none_are_one_line(numbers, tmp_path):
+    file = tmp_path / "steps.npz"
+    StepLog(tmp_path / "steps.hdf5", 2, 2, 1, None).add(rows_of(1, 2, episodes=[0, 0]))
+    tabb.data.save_npz(file, tabb.load(tmp_path / "steps.hdf5"), cut=[])
+    with np.load(file) as content:
+        np.savez(file, **dict(content) | {"cut": numbers})
+    with pytest.raises(DataError, match=r"cut: is .*, no list of episodes' numbers") as caught:
+        tabb.load(file)
+    assert "\n" not in str(caught.value)
+
+
 def test_another_log_is_refused(tmp_path):
     file = tmp_path / "steps.hdf5"
     StepLog(file, 7, 2, 1, None)
@@ -65,6 +120,11 @@ def test_another_log_is_refused(tmp_path):
 def test_a_damaged_log_is_one_line(tmp_path):
     file = tmp_path / "steps.hdf5"
     StepLog(file, 3, 2, 1, None).add(rows_of(1, 2, 3, episodes=[0, 0, 0]))
+    with h5py.File(file, "r+") as content:
+        del content["last"]
+        content["last"] = np.zeros(2, np.int32)
+    with pytest.raises(DataError, match=r"last: has shape \(2,\), not \(3,\)"):
+        tabb.load(file)
     with h5py.File(file, "r+") as content:
         del content["reward"]
     with pytest.raises(DataError, match="reward: is a link to nothing") as caught:

@@ -168,6 +168,10 @@ def test_a_run_that_was_killed_takes_the_same_steps(lanes, tmp_path, monkeypatch
         for name in a.files:
             if name != "header":
                 np.testing.assert_array_equal(a[name], b[name])
+    steps = tabb.data.read([first.steps_file("target")])
+    ends = steps.transitions.terminal[list(steps.report.episode_ends)]
+    assert steps.report.unfinished == tuple(np.flatnonzero(ends == 0)), "none reaches the time limit"
+    assert 0 < len(steps.report.unfinished) <= lanes
     untimed = [[line | {"rate": 0} for line in folder.metrics()] for folder in (first, second)]
     assert untimed[0] == untimed[1]
 

@@ -112,6 +112,10 @@ def test_episodes_that_ended_since_the_last_checkpoint_are_told_after_a_kill(lan
     killed.logged_in(file)
     killed.take(50, None, None, None, at_random=True)
     before, state = killed.finished(), killed.state()
+    report = tabb.data.read([file]).report  # what still goes on does not count in it
+    assert len(killed.cut()) == len(report.unfinished) == report.episodes - len(before) == lanes
+    mean = np.average([one.total for one in before], weights=[one.length for one in before])
+    assert report.mean_return == pytest.approx(mean)
     killed.take(200, None, None, None, at_random=True)
     wanted = killed.finished()
     assert before
@@ -123,6 +127,7 @@ def test_episodes_that_ended_since_the_last_checkpoint_are_told_after_a_kill(lan
     told = again.finished()
     assert [one.length for one in told] == [one.length for one in wanted]
     np.testing.assert_allclose([one.total for one in told], [one.total for one in wanted], rtol=1e-6)
+    assert len(again.cut()) == len(np.unique(again.log().episode)) - len(before + wanted)
     # A log of an earlier version does not say where episodes ended.
     with h5py.File(file, "r+") as content:
         del content["last"]

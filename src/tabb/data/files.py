@@ -16,7 +16,7 @@ from tabb.data.lerobot import is_lerobot, load_lerobot
 from tabb.data.names import locate, parts_of
 from tabb.data.npz import load_npz
 from tabb.data.reading import Reading, reading_of, reading_with
-from tabb.data.report import Loaded, join, log_return
+from tabb.data.report import Loaded, join, known_cut, log_return
 from tabb.data.store import stored
 from tabb.data.tables import load_table
 from tabb.errors import DataError, UsageError
@@ -129,12 +129,14 @@ def _joined(parts: list[Loaded]) -> Loaded:
     tables = [{name: np.asarray(getattr(p.transitions, name)) for name in COLUMNS} for p in parts]
     parts.clear()
     del first
-    before = 0
-    for table in tables:
+    before, cut = 0, set()
+    for table, report in zip(tables, reports, strict=True):
         table["episode"] = table["episode"] + np.int32(before)
+        cut |= known_cut(report, table["episode"])
         before = int(table["episode"].max()) + 1
+    cut.add(before - 1)
     joined = {name: np.concatenate([table.pop(name) for table in tables]) for name in COLUMNS}
-    mean_return = log_return(joined["reward"], joined["episode"])
+    mean_return = log_return(joined["reward"], joined["episode"], cut)
     return Loaded(Transitions(**joined, action_bounds=bounds, extras=extras), join(reports, mean_return))
 
 

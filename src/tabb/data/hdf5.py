@@ -18,9 +18,9 @@ from tabb.data.allocation import IN_MEMORY, Memory
 from tabb.data.arrays import build
 from tabb.data.column_names import OPTIONAL, REQUIRED, Names, names_of
 from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading
-from tabb.data.report import Loaded
+from tabb.data.report import STEPS, Loaded
 from tabb.data.saved_rows import saved_rows
-from tabb.data.step_log import MARK
+from tabb.data.step_log import LAST, MARK
 from tabb.errors import DataError, TabbError
 from tabb.files import atomic
 from tabb.own_files import refuse_others
@@ -43,6 +43,7 @@ class Content(NamedTuple):
     provenance: dict[str, Any]
     names: Names | None  # None where the file is the log of a run's steps
     wide: dict[str, list[np.ndarray]]  # stretches of doubles that became float32, by column
+    cut: set[int] | None = None  # numbers of the episodes that were cut, where that is known
 
 
 def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED, memory: Memory = IN_MEMORY) -> Loaded:
@@ -59,7 +60,7 @@ def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED, memory: Memor
     content = read_content(path, reading, memory)
     columns, provenance = content.columns, content.provenance
     if content.names is None:
-        return saved_rows(columns, provenance, str(path), "steps of a run", reading)
+        return saved_rows(columns, provenance, str(path), STEPS, reading, content.cut)
     stated = provenance.pop(DIGEST, None)
     written = {key: column for key, column in columns.items() if key in (*REQUIRED, *OPTIONAL)}
     renamed = set(reading.names.stated()) - {"extras"}
@@ -182,7 +183,7 @@ def _read(path: Path, reading: Reading, memory: Memory) -> Content:
     wide: dict[str, list[np.ndarray]] = {}
     with h5py.File(path, "r", locking=False) as file:  # files are replaced whole, and many shares cannot lock
         if MARK in file.attrs:
-            return Content(*_steps(file, name, size), None, {})
+            return _steps(file, name, size)
         names = names_of(file, name, reading.names.stated())
         _need(names.read, file, name, REQUIRED)
         items = {key: direct(file, key, name) for key in names.keys}
@@ -211,9 +212,12 @@ def _read(path: Path, reading: Reading, memory: Memory) -> Content:
     return Content(columns, provenance, names, {key: blocks for key, blocks in wide.items() if blocks})
 
 
-def _steps(file: h5py.File, name: str, size: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The rows of a run's log of steps that are there, episode after episode, and the bounds of actions."""
-    items = {key: direct(file, key, name) for key in (*COLUMNS, *(key for key in BOUNDS if key in file))}
+def _steps(file: h5py.File, name: str, size: int) -> Content:
+    """The rows of a run's log of steps that are there, episode after episode, and the bounds of actions.
+
+    The log knows which row is the last of its episode; the others were cut, or still go on.
+    """
+    items = {key: direct(file, key, name) for key in (*COLUMNS, *(key for key in (LAST, *BOUNDS) if key in file))}
     for key, item in items.items():
         check_dataset(item, name, key, size)
     columns = {key: items[key][()] for key in COLUMNS}
@@ -221,9 +225,15 @@ def _steps(file: h5py.File, name: str, size: int) -> tuple[dict[str, np.ndarray]
     if not there.size:
         checks.fail(name, "episode", "no step has been taken yet; train the run first")
     order = there[np.argsort(columns["episode"][there], kind="stable")]
-    return {key: column[order] for key, column in columns.items()}, {
-        key: items[key][()].tolist() for key in BOUNDS if key in items
-    }
+    numbers, last = columns["episode"][there], items[LAST][()] if LAST in items else None
+    if last is None:  # the log of an earlier version
+        cut = {int(numbers.max())}
+    elif last.shape == columns["episode"].shape:
+        cut = set(numbers.tolist()) - set(numbers[last[there] == 1].tolist())
+    else:
+        checks.fail(name, LAST, f"has shape {last.shape}, not {columns['episode'].shape}; copy the file again")
+    bounds = {key: items[key][()].tolist() for key in BOUNDS if key in items}
+    return Content({key: column[order] for key, column in columns.items()}, bounds, None, {}, cut)
 
 
 def _as_stored(item: h5py.Dataset, memory: Memory) -> np.ndarray:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from tabb.data.arrays import build
 from tabb.data.column_names import MATRICES, REQUIRED, SAME, Names, names_of
 from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading
 from tabb.data.report import Loaded
-from tabb.data.saved_rows import EXTRA, saved_rows
+from tabb.data.saved_rows import CUT, EXTRA, saved_rows
 from tabb.errors import DataError, TabbError
 from tabb.files import atomic
 from tabb.own_files import refuse_others
@@ -39,6 +39,7 @@ class Content(NamedTuple):
     names: Names | None  # None where the file is one of `save_npz`
     wide: dict[str, list[np.ndarray]]  # stretches of doubles that became float32, by column
     provenance: dict[str, Any]  # attributes, and bounds of actions
+    cut: set[int] | None = None  # numbers of the episodes that were cut, where that is known
 
 
 def load_npz(path: str | Path, reading: Reading = NOTHING_STATED, memory: Memory = IN_MEMORY) -> Loaded:
@@ -54,7 +55,7 @@ def load_npz(path: str | Path, reading: Reading = NOTHING_STATED, memory: Memory
     path = Path(path)
     content = read_content(path, reading, memory)
     if content.names is None:
-        return saved_rows(content.columns, content.provenance, str(path), "npz", reading)
+        return saved_rows(content.columns, content.provenance, str(path), "npz", reading, content.cut)
     return build(
         content.columns,
         name=str(path),
@@ -94,8 +95,11 @@ def read_content(path: Path, reading: Reading, memory: Memory = IN_MEMORY) -> Co
         ) from None
 
 
-def save_npz(path: str | Path, transitions: Transitions) -> None:
+def save_npz(path: str | Path, transitions: Transitions, cut: Collection[int] | None = None) -> None:
     """Write `transitions`, all at once or not at all; `load` gives them back bit for bit.
+
+    `cut` are the numbers of the episodes that did not come to their end, where all of them are known: they do not count
+    in `Report.mean_return`. Without it the last episode does not.
 
     Raises `RunError` (one line) if the file cannot be written, `UsageError` if `path` is there and `save_npz` did not
     write it.
@@ -106,6 +110,7 @@ def save_npz(path: str | Path, transitions: Transitions) -> None:
     bounds = transitions.action_bounds
     columns |= {f"{EXTRA}{name}": np.asarray(column) for name, column in transitions.extras.items()}
     columns |= {} if bounds is None else {"action_low": np.asarray(bounds.low), "action_high": np.asarray(bounds.high)}
+    columns |= {} if cut is None else {CUT: np.array(sorted(cut), np.int64)}
     with atomic(path) as part, open(part, "wb") as file:
         np.savez_compressed(file, **columns)
 
@@ -130,7 +135,7 @@ def _read(path: Path, reading: Reading, memory: Memory) -> Content:
         )
         kept = [key for key in entries if key.startswith(EXTRA)]
         wanted = (*COLUMNS, *kept) if names is None else names.keys
-        bounds = [key for key in BOUNDS if key in entries]
+        more = [key for key in (*BOUNDS, *([CUT] if names is None else [])) if key in entries]
         there = entries if names is None else names.read
         missing = [key for key in (COLUMNS if names is None else REQUIRED) if key not in there]
         if missing:
@@ -138,10 +143,10 @@ def _read(path: Path, reading: Reading, memory: Memory) -> Content:
         for info in entries.values():
             archive.open(info).close()  # a key renamed by damage must not pass for one that was never there
         size = os.path.getsize(path)
-        for key in (*wanted, *bounds):
+        for key in (*wanted, *more):
             if entries[key].file_size > max(1 << 24, 2_000 * size):
                 checks.fail(str(path), key, f"claims {entries[key].file_size:,} bytes, more than the file can hold")
-        for key in bounds:
+        for key in more:
             _shape(archive, entries[key], str(path), key)
         shapes = {key: _shape(archive, entries[key], str(path), key) for key in wanted}
         checks.shapes(shapes, str(path), _is_saved_matrix if names is None else names.is_matrix)
@@ -166,8 +171,18 @@ def _read(path: Path, reading: Reading, memory: Memory) -> Content:
             columns[key] = checks.narrow(array, memory)
             if columns[key] is not array:
                 wide[column] = [block.copy() for block in precision.blocks_of(array)]
-        stated = _attributes(file, entries) | {key: file[key].tolist() for key in bounds}
-    return Content(columns, names, wide, stated)
+        stated = _attributes(file, entries) | {key: file[key].tolist() for key in more if key != CUT}
+        cut = _cut(file[CUT], str(path)) if CUT in more else None
+    return Content(columns, names, wide, stated, cut)
+
+
+def _cut(numbers: np.ndarray, name: str) -> set[int]:
+    """The numbers of episodes that were cut."""
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+        checks.fail(
+            name, CUT, f"is {numbers.dtype} {numbers.shape}, no list of episodes' numbers; write the file again"
+        )
+    return set(numbers.tolist())
 
 
 def _mapped(file: Any, key: str, memory: Memory) -> np.ndarray:

@@ -18,6 +18,9 @@ from tabb.transitions import Transitions
 FIRST_ROWS = 10
 """A report lists at most this many row numbers of each kind."""
 
+STEPS = "steps of a run"
+"""layout of a file of the steps that a run took, which knows the episodes that were cut"""
+
 PLAIN_MEANS = ("mean_return", "mean_score")
 """attributes of files that tabb collected: other means than `Report.mean_return`, so a report says what they are"""
 
@@ -29,7 +32,7 @@ class Report:
     name: str
     """Path of the file, or the name given with the arrays."""
     layout: str
-    """`d4rl` (no next observations), `odrl` (next observations stored, no timeouts), `npz` or `arrays`."""
+    """`d4rl` (no next observations), `odrl` (next observations stored, no timeouts), `npz`, `arrays` or `STEPS`."""
     rows: int
     """Rows in the file."""
     kept: int
@@ -46,7 +49,8 @@ class Report:
     returns: tuple[float, ...]
     """Undiscounted return of each episode over all its rows in the file."""
     unfinished: tuple[int, ...]
-    """Episodes that the end of the file (probably) cut: their lengths and returns say nothing."""
+    """Episodes that the end of the file (probably) cut, and all that were cut where the file knows them: their lengths
+    and returns say nothing."""
     terminals: int
     """Episodes that ended in a terminal row."""
     truncations: int
@@ -129,7 +133,8 @@ class Report:
         lines.append(
             f"  episodes   {self.episodes:,}: {self.terminals:,} terminal, {self.truncations:,} truncated; "
             f"{min(lengths):,} to {max(lengths):,} rows (median {np.median(lengths):,.0f})"
-            + (f", {len(self.unfinished)} cut by the end of the file" if self.unfinished else "")
+            + (f", {len(self.unfinished)} cut" if self.unfinished else "")
+            + (" by the end of the file" if self.unfinished and self.layout != STEPS else "")
         )
         finished = np.delete(np.asarray(self.returns), list(self.unfinished))
         if self.mean_return is not None and finished.size:
@@ -190,6 +195,11 @@ def log_return(reward: NDArray[np.floating], episode: NDArray[np.integer], cut: 
     if 2 * lengths[whole].sum() < lengths.sum():
         whole = lengths > 0
     return float(np.average(returns[whole], weights=lengths[whole]))
+
+
+def known_cut(report: Report, episode: NDArray[np.integer]) -> set[int]:
+    """Numbers of the episodes that were cut, where the file knows them, from the column `episode` [N] of its rows."""
+    return {int(episode[report.episode_ends[of]]) for of in report.unfinished} if report.layout == STEPS else set()
 
 
 def join(reports: list[Report], mean_return: float) -> Report:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from tabb.data import checks
 from tabb.data.reading import NOTHING_STATED, Reading, bounds_of
-from tabb.data.report import Loaded, Report, log_return
+from tabb.data.report import STEPS, Loaded, Report, log_return
 from tabb.transitions import COLUMNS, Transitions
 
 EXTRA = "extras/"
 """what keys of extras of saved transitions begin with"""
+CUT = "cut"
+"""key of the numbers of the episodes that were cut, in a file of the steps that a run took"""
 
 
-def saved_rows(columns: dict[str, np.ndarray], own: dict[str, Any], name: str, layout: str, reading: Reading) -> Loaded:
-    """The rows that tabb saved as they are, checked; ends of episodes are where the number changes."""
+def saved_rows(
+    columns: dict[str, np.ndarray],
+    own: dict[str, Any],
+    name: str,
+    layout: str,
+    reading: Reading,
+    cut: Collection[int] | None = None,
+) -> Loaded:
+    """The rows that tabb saved as they are, checked; ends of episodes are where the number changes.
+
+    `cut` are the numbers of the episodes that were cut, where the file knows them.
+    """
     action = checks.matrix(columns["action"], name, "action")
     bounds = bounds_of(NOTHING_STATED, own, action.shape[1], name)
     stated = bounds_of(reading, own, action.shape[1], name)
@@ -53,7 +66,7 @@ def saved_rows(columns: dict[str, np.ndarray], own: dict[str, Any], name: str, l
         transitions,
         Report(
             name=name,
-            layout=layout,
+            layout=layout if cut is None else STEPS,
             rows=len(transitions),
             kept=len(transitions),
             dropped={},
@@ -61,14 +74,14 @@ def saved_rows(columns: dict[str, np.ndarray], own: dict[str, Any], name: str, l
             wrong_next=(),
             episode_ends=tuple(ends.tolist()),
             returns=tuple(returns.tolist()),
-            unfinished=(),
+            unfinished=tuple(np.flatnonzero(np.isin(number[ends], list(cut or ()))).tolist()),
             terminals=int(ended.sum()),
             truncations=int((~ended).sum()),
             notes=("rows that were dropped when these transitions were first read are in no return",),
             kept_rows=np.arange(len(transitions)),
             action_bounds=bounds,
             extras=tuple(extras),
-            mean_return=log_return(transitions.reward, transitions.episode),
+            mean_return=log_return(transitions.reward, transitions.episode, cut),
         ),
     )
 

@@ -255,7 +255,7 @@ class Interaction:
     def keep(self, folder: RunFolder) -> None:
         """Keep the steps of a run that is through as data sets in its folder, and the models that were fitted last."""
         for side in self.sides:
-            save_npz(folder.steps_file(side.domain), side.log())
+            save_npz(folder.steps_file(side.domain), side.log(), side.cut())
             folder.step_log(side.domain).unlink(missing_ok=True)
         if self.refits is not None:
             folder.save_prepared(self.refits.models)

@@ -127,6 +127,15 @@ class Side:
         order = np.argsort(self._numbers[: self.taken], kind="stable")
         return Transitions(**self._columns(order), action_bounds=self.world.action_bounds)
 
+    def cut(self) -> set[int]:
+        """Numbers of the episodes that did not come to their end: they were broken off, or still go on."""
+        numbers = self._numbers[: self.taken]
+        terminal = self._columns(slice(0, self.taken))["terminal"] == 1
+        ended = {*numbers[terminal].tolist(), *np.flatnonzero(np.bincount(numbers) >= self.world.limit).tolist()}
+        if self._log is not None:  # it knows of ends that the environment made
+            ended |= set(numbers[self._log.ends(slice(0, self.taken))].tolist())
+        return set(numbers.tolist()) - ended
+
     def _columns(self, places: Any) -> dict[str, Any]:
         """The columns of the rows at these places, raw, with the numbers of their episodes."""
         ends = np.cumsum(list(self._widths.values()))[:-1]
