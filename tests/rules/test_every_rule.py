@@ -321,14 +321,32 @@ def test_wrong_words():
     assert says == ["SRPO bonus='x'", "TABB scale='x'", "predictor form='x'", "predictor space='x'"]
 
 
+def poisoned(data):
+    """Something else where terminal rows have their next states, as files may hold."""
+    ended = data.terminal[:, None] > 0
+    return dataclasses.replace(data, next_observation=np.where(ended, np.float32(1e3), data.next_observation))
+
+
 @pytest.mark.parametrize("name", FITTED[: len(RULES)])
 def test_next_states_of_terminal_rows_are_not_looked_at(name, prepared, pair, same_bits):
-    def poisoned(data):
-        ended = data.terminal[:, None] > 0
-        return dataclasses.replace(data, next_observation=np.where(ended, np.float32(1e3), data.next_observation))
-
     poison = make_domains(*map(poisoned, pair), extras=("cost",))
     rule, models = rule_of(name), prepared(name)
     again = rule.prepare(poison, PREPARE, silent)
     assert same_bits(models, again)
     assert same_bits(rule.columns(models, make_domains(*pair, extras=("cost",))), rule.columns(again, poison))
+
+
+# The errors of value-noise, an ablation, are in units of the spread of V at all next states.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in RULES if name != "value-noise"]
+)
+def test_updates_do_not_look_at_them_either(name, prepared, pair, domains, beginning, same_bits):
+    rule, models = rule_of(name), prepared(name)
+    poison = make_domains(*map(poisoned, pair), extras=("cost",))
+    ends = []
+    for data_of_run in (domains, poison):
+        learner, data, state = beginning(rule, models)
+        packed = pack_data(data_of_run, rule.columns(models, data_of_run), rule.target_columns(models, data_of_run))
+        data = data._replace(rows=packed.rows, columns=packed.columns, target_columns=packed.target_columns)
+        ends.append(compiled_updates(learner, models, data, jax.random.key(2), state, 0, 12)[0])
+    assert same_bits(*ends)
