@@ -66,6 +66,17 @@ def test_paths_of_episodes_that_are_not_imitated_do_not_count():
     assert path_starts(dataclasses.replace(MATCHED, best=0.8), log).tolist() == [0, 1, 8, 9]
 
 
+def test_what_is_set_aside_makes_no_path_and_is_not_the_best():
+    log = log_of([4, 4, 4], terminal=[3, 7, 11], returns=[10, 2, 7])
+    config, aside = dataclasses.replace(MATCHED, best=0.8), np.arange(12) < 4
+    assert path_starts(config, log).tolist() == [0, 1]
+    assert path_starts(config, log, aside).tolist() == [8, 9]
+    assert path_starts(MATCHED, log, aside).tolist() == [4, 5, 8, 9]
+    paths, alone = paths_with(Push(), config, log, aside), paths_with(Push(), config, log[4:])
+    assert paths.starts.tolist() == [4 + start for start in alone.starts]
+    np.testing.assert_array_equal(paths.per_spread, alone.per_spread)
+
+
 def test_rollouts_begin_beside_the_path_and_their_goals_follow_it():
     log = log_of([50, 50])
     paths = paths_with(Push(), dataclasses.replace(MATCHED, rollouts=4_000, noise=0.1), log)

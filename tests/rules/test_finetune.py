@@ -11,6 +11,7 @@ import pytest
 from steps import step_of
 from tabb.backbones import BCQ, CQL, IQL, Clone
 from tabb.errors import UsageError
+from tabb.models.imitation import Imitation
 from tabb.rules import PTR, FineTune, SourceOnly, TargetOnly
 from tabb.rules.finetune import Mixed, Watched, checked, fresh_watch
 from tabb.rules.low_rank import first_down, low_rank
@@ -188,3 +189,29 @@ def test_a_single_episode_cannot_be_held_out(domains):
     one = dataclasses.replace(domains.target, episode=jnp.zeros_like(domains.target.episode))
     with pytest.raises(UsageError, match=r"watched=0\.1: the target has 1 episode, so none would be left"):
         PTR().target_columns((), domains._replace(target=one))
+
+
+@pytest.mark.slow  # its parts are tested by hand in tests/models/test_matching.py
+def test_nothing_is_learned_from_what_is_watched(pair, same_bits):
+    """Not by way of the paths that the policy is held to, nor by which episodes are the best."""
+    source, target = pair
+    aside = PTR(watched=0.3).set_aside(target)
+    assert 0 < aside.sum() < len(aside) / 2
+    other = dataclasses.replace(
+        target,
+        observation=np.where(aside[:, None], target.observation + 1, target.observation),
+        action=np.where(aside[:, None], -target.action, target.action),
+        reward=np.where(aside, target.reward + 100, target.reward),
+        next_observation=np.where(aside[:, None], target.next_observation + 3, target.next_observation),
+    )
+    settings = Settings(
+        updates=8,
+        evaluations=0,
+        held_out=0.0,
+        normalise="none",
+        imitation=Imitation(best=0.8, matching=0.1, horizon=2, rollouts=4, model_updates=5),
+        backbone=IQL(hidden=(8,), batch_size=16, policies=1, learning_rate=1e-2),
+    )
+    rule = PTR(watched=0.3, patience=1_000)
+    (one,), (same,) = (train(rule, source, data, settings=settings) for data in (target, other))
+    assert same_bits(one.policy.weights, same.policy.weights)

@@ -135,22 +135,26 @@ def imitated_rows(
     domains: Domains,
     key: PRNGKeyArray,
     report: Report = lambda what, share: None,
+    aside: NDArray[np.bool_] | None = None,
 ) -> ImitatedRows:
     """Each target row and its copies; deterministic in `key`. Without source rows the model is the target's alone.
+
+    Target rows [n] that are set `aside` are not imitated: the best episodes and the model are found without them.
 
     Raises:
         DataError: corrective rows of data in which every row is terminal.
     """
     model_key, noise_key = jax.random.split(key)
     target = domains.target
-    weight = jnp.asarray(of_best_episodes(target, config.best), jnp.float32)
+    weight = jnp.asarray(of_best_episodes(target, config.best, aside), jnp.float32)
     if config.rows == "logged":
         return ImitatedRows(target.observation[None], target.action[None], weight[None])
     if config.rows == "noisy":
         made = noisy_rows(config, target, noise_key)
     else:
         source = domains.source if config.model == "both" and len(domains.source) else None
-        model = fit_target_model(TargetModelConfig(updates=config.model_updates), source, target, model_key, report)
+        fitted_to = learned_from(domains, aside).target
+        model = fit_target_model(TargetModelConfig(updates=config.model_updates), source, fitted_to, model_key, report)
         made = corrective_rows(CorrectiveConfig(config.copies, config.noise, config.stay), model, target, noise_key)
     shape = (config.copies, len(target), -1)
     return ImitatedRows(
@@ -160,14 +164,25 @@ def imitated_rows(
     )
 
 
-def of_best_episodes(target: Transitions, share: float) -> NDArray[np.bool_]:
+def learned_from(domains: Domains, aside: NDArray[np.bool_] | None) -> Domains:
+    """The domains less the target rows that are set aside."""
+    if aside is None or not aside.any():
+        return domains
+    return domains._replace(target=domains.target[np.flatnonzero(~aside)])
+
+
+def of_best_episodes(target: Transitions, share: float, aside: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
     """Whether the return of each row's episode is near that of the best: within (1 - share) of a return's size.
 
     That size is |best return|, or the range of returns where this is larger (returns below zero). An episode that the
     log cuts short is judged by its mean reward, against the best episode's. The next best episodes join them until
-    `LEAST` of all rows are among them. With `share` 0 all rows are.
+    `LEAST` of all rows are among them. With `share` 0 all rows are. Rows that are set `aside` are as if not there.
     """
-    return best_rows(np.asarray(target.episode), np.asarray(target.reward), np.asarray(target.terminal), share)
+    episode, reward, terminal = np.asarray(target.episode), np.asarray(target.reward), np.asarray(target.terminal)
+    there = np.ones(len(target), np.bool_) if aside is None else ~aside
+    found = np.zeros(len(target), np.bool_)
+    found[there] = best_rows(episode[there], reward[there], terminal[there], share)
+    return found
 
 
 def best_rows(

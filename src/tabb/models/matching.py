@@ -49,10 +49,10 @@ class Paths(NamedTuple):
     """0, 1, ...: its length is the number of rollouts per update"""
 
 
-def path_starts(config: Imitation, target: Transitions) -> NDArray[np.int32]:
+def path_starts(config: Imitation, target: Transitions, aside: NDArray[np.bool_] | None = None) -> NDArray[np.int32]:
     """The rows from which on `config.horizon` rows of one imitated episode follow, none of them terminal but the last.
 
-    Empty where no such episode is long enough.
+    Empty where no such episode is long enough. No path has a row that is set `aside`.
     """
     ahead = config.horizon - 1
     episode, terminal = np.asarray(target.episode), np.asarray(target.terminal) > 0
@@ -60,17 +60,20 @@ def path_starts(config: Imitation, target: Transitions) -> NDArray[np.int32]:
     ends = np.cumsum(terminal)  # before a row: its entry without the row's own
     whole = episode[first] == episode[first + ahead]
     whole &= ends[first + ahead] - terminal[first + ahead] == ends[first] - terminal[first]
-    return first[whole & of_best_episodes(target, config.best)[first]].astype(np.int32)
+    return first[whole & of_best_episodes(target, config.best, aside)[first]].astype(np.int32)
 
 
-def paths_with(model: TargetModel, config: Imitation, target: Transitions) -> Paths:
-    """The paths of the target (normalised, as `Domains` has it) with a model."""
+def paths_with(
+    model: TargetModel, config: Imitation, target: Transitions, aside: NDArray[np.bool_] | None = None
+) -> Paths:
+    """The paths of the target (normalised, as `Domains` has it), less rows that are set `aside`, with a model."""
     observation = np.asarray(target.observation, np.float64)
+    observation = observation if aside is None else observation[~aside]
     mean, spread = observation.mean(axis=0), observation.std(axis=0)
     still = is_constant(mean, spread)
     return Paths(
         model,
-        jnp.asarray(path_starts(config, target)),
+        jnp.asarray(path_starts(config, target, aside)),
         jnp.asarray(np.where(still, 0.0, 1.0 / np.where(still, 1.0, spread)), jnp.float32),
         jnp.asarray([config.matching, config.noise], jnp.float32),
         jnp.arange(config.horizon),

@@ -20,12 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from numpy.typing import NDArray
 
 from tabb.batch import Domains, Sizes
 from tabb.errors import UsageError
 from tabb.rules.low_rank import low_rank
 from tabb.rules.rule import BackboneTraits, Metrics, Phase, Rule, Step, Weights
-from tabb.transitions import spread_episodes
+from tabb.transitions import Transitions, spread_episodes
 
 
 class Watch(NamedTuple):
@@ -196,6 +197,9 @@ class FineTune(Rule):
     def computes(self, seam: str) -> bool:
         return super().computes(seam) and (seam != "target_columns" or self.watched > 0)
 
+    def set_aside(self, target: Transitions) -> NDArray[np.bool_]:
+        return np.isin(np.asarray(target.episode), spread_episodes(target.episode, self.watched))
+
     def target_columns(self, models: Any, domains: Domains) -> dict[str, Array]:
         del models
         if not self.watched:
@@ -207,7 +211,7 @@ class FineTune(Rule):
                 f"watched={self.watched}: the target has {len(chosen)} episode{'s' if len(chosen) > 1 else ''}, so "
                 "none would be left to learn from; give more episodes, or watched=0"
             )
-        return {"watched": jnp.asarray(np.isin(episode, chosen), jnp.float32)}
+        return {"watched": jnp.asarray(self.set_aside(domains.target), jnp.float32)}
 
 
 @dataclasses.dataclass(frozen=True)

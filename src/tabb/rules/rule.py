@@ -15,6 +15,7 @@ Seams outside of updates, in the order in which they are called:
     columns, target_columns   numbers per row, once per run
     extra_rows                rows that the rule makes itself, once per run
     conditions                what a policy that remembers its episode is conditioned on, once per run
+    set_aside                 which target rows the policy is to learn nothing from
     init_learned              what `observe` starts from
     policy_optimiser          how the policy's weights follow its gradient
     predict_target            what the models say of target rows, where a run is judged
@@ -56,8 +57,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkab
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from numpy.typing import NDArray
 
 from tabb.batch import Batch, Domains, ExtraRows, Sizes
 from tabb.errors import UsageError
@@ -247,6 +250,14 @@ class Rule(TypedFields):
         """
         del models
         return conditions_of(domains, domains.source.reward, domains.target.reward)
+
+    def set_aside(self, target: Transitions) -> NDArray[np.bool_]:
+        """Which target rows [M] the policy is to learn nothing from: none, unless the rule says otherwise.
+
+        Which episodes it imitates, which paths it is held to and the models behind both are then found without them.
+        Their weights in the losses are the rule's own affair (`weigh`).
+        """
+        return np.zeros(len(target), np.bool_)
 
     def init_learned(self, sizes: Sizes, key: PRNGKeyArray) -> Learned:
         """What `observe` starts from: networks and optimiser states of the rule's own."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from tabb.batch import Domains
 from tabb.errors import RunError
@@ -64,18 +65,40 @@ def entry_name(rule: Rule, data: dict[str, Any], normalise: str, key: Any) -> st
     return _name(rule.name, {"rule": settings, "code": code_of(rule), "data": data, "normalise": normalise}, key)
 
 
-def imitated_name(config: Imitation, data: dict[str, Any], with_source: bool, normalise: str, key: Any) -> str | None:
-    """The name of the entry for the copies that policies imitate; the same for every rule that draws the same data."""
+def imitated_name(
+    config: Imitation,
+    data: dict[str, Any],
+    with_source: bool,
+    normalise: str,
+    key: Any,
+    aside: NDArray[np.bool_] | None = None,
+) -> str | None:
+    """The name of the entry for the copies that policies imitate; the same for every rule that draws the same data.
+
+    `aside` are the target rows that the rule sets aside (`Rule.set_aside`).
+    """
     depends = {"imitation": plain(config), "code": code_of(config), "data": _drawn(data, with_source)}
-    return _name("imitated", depends | {"normalise": normalise}, key)
+    return _name("imitated", depends | {"normalise": normalise} | _less(aside), key)
 
 
-def path_model_name(config: Imitation, data: dict[str, Any], with_source: bool, normalise: str, key: Any) -> str | None:
-    """The name of the entry for the model in which policies are held to logged paths."""
+def path_model_name(
+    config: Imitation,
+    data: dict[str, Any],
+    with_source: bool,
+    normalise: str,
+    key: Any,
+    aside: NDArray[np.bool_] | None = None,
+) -> str | None:
+    """The name of the entry for the model in which policies are held to logged paths; `aside` as in `imitated_name`."""
     with_source = with_source and config.model == "both"
     fitted = model_config(config)
     depends = {"model": plain(fitted), "code": code_of(fitted), "data": _drawn(data, with_source)}
-    return _name("path-model", depends | {"normalise": normalise}, key)
+    return _name("path-model", depends | {"normalise": normalise} | _less(aside), key)
+
+
+def _less(aside: NDArray[np.bool_] | None) -> dict[str, Any]:
+    """What an entry depends on where some target rows are set aside."""
+    return {} if aside is None or not aside.any() else {"aside": np.flatnonzero(aside).tolist()}
 
 
 def _drawn(data: dict[str, Any], with_source: bool) -> dict[str, Any]:

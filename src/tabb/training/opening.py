@@ -14,7 +14,7 @@ from tabb.batch import Sizes
 from tabb.data.allocation import Scratch
 from tabb.errors import RunError, UsageError
 from tabb.models.fitting import Report
-from tabb.models.imitation import ImitatedRows, imitated_rows, imitated_template
+from tabb.models.imitation import ImitatedRows, imitated_rows, imitated_template, learned_from
 from tabb.models.matching import Paths, model_template, path_model, path_starts, paths_with
 from tabb.models.returns_to_go import Conditions
 from tabb.rules import Rule
@@ -113,8 +113,9 @@ def rows_to_imitate(
     if config is None or config.plain or (setup.stored is not None and setup.stored.target_stays):
         return [None for _ in keys]  # of a target in a file, what the policy imitates is drawn with its rows
 
+    aside = setup.learner.rule.set_aside(domains.target)
     if config.rows == "logged":  # which rows count takes no time to find
-        return [pack_imitated(imitated_rows(config, domains, key)) for key in keys]
+        return [pack_imitated(imitated_rows(config, domains, key, report, aside)) for key in keys]
 
     def of_seed(folder: RunFolder | None, key: Any) -> Packed:
         template = imitated_template(config, domains)
@@ -122,9 +123,11 @@ def rows_to_imitate(
             return pack_imitated(load_tree(folder.imitated_file, template)[0])
         key = jax.random.fold_in(key, IMITATED)
         rows: ImitatedRows = cached(
-            imitated_name(config, setup.config["data"], bool(len(domains.source)), setup.config["normaliser"], key),
+            imitated_name(
+                config, setup.config["data"], bool(len(domains.source)), setup.config["normaliser"], key, aside
+            ),
             lambda: template,
-            lambda: imitated_rows(config, domains, key, report),
+            lambda: imitated_rows(config, domains, key, report, aside),
             note,
         )
         if folder is not None:
@@ -148,7 +151,8 @@ def logged_paths(
     config, domains = setup.settings.imitation, setup.domains
     if config is None or not config.matching or not setup.learner.reads[1]:
         return [None for _ in keys]
-    if not len(path_starts(config, domains.target)):
+    aside = setup.learner.rule.set_aside(domains.target)
+    if not len(path_starts(config, domains.target, aside)):
         note(f"no episode to imitate has {config.horizon} rows in a row: the policy is held to no paths")
         return [None for _ in keys]
 
@@ -156,16 +160,18 @@ def logged_paths(
         key = jax.random.fold_in(key, PATHS)
         if folder is not None and resume and folder.path_model_file.exists():
             model = load_tree(folder.path_model_file, model_template(config, domains, key))[0]
-            return paths_with(model, config, domains.target)
+            return paths_with(model, config, domains.target, aside)
         model = cached(
-            path_model_name(config, setup.config["data"], bool(len(domains.source)), setup.config["normaliser"], key),
+            path_model_name(
+                config, setup.config["data"], bool(len(domains.source)), setup.config["normaliser"], key, aside
+            ),
             lambda: model_template(config, domains, key),
-            lambda: path_model(config, domains, key, report),
+            lambda: path_model(config, learned_from(domains, aside), key, report),
             note,
         )
         if folder is not None:
             save_tree(folder.path_model_file, model, {})
-        return paths_with(model, config, domains.target)
+        return paths_with(model, config, domains.target, aside)
 
     return [of_seed(folder, key) for folder, key in zip(lanes.folders, keys, strict=True)]
 
