@@ -166,7 +166,7 @@ def gains(cells: list[dict[str, Any]], names: list[str]) -> str:
     for name in names[1:]:
         gain, low, high = gain_interval(scores_of(cells, name) - scores_of(cells, names[0]))
         parts.append(f"{gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]")
-    return f"| gain, with 95 % interval over targets | {len(cells)} | | | {' | '.join(parts)} |"
+    return f"| gain, with 95% interval over targets | {len(cells)} | | | {' | '.join(parts)} |"
 
 
 def draw(path: Path, cells: list[dict[str, Any]]) -> None:

@@ -314,7 +314,7 @@ def found() -> str:
         "  as every learner here does ([few target rows](docs/few-rows.md)).\n"
         "- **A model of the target's dynamics pays.** A policy held to the log's good paths, in a model of both "
         f"domains, scores {both.mean():.1f}.\n  With a model of target rows alone it scores {alone.mean():.1f}. The "
-        f"source adds {added:z.1f}, with a 95 % interval from {low:z.1f} to {high:z.1f}:\n"
+        f"source adds {added:z.1f}, with a 95% interval from {low:z.1f} to {high:z.1f}:\n"
         f"  {by_robot['walker2d']:+z.1f} on walker2d, {by_robot['hopper']:+z.1f} on hopper, "
         f"{by_robot['halfcheetah']:+z.1f} on half-cheetah, {by_robot['ant']:+z.1f} on ant "
         "([one seed](docs/few-rows.md#held-to-the-logged-paths)).\n"

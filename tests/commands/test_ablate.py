@@ -94,7 +94,7 @@ TABLE = {
 
 
 def test_differences_by_hand() -> None:
-    # Pairs -1, -2, 6: mean 1, standard deviation √19; t(2 degrees, 97.5 %) = 4.3027
+    # Pairs -1, -2, 6: mean 1, standard deviation √19; t(2 degrees, 97.5%) = 4.3027
     found = difference(TABLE, "latent", "default")
     reach = 4.302653 * 19**0.5 / 3**0.5
     assert found == pytest.approx((1.0, 1 - reach, 1 + reach, 3), rel=1e-6)

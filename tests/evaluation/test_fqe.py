@@ -185,7 +185,7 @@ def test_fewer_rows_give_a_wider_interval() -> None:
 
 
 def test_interval_is_students() -> None:
-    # three members: t of 97.5 % with 2 degrees of freedom is 4.3027; the deviation of 1, 2, 3 is 1
+    # three members: t of 97.5% with 2 degrees of freedom is 4.3027; the deviation of 1, 2, 3 is 1
     assert interval(np.array([1.0, 2.0, 3.0])) == pytest.approx((2.0, 2.0 - 4.3027, 2.0 + 4.3027), abs=1e-3)
 
 

@@ -19,7 +19,7 @@ def test_best_bin_by_hand():
     """1,000 positive rows score 1; of 1,000 unlabelled, 300 score 1 and the others 0: all thresholds give 0.3."""
     unlabelled = np.concatenate([np.ones(300), np.zeros(700)])
     assert best_bin(np.ones(1000), unlabelled) == pytest.approx(0.3)
-    # A fifth of the positive rows score 2, as 6 % of the unlabelled; a low threshold has the tighter bound.
+    # A fifth of the positive rows score 2, as 6% of the unlabelled; a low threshold has the tighter bound.
     positive = np.concatenate([2 * np.ones(200), np.ones(800)])
     unlabelled = np.concatenate([2 * np.ones(60), np.ones(300), np.zeros(640)])
     assert best_bin(positive, unlabelled) == pytest.approx(0.36)
@@ -50,7 +50,7 @@ class Holder:
 
 
 def test_the_share_of_a_mixture_and_its_rows_are_found(rows):
-    """A log of which 30 % moves as the target does, by a, and the rest by -a."""
+    """A log of which 30% moves as the target does, by a, and the rest by -a."""
     generator = np.random.default_rng(0)
 
     def moved(gain, count):

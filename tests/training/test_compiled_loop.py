@@ -138,7 +138,7 @@ def test_draws_are_uniform_and_independent(numbers):
         wanted = 8000 / counts.size
         return ((counts - wanted) ** 2 / wanted).sum()
 
-    # 99.9 % points of chi square at 19, 9 and 199 degrees of freedom
+    # 99.9% points of chi square at 19, 9 and 199 degrees of freedom
     assert chi_square(table.sum(axis=1)) < 43.8
     assert chi_square(table.sum(axis=0)) < 27.9
     assert chi_square(table) < 267

@@ -54,7 +54,7 @@ def _report(
             f"# {options.suite}: TABB with one thing changed",
             "",
             f"{comparison.length()}; normalised score, mean of a run's last three evaluations; mean ±",
-            "standard deviation (seeds). Differences are means over the same tasks and seeds, with Student's 95 %",
+            "standard deviation (seeds). Differences are means over the same tasks and seeds, with Student's 95%",
             "intervals over these pairs (their number in brackets).",
             "",
             as_markdown(compared, [str(place) for place in table]),

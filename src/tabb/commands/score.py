@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     out = save_scores(scores, out)
     import numpy as np
 
-    print(f"{len(scores.columns['episode']):,} source rows: 10 %, 50 % and 90 % of them lie below")
+    print(f"{len(scores.columns['episode']):,} source rows: 10%, 50% and 90% of them lie below")
     for name, column in scores.columns.items():
         if column.ndim == 1 and column.dtype.kind == "f":
             quantiles = "  ".join(f"{value:10.4g}" for value in np.quantile(column, (0.1, 0.5, 0.9)))

@@ -158,7 +158,7 @@ def resets(observations: np.ndarray, end: np.ndarray) -> np.ndarray:
        over columns, in units of each column's standard deviation, at least 0.3 of the median one so that a
        locked joint's tiny range does not count), D(s_i) >= 3 (D(s_i+1) + 0.05).
     2. No dynamics of this file make it: the Mahalanobis distance squared of the pair (s_i, s_i+1) from the
-       file's usual pairs (worst 1 % left out of their mean and covariance) is at least 30 times the median
+       file's usual pairs (worst 1% left out of their mean and covariance) is at least 30 times the median
        one.
 
     Neither alone suffices: a robot slowly returns to where it started, and contacts make surprising steps.

@@ -9,7 +9,7 @@ so the computation uses double precision and a Cholesky factor; processors and n
 
 The members of an ensemble weigh rows by a bootstrap of blocks of the log, and their spread gives the interval. The
 interval covers the sampling of rows and nothing else. It does not cover the bias of λ: of 100 logs of a linear system
-with a known value, the 95 % intervals of λ = 1e-3 contain it in 0 (no noise), 69 (some) and 89 (much), and those of
+with a known value, the 95% intervals of λ = 1e-3 contain it in 0 (no noise), 69 (some) and 89 (much), and those of
 λ = 1e-5 in 90 to 92 if there is noise. It does not cover actions that the log lacks either: where π leaves the logged
 actions, Q falls towards zero, and the estimate cannot be trusted. A smaller λ does not help for logs of robots: the
 members then disagree by most of the range that the rewards allow. docs/selection.md says how well values rank policies.
@@ -174,7 +174,7 @@ def fitted_values(
 def estimate(
     policies: Sequence[Policy], target: Transitions, config: FQE | None = None, report: Report | None = None
 ) -> list[Estimate]:
-    """Off-policy value of each policy with its 95 % interval, in units of discounted return.
+    """Off-policy value of each policy with its 95% interval, in units of discounted return.
 
     Args:
         policies: deterministic policies of raw observations.
@@ -246,7 +246,7 @@ def cholesky(features: NDArray[np.float64], weight: NDArray[np.float64], ridge: 
 
 
 def interval(values: NDArray[np.float64]) -> Estimate:
-    """Mean of the members and the 95 % interval that their spread gives: mean ± t sd, Student's t."""
+    """Mean of the members and the 95% interval that their spread gives: mean ± t sd, Student's t."""
     width = float(scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * np.std(values, ddof=1))
     mean = float(np.mean(values))
     return Estimate(mean, mean - width, mean + width)

@@ -22,7 +22,7 @@ CONFIDENCE = 0.95
 
 
 class Estimate(NamedTuple):
-    """A statistic and the interval that holds it with 95 % confidence."""
+    """A statistic and the interval that holds it with 95% confidence."""
 
     value: float
     low: float

@@ -246,7 +246,7 @@ def chosen(names: Sequence[str]) -> tuple[Variant, ...]:
 
 
 class Difference(NamedTuple):
-    """Mean difference of paired runs, with Student's 95 % interval over the pairs."""
+    """Mean difference of paired runs, with Student's 95% interval over the pairs."""
 
     value: float
     low: float | None
@@ -345,7 +345,7 @@ def draw_differences(differences: Mapping[str, Mapping[str, Any]], path: Path) -
     axes.set_yticks(range(len(differences)), list(differences))
     axes.set_ylim(len(differences) - 0.3, -0.7)
     known = any(estimate["low"] is not None for estimate in differences.values())
-    axes.set_xlabel("normalised score less that of the default" + (", with 95 % interval" if known else ""))
+    axes.set_xlabel("normalised score less that of the default" + (", with 95% interval" if known else ""))
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right", "left"]].set_visible(False)
     save_png(figure, path)

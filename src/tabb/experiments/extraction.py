@@ -330,7 +330,7 @@ def merged(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def gain_interval(differences: NDArray[np.float64]) -> tuple[float, float, float]:
-    """The mean of differences, one for each target, with a 95 % interval by bootstrap over targets."""
+    """The mean of differences, one for each target, with a 95% interval by bootstrap over targets."""
     draws = np.random.default_rng(0).integers(0, len(differences), (10_000, len(differences)))
     low, high = np.quantile(differences[draws].mean(axis=1), [0.025, 0.975])
     return float(differences.mean()), float(low), float(high)
@@ -340,7 +340,7 @@ def table(folders: Sequence[Path]) -> str:
     """The cells of the folders as a Markdown table, and means over those cells that have every policy.
 
     Below them is how far each policy is above the first: the mean over tasks and targets (of which seeds are averaged
-    first) with a 95 % interval by bootstrap over them.
+    first) with a 95% interval by bootstrap over them.
     """
     cells = merged(folders)
     names = list(dict.fromkeys(name for cell in cells for name in cell["scores"]))

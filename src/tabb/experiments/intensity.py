@@ -21,7 +21,7 @@ class ScoresByLevel(NamedTuple):
     levels: list[str]
     means: list[float]
     intervals: list[Estimate | None]
-    """Student's 95 % interval of the mean over seeds; None with one seed."""
+    """Student's 95% interval of the mean over seeds; None with one seed."""
 
 
 def scores_by_level(table: Table, methods: Sequence[str]) -> dict[Place, dict[str, ScoresByLevel]]:
@@ -66,7 +66,7 @@ def _strength(level: str | None) -> float:
 
 def intensity_table(by_shift: Mapping[Place, Mapping[str, ScoresByLevel]]) -> str:
     """Markdown: a row per shift and method with the mean at each level, and its interval if there is one."""
-    lines = ["| shift, source to target | method | mean score by level [95 % interval] |", "|---|---|---|"]
+    lines = ["| shift, source to target | method | mean score by level [95% interval] |", "|---|---|---|"]
     for place, methods in by_shift.items():
         for method, by_level in methods.items():
             cells = [
@@ -80,7 +80,7 @@ def intensity_table(by_shift: Mapping[Place, Mapping[str, ScoresByLevel]]) -> st
 def draw_intensity(by_shift: Mapping[Place, Mapping[str, ScoresByLevel]], path: Path) -> None:
     """Draw mean score against the level of a shift: a panel per shift and pair of qualities, a curve per method.
 
-    Bars are Student's 95 % intervals of the mean over seeds, if there are two seeds or more.
+    Bars are Student's 95% intervals of the mean over seeds, if there are two seeds or more.
     """
     across = min(3, len(by_shift))
     down = -(-len(by_shift) // across)

@@ -177,7 +177,7 @@ def draw_intervals(
     axes.set_yticks(range(len(names)), labels)
     axes.set_ylim(-0.7, len(names) - 0.3)
     known = any(estimate["low"] is not None for estimate in estimates.values())
-    axes.set_xlabel("interquartile mean of normalised scores" + (", with 95 % interval" if known else ""))
+    axes.set_xlabel("interquartile mean of normalised scores" + (", with 95% interval" if known else ""))
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right", "left"]].set_visible(False)
     save_png(figure, path)

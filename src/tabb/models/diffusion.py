@@ -63,7 +63,7 @@ class DiffusionConfig(TypedFields):
     steps: int = 32
     """steps of the sampler [theirs: 128]"""
     churn: float = 0.0
-    """fresh noise along the way, in all [theirs: 80; with 32 steps it makes rows 5 % too wide, without it is 1 %]"""
+    """fresh noise along the way, in all [theirs: 80; with 32 steps it makes rows 5% too wide, without it is 1%]"""
 
     def __post_init__(self) -> None:
         for name, least in (("hidden", 1), ("blocks", 1), ("updates", 1), ("batch_size", 1), ("steps", 2)):

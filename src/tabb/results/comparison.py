@@ -223,7 +223,7 @@ def scores(contenders: Sequence[Contender]) -> list[Any]:
             cells += [f"{value.value:z.1f}", f"{value.low:z.1f} to {value.high:z.1f}"]
             cells.append(_interval(value, min(ends), max(ends), one.line, meaning))
         lines.append((one.kind, [*cells, str(len(one.records)), f"{one.records[0].settings.updates:,}"]))
-    heads = ["run", contenders[0].records[0].measure, "95\u00a0% interval", "", "seeds", "updates"]
+    heads = ["run", contenders[0].records[0].measure, "95% interval", "", "seeds", "updates"]
     parts: list[Any] = [say(_order(known)), _rows(heads, lines)]
     if not known:
         return parts
@@ -355,7 +355,7 @@ def regions(contenders: Sequence[Contender]) -> list[Any]:
     parts = [
         say(
             "The source's states on their first two principal components, coloured by the mean trust of their rows. "
-            "The outline is where 90\u00a0% of the target rows are. Each map has its own scale of colours."
+            "The outline is where 90% of the target rows are. Each map has its own scale of colours."
         ),
         element("div", *maps, class_="pair"),
         _rows(["run", "score of a row", "median", "rows of small TBM", "effective sample size"], lines, words=2),

@@ -189,7 +189,7 @@ def test_score_with_its_interval_over_seeds(two_seeds, open_page, tmp_path):
         result = json.loads(file.read_text())
         file.write_text(json.dumps(result | {"score": score, "evaluations": lines, "measure": "return"}))
     page = open_page(tabb.write_report(runs))
-    assert "25.0-38.5 to 88.5, 95\u00a0% t interval over 2 seeds" in page.words("headline")
+    assert "25.0-38.5 to 88.5, 95% t interval over 2 seeds" in page.words("headline")
     assert "lie inside its interval" in page.words("headline")
     one = open_page(tabb.write_report(runs / "seed1"))
     assert "20.0" in one.words("headline")

@@ -34,7 +34,7 @@ OTHER_SPREAD = 30.0
 OTHER_RANGE = 1.4
 """factor between the largest actions of both domains from which they are in other units, if they pile up there"""
 PILED = 0.005
-"""share of actions within 1 % of the largest that only a bound makes"""
+"""share of actions within 1% of the largest that only a bound makes"""
 
 
 def check_columns_alike(names: str, source: Transitions, target: Transitions) -> Iterator[Finding]:

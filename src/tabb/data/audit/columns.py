@@ -21,7 +21,7 @@ SMALL = 0.2
 SPANS = 6
 """columns listed with their spans"""
 ABSURD = 1e4
-"""factor between a number and 99 % of its column that no sensor makes"""
+"""factor between a number and 99% of its column that no sensor makes"""
 MANY_TWICE = 0.001
 """share of rows that occur twice from which it is a warning"""
 

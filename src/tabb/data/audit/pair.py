@@ -44,7 +44,7 @@ def check_pair(source: Loaded, target: Loaded, mixture: bool = False) -> Iterato
 def check_coverage(names: str, source: Transitions, target: Transitions) -> Iterator[Finding]:
     """Which share of the source's states lies where the target data have been.
 
-    There: no farther from a target row than all but 5 % of target rows are from rows of other target episodes (of
+    There: no farther from a target row than all but 5% of target rows are from rows of other target episodes (of
     the other half of the data where there is one episode).
     """
     x, y = sample(source).observation, sample(target).observation

@@ -19,16 +19,16 @@ SMALL = (0.05, 0.1)
 
 
 def final_estimate(records: list[Record]) -> tuple[Estimate, str] | None:
-    """Score of the runs with its 95 % interval, and what the interval covers; None without evaluations."""
+    """Score of the runs with its 95% interval, and what the interval covers; None without evaluations."""
     scores = [record.score for record in records if record.score is not None]
     if not scores:
         return None
     if len(scores) > 1:
-        return mean_interval(scores), f"95\u00a0% t interval over {len(scores)} seeds"
+        return mean_interval(scores), f"95% t interval over {len(scores)} seeds"
     episodes = {"": records[0].last_episodes}
     interval = bootstrap(lambda drawn: float(np.mean(drawn[""])), episodes)
     count = len(records[0].last_episodes)
-    meaning = f"95\u00a0% bootstrap interval over {count} episodes of one seed; other seeds may differ far more"
+    meaning = f"95% bootstrap interval over {count} episodes of one seed; other seeds may differ far more"
     return Estimate(scores[0], interval.low, interval.high), meaning
 
 
@@ -116,15 +116,15 @@ def _transfer_boxes(scored: Scored) -> list[tuple[str, str, str]]:
     if not scored.has_mismatch:
         label, values = main_column(scored)
         low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
-        return [(f"{label} of source rows", number(middle), f"median of {rows:,}; 80\u00a0% lie from {number(low)} to "
+        return [(f"{label} of source rows", number(middle), f"median of {rows:,}; 80% lie from {number(low)} to "
                  f"{number(high)}")]  # fmt: skip
     shares = small_shares(scored)
     own = effective_share(scored.columns["weight"])
     every = [own, *(effective_share(other) for other in scored.others)]
     seeds = "" if len(every) == 1 else f"; over seeds {percent(min(every))} to {percent(max(every))}"
     return [
-        ("source rows of small TBM", percent(shares[1]), "their backup is predicted to be wrong by less than 10\u00a0% "
-         f"of the spread of values; {percent(shares[0])} by less than 5\u00a0%; of {rows:,} rows"),
+        ("source rows of small TBM", percent(shares[1]), "their backup is predicted to be wrong by less than 10% "
+         f"of the spread of values; {percent(shares[0])} by less than 5%; of {rows:,} rows"),
         ("effective sample size", percent(own), f"(Σw)²/Σw² = {own * rows:,.0f} of {rows:,} source rows{seeds}"),
     ]  # fmt: skip
 

@@ -87,7 +87,7 @@ def number(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage; a small share does not look like zero, and no line breaks before the sign."""
+    """A share as a percentage; a small share does not look like zero."""
     if 0 < share < 0.001:
-        return "< 0.1\u00a0%"
-    return f"{100 * share:.1f}\u00a0%" if share < 0.1 else f"{100 * share:.0f}\u00a0%"
+        return "< 0.1%"
+    return f"{100 * share:.1f}%" if share < 0.1 else f"{100 * share:.0f}%"

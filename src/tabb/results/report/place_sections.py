@@ -98,7 +98,7 @@ def state_figure(gathered: Gathered, scored: Scored) -> tuple[Html | None, str]:
     chart = Chart(f"Mean {name} over state space", x, y, height=300)
     chart.cells(*edges, state_map.mean, low, high)
     chart.border(*edges, state_map.target, "o")
-    keys = legend(("k o", "where 90\u00a0% of the target rows are"))
+    keys = legend(("k o", "where 90% of the target rows are"))
     return figure(chart, shades(low, high, f"mean {name}"), keys), entries
 
 

@@ -185,7 +185,7 @@ def episodes(gathered: Gathered, scored: Scored) -> list[Any]:
     correlation = rank_correlation(whole.returns, whole.means["main"])
     relation = "There are too few episodes for a correlation." if correlation is None else (
         f"Spearman's rank correlation of return and mean {label} over {correlation.entries:,} episodes is "
-        f"{two(correlation.value)} (95\u00a0% interval about {two(correlation.low)} to {two(correlation.high)}): "
+        f"{two(correlation.value)} (95% interval about {two(correlation.low)} to {two(correlation.high)}): "
         + _direction(correlation.low, correlation.high, scored.has_mismatch)
     )  # fmt: skip
     x = padded(float(whole.returns.min()), float(whole.returns.max()), "return of the episode (undiscounted)")

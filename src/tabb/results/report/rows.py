@@ -53,7 +53,7 @@ def on_scale(value: float, logged: float) -> bool:
 
 
 class Correlation(NamedTuple):
-    """Spearman's rank correlation with an approximate 95 % interval (Fisher's z, standard error 1.06 / √(n - 3))."""
+    """Spearman's rank correlation with an approximate 95% interval (Fisher's z, standard error 1.06 / √(n - 3))."""
 
     value: float
     low: float
@@ -135,7 +135,7 @@ class Map(NamedTuple):
     mean: Column
     """Mean of the column in each cell [X, Y]; NaN in cells with too few source rows."""
     target: NDArray[np.bool_]
-    """The smallest set of cells with 90 % of the target's rows, after light smoothing of the counts [X, Y]."""
+    """The smallest set of cells with 90% of the target's rows, after light smoothing of the counts [X, Y]."""
     explained: tuple[float, float]
     """Share of the variance along each component."""
     loads: tuple[tuple[int, ...], tuple[int, ...]]

@@ -84,7 +84,7 @@ def held_out(gathered: Gathered) -> list[Any]:
     return [
         say(
             "Measures on target episodes that the run did not train on, for the final policy and along the run. The "
-            "value is estimated from logged target rows alone; its 95\u00a0% interval covers the fit, not what the log "
+            "value is estimated from logged target rows alone; its 95% interval covers the fit, not what the log "
             "lacks. In comparisons with true scores, the distance from the logged actions ranked policies better than "
             "the value, and neither was good enough to be trusted alone: test the policy with care."
         ),
