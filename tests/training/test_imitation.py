@@ -9,7 +9,7 @@ import pytest
 from test_extra_rows import extra_rows
 
 import tabb
-from tabb.backbones import BCQ, BEAR, CQL, IQL, TD3BC
+from tabb.backbones import BCQ, BEAR, CQL, IQL, TD3BC, own_backbone
 from tabb.commands.train_options import parse_train, settings_of
 from tabb.errors import UsageError
 from tabb.models.imitation import (
@@ -23,7 +23,7 @@ from tabb.models.imitation import (
 )
 from tabb.plain import backbone_from_plain, plain
 from tabb.results.train_command import train_command
-from tabb.rules import Pooled, TargetOnly
+from tabb.rules import BOSA, CPQ, MOBODY, Pooled, TargetOnly
 from tabb.training import Settings, train
 from tabb.training.config import imitation_of, own_imitation, settings_from
 from tabb.training.drawing import draw, pack_data, pack_extra, pack_imitated
@@ -269,6 +269,8 @@ def test_a_rule_has_a_choice_of_its_own_where_the_backbone_imitates():
     assert imitation_of(Settings(), Steady(), IQL()) == Steady.imitation
     assert imitation_of(Settings(), Steady(), CQL()) == LOGGED
     assert imitation_of(Settings(imitation=SMALL), Steady(), IQL()) == SMALL
+    # Episodes of the largest return may be those that cost most.
+    assert imitation_of(Settings(), CPQ(), TD3BC()) == LOGGED
 
 
 def test_the_policy_is_held_to_logged_paths_where_that_pays_unless_the_settings_say_otherwise():
@@ -278,6 +280,9 @@ def test_the_policy_is_held_to_logged_paths_where_that_pays_unless_the_settings_
     assert imitation_of(long, Pooled(), IQL(), stored=True) == Imitation(best=0.8)  # no paths to draw
     assert imitation_of(long, Pooled(), BEAR()) == Imitation(best=0.8)  # its policy cannot act in a model
     assert imitation_of(dataclasses.replace(long, imitation=open_), Pooled(), IQL()) == Imitation(0.5, matching=0.1)
+    for rule in (BOSA(), MOBODY()):  # their TD3 imitates nothing, against which matching would have no weight
+        assert imitation_of(long, rule, own_backbone(rule)) == Imitation(best=0.8)
+    assert imitation_of(long, BOSA(), TD3BC()) == Imitation(best=0.8, matching=0.1)
     chosen = Imitation(matching=0.0)
     assert imitation_of(dataclasses.replace(long, imitation=chosen), Pooled(), IQL()) == chosen
     spec = RunSpec(Pooled(), IQL(), ("/s.npz",), ("/t.npz",), None, None, 0, long)

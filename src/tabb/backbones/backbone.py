@@ -72,6 +72,11 @@ class Backbone(TypedFields, abc.ABC):
     discount: float
 
     @property
+    def clones(self) -> bool:
+        """Whether imitation has any weight in its policy's loss, with these constants."""
+        return self.imitates
+
+    @property
     def window(self) -> int:
         """Rows of an episode, up to each drawn row, that an update sees; 0 where it sees the drawn rows alone."""
         return 0

@@ -115,6 +115,10 @@ class TD3BC(Backbone):
         if self.policy_delay < 1:
             raise UsageError(f"backbone policy_delay={self.policy_delay}: must be at least 1")
 
+    @property
+    def clones(self) -> bool:
+        return self.cloning > 0
+
     def init(self, rule: Rule, sizes: Sizes, updates: int, key: PRNGKeyArray) -> State:
         del updates
         critic_key, policy_key = jax.random.split(key)

@@ -27,6 +27,7 @@ from tabb.batch import Domains, Sizes
 from tabb.errors import DataError, UsageError
 from tabb.models.cvae import CVAE, CVAEConfig, fit_cvae, init_cvae
 from tabb.models.fitting import Report
+from tabb.models.imitation import LOGGED, Imitation
 from tabb.networks import Twin, moving_average, twin
 from tabb.rules.rule import Metrics, Rule, Step, Value, Weights, on_source
 from tabb.transitions import Transitions
@@ -79,6 +80,8 @@ class CPQ(Rule):
     name: ClassVar[str] = "cpq"
     backbone: ClassVar[str] = "td3-bc"
     extras: ClassVar[tuple[str, ...]] = COSTS
+    imitation: ClassVar[Imitation] = LOGGED
+    """All rows: the episodes of the largest return may be those that cost most."""
     neutral: ClassVar[dict[str, Any] | None] = {"limit": math.inf}
     small: ClassVar[dict[str, Any]] = {
         "hidden": (8,),

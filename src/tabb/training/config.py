@@ -107,7 +107,9 @@ def imitation_of(settings: Settings, rule: Rule, backbone: Backbone, stored: boo
     imitation = settings.imitation or own_imitation(rule, backbone, steps)
     if imitation.matching is not None:
         return imitation
-    pays = backbone.matches and not stored and not steps and settings.updates >= ENOUGH_UPDATES
+    # Matching has a share of the weight of imitation: of none it would be nothing, after the fit of a model.
+    able = backbone.matches and backbone.clones and not stored and not steps
+    pays = able and settings.updates >= ENOUGH_UPDATES
     return dataclasses.replace(imitation, matching=MATCHING if pays else 0.0)
 
 
