@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tabb.backbones import DT
-from tabb.backbones.dt import imitation_loss
+from tabb.backbones.dt import asked_return, imitation_loss
 from tabb.batch import make_domains
 from tabb.data import from_arrays
 from tabb.errors import UsageError
@@ -118,6 +118,12 @@ def test_the_rate_rises_over_a_share_of_the_run():
         change, _ = optimiser.update(jnp.ones(1), optimiser.init(jnp.zeros(1)), jnp.zeros(1))
         steps.append(float(-change[0]))
     assert steps == pytest.approx([1e-3, 1e-3 / 4], rel=1e-4)
+
+
+@pytest.mark.parametrize(("best", "asked"), [(100.0, 120.0), (-100.0, -80.0)])
+def test_larger_aim_asks_for_more_of_negative_returns_too(best, asked):
+    assert float(asked_return(jnp.asarray(best), 1.2)) == pytest.approx(asked)
+    assert float(asked_return(jnp.asarray(best), 1.0)) == best
 
 
 # --- Runs ---

@@ -44,6 +44,11 @@ class State(NamedTuple):
     extra: Any = ()
 
 
+def asked_return(best: Float[Array, ""], aim: float) -> Float[Array, ""]:
+    """J* + (aim - 1) |J*|: a larger aim asks for more, of costs (negative returns) too."""
+    return best + (aim - 1.0) * jnp.abs(best)
+
+
 def imitation_loss(
     action: Float[Array, "b k a"], wanted: Float[Array, "b k a"], mask: Float[Array, "b k"], weight: Float[Array, " b"]
 ) -> Float[Array, ""]:
@@ -85,8 +90,8 @@ class DT(Backbone):
     largest_gradient: float = 0.25
     """clip of the gradient's norm [paper: 0.25]"""
     aim: float = 1.0
-    """the return that the policy is asked for, in units of the best return among the target's logged episodes
-    [ours; the paper asks for an expert's return, which logs do not tell]"""
+    """the return that the policy is asked for: 1 is the best one among the target's logged episodes, 1.1 a tenth of its
+    size more [ours; the paper asks for an expert's return, which logs do not tell]"""
     discount: float = 0.99
     """γ of values that a rule fits; returns to go have none [as IQL here]"""
     batch_size: int = 64
@@ -194,7 +199,7 @@ class DT(Backbone):
 
     def policy(self, state: State, normaliser: Normaliser, about: dict[str, Any]) -> SequencePolicy:
         aim = state.aim
-        start = self.aim * aim.start
+        start = asked_return(aim.start, self.aim)
         return SequencePolicy.from_transformer(
             state.policy, self.context, start, aim.unit, aim.command, normaliser, about
         )
