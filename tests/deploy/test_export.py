@@ -105,7 +105,7 @@ np.savez("results.npz", one=action, about=json.dumps(about), **results)
 """
 
 
-@every
+@pytest.mark.parametrize("kind", ["policy", pytest.param("several", marks=pytest.mark.slow), "candidates"])
 def test_stablehlo_acts_as_the_policy_in_another_process(kind, policies, folders, draw, agree, without_tabb):
     without_tabb(folders[kind], READ + lines_of("stablehlo") + USE_ALL)
     with np.load(folders[kind] / "results.npz") as results:
