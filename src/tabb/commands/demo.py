@@ -145,7 +145,7 @@ def _levels() -> Mapping[str, float]:
 
 
 def _found(root: Path, seed: int) -> str:
-    """What the target's log holds, and which source rows the target bears out: two lines more and a picture."""
+    """What the target's log holds, and which source rows hold in the target: two lines more and a picture."""
     from tabb.experiments.borne_out import as_json, borne_out, draw, in_words
     from tabb.files import write_json
 
