@@ -28,6 +28,9 @@ def test_the_limit_by_hand():
 
 
 def test_the_actions_least_like_the_datas():
+    known = jnp.array([1.0, 0.0, 1.0, 0.0])
+    np.testing.assert_array_equal(least_like(jnp.array([1.0, 5.0, 2.0, 9.0]), 0.5, known), [0, 0, 1, 0])
+    np.testing.assert_array_equal(least_like(jnp.array([1.0, 5.0]), 0.5, jnp.zeros(2)), [0, 0])
     np.testing.assert_array_equal(least_like(jnp.array([1.0, 5.0, 2.0, 9.0]), 0.25), [0, 0, 0, 1])
     np.testing.assert_array_equal(least_like(jnp.array([1.0, 5.0, 2.0, 9.0]), 0.5), [0, 1, 0, 1])
 
@@ -105,8 +108,13 @@ def test_costs_of_unlike_actions_are_raised_and_known_ones_learned(step):
         step.batch, columns={"cost": jnp.full(3, 1e6), "known": jnp.zeros(3)}))  # fmt: skip
     same = dataclasses.replace(step, batch=dataclasses.replace(
         step.batch, columns={"cost": jnp.zeros(3), "known": jnp.zeros(3)}))  # fmt: skip
-    for one, other in zip(*(jax.tree.leaves(rule.observe(s)[0]) for s in (unknown, same)), strict=True):
-        np.testing.assert_array_equal(one, other)
+    # Nothing would hold the costs down at states of which none is known: they are not raised there either.
+    moved = same.batch.observation.at[:3].add(2.0), same.batch.action.at[:3].multiply(-1.0)
+    elsewhere = dataclasses.replace(same, batch=dataclasses.replace(
+        same.batch, observation=moved[0], action=moved[1]))  # fmt: skip
+    for changed in (same, elsewhere):
+        for one, other in zip(*(jax.tree.leaves(rule.observe(s)[0]) for s in (unknown, changed)), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_costs_come_from_the_data(pair):

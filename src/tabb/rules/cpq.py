@@ -4,8 +4,9 @@
     y         r + γ (1 - d) 1{Q_c(s', π(s')) <= q_lim} V(s')
     y_c       c + γ (1 - d) max_i Q_c,i,slow(s', π(s'))
     L_c       Σ_i mean (Q_c,i - y_c)² - e^α mean over unlike actions (Q_c - m q_lim)
-    unlike    of n noisy actions of the policy in each state, the quarter that an autoencoder of logged actions finds
-              least like those; α rises while these look cheap (their mean is below m q_lim), and falls else
+    unlike    of n noisy actions of the policy in each state of a row whose cost is known, the quarter that an
+              autoencoder of logged actions finds least like those; α rises while these look cheap (their mean is below
+              m q_lim), and falls else
     policy    its loss counts in states where its own action is within the limit; in the others it is drawn to the row's
               action, if that is within it
 
@@ -57,9 +58,14 @@ def cost_limit(limit: float, discount: float, horizon: int) -> float:
     return limit * total / horizon
 
 
-def least_like(divergence: Float[Array, " n"], share: float) -> Float[Array, " n"]:
-    """1 for the share of actions of the largest divergence from the data's, else 0."""
-    return (divergence >= jnp.quantile(divergence, 1.0 - share)).astype(jnp.float32)
+def least_like(
+    divergence: Float[Array, " n"], share: float, known: Float[Array, " n"] | None = None
+) -> Float[Array, " n"]:
+    """1 for the share of actions of the largest divergence from the data's, else 0; of those alone that are `known`."""
+    if known is not None:
+        divergence = jnp.where(known > 0, divergence, jnp.nan)
+    # No number is larger than one that is none.
+    return (divergence >= jnp.nanquantile(divergence, 1.0 - share)).astype(jnp.float32)
 
 
 def action_divergence(cvae: CVAE, state: Float[Array, "n s"], action: Float[Array, "n a"]) -> Float[Array, " n"]:
@@ -193,12 +199,14 @@ class CPQ(Rule):
         action = step.policy(state)
         noise = jax.random.normal(jax.random.fold_in(step.key, NOISE_KEY), action.shape)
         action = jnp.clip(action + self.noise * noise, -1.0, 1.0)
-        far = least_like(action_divergence(cvae, state, action), self.unlike)
+        # A row without a cost holds no cost down: none is raised at its state either.
+        far = least_like(action_divergence(cvae, state, action), self.unlike, jnp.repeat(known, self.actions))
 
         def loss(critic: Twin) -> tuple[Array, tuple[Array, Array]]:
             values = critic(jnp.concatenate([batch.observation, batch.action], axis=-1))
             error = jnp.sum(known * (values - backup) ** 2) / jnp.maximum(jnp.sum(known), 1.0)
-            unlike = jnp.mean(jnp.sum(far * critic(jnp.concatenate([state, action], -1)), -1) / jnp.sum(far))
+            costs = jnp.sum(far * critic(jnp.concatenate([state, action], -1)), -1)
+            unlike = jnp.mean(costs / jnp.maximum(jnp.sum(far), 1.0))
             return error - jnp.exp(learned.log_weight) * unlike, (jnp.mean(values), unlike)
 
         gradient, (value, unlike) = jax.grad(loss, has_aux=True)(learned.critic)
