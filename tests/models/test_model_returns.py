@@ -97,7 +97,7 @@ def test_episodes_begin_where_those_of_the_log_do(target):
 
 
 @pytest.mark.parametrize(
-    ("logged", "of_target", "of_source", "seen", "lost", "chosen"),
+    ("logged", "of_target", "of_source", "seen", "lost", "chosen"),  # `lost`: of the source's
     [
         (47.1, 33.4, 64.6, 64.6, 0.0, "source"),  # half-cheetah at half gravity: 2.9 and 59.8 in truth
         (41.3, 42.2, 87.3, 3.8, 0.0, "target"),  # its kinematic shift: 41 and 44; the model dreams
@@ -113,7 +113,16 @@ def test_episodes_begin_where_those_of_the_log_do(target):
 def test_the_source_is_chosen_where_the_target_fails_or_it_is_ahead_in_sight(
     logged, of_target, of_source, seen, lost, chosen
 ):
+    of_target = InModel(of_target, 1.0, 0.0, of_target)
     assert choose(logged, of_target, InModel(of_source, 1.0, lost, seen)) == chosen
+
+
+def test_a_shortfall_counts_only_where_the_model_follows_the_target():
+    """Hopper, of which the model loses 10 of 16 episodes: 91 and 36 in truth; what it has seen is short of its log."""
+    source = InModel(40.0, 300.0, 0.0, 1.0)
+    assert choose(83.0, InModel(17.0, 200.0, 10 / 16, 17.0), source) == "target"
+    assert choose(83.0, InModel(17.0, 200.0, 4 / 16, 17.0), source) == "source"
+    assert choose(83.0, InModel(17.0, 200.0, 10 / 16, 17.0), source._replace(seen=40.0)) == "source"
 
 
 def test_a_lost_policy_earns_nothing_more_or_what_the_worst_episode_did(target):
@@ -156,6 +165,7 @@ def test_numbers_of_the_log_by_hand():
     ],
 )
 def test_a_close_call_turns_with_a_tenth_of_the_log(logged, of_target, of_source, seen, close):
+    of_target = InModel(of_target, 1.0, 0.0, of_target)
     assert close_call(logged, of_target, InModel(of_source, 1.0, 0.0, seen)) is close
 
 

@@ -2,15 +2,16 @@
 
     J(π): return in the model (`tabb.models.model_returns`)      J_log: what the log has (`tabb.data.report.log_return`)
     J_seen(π): the same, and an episode is lost where it leaves the range of the target's own rows
-    the target's policy fails   if   J(π_tar) < J_log - 0.1 |J_log|
+    the target's policy fails   if   J(π_tar) < J_log - 0.1 |J_log|, and the model follows it in three quarters of its
+                                episodes
     the source's is taken       if   J(π_src) > J(π_tar) + 0.2 |J_log|, the model loses none of its episodes,
                                 and  the target's fails or J_seen(π_src) > J(π_tar) + 0.2 |J_log|
 
 An episode in the model lasts as long as the task allows, or where there is no task as the log's longest one. Such long
 rollouts are no scores. A policy of few target rows stays near them, where the model is good, and what the log earned is
-known: so the model is asked whether that policy does what its log did. If it does, a source's policy that promises more
-has to stay where target rows are: elsewhere nothing is known of what the domain changes, and the model takes it to be
-as in the source. [ours; measured: docs/selection.md]
+known: so the model is asked whether that policy does what its log did. If it does, or the model cannot follow it, a
+source's policy that promises more has to stay where target rows are: elsewhere nothing is known of what the domain
+changes, and the model takes it to be as in the source. [ours; measured: docs/selection.md]
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ KEEPS = 0.9
 """share of its log's return that a policy keeps in the model if it does what the log does"""
 AHEAD = 0.2
 """share of the log's return by which the source's policy must be ahead in the model: long rollouts err by so much"""
-
-
 LOST = 0.0
 """largest share of its episodes that the model may lose of a source's policy that is taken: where it loses some, what
 it says of the others was wrong by up to 70 points (docs/selection.md)"""
+FOLLOWED = 0.25
+"""largest share of its episodes that the model may lose of a target's policy whose shortfall counts"""
 
 
 class InModel(NamedTuple):
@@ -62,27 +63,35 @@ class InModel(NamedTuple):
     """mean return of an episode that is lost where it leaves the range of the target's own rows"""
 
 
-def fails(logged: float, target: float) -> bool:
-    """Whether the target's policy falls short of its own log in the model."""
+def falls_short(logged: float, target: float) -> bool:
+    """Whether the target's policy has less in the model than its own log."""
     return target < logged - (1 - KEEPS) * abs(logged)
 
 
-def choose(logged: float, target: float, source: InModel) -> str:
-    """`source` or `target`, from the log's return, that of the target's policy in the model, and the source's policy.
+def fails(logged: float, target: float, lost: float) -> bool:
+    """Whether the target's policy has less than its own log in a model that follows it."""
+    return falls_short(logged, target) and lost <= FOLLOWED
 
-    A target's policy that does as well as its log is left for a source's policy only if that is ahead where it is seen.
+
+def choose(logged: float, target: InModel, source: InModel) -> str:
+    """`source` or `target`, from the log's return and what both policies do in the model.
+
+    A target's policy that does not fail is left for a source's policy only if that is ahead where it is seen.
     """
-    enough = target + AHEAD * abs(logged)
-    ahead = source.value > enough and (source.seen > enough or fails(logged, target))
+    enough = target.value + AHEAD * abs(logged)
+    ahead = source.value > enough and (source.seen > enough or fails(logged, target.value, target.lost))
     return "source" if ahead and source.lost <= LOST else "target"
 
 
-def close_call(logged: float, target: float, source: InModel) -> bool:
+def close_call(logged: float, target: InModel, source: InModel) -> bool:
     """Whether a tenth of the log's return more or less in the model would have changed the choice."""
     off = 0.1 * abs(logged)
     moves = [(i * off, j * off) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-    others = (source._replace(value=source.value + j, seen=source.seen + j) for _, j in moves)
-    return len({choose(logged, target + i, other) for (i, _), other in zip(moves, others, strict=True)}) > 1
+
+    def moved(policy: InModel, by: float) -> InModel:
+        return policy._replace(value=policy.value + by, seen=policy.seen + by)
+
+    return len({choose(logged, moved(target, i), moved(source, j)) for i, j in moves}) > 1
 
 
 def longest_episode(log: Transitions) -> int:

@@ -109,7 +109,11 @@ def of_runs(folder: Path) -> dict[str, Any]:
 def _chosen(logged: float, policies: Sequence[Judged], target: Judged, source: Judged) -> dict[str, Any]:
     """All policies, the choice between two of them, and what it and either one always cost; JSON types."""
     assert source.seen is not None  # the source's is always kept
-    chosen = choose(logged, target.model, InModel(source.model, math.nan, source.lost, source.seen))
+
+    def as_judged(one: Judged, seen: float) -> InModel:
+        return InModel(one.model, math.nan, one.lost, seen)
+
+    chosen = choose(logged, as_judged(target, math.nan), as_judged(source, source.seen))
     true = {"source": source.true, "target": target.true}
     return {
         "policies": [one._asdict() for one in policies],

@@ -16,7 +16,18 @@ import numpy as np
 from tabb.data.report import log_return
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError
-from tabb.evaluation.choice import AHEAD, LOST, STARTS, InModel, choose, close_call, fails, in_model, longest_episode
+from tabb.evaluation.choice import (
+    AHEAD,
+    LOST,
+    STARTS,
+    InModel,
+    choose,
+    close_call,
+    fails,
+    falls_short,
+    in_model,
+    longest_episode,
+)
 from tabb.files import read_json, write_json
 from tabb.models.matching import model_template
 from tabb.own_files import refuse_others
@@ -71,9 +82,9 @@ def answer_of(root: str | Path) -> Answer | None:
     target, source = (
         InModel(*np.mean([getattr(one, side) for one in judged], axis=0).tolist()) for side in ("target", "source")
     )
-    of_target = choose(logged, target.value, source) == "target"
+    of_target = choose(logged, target, source) == "target"
     name, folder = (TARGET, pairs[0][0]) if of_target else (SOURCE, pairs[0][1])
-    close = close_call(logged, target.value, source)
+    close = close_call(logged, target, source)
     lost = (target.lost, source.lost)
     return Answer(name, folder.policy_file, logged, target.value, source.value, lost, close, source.seen)
 
@@ -122,10 +133,17 @@ def read_answer(root: Path) -> Answer | None:
 
 def reason(found: Answer) -> str:
     """Why this policy is the answer, in a sentence."""
-    failed = fails(found.logged, found.target)
-    does = "falls short of the log in the model" if failed else "does in the model what the log did"
+    failed = fails(found.logged, found.target, found.lost[0])
+    if failed:
+        does = "falls short of the log in the model"
+    elif falls_short(found.logged, found.target):
+        does = f"is lost by the model in {found.lost[0]:.0%} of its episodes"
+    else:
+        does = "does in the model what the log did"
     if found.learner == SOURCE:
-        where = "" if failed else ", and stays where the target's rows are"
+        enough = found.target + AHEAD * abs(found.logged)
+        stays = not failed and found.source_seen is not None and found.source_seen > enough
+        where = ", and stays where the target's rows are" if stays else ""
         return f"{TARGET}'s policy {does}, {SOURCE}'s is far ahead{where}: {SOURCE}'s is taken."
     if found.source_seen is not None and found.lost[1] > LOST:
         unknown = f"the model loses {SOURCE}'s in {found.lost[1]:.0%} of its episodes, so its return is not known"
@@ -135,6 +153,8 @@ def reason(found: Answer) -> str:
     if found.source_seen is not None and found.source > found.target + AHEAD * abs(found.logged):
         unseen = f"{SOURCE}'s is far ahead, but not where the target's rows are"
         return f"{TARGET}'s policy {does}; {unseen}: {TARGET}'s is taken."
+    if falls_short(found.logged, found.target):
+        return f"{TARGET}'s policy {does}, and {SOURCE}'s is not far ahead: {TARGET}'s is taken."
     return f"{TARGET}'s policy {does}, so it is taken."
 
 
