@@ -179,6 +179,15 @@ def test_blocks_are_drawn_whole_and_as_often_as_there_are_rows() -> None:
     assert (counts > 1).any()
 
 
+def test_a_log_shorter_than_a_block_has_draws_that_differ() -> None:
+    """A single block would give every member the same rows, and the interval no width."""
+    counts = block_bootstrap(30, 50, 8, seed=0)
+    np.testing.assert_array_equal(counts.reshape(10, 3, 8), np.repeat(counts[::3, None], 3, axis=1))
+    np.testing.assert_array_equal(counts.sum(axis=0), 30)
+    assert len(np.unique(counts.T, axis=0)) > 1
+    assert block_bootstrap(3, 50, 2, seed=0).shape == (3, 2)
+
+
 def test_fewer_rows_give_a_wider_interval() -> None:
     few, many = (estimate([constant(0.1)], linear_log(episodes), SMALL)[0] for episodes in (4, 80))
     assert few.high - few.low > 1.5 * (many.high - many.low)

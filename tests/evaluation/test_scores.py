@@ -9,7 +9,7 @@ import pytest
 from tabb.action_bounds import ActionBounds
 from tabb.environments.tasks import get_task
 from tabb.errors import UsageError
-from tabb.evaluation.scores import EVALUATION_SEED, Evaluation, evaluate, final_score
+from tabb.evaluation.scores import EVALUATION_SEED, Evaluation, averaged, evaluate, final_score
 from tabb.policy import Policy
 
 TASK = "hopper-gravity-0.5"
@@ -50,9 +50,16 @@ def test_final_score_is_the_mean_of_the_last_three():
 
 def test_mean_and_spread_are_of_scores_or_else_of_returns():
     scored = Evaluation((100.0, 300.0), (5, 5), (1.0, 4.0), 0)
-    assert (scored.mean, scored.spread) == (2.5, 1.5)
-    plain = Evaluation((100.0, 300.0), (5, 5), None, 0)
-    assert (plain.mean, plain.spread) == (200.0, 100.0)
+    assert (scored.mean, scored.spread) == (2.5, pytest.approx(1.5 * 2**0.5))
+    plain = Evaluation((100.0, 200.0, 300.0), (5, 5, 5), None, 0)
+    assert (plain.mean, plain.spread) == (200.0, 100.0)  # of -100, 0 and 100, by n - 1
+    assert Evaluation((100.0,), (5,), None, 0).spread == 0.0
+
+
+def test_a_score_says_how_many_evaluations_it_is_over():
+    assert [averaged(count) for count in (1, 2, 3, 10)] == [
+        *("only evaluation", "two evaluations", "last three evaluations", "last three evaluations")
+    ]
 
 
 def test_returns_lengths_and_seeds_outside_the_catalogue():

@@ -93,6 +93,7 @@ def test_paired_t_test_by_hand():
 def test_paired_t_test_without_spread():
     assert paired_t_test({("a", 0): 1, ("a", 1): 2}, {("a", 0): 1, ("a", 1): 2})[:3] == (0, 0, 1)
     assert paired_t_test({("a", 0): 2, ("a", 1): 3}, {("a", 0): 1, ("a", 1): 2})[:3] == (1, np.inf, 0)
+    assert paired_t_test({("a", 0): 1, ("a", 1): 2}, {("a", 0): 2, ("a", 1): 3})[:3] == (-1, -np.inf, 0)
 
 
 def test_who_is_marked():
@@ -103,6 +104,9 @@ def test_who_is_marked():
     assert not_significantly_worse(cells | {"one": [11.9]}) == {"one"}
     assert not_significantly_worse({"a": [3.0, 3.0], "b": [2.0, 2.0], "c": [3.0, 3.0]}) == {"a", "c"}
     assert not_significantly_worse({"a": []}) == set()
+    # Whichever comes first, a mean that is the best is marked.
+    assert not_significantly_worse({"one": [3.0], "two": [2.0, 4.0]}) == {"one", "two"}
+    assert not_significantly_worse({"two": [2.0, 4.0], "one": [3.0]}) == {"one", "two"}
 
 
 @pytest.mark.parametrize(

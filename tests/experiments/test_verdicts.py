@@ -85,3 +85,17 @@ def test_a_run_that_counts_for_several_targets_is_counted_once() -> None:
     # Of each seed: 15 - 7 and 18 - 9
     less = found["source-only"]["tabb_less_this"]
     assert (less["difference"], less["pairs"]) == (8.5, 2)
+
+
+def test_the_bootstrap_draws_a_run_once_for_all_rows_that_it_stands_in() -> None:
+    """One target-only of 0 and 10 stands in three rows: in each draw TABB's 5 beats it in all rows alike."""
+    bar = {0: 0.0, 1: 10.0}
+    table = {
+        HOPPER._replace(source=source): {"tabb": {0: 5.0, 1: 5.0}, "target-only": bar}
+        for source in ("medium", "medium_expert", "expert")
+    }
+    found = verdicts(table, ["tabb", "target-only"], "tabb")["tabb"]
+    # Drawn are (0, 0), (0, 10), (10, 0) and (10, 10), a quarter each, so that all and none are in the interval. Were
+    # the rows drawn apart, all three would have the same extreme in 1 of 64 draws only, which 95% leave out.
+    for name in ("share_of_rows_above_target_only", "probability_of_improvement_over_target_only"):
+        assert found[name] == {"value": 0.5, "low": 0.0, "high": 1.0}

@@ -47,13 +47,14 @@ def _report(
     comparison: Comparison, table: Table, compared: Mapping[str, Mapping[str, Any]], root: Path, options: Options
 ) -> None:
     """Print the table, and write it with the figure."""
+    from tabb.evaluation.scores import averaged
     from tabb.files import atomic, write_json
 
     text = "\n".join(
         [
             f"# {options.suite}: TABB with one thing changed",
             "",
-            f"{comparison.length()}; normalised score, mean of a run's last three evaluations; mean ±",
+            f"{comparison.length()}; normalised score, mean of a run's {averaged(comparison.evaluations or 3)}; mean ±",
             "standard deviation (seeds). Differences are means over the same tasks and seeds, with Student's 95%",
             "intervals over these pairs (their number in brackets).",
             "",

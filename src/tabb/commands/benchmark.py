@@ -191,6 +191,7 @@ def finished(comparison: Comparison, root: Path, grid: Grid) -> tuple[Table, Run
 
 def _report(comparison: Comparison, table: Table, root: Path, options: Options) -> None:
     """Print the tables, and write them with the figures."""
+    from tabb.evaluation.scores import averaged
     from tabb.experiments.benchmark import SCORES
     from tabb.experiments.benchmark_scores import as_csv
     from tabb.experiments.verdicts import (
@@ -211,7 +212,7 @@ def _report(comparison: Comparison, table: Table, root: Path, options: Options) 
         [
             f"# {options.suite}: {', '.join(names)}",
             "",
-            f"{comparison.length()}; normalised score, mean of a run's last three evaluations; mean ±",
+            f"{comparison.length()}; normalised score, mean of a run's {averaged(comparison.evaluations or 3)}; mean ±",
             "standard deviation (seeds). Bold: the best mean of a row, and what Welch's t-test does not find worse",
             "at 5%.",
             "",

@@ -61,7 +61,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     returns = sum(result.returns) / len(result.returns)
     where = task or env
-    score = "" if result.scores is None else f"score {result.mean:z.1f} ± {result.spread:.1f}, "
+    spread = f" ± {result.spread:.1f}" if len(result.returns) > 1 else ""
+    score = "" if result.scores is None else f"score {result.mean:z.1f}{spread}, "
     print(
         f"{where}: {score}return {tenths(returns)}, length {sum(result.lengths) / len(result.lengths):.0f} "
         f"({options.episodes} episodes, seeds {options.seed} to {options.seed + options.episodes - 1}, "

@@ -96,7 +96,8 @@ def table(selection: Selection, by: str, top: int) -> str:
         lines.append(f"the best {len(shown)} of {len(selection.ranked)} policies; --top 0 shows all")
     lines += [
         f"ranked by {RANKED_BY[by]}, which alone is no proof: docs/selection.md says how well it ranked policies",
-        "value: discounted return from the logged first states, estimated off-policy; interval: 95%, of the fit alone",
+        "value: discounted return from the logged first states, estimated from all target rows; interval: 95%, of the "
+        "fit alone",
         "off actions: root mean square distance from the actions of held-out rows",
     ]
     if selection.rank_correlation is not None:

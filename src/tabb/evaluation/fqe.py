@@ -40,6 +40,8 @@ Report = Callable[[str, float], None]
 PHASE = "off-policy evaluation"
 TOGETHER = 256 * 2**20
 """bytes of features of next states that are held at once: so many policies are valued together"""
+FEWEST_BLOCKS = 10
+"""that a bootstrap draws from"""
 FARTHEST = 10.0
 """standard deviations from the log's mean at which s and a are clipped before they enter φ"""
 
@@ -59,7 +61,8 @@ class FQE(TypedFields):
     members: int = 10
     """members of the ensemble, for the interval"""
     block: int = 50
-    """adjacent rows that the bootstrap draws together, because neighbouring rows are alike"""
+    """adjacent rows that the bootstrap draws together, because neighbouring rows are alike; at most a tenth
+    of the log"""
     remainder: float = 0.01
     """share of the value that is missing after the last iteration: γ^iterations"""
     seed: int = 0
@@ -116,7 +119,11 @@ def make_basis(config: FQE, observation: NDArray[np.float32], action: NDArray[np
 
 
 def block_bootstrap(rows: int, block: int, members: int, seed: int) -> NDArray[np.float64]:
-    """How often each member draws each row, shape [N, K]; blocks are drawn with replacement."""
+    """How often each member draws each row, shape [N, K]; blocks are drawn with replacement.
+
+    Blocks are shorter where there would be fewer than `FEWEST_BLOCKS`: all draws of a single one would be alike.
+    """
+    block = min(block, max(1, rows // FEWEST_BLOCKS))
     blocks = -(-rows // block)
     drawn = np.random.default_rng(seed).integers(0, blocks, (members, blocks))
     counts = np.stack([np.bincount(one, minlength=blocks) for one in drawn])

@@ -41,8 +41,9 @@ class Evaluation:
 
     @property
     def spread(self) -> float:
-        """Standard deviation over episodes of the scores (or returns) that `mean` averages."""
-        return float(np.std(self.returns if self.scores is None else self.scores))
+        """Standard deviation over episodes (by n - 1) of the scores (or returns) that `mean` averages; 0 of one."""
+        values = self.returns if self.scores is None else self.scores
+        return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def evaluate(
@@ -94,6 +95,11 @@ def evaluate(
     )
     scores = None if result.task is None else tuple(result.scores.tolist())
     return Evaluation(tuple(result.returns.tolist()), tuple(result.lengths.tolist()), scores, seed)
+
+
+def averaged(evaluations: int) -> str:
+    """What the score of a run with so many evaluations is the mean of, in words."""
+    return {1: "only evaluation", 2: "two evaluations"}.get(evaluations, "last three evaluations")
 
 
 def final_score(means: Sequence[float]) -> float | None:

@@ -6,6 +6,7 @@ Agarwal et al., *Deep Reinforcement Learning at the Edge of the Statistical Prec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -41,7 +42,10 @@ class PairedTest(NamedTuple):
 
 
 def interquartile_mean(scores: Scores) -> float:
-    """Mean of the middle half of all scores; the lowest and the highest quarter are left out."""
+    """Mean of the middle half of all scores; the lowest and the highest quarter are left out.
+
+    Each score counts once, so a task with more seeds counts more. Of fewer than four scores none is left out.
+    """
     return float(scipy.stats.trim_mean(_pooled(scores), 0.25))
 
 
@@ -76,7 +80,8 @@ def share_of_tasks_won(first: Scores, second: Scores) -> float:
 def bootstrap(statistic: Callable[..., float], *methods: Scores, seed: int = 0, samples: int = BOOTSTRAPS) -> Estimate:
     """`statistic(*methods)` with its stratified bootstrap interval: seeds are resampled within every task.
 
-    The interval is between percentiles. It covers other seeds on the same tasks, not other tasks.
+    The interval is between percentiles. It covers other seeds on the same tasks, not other tasks. A task with one seed
+    says nothing of other seeds and makes the interval too narrow.
     """
     generator = np.random.default_rng(seed)
     tables = [{task: np.asarray(seeds, float) for task, seeds in _checked(method).items()} for method in methods]
@@ -105,8 +110,8 @@ def paired_t_test(first: Mapping[tuple[str, int], float], second: Mapping[tuple[
         raise UsageError(f"a paired test needs at least two common (task, seed), but there are {len(both)}")
     ours, theirs = (np.array([scores[pair] for pair in both], float) for scores in (first, second))
     if np.ptp(ours - theirs) == 0:  # without spread the test is undefined, unless there is no difference either
-        same = ours[0] == theirs[0]
-        return PairedTest(float(ours[0] - theirs[0]), 0.0 if same else float("inf"), 1.0 if same else 0.0, len(both))
+        gap = float(ours[0] - theirs[0])
+        return PairedTest(gap, math.copysign(math.inf, gap) if gap else 0.0, 0.0 if gap else 1.0, len(both))
     test = scipy.stats.ttest_rel(ours, theirs)
     return PairedTest(float(np.mean(ours - theirs)), float(test.statistic), float(test.pvalue), len(both))
 
@@ -120,10 +125,10 @@ def not_significantly_worse(cells: Mapping[str, Sequence[float]], level: float =
     if not means:
         return set()
     best = max(means, key=lambda name: means[name])
-    marked = {best}
+    marked = {name for name, mean in means.items() if mean == means[best]}
     for name in means:
         ours, theirs = np.asarray(cells[name], float), np.asarray(cells[best], float)
-        if name == best or min(len(ours), len(theirs)) < 2:
+        if name in marked or min(len(ours), len(theirs)) < 2:
             continue
         if np.ptp(ours) == 0 and np.ptp(theirs) == 0:
             worse = bool(ours[0] < theirs[0])

@@ -79,7 +79,8 @@ def quality_table(grids: Sequence[QualityGrid]) -> str:
         for method, scores in grid.scores.items():
             for at in np.argwhere(~np.isnan(scores)):
                 source, target = grid.sources[at[0]], grid.targets[at[1]]
-                gain = f"{grid.gains[method][tuple(at)]:+z.1f}" if method in grid.gains else "-"
+                less = grid.gains[method][tuple(at)] if method in grid.gains else np.nan
+                gain = "-" if np.isnan(less) else f"{less:+z.1f}"
                 lines.append(
                     f"| {grid.robot} | `{method}` | {source} to {target} | {scores[tuple(at)]:z.1f} | {gain} |"
                 )

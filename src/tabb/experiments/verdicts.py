@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,7 +52,8 @@ def verdicts(
     A method's interquartile mean is over the rows that it has (`rows` of them), each run counted once: a method that
     draws no source rows has the same runs for all source qualities, and likewise for the target. How it stands to
     another is over the rows that both have; of such a method, a pair is one run against the other's mean over the
-    qualities. `learners` says which learner a method is, where its name does not.
+    qualities, and the bootstrap draws its runs once for all rows that they stand in. `learners` says which learner a
+    method is, where its name does not.
     """
     learner = {method: method for method in methods} | dict(learners or {})
     verdict_of: dict[str, dict[str, Any]] = {}
@@ -61,12 +62,13 @@ def verdicts(
         if not own:
             continue
         once = _once(table, method, learner[method])
-        verdict: dict[str, Any] = {"rows": len(own), "runs": sum(map(len, once.values()))}
-        verdict["interquartile_mean"] = _estimate(interquartile_mean, once)
+        verdict: dict[str, Any] = {"rows": len(own), "runs": sum(map(len, once.scores.values()))}
+        verdict["interquartile_mean"] = _estimate(interquartile_mean, once.scores)
         bar = scores_of(table, BAR)
         if method != BAR and set(own) & set(bar):
-            verdict["share_of_rows_above_target_only"] = _estimate(share_of_tasks_won, own, bar)
-            verdict["probability_of_improvement_over_target_only"] = _estimate(probability_of_improvement, own, bar)
+            two = (once, _once(table, BAR, learner.get(BAR, BAR)))
+            verdict["share_of_rows_above_target_only"] = _over_rows(share_of_tasks_won, *two)
+            verdict["probability_of_improvement_over_target_only"] = _over_rows(probability_of_improvement, *two)
         if method != ours:
             both = (learner[ours], learner[method])
             pairs = [_paired(table, name, both) for name in (ours, method)]
@@ -83,9 +85,29 @@ def _estimate(statistic: Callable[..., float], *methods: dict[str, list[float]])
     return {"value": estimate.value, "low": estimate.low if known else None, "high": estimate.high if known else None}
 
 
-def _once(table: Table, method: str, learner: str) -> dict[str, list[float]]:
+class _Runs(NamedTuple):
+    """The runs of a method, each once, and the rows that they stand in."""
+
+    scores: dict[str, list[float]]
+    row_of: dict[str, str]
+    """Which of the scores a row of the table has."""
+
+
+def _once(table: Table, method: str, learner: str) -> _Runs:
     """The scores of a method, each run once."""
-    return {str(shared(place, learner)): list(row[method].values()) for place, row in table.items() if method in row}
+    row_of = {str(place): str(shared(place, learner)) for place, row in table.items() if method in row}
+    scores = {row_of[str(place)]: list(row[method].values()) for place, row in table.items() if method in row}
+    return _Runs(scores, row_of)
+
+
+def _over_rows(statistic: Callable[..., float], *methods: _Runs) -> dict[str, float | None]:
+    """A statistic of the rows of methods. The bootstrap draws runs: rows that share a run get the same draw of it."""
+
+    def of_rows(*drawn: Mapping[str, Sequence[float]]) -> float:
+        pairs = zip(drawn, methods, strict=True)
+        return statistic(*({row: scores[its] for row, its in runs.row_of.items()} for scores, runs in pairs))
+
+    return _estimate(of_rows, *(method.scores for method in methods))
 
 
 def _paired(table: Table, method: str, learners: tuple[str, ...]) -> dict[tuple[str, int], float]:

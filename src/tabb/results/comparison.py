@@ -22,7 +22,7 @@ from tabb.own_files import refuse_others
 from tabb.results.answer import SOURCE, TARGET, Answer, answers_among, reason
 from tabb.results.report.charts import Chart, figure, padded
 from tabb.results.report.gather import Gathered, gather
-from tabb.results.report.headline import final_estimate, small_shares, target_score
+from tabb.results.report.headline import final_estimate, reach, small_shares, target_score
 from tabb.results.report.html import Html, element, number, percent, say, wide
 from tabb.results.report.page import document, section
 from tabb.results.report.place_sections import state_figure
@@ -212,7 +212,7 @@ def scores(contenders: Sequence[Contender]) -> list[Any]:
     known = {name: told[0] for name, told in estimates.items() if told is not None}
     references = {score for one in contenders if (score := target_score(one.gathered)) is not None}
     lines = []
-    ends = [end for one in known.values() for end in (one.low, one.high)] + list(references)
+    ends = [end for one in known.values() for end in one if np.isfinite(end)] + list(references)
     for one in contenders:
         told = estimates[one.name]
         cells: list[Any] = [[one.key, " ", one.name]]
@@ -220,7 +220,7 @@ def scores(contenders: Sequence[Contender]) -> list[Any]:
             cells += ["–", "not evaluated", ""]
         else:
             value, meaning = told
-            cells += [f"{value.value:z.1f}", f"{value.low:z.1f} to {value.high:z.1f}"]
+            cells += [f"{value.value:z.1f}", reach(value) or "–"]
             cells.append(_interval(value, min(ends), max(ends), one.line, meaning))
         lines.append((one.kind, [*cells, str(len(one.records)), f"{one.records[0].settings.updates:,}"]))
     heads = ["run", contenders[0].records[0].measure, "95% interval", "", "seeds", "updates"]
@@ -236,8 +236,8 @@ def scores(contenders: Sequence[Contender]) -> list[Any]:
         )
     parts.append(
         say(
-            "The interval of several seeds is a t interval over them. That of one seed covers its episodes alone, and "
-            "other seeds may differ far more."
+            "The interval of several seeds is a t interval over them. That of one seed is over the starts of its "
+            "episodes alone, and other seeds may differ far more."
         )
     )
     return parts
@@ -259,7 +259,8 @@ def _order(known: dict[str, Estimate]) -> str:
 def _interval(value: Estimate, low: float, high: float, line: str, meaning: str) -> Html:
     """A point with its interval on an axis from `low` to `high`; the row beside it says the same in numbers."""
     room = (high - low) or 1.0
-    left, middle, right = (8 + 184 * (at - low) / room for at in (value.low, value.value, value.high))
+    shown = value if reach(value) else Estimate(value.value, value.value, value.value)
+    left, middle, right = (8 + 184 * (at - low) / room for at in (shown.low, shown.value, shown.high))
     marks = [
         element("title", meaning),
         element("path", d="M8 12H192", class_="grid"),
@@ -290,7 +291,7 @@ def curves(contenders: Sequence[Contender]) -> list[Any]:
     pictures.append(_lines(contenders[0].records[0].measure, evaluated))
     for name in SHOWN_METRICS:
         found = {one: [r.metrics[name] for r in one.records if name in r.metrics] for one in contenders}
-        pictures.append(_lines("TBM" if name == "tbm" else name.replace("_", " "), found))
+        pictures.append(_lines("TBM⁺" if name == "tbm" else name.replace("_", " "), found))
     drawn = [picture for picture in pictures if picture is not None]
     if not drawn:
         return [say("The runs have no curves.")]
@@ -328,8 +329,8 @@ def held_out(contenders: Sequence[Contender]) -> list[Any]:
         return []
     return [
         say(
-            "Measures on target episodes that the runs did not learn from. None of them was good enough to choose a "
-            "policy by itself where true scores were at hand; ",
+            "Measures on target episodes that the runs did not learn from; only the value is estimated from all target "
+            "rows. None of them was good enough to choose a policy by itself where true scores were at hand; ",
             element("code", "tabb select"),
             " ranks by several.",
         ),

@@ -1,4 +1,4 @@
-"""Ranks the policies of finished runs without rollouts, by their actions or off-policy values on held-out rows.
+"""Ranks the policies of finished runs without rollouts, by their actions on held-out rows or their off-policy values.
 
 docs/selection.md compares the rankings with true scores.
 """
@@ -33,7 +33,7 @@ class Candidate(NamedTuple):
     update: int
     policy: Path
     estimate: Estimate
-    """Off-policy value, in units of discounted return."""
+    """Off-policy value from all target rows, in units of discounted return."""
     td_error: float | None
     predictor_error: float | None
     action_error: float

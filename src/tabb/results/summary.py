@@ -12,7 +12,7 @@ import numpy as np
 
 from tabb.environments.tasks import get_task
 from tabb.evaluation.figures import learning_curves
-from tabb.evaluation.scores import Evaluation
+from tabb.evaluation.scores import Evaluation, averaged
 from tabb.files import quoted
 from tabb.shown import tenths
 
@@ -99,7 +99,8 @@ def summarise(root: Path, levels: Mapping[str, float] | None = None) -> str:
     lines = ["", table(groups), ""]
     if first["score"] is not None:
         lines.append(
-            f"{measure} in {where}, mean of a run's last three evaluations; {episodes} evaluation episodes in all"
+            f"{measure} in {where}, mean of a run's {averaged(len(first['evaluations']))}; {episodes} evaluation "
+            "episodes in all"
         )
     lines += _held_out(groups, root)
     evaluated = {
@@ -139,7 +140,10 @@ def _held_out(groups: Mapping[str, list[dict[str, Any]]], root: Path) -> list[st
                 rows = f"{result['held_out']['rows']:,} held-out target rows"
                 lines.append(f"{rule} seed {result['seed']}: {value}, {errors} on {rows}")
     if lines:
-        lines.append(f"values are off-policy estimates; `tabb select {quoted(root)}` ranks all policies of the runs")
+        lines.append(
+            "values are off-policy estimates from all target rows; "
+            f"`tabb select {quoted(root)}` ranks all policies of the runs"
+        )
     return lines
 
 

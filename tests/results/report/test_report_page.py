@@ -182,8 +182,8 @@ def test_score_with_its_interval_over_seeds(two_seeds, open_page, tmp_path):
     for seed, score in ((1, 20.0), (3, 30.0)):
         file = runs / f"seed{seed}" / "result.json"
         lines = [
-            {"update": at, "mean": score + off, "returns": [score + off] * 2, "lengths": [5, 5], "scores": None,
-             "first_seed": 0}
+            {"update": at, "mean": score + off, "returns": [score + off - 4, score + off + 4], "lengths": [5, 5],
+             "scores": None, "first_seed": 0}
             for at, off in ((5, 90.0), (10, -1.0), (15, 0.0), (20, 1.0))
         ]  # fmt: skip
         result = json.loads(file.read_text())
@@ -193,7 +193,8 @@ def test_score_with_its_interval_over_seeds(two_seeds, open_page, tmp_path):
     assert "lie inside its interval" in page.words("headline")
     one = open_page(tabb.write_report(runs / "seed1"))
     assert "20.0" in one.words("headline")
-    assert "bootstrap interval over 6 episodes of one seed" in one.words("headline")
+    # Both starts have 16 and 24 in the mean of three evaluations: 20 ± 12.706 · 4. All six episodes would tell less.
+    assert "-30.8 to 70.8, 95% t interval over 2 starts of episodes, of one seed" in one.words("headline")
     assert "return against updates" in [svg.find("title").text for svg in one.sections["learning"].iter("svg")]
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.stats
 
 from tabb.data.report import Loaded
+from tabb.evaluation.statistics import Estimate
+from tabb.results.comparison import _order
 from tabb.results.report.charts import Axis, Chart, log_edges, padded, shares
+from tabb.results.report.headline import _how_good, final_estimate, reach
 from tabb.results.report.html import element, number, percent, table
 from tabb.results.report.rows import (
     by_episode,
     effective_share,
     extremes,
+    on_scale,
     over_time,
     rank_correlation,
     region_map,
@@ -38,6 +43,27 @@ def test_steps_count_dropped_rows(make_pair):
 
     report = Report("x", "d4rl", 7, 4, {}, {}, (), (2, 6), (0.0, 0.0), (), 0, 2, kept_rows=np.array([1, 2, 3, 6]))
     assert steps_of(Loaded(make_pair()[0], report)).tolist() == [1, 2, 0, 3]
+
+
+def test_steps_do_not_count_rows_between_episodes(make_pair):
+    """Two episodes, of rows 2 to 4 and 7 to 9; rows 0, 1, 5 and 6 belong to none."""
+    from tabb.data.report import Report
+
+    report = Report(
+        *("x", "d4rl", 10, 6, {}, {}, (), (4, 9), (0.0, 0.0), (), 0, 2),
+        episode_lengths=(3, 3), kept_rows=np.array([2, 3, 4, 7, 8, 9]),
+    )  # fmt: skip
+    assert steps_of(Loaded(make_pair()[0], report)).tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_value_of_the_other_sign_is_not_on_the_scale_of_the_log():
+    assert on_scale(-150.0, -100.0)
+    assert on_scale(50.0, 100.0)
+    assert on_scale(0.0, 0.0)
+    assert not on_scale(-100.0, 100.0)
+    assert not on_scale(49.0, 100.0)
+    assert not on_scale(201.0, 100.0)
+    assert not on_scale(1.0, 0.0)
 
 
 def test_rank_correlation():
@@ -187,3 +213,31 @@ def test_a_log_axis_within_one_power_has_ticks():
     for low, high in ((1.2, 1.9), (2.1, 9.0), (0.5, 2000.0)):
         ticks = Axis(low, high, "x", log=True).ticks()
         assert all(low <= at <= high * (1 + 1e-9) for at, _ in ticks)
+
+
+def record_of(score, starts):
+    return SimpleNamespace(score=score, last_episodes=starts)
+
+
+def test_interval_of_one_seed_is_over_the_starts_of_its_episodes():
+    # Of 16 and 24: mean 20, deviation 4 √2, error 4; t of one degree of freedom is 12.7062.
+    found, meaning = final_estimate([record_of(20.0, (16.0, 24.0))])
+    assert found == pytest.approx((20.0, 20.0 - 4 * 12.7062, 20.0 + 4 * 12.7062), abs=1e-3)
+    assert meaning.startswith("95% t interval over 2 starts")
+    found, meaning = final_estimate([record_of(None, ()), record_of(20.0, (16.0, 24.0))])
+    assert found.value == 20.0
+    assert found.high > 70
+
+
+def test_one_episode_has_no_interval():
+    """One number is no range: neither above nor below what the log has."""
+    found, meaning = final_estimate([record_of(20.0, (20.0,))])
+    assert found == (20.0, -math.inf, math.inf)
+    assert reach(found) == ""
+    assert meaning == "one episode of one seed, which says nothing of others"
+    first = SimpleNamespace(evaluations=((5, 10), (20.0, 20.0)), held_out=None)
+    assert _how_good((found, meaning), 12.0, first) == (
+        "How good is the policy? It scores 20.0, the mean over a run's two evaluations. The target data have 12.0; one "
+        "episode does not show a gain or a loss."
+    )
+    assert "intervals overlap" in _order({"a": found, "b": Estimate(10.0, 9.0, 11.0)})

@@ -79,7 +79,7 @@ def check_timing(name: str, data: Transitions) -> Iterator[Finding]:
     if best != 0:
         what = f"a step explains the reward of the row {'before' if best == -1 else 'after'} better than its own: "
         if left[best] < SOMEWHAT_BETTER * left[0]:
-            what += f"{1 - left[best]:.0%} of its variance, against {1 - left[0]:.0%}"
+            what += f"{1 - left[best]:.0%} of its variance, against {max(0.0, 1 - left[0]):.0%}"
         else:
             what += "by how it differs from its neighbours"
         towards, how = (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from tabb.environments.tasks import get_task
-from tabb.evaluation.statistics import Estimate, bootstrap, mean_interval
+from tabb.evaluation.scores import averaged
+from tabb.evaluation.statistics import Estimate, mean_interval
 from tabb.results.report.gather import Gathered, Scored
 from tabb.results.report.html import Html, element, number, percent, say, table
 from tabb.results.report.records import Record
@@ -19,17 +21,28 @@ SMALL = (0.05, 0.1)
 
 
 def final_estimate(records: list[Record]) -> tuple[Estimate, str] | None:
-    """Score of the runs with its 95% interval, and what the interval covers; None without evaluations."""
-    scores = [record.score for record in records if record.score is not None]
+    """Score of the runs with its 95% interval, and what the interval covers; None without evaluations.
+
+    A single episode has no interval: its ends are infinite.
+    """
+    evaluated = [record for record in records if record.score is not None]
+    scores = [record.score for record in evaluated if record.score is not None]
     if not scores:
         return None
     if len(scores) > 1:
         return mean_interval(scores), f"95% t interval over {len(scores)} seeds"
-    episodes = {"": records[0].last_episodes}
-    interval = bootstrap(lambda drawn: float(np.mean(drawn[""])), episodes)
-    count = len(records[0].last_episodes)
-    meaning = f"95% bootstrap interval over {count} episodes of one seed; other seeds may differ far more"
+    # Evaluations of a run begin their episodes alike, so that those of one start are not independent.
+    starts = evaluated[0].last_episodes
+    if len(starts) < 2:
+        return Estimate(scores[0], -math.inf, math.inf), "one episode of one seed, which says nothing of others"
+    interval = mean_interval(starts)
+    meaning = f"95% t interval over {len(starts)} starts of episodes, of one seed; other seeds may differ far more"
     return Estimate(scores[0], interval.low, interval.high), meaning
+
+
+def reach(estimate: Estimate) -> str:
+    """The ends of an interval; nothing where there is none."""
+    return f"{estimate.low:z.1f} to {estimate.high:z.1f}" if math.isfinite(estimate.low) else ""
 
 
 def headline(gathered: Gathered) -> list[Any]:
@@ -41,13 +54,13 @@ def headline(gathered: Gathered) -> list[Any]:
         boxes.append(("score", "–", "the run was not evaluated: it had no task or no evaluations"))
     else:
         value, meaning = estimate
-        boxes.append((first.measure, f"{value.value:z.1f}", f"{value.low:z.1f} to {value.high:z.1f}, {meaning}"))
+        boxes.append((first.measure, f"{value.value:z.1f}", ", ".join(filter(None, (reach(value), meaning)))))
     reference = target_score(gathered)
     if reference is not None:
         counted = f"{first.measure}, mean of their episodes, each counted by its rows"
         boxes.append(("target data themselves", f"{reference:z.1f}", counted))
     scored = gathered.scored
-    words = [say(_how_good(estimate, reference, bool(first.held_out)))]
+    words = [say(_how_good(estimate, reference, first))]
     if scored is not None and gathered.audit is not None:
         harmful = [one for one in gathered.audit.findings if one.level != "note"]
         if harmful:
@@ -87,17 +100,20 @@ def target_score(gathered: Gathered) -> float | None:
     return float(get_task(task).normalised_score(mean)) if task else mean
 
 
-def _how_good(estimate: tuple[Estimate, str] | None, reference: float | None, held_out: bool) -> str:
+def _how_good(estimate: tuple[Estimate, str] | None, reference: float | None, first: Record) -> str:
     if estimate is None:
-        estimates = " The section on held-out target rows has estimates from the log." if held_out else ""
+        estimates = " The section on held-out target rows has estimates from the log." if first.held_out else ""
         return (
             "How good is the policy? This run cannot say, because nothing was rolled out."
             f"{estimates} With a simulator of the target domain, tabb evaluate rolls it out."
         )
     value, _ = estimate
-    answer = f"How good is the policy? It scores {value.value:z.1f}, the mean over the last three evaluations of a run"
+    of_run = averaged(len(first.evaluations[0]))
+    answer = f"How good is the policy? It scores {value.value:z.1f}, the mean over a run's {of_run}"
     if reference is None:
         return answer + "."
+    if not reach(value):
+        return f"{answer}. The target data have {reference:z.1f}; one episode does not show a gain or a loss."
     if value.low > reference:
         return f"{answer}. That is above the {reference:z.1f} of the target data that it learned from."
     if value.high < reference:
@@ -155,7 +171,7 @@ def _how_much(gathered: Gathered, scored: Scored) -> list[Html]:
         ]
     least, share = first.rule.least_weight, small_shares(scored)[1]  # type: ignore[attr-defined]
     relative = (
-        " Weights are relative to the mean TBM of this source. So the effective sample size says how unequal the rows "
+        " Weights are relative to the mean TBM⁺ of this source. So the effective sample size says how unequal the rows "
         "are, and the share of small TBM says how good the source is."
         if first.rule.scale == "source"  # type: ignore[attr-defined]
         else " Weights are relative to the predictor's error on target rows."

@@ -38,7 +38,7 @@ class Record:
     evaluations: Curve
     """Mean of each evaluation."""
     last_episodes: tuple[float, ...]
-    """Score (or return) of each episode of the last three evaluations."""
+    """Score (or return) of the episode from each start, mean over the last three evaluations: all begin alike."""
     metrics: dict[str, Curve]
     """Each training metric along the run."""
     held_out: tuple[int, ...] | None
@@ -123,7 +123,10 @@ def read_record(folder: Path) -> Record:
             score=None if result["score"] is None else float(result["score"]),
             measure=str(result["measure"]),
             evaluations=(tuple(int(at) for at, _, _ in lines), tuple(float(mean) for _, mean, _ in lines)),
-            last_episodes=tuple(float(score) for _, _, scores in lines[-3:] for score in scores),
+            last_episodes=tuple(
+                sum(map(float, scores)) / len(scores)
+                for scores in zip(*(scores for _, _, scores in lines[-3:]), strict=False)
+            ),
             metrics=dict(_metrics(run)),
             held_out=None if not held_out else tuple(int(number) for number in held_out["episodes"]),
             held_out_curves=dict(_curves(held_out["policies"])) if held_out else {},

@@ -67,7 +67,7 @@ def units(gathered: Gathered, scored: Scored, record: Record) -> list[Any]:
     scale = (
         "The mean own backup is the value that the run gives a row. It is near what the logged episodes earned, so the "
         "scale of TBM is right."
-        if on_scale(mean, logged)
+        if on_scale(float(own.mean()), logged)
         else "The mean own backup is far from what the logged episodes earned: the run was short, episodes are cut "
         "early, or V has diverged. Compare TBM with the spread of values, not with rewards."
     )
@@ -118,7 +118,7 @@ def weight_formula(rule: Any) -> str:
     unit = "mean TBM⁺ of the source" if rule.scale == "source" else "mean error on target rows"
     return (
         f"Weight = {rule.least_weight:g} + {1 - rule.least_weight:g} exp(−TBM⁺ / ({rule.temperature:g} × {unit})), "
-        f"where TBM⁺ is TBM plus {rule.doubt_factor:g} times the predictor's doubt (how much its answers disagree)."
+        f"where TBM⁺ is TBM plus {rule.doubt_factor:g} times the predictor's doubt (how far its answers may be off)."
     )
 
 

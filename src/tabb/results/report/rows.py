@@ -30,9 +30,9 @@ def effective_share(weights: ArrayLike) -> float:
 
 
 def steps_of(loaded: Loaded) -> NDArray[np.intp]:
-    """Step of each transition in its episode, from 0 [N]; rows that were dropped count."""
+    """Step of each transition in its episode, from 0 [N]; dropped rows of the episode count."""
     ends, rows = np.asarray(loaded.report.episode_ends, np.intp), loaded.report.kept_rows
-    starts = np.r_[0, ends[:-1] + 1]
+    starts = ends + 1 - np.asarray(loaded.report.lengths, np.intp)
     result: NDArray[np.intp] = rows - starts[np.minimum(np.searchsorted(ends, rows), len(starts) - 1)]
     return result
 
@@ -48,8 +48,8 @@ def return_to_go(reward: ArrayLike, episode: ArrayLike, discount: float) -> Colu
 
 
 def on_scale(value: float, logged: float) -> bool:
-    """Whether a mean value lies between half and twice the mean logged return-to-go."""
-    return 0.5 * abs(logged) <= abs(value) <= 2 * abs(logged)
+    """Whether a mean value lies between half and twice the mean logged return-to-go, and has its sign."""
+    return value * logged >= 0 and 0.5 * abs(logged) <= abs(value) <= 2 * abs(logged)
 
 
 class Correlation(NamedTuple):

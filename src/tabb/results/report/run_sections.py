@@ -26,7 +26,7 @@ from tabb.training.starting_weights import recorded_path
 SHOWN_ROWS = 8
 """row numbers that are listed with a finding"""
 SHOWN_METRICS = ("mean_value", "critic_loss", "tbm", "source_weight")
-"""training metrics that are drawn if the run has them"""
+"""training metrics that are drawn if the run has them; `tbm` is the mean TBM⁺ of the source rows of batches"""
 
 
 def learning(gathered: Gathered) -> list[Any]:
@@ -53,7 +53,7 @@ def learning(gathered: Gathered) -> list[Any]:
         for name in shown:
             level = ("rest of the logged episodes", gathered.logged_value) if name == "mean_value" else None
             curves = [record.metrics[name] for record in records if name in record.metrics]
-            pictures.append(_curves("TBM" if name == "tbm" else name.replace("_", " "), curves, level))
+            pictures.append(_curves("TBM⁺" if name == "tbm" else name.replace("_", " "), curves, level))
         parts.append(element("div", *pictures, class_="pair"))
     return parts
 
@@ -83,8 +83,8 @@ def held_out(gathered: Gathered) -> list[Any]:
         pictures.append(_curves(HELD_OUT[name][0], [record.held_out_curves[name] for record in records]))
     return [
         say(
-            "Measures on target episodes that the run did not train on, for the final policy and along the run. The "
-            "value is estimated from logged target rows alone; its 95% interval covers the fit, not what the log "
+            "Measures on target episodes that the run did not train on, for the final policy and along the run. Only "
+            "the value is estimated from all logged target rows; its 95% interval covers the fit, not what the log "
             "lacks. In comparisons with true scores, the distance from the logged actions ranked policies better than "
             "the value, and neither was good enough to be trusted alone: test the policy with care."
         ),
