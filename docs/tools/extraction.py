@@ -22,8 +22,8 @@ from tabb.evaluation.figures import ENDS, new_figure, save_png
 from tabb.experiments.extraction import QUALITIES, gain_interval, merged
 from tabb.files import read_json
 
-MAIN, CORRECTIVE, MATCHING, FEWER = (
-    RESULTS / "extraction" / name for name in ("main", "corrective", "matching", "rows-1000")
+MAIN, CORRECTIVE, MATCHING, FEWER, REFITTED = (
+    RESULTS / "extraction" / name for name in ("main", "corrective", "matching", "rows-1000", "rate-1e-2")
 )
 PICTURE = Path(__file__).resolve().parents[1] / "main-result.png"
 WORDS = {
@@ -107,6 +107,23 @@ def fewer() -> str:
             shown = " | ".join(f"{scores[name]:z.1f}" for name in HELD)
             lines.append(f"| {', '.join(place)} | {rows} | {shown} |")
     return "\n".join(lines)
+
+
+def refitted() -> str:
+    """Markdown: policies that are held to their paths in a model fitted with today's rate, beside those of before."""
+    (name,) = [name for name in HELD if name.endswith(":medium x5")]
+    before = {(cell["task"], cell["target"]): cell["scores"][name] for cell in merged([MATCHING])}
+    lines = ["| target | the log | rate of 0.001 | rate of 0.01 |", "|---" * 4 + "|"]
+    pairs = []
+    for cell in merged([REFITTED]):
+        place = (cell["task"], cell["target"])
+        pairs.append((before[place], cell["scores"][name]))
+        shown = " | ".join(f"{score:z.1f}" for score in pairs[-1])
+        lines.append(f"| {', '.join(place)} | {cell['returns']:z.1f} | {shown} |")
+    old, new = np.array(pairs).T
+    gain, low, high = gain_interval(new - old)
+    lines.append(f"| *mean* | | {old.mean():z.1f} | {new.mean():z.1f} |")
+    return "\n".join([*lines, "", f"Gain: {gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]."])
 
 
 def matching() -> str:

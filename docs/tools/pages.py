@@ -47,6 +47,7 @@ from tabb.experiments.field import Cells, best_controls, picking, rank_table, re
 from tabb.experiments.own_ranking import table as own_ranking
 from tabb.experiments.planted_faults import table as planted_faults
 from tabb.experiments.policy_rankings import RANKINGS
+from tabb.experiments.model_fit import table as model_fit
 from tabb.experiments.reliability import table as reliability
 from tabb.experiments.where_to_sample import table as sampling
 from tabb.files import read_json
@@ -248,6 +249,10 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "reliability": lambda: reliability(
             [read_json(file) for file in sorted((RESULTS / "reliability").glob("*.json"))]
         ),
+        "model-fit": lambda: model_fit(
+            [read_json(file) for file in sorted((RESULTS / "model-fit").glob("*.json"))]
+        ),
+        "refitted": extraction.refitted,
         "online": online,
         "extraction": extraction.summary,
         "corrective": extraction.corrective,
