@@ -44,10 +44,10 @@ from tabb.experiments.benchmark_scores import read_scores_csv
 from tabb.experiments.choice import table as choice
 from tabb.experiments.extraction import gain_interval, merged
 from tabb.experiments.field import Cells, best_controls, picking, rank_table, read_cells, score_table, scores_of
+from tabb.experiments.model_fit import table as model_fit
 from tabb.experiments.own_ranking import table as own_ranking
 from tabb.experiments.planted_faults import table as planted_faults
 from tabb.experiments.policy_rankings import RANKINGS
-from tabb.experiments.model_fit import table as model_fit
 from tabb.experiments.reliability import table as reliability
 from tabb.experiments.where_to_sample import table as sampling
 from tabb.files import read_json
@@ -249,9 +249,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "reliability": lambda: reliability(
             [read_json(file) for file in sorted((RESULTS / "reliability").glob("*.json"))]
         ),
-        "model-fit": lambda: model_fit(
-            [read_json(file) for file in sorted((RESULTS / "model-fit").glob("*.json"))]
-        ),
+        "model-fit": lambda: model_fit([read_json(file) for file in sorted((RESULTS / "model-fit").glob("*.json"))]),
         "refitted": extraction.refitted,
         "online": online,
         "extraction": extraction.summary,
