@@ -24,8 +24,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         draw = np.random.default_rng(seed)
         state = draw.normal(size=(rows, 3))
         ends = np.arange(1, rows + 1) % 100 == 0
-        data = tabb.from_arrays(state, draw.uniform(-1, 1, (rows, 2)), -np.abs(state).sum(1), timeouts=ends)
-        tabb.data.save_npz(folder / f"{name}.npz", data)
+        moves = state, draw.uniform(-1, 1, (rows, 2)), -np.abs(state).sum(1)
+        drawn = tabb.data.inspect_arrays(*moves, timeouts=ends)  # in no order, which is doubted
+        tabb.data.save_npz(folder / f"{name}.npz", drawn.transitions)
     data_options = ["--source", str(folder / "source.npz"), "--target", str(folder / "target.npz")]
     out = ["--out", str(folder / "runs")]
     assert main(["train", "pooled", "--seeds", "0", "1", *data_options, *out, *SMALL, *NETWORKS]) == 0

@@ -75,6 +75,11 @@ WRONG_COLUMNS = {
         "episodes",
         "row 8 goes back to episode 0",
     ),
+    "episode numbers that a float cannot tell apart": (
+        change("episodes", np.repeat([2.0**53, 2.0**53 + 2], 6)),
+        "episodes",
+        "row 0 is 9.0072e\\+15, too large to tell episodes apart as float64",
+    ),
     "episode numbers broken": (change("episodes", np.full(12, 0.5)), "episodes", "row 0 is 0.5"),
     "no rows": (cut_all, "observations", "no rows"),
     "no row with a next one": (change("timeouts", np.ones(12)), "observations", "no row of 12 has a next"),

@@ -8,7 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from tabb.data import available, catalogue, find, from_arrays, load, read, resolve, save_npz, write_hdf5
+from tabb.data import available, catalogue, find, from_arrays, load, npz, read, resolve, save_npz, write_hdf5
+from tabb.data.audit import audit
+from tabb.data.convert import convert
 from tabb.errors import DataError, RunError, TabbError, UsageError
 from tabb.transitions import COLUMNS
 
@@ -323,3 +325,43 @@ def test_unset_or_wrong_variable(shelf, monkeypatch):
     assert available() == []
     with pytest.raises(DataError, match=r"hopper_medium.hdf5.*TABB_DATA is not set: export TABB_DATA=<folder"):
         find("hopper", "medium", "source")
+
+
+def test_names_that_are_too_long(columns, tmp_path):
+    """A file's name may be as long as the disk allows, that of the file beside it may be longer."""
+    path = tmp_path / ("a" * 250 + ".hdf5")
+    with h5py.File(path, "w") as file:
+        for key, column in columns.items():
+            file[key] = column
+    assert read(path).report.rows == len(columns["rewards"])
+    longer = tmp_path / ("a" * 300 + ".hdf5")
+    with pytest.raises(DataError, match=r"cannot be opened \(File name too long\); check the path"):
+        read(longer)
+    assert [finding.code for finding in audit(longer).findings] == ["unreadable"]
+    for suffix in (".csv", ""):
+        with pytest.raises(RunError, match="cannot be written"):
+            convert(path, tmp_path / ("a" * 300 + suffix))
+
+
+def test_a_file_that_changes_while_it_is_read(columns, tmp_path, monkeypatch):
+    path = tmp_path / "growing.npz"
+    np.savez(path, **columns)
+    shorter = {key: column[:10] for key, column in columns.items()}
+    names_of = npz.names_of
+
+    def meanwhile(*arguments):
+        np.savez(tmp_path / "next.npz", **shorter)
+        os.replace(tmp_path / "next.npz", path)
+        return names_of(*arguments)
+
+    monkeypatch.setattr(npz, "names_of", meanwhile)
+    with pytest.raises(DataError, match=r"growing\.npz: was changed while it was read"):
+        read(path)
+
+
+def test_joined_files_say_which_extras_are_left_out(columns, tmp_path):
+    np.savez(tmp_path / "a.npz", **columns)
+    np.savez(tmp_path / "b.npz", **columns, cost=columns["rewards"])
+    loaded = read([tmp_path / "a.npz", tmp_path / "b.npz"])
+    assert not loaded.transitions.extras
+    assert "extras that not all of these files have are left out: cost" in loaded.report.notes

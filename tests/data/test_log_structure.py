@@ -56,6 +56,30 @@ INEXACT = {
 }
 
 
+def test_shuffled_rows_without_next_observations(cart_log, tmp_path):
+    """Every pair of rows would be a step that nobody took; nothing else of the steps is told then."""
+    columns = without(cart_log, "next_observations")
+    mixed = {key: column[np.random.default_rng(0).permutation(3000)] for key, column in columns.items()}
+    for keys in ((), ("timeouts",)):
+        assert doubts(**without(columns, *keys)) == ()
+        assert [doubt.partition(" (")[0] for doubt in doubts(**without(mixed, *keys))] == [
+            "rows seem to stand in no order"
+        ]
+    np.savez(tmp_path / "mixed.npz", **mixed)
+    assert [finding.code for finding in audit(tmp_path / "mixed.npz").of_level("warning")] == ["doubt"]
+
+
+def test_large_and_unsteady_steps_are_no_disorder():
+    """A state that changes its sign each step is far from the next one, which follows from it; draws of one step each
+    have no next one."""
+    draw = np.random.default_rng(0)
+    states = draw.normal(size=(400, 2)) * 0.1 + np.where(np.arange(400) % 2, 3, -3)[:, None]
+    columns = {"observations": states, "actions": draw.uniform(-1, 1, (400, 1)), "rewards": np.zeros(400)}
+    assert doubts(**columns, timeouts=np.arange(400) % 50 == 49) == ()
+    single = inspect_arrays(**{**columns, "observations": draw.normal(size=(400, 2))}, terminals=np.ones(400))
+    assert not any("no order" in doubt for doubt in single.report.doubts)
+
+
 @pytest.mark.parametrize("case", INEXACT)
 @pytest.mark.parametrize("stated", [True, False], ids=["timeouts", "no timeouts"])
 def test_inexact_next_observations_do_not_cut_episodes(case, stated, cart_log):

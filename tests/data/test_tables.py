@@ -1,6 +1,7 @@
 """Tables: what their columns are taken for, how it is stated otherwise, and odd ones."""
 
 import contextlib
+import gzip
 import itertools
 
 import numpy as np
@@ -225,7 +226,14 @@ ODD = {
         changed(terminals=None, timeouts=None, done=FLAGS["terminals"]),
         "done: does not say why",
     ),
-    "text": (changed(obs_1=["x"] * 200), "next_observations: has 2 columns but observations has 1"),
+    "text": (changed(obs_1=["x"] * 200), "observations: obs_1, beside obs_0, holds something else than plain numbers"),
+    "text in an action": (changed(action_0=["0,5"] * 200), "actions: not found: action_0 holds something else"),
+    "text as rewards": (changed(reward=["n. a."] * 200), "rewards: not found: reward holds something else"),
+    "structures": (
+        changed(obs_0=None, obs_1=None, obs=[{"x": 1.0}] * 200),
+        "observations: not found: obs holds something else",
+    ),
+    "words as flags": (changed(terminals=["no"] * 200), "terminals: holds string values.*flags as 0 and 1"),
     "all text": (changed(obs_0=["x"] * 200, obs_1=["x"] * 200), "observations: not found"),
     "a missing number": (changed(obs_1=with_missing(LOG["rewards"], 7)), r"observations: row 7, column 1 is nan"),
     "a missing flag": (changed(terminals=with_missing(LOG["terminals"], 3)), r"terminals: row 3 is nan"),
@@ -298,6 +306,40 @@ def test_text_that_is_no_table(tmp_path):
         from_table({"obs_0": [1.0]})
 
 
+HEADERS = {
+    "semicolons": ("obs_0;action;reward\n0,5;1;2\n", "line 1: is separated by semicolons; put commas"),
+    "tabs": ("obs_0\taction\treward\n1\t1\t2\n", "line 1: is separated by tabs"),
+    "blanks": ("obs_0, action, reward\n1, 1, 2\n", "line 1: ' action' has blanks around it"),
+    "a comment": ("# of Monday\nobs_0,action,reward\n1,1,2\n", "line 1: begins with #"),
+    "numbers": ("0.5,-1e-3,2,False\n1,1,2,True\n", "line 1: holds numbers; let the file begin with the names"),
+    "Latin-1": ("größe,action\n1,1\n".encode("latin-1"), "is no text of lines in UTF-8"),
+    "gzip": (gzip.compress(b"obs_0,action,reward\n1,1,2\n"), "is compressed by gzip; unpack it first"),
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_csv_of_another_kind_is_named(case, tmp_path):
+    content, words = HEADERS[case]
+    (tmp_path / "a.csv").write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(DataError, match=words) as caught:
+        load(tmp_path / "a.csv")
+    assert str(caught.value).startswith(str(tmp_path / "a.csv: ").rstrip())
+
+
+def test_a_letter_may_lie_across_the_end_of_what_is_looked_at(tmp_path):
+    """4096 bytes tell what a file is; a letter of two bytes may be the 4096th and the next."""
+    rows = "obs_0,action,reward,note\n1,0.5,1,"
+    (tmp_path / "a.csv").write_text(rows + "x" * (4095 - len(rows)) + "é\n2,0.5,1,y\n3,0.1,1,z\n", encoding="utf-8")
+    assert read(tmp_path / "a.csv").report.rows == 3
+
+
+def test_next_observations_are_matched_by_name():
+    log = {**LAYOUTS["numbered"]}
+    named = {"obs_x": log.pop("obs_0"), "obs_v": log.pop("obs_1")}
+    named |= {"next_obs_v": log.pop("next_obs_1"), "next_obs_x": log.pop("next_obs_0")}
+    same(from_table(pa.table(named | log)), from_table(pa.table(LAYOUTS["numbered"])))
+
+
 # --- the order of rows ---
 
 
@@ -337,6 +379,15 @@ def test_missing_steps_cut_episodes():
         (whole.reward != np.float32(LOG["rewards"][row])) & (whole.reward != np.float32(LOG["rewards"][row - 1]))
     )
     np.testing.assert_array_equal(found.reward, whole.reward[kept])
+    # Times are never exact, and rows of no episode have no order.
+    times = step * 0.02 + np.random.default_rng(0).uniform(-1e-3, 1e-3, 200)
+    timed = pa.table({**columns, "step": times})
+    same(from_table(timed), whole)
+    with pytest.warns(DataWarning, match=rf"steps are missing after 1 rows \(the first is row {row - 1}\)"):
+        from_table(timed.take(left))
+    none = np.append(episode, [-1, -1])
+    padded = {name: np.append(np.asarray(column), [column[0]] * 2) for name, column in columns.items()}
+    same(from_table(pa.table(padded | {"episode_id": none})), whole)
     # Every second row, on purpose, is no gap.
     second = step % 2 == 0
     table = pa.table({name: np.asarray(column)[second] for name, column in columns.items()})

@@ -134,3 +134,22 @@ def test_bounds_that_cannot_be(wrong, says):
 def test_an_environment_without_box_actions_is_refused():
     with pytest.raises(UsageError, match="flat box actions, not Discrete"):
         SafeActions(gymnasium.make("CartPole-v1"))
+
+
+class SaysSometimes(Arm):
+    """Tells what it was given only where that is something else than it was asked for."""
+
+    def step(self, action):
+        given = np.clip(action, [-0.1, 0.0], [0.1, 10.0]).astype(np.float32)
+        observation, reward, terminated, truncated, _ = super().step(given)
+        return observation, reward, terminated, truncated, {} if (given == action).all() else {"applied_action": given}
+
+
+def test_lanes_keep_what_each_robot_was_given():
+    """Of two robots one was spared its action and says so; the other did as it was told."""
+
+    def act(observations, generator):
+        return np.array([[0.75, 5.0], [0.05, 5.0]], np.float32)[: len(observations)]
+
+    rows = rollout(act, None, episodes=2, max_steps=1, record=True, env_factory=SaysSometimes).rows
+    np.testing.assert_array_equal(rows.action, np.array([[0.1, 5.0], [0.05, 5.0]], np.float32))

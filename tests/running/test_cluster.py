@@ -23,9 +23,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tabb
 from tabb.cli import main
-from tabb.data import save_npz
+from tabb.data import inspect_arrays, save_npz
 from tabb.errors import DataError, UsageError
 from tabb.running.cluster import Cluster
 from tabb.running.cluster.node import run_cell, sha256
@@ -62,7 +61,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder, generator = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for name, rows in (("source", 600), ("target", 200)):
         moves = generator.normal(size=(rows, 3)), generator.uniform(-1, 1, (rows, 2)), generator.normal(size=rows)
-        save_npz(folder / f"{name}.npz", tabb.from_arrays(*moves, timeouts=np.arange(1, rows + 1) % 50 == 0))
+        drawn = inspect_arrays(*moves, timeouts=np.arange(1, rows + 1) % 50 == 0)  # in no order, which is doubted
+        save_npz(folder / f"{name}.npz", drawn.transitions)
     return ["--source", str(folder / "source.npz"), "--target", str(folder / "target.npz")]
 
 

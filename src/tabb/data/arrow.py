@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +18,8 @@ from tabb.errors import DataError, UsageError
 
 BATCH = 16_384
 """rows read at once"""
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|nan|[-+]?inf|true|false", re.IGNORECASE)
 _LARGEST_RATIO = 2_000
 _ALWAYS_FINE = 1 << 28
 """bytes that any file may claim: columns that hardly change take no room in Parquet"""
@@ -96,6 +100,7 @@ def csv_source(path: Path) -> Source:
     """
     pa = import_pyarrow()
     try:
+        _check_header(path)
         with _csv_reader(path) as reader:
             schema = reader.schema
         wide = pa.float64()
@@ -112,18 +117,40 @@ def csv_source(path: Path) -> Source:
             checks.fail(str(path), repeated[0], "names two columns; rename one of them")
         with _csv_reader(path, schema, schema.names[:1]) as reader:
             rows = sum(batch.num_rows for batch in reader)
+    except DataError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         _damaged(path, "CSV", error)
     return Source(str(path), schema, rows, csv=path)
 
 
+def _check_header(path: Path) -> None:
+    """The first line of a CSV file is names with commas between them: pyarrow takes any line for that."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        line = file.readline(1 << 20)
+    names = next(csv.reader([line.rstrip("\r\n")]), [])
+    other = [what for mark, what in _SEPARATORS.items() if mark in line] if len(names) == 1 else []
+    if other:
+        checks.fail(
+            str(path), "line 1", f"is separated by {other[0]}; put commas between columns, and points into numbers"
+        )
+    if line.startswith("#"):
+        checks.fail(str(path), "line 1", "begins with #; let the file begin with the names of its columns")
+    padded = [name for name in names if name != name.strip()]
+    if 1 < len(names) <= len(padded) + 1:
+        checks.fail(str(path), "line 1", f"{padded[0][:60]!r} has blanks around it; leave out blanks beside commas")
+    if names and all(_NUMBER.fullmatch(name) for name in names if name):
+        checks.fail(str(path), "line 1", "holds numbers; let the file begin with the names of its columns")
+
+
 def _csv_reader(path: Path, schema: Any = None, columns: Sequence[str] = ()) -> Any:
     """A reader of batches; types are those of `schema`, else those of the first rows."""
-    from pyarrow import csv
+    from pyarrow import csv as arrow_csv
 
     types = None if schema is None else {field.name: field.type for field in schema}
-    convert = csv.ConvertOptions(column_types=types, include_columns=list(columns))
-    return csv.open_csv(path, csv.ReadOptions(use_threads=False, block_size=1 << 20), convert_options=convert)
+    convert = arrow_csv.ConvertOptions(column_types=types, include_columns=list(columns))
+    options = arrow_csv.ReadOptions(use_threads=False, block_size=1 << 20)
+    return arrow_csv.open_csv(path, options, convert_options=convert)
 
 
 def parquet_source(paths: Sequence[Path], name: str) -> Source:
@@ -233,7 +260,7 @@ def read_columns(
         if column == vectors.get("episodes") and is_label(kind):
             continue
         if not is_numeric(kind):
-            checks.fail(source.name, column, f"holds {kind} values, not numbers; store it as float32")
+            checks.fail(source.name, column, f"holds {kind} values, not numbers; store it as float32, flags as 0 and 1")
     widths = _widths(source, wanted)
     _check_size(source, sum(widths.values()))
     for column in vectors.values():

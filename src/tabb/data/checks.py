@@ -50,9 +50,15 @@ def number(value: Any, name: str, key: str) -> np.ndarray:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:  # a ragged list
         fail(name, key, f"is not an array of numbers ({error}); give one array with a row per step")
-    if array.dtype.kind not in "biuf":
-        fail(name, key, f"holds {array.dtype} values, not numbers; store it as float32")
+    check_numbers(array.dtype, name, key)
     return array
+
+
+def check_numbers(dtype: np.dtype[Any], name: str, key: str) -> None:
+    """`dtype` is one of booleans, integers or floats."""
+    if dtype.kind not in "biuf":
+        advice = "store it as float32" + (", flags as 0 and 1" if dtype.kind in "SUO" else "")
+        fail(name, key, f"holds {dtype} values, not numbers; {advice}")
 
 
 def _masked(value: Any, name: str, key: str) -> np.ndarray:
@@ -121,7 +127,7 @@ def listed(keys: Iterable[str]) -> str:
     """The keys of a file for a message, the first ten of them by name."""
     names = sorted(keys)
     more = f", ... ({len(names)} in all)" if len(names) > 10 else ""
-    return (", ".join(name[:60] for name in names[:10]) or "none") + more
+    return (", ".join(name[:60] or "'' (no name)" for name in names[:10]) or "none") + more
 
 
 def real(value: Any, name: str, key: str) -> np.ndarray:
@@ -149,6 +155,14 @@ def episode_numbers(value: Any, name: str, key: str) -> np.ndarray:
     array = column(value, name, key)
     if array.dtype.kind == "f":
         array = np.where(np.isnan(array), NO_EPISODE, array)
+        coarse = np.flatnonzero(np.isfinite(array) & (np.abs(array) >= 2.0 ** (np.finfo(array.dtype).nmant + 1)))
+        if coarse.size:
+            fail(
+                name,
+                key,
+                f"row {int(coarse[0])} is {array[coarse[0]]:.6g}, too large to tell episodes apart as {array.dtype}; "
+                "store whole numbers as integers, or number the episodes from 0",
+            )
         bad = np.flatnonzero(array != np.floor(array))
         if bad.size:
             fail(

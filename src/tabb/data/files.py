@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from tabb.data.lerobot import is_lerobot, load_lerobot
 from tabb.data.names import locate, parts_of
 from tabb.data.npz import load_npz
 from tabb.data.reading import Reading, reading_of, reading_with
-from tabb.data.report import Loaded, join, known_cut, log_return
+from tabb.data.report import STEPS, Loaded, join, known_cut, log_return
 from tabb.data.store import stored
 from tabb.data.tables import load_table
 from tabb.errors import DataError, UsageError
@@ -156,8 +158,26 @@ def _one(text: str) -> Path:
 
 
 def _load_one(path: Path, reading: Reading, memory: Memory = IN_MEMORY) -> Loaded:
+    before = _state(path)
+    loaded = _loaded(path, reading, memory)
+    # Half of one file and half of another would be taken for data. Logs of a run's steps are read while they grow.
+    if loaded.report.layout != STEPS and _state(path) != before:
+        raise DataError(one_line(f"{path}: was changed while it was read; read it again when it is whole"))
+    return loaded
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What tells whether a file was written to, or replaced; None for a folder, and where the disk does not say."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return None
+    return None if stat.S_ISDIR(found.st_mode) else (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _loaded(path: Path, reading: Reading, memory: Memory) -> Loaded:
     reading = reading_of(path, reading)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's, False also where the name is too long
         from tabb.data.minari_sets import is_minari, load_minari
 
         if is_minari(path):

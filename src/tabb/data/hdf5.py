@@ -301,8 +301,9 @@ def check_dataset(item: Any, name: str, key: str, size: int) -> None:
         kind = "group" if isinstance(item, h5py.Group) else "type"
         checks.fail(name, key, f"is a {kind}; a dataset of this name is needed there")
     check_storage(item, name, key, size)
-    if item.shape is None or item.dtype.kind not in "biuf":
-        checks.fail(name, key, f"holds {item.dtype} values, not numbers; store it as float32")
+    if item.shape is None:
+        checks.fail(name, key, f"holds no values, not numbers of {item.dtype}; store it as float32")
+    checks.check_numbers(item.dtype, name, key)
 
 
 def check_storage(item: h5py.Dataset, name: str, key: str, size: int) -> None:

@@ -237,8 +237,7 @@ def _shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, key: str)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
         at = file.tell()
-    if dtype.kind not in "biuf":
-        checks.fail(name, key, f"holds {dtype} values, not numbers; store it as float32")
+    checks.check_numbers(dtype, name, key)
     claimed = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or at + claimed != info.file_size:
         checks.fail(name, key, f"claims {claimed:,} bytes where {info.file_size - at:,} are; write the file again")

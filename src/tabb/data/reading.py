@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -49,7 +50,7 @@ class ColumnNames:
     episodes: tuple[str, ...] = ()
     """number of the row's episode"""
     steps: tuple[str, ...] = ()
-    """number of the row's step in its episode: rows are put in this order"""
+    """number of the row's step in its episode, or its time: rows are put in this order"""
     extras: tuple[str, ...] = ()
     """further columns of numbers to keep beside the log; only rules that name them see them"""
 
@@ -117,7 +118,7 @@ def reading_of(path: Path, reading: Reading) -> Reading:
     Raises `DataError` (one line) where that file cannot be read or states something else.
     """
     beside = Path(f"{path}.toml")
-    if not beside.is_file():
+    if not os.path.isfile(beside):  # unlike Path's, False also where the name is too long
         return reading
     try:
         values = tomllib.loads(beside.read_text(encoding="utf-8"))

@@ -243,7 +243,7 @@ def join(reports: list[Report], mean_return: float) -> Report:
             for key, value in first.provenance.items()
             if all(report.provenance.get(key) == value for report in reports[1:])
         },
-        notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+        notes=(*dict.fromkeys(note for report in reports for note in report.notes), *_lost_extras(reports)),
         doubts=tuple(dict.fromkeys(doubt for report in reports for doubt in report.doubts)),
         unread=tuple(dict.fromkeys(key for report in reports for key in report.unread)),
         episode_lengths=tuple(length for report in reports for length in report.lengths)
@@ -256,6 +256,13 @@ def join(reports: list[Report], mean_return: float) -> Report:
         parts=tuple((report.name, report.rows) for report in reports),
         kept_rows=np.concatenate([report.kept_rows + start for report, start in zip(reports, starts, strict=True)]),
     )
+
+
+def _lost_extras(reports: list[Report]) -> list[str]:
+    """A note about extras that some of the files do not have."""
+    all_of_them = {name for report in reports for name in report.extras}
+    lost = sorted(name for name in all_of_them if not all(name in report.extras for report in reports))
+    return [f"extras that not all of these files have are left out: {', '.join(lost)}"] if lost else []
 
 
 def describe(transitions: Transitions) -> dict[str, dict[str, list[float]]]:

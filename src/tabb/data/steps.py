@@ -7,6 +7,7 @@ Distances are measured in steps: per column, in units of how far it usually move
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 import numpy as np
@@ -48,6 +49,11 @@ NOISE = 10.0
 
 LEAST = 0.3
 """Steps that a noisy next observation must lie from the next row at least to be another state."""
+
+SHUFFLED = 0.9
+"""Share of the distance to rows anywhere from which the next row is no nearer than they are."""
+SHUFFLED_ROWS = 500
+"""With fewer rows inside episodes nothing is said of their order."""
 
 CLOSER = 0.9
 """Next observations follow the log if they are this much nearer to the next row than to their own."""
@@ -214,13 +220,28 @@ def predictable(observations: np.ndarray, following: np.ndarray) -> bool:
 def in_order(observations: np.ndarray) -> bool:
     """Whether adjacent rows are closer than others, so that the rows stand in the order of a log."""
     rows = spread_rows(np.arange(len(observations) - 1), SAMPLE)
-    if len(rows) < FEW:
+    return len(rows) >= FEW and _nearness(observations, rows) < 0.5
+
+
+def are_shuffled(observations: np.ndarray, end: np.ndarray) -> bool:
+    """Whether rows inside episodes (`end` marks the last ones) say nothing of the rows after them.
+
+    They are no nearer to them than to any other row, and do not foretell them. Public data reach 0.8 of the distance
+    to other rows, rows in no order 1.
+    """
+    rows = spread_rows(np.flatnonzero(~end[:-1]), SAMPLE)
+    if len(rows) < SHUFFLED_ROWS or _nearness(observations, rows) < SHUFFLED:
         return False
+    return not predictable(observations[rows], observations[rows + 1])
+
+
+def _nearness(observations: np.ndarray, rows: np.ndarray) -> float:
+    """Median distance from `rows` to the rows after them, as a share of that to rows anywhere."""
     spread = observations[rows].std(axis=0, dtype=np.float64)
     unit = np.where(spread > 0, spread, np.inf)
     beside = np.median(distances(observations[rows + 1], observations[rows], unit))
     others = np.median(distances(observations[np.random.default_rng(0).permutation(rows)], observations[rows], unit))
-    return bool(beside < 0.5 * others)
+    return float(beside / others) if others > 0 else math.inf
 
 
 class Surprise:

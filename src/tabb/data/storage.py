@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import stat
@@ -15,6 +16,7 @@ from tabb.errors import DataError
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 PARQUET_SIGNATURE = b"PAR1"
+PACKED = {"gzip": b"\x1f\x8b", "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00", "zstd": b"\x28\xb5\x2f\xfd"}
 ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 
 
@@ -38,7 +40,8 @@ def kind(path: Path) -> str:
     except PermissionError:
         raise DataError(one_line(f"{path}: no permission to read it; change its mode or copy it")) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise DataError(one_line(f"{path}: cannot be opened ({error})")) from None
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(one_line(f"{path}: cannot be opened ({reason}); check the path")) from None
     if not head:
         raise DataError(one_line(f"{path}: is empty (0 bytes); fetch or write it again"))
     # HDF5 allows a block of the user's own in front: the signature is then at 512, 1024, 2048, ...
@@ -48,10 +51,17 @@ def kind(path: Path) -> str:
         return "zip"
     if head.startswith(PARQUET_SIGNATURE):
         return "parquet"
-    if path.suffix.lower() == ".csv" and not head.startswith(b"version https://git-lfs") and _is_text(head):
-        return "csv"
     if head.startswith(b"version https://git-lfs"):
         raise DataError(one_line(f"{path}: is a Git LFS pointer, not the data; run `git lfs pull`"))
+    packed = next((name for name, start in PACKED.items() if head.startswith(start)), None)
+    if packed:
+        raise DataError(one_line(f"{path}: is compressed by {packed}; unpack it first"))
+    if path.suffix.lower() == ".csv":
+        if not _is_text(head):
+            raise DataError(
+                one_line(f"{path}: is called CSV but is no text of lines in UTF-8; save it as UTF-8, in lines")
+            )
+        return "csv"
     raise DataError(
         one_line(
             f"{path}: is neither HDF5, npz, Parquet nor CSV ({_looks(head)}); give one of these or the folder of a "
@@ -62,12 +72,12 @@ def kind(path: Path) -> str:
 
 def _looks(head: bytes) -> str:
     """What a file that is no data file seems to be."""
-    return "it looks like text" if _is_text(head) else "nothing says what it is"
+    return "it looks like text; a CSV file must be called one" if _is_text(head) else "nothing says what it is"
 
 
 def _is_text(head: bytes) -> bool:
-    try:
-        return head.decode().isprintable() or b"\n" in head
+    try:  # the last letter may be cut
+        return codecs.getincrementaldecoder("utf-8")().decode(head).isprintable() or b"\n" in head
     except UnicodeDecodeError:
         return False
 

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def _key(paths: Sequence[Path], reading: Reading, note: Note) -> str:
         note(f"{path}: looking for its store")
         stated = json.dumps(reading_of(path, reading).to_dict(), sort_keys=True)
         digest.update(f"{path.suffix.lower()} {stated}".encode())
-        for file in [path] if path.is_file() else sorted(one for one in path.rglob("*") if _is_read(one)):
+        for file in [path] if os.path.isfile(path) else sorted(one for one in _below(path) if _is_read(one)):
             try:
                 with open(file, "rb") as opened:
                     content = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -91,6 +91,11 @@ def _key(paths: Sequence[Path], reading: Reading, note: Note) -> str:
                 raise DataError(checks.one_line(f"{file}: cannot be read ({error.strerror or error})")) from None
             digest.update(f"{file.relative_to(path) if file != path else ''} {content}".encode())
     return digest.hexdigest()[:32]
+
+
+def _below(path: Path) -> Iterable[Path]:
+    """All in a folder; nothing where there is none, which is said when it is read."""
+    return path.rglob("*") if os.path.isdir(path) else ()
 
 
 def _is_read(file: Path) -> bool:

@@ -64,9 +64,20 @@ def assign(
         if key in stated:
             continue
         found = _guessed(key, [column for column in free if is_numeric(column)], name)
+        odd = _odd_ones(key, found, [column for column in free if not is_numeric(column)])
+        if odd and (found or key in REQUIRED):
+            why = f"not found: {checks.listed(odd)} " if not found else f"{checks.listed(odd)}, beside {found[0]}, "
+            checks.fail(
+                name,
+                key,
+                f"{why}{'holds' if len(odd) == 1 else 'hold'} something else than plain numbers (texts, units, decimal "
+                f"commas, structures); mend the rows, or say which columns count (names.{key})",
+            )
         if found:
             groups[key] = found
             free = [column for column in free if column not in found]
+    if not {"observations", "next_observations"} & set(stated) and {"observations", "next_observations"} <= set(groups):
+        groups["next_observations"] = _in_order_of(groups["next_observations"], groups["observations"])
     for key in REQUIRED:
         if key not in groups:
             checks.fail(
@@ -125,6 +136,34 @@ def _guessed(key: str, columns: Sequence[str], name: str) -> list[str]:
         ways = alone or [f"{group[0]}, ..." for group in begun.values()]
         checks.fail(name, key, f"may be {' or '.join(ways)}; say which columns they are (names.{key})")
     return alone or next(iter(begun.values()), [])
+
+
+def _odd_ones(key: str, found: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Columns `others`, which hold no numbers, that by their names belong to the columns `found` of `key`.
+
+    Those that are numbered alike; where nothing was found, all that bear a usual name of `key`.
+    """
+    stems = {stem for stem in STEMS[key] for column in found if (_rest(column, stem) or "").isdigit()}
+    if found:
+        return [column for column in others if any((_rest(column, stem) or "").isdigit() for stem in stems)]
+    alone = [column for column in others if column.lower() in STEMS[key]]
+    if alone or key == "rewards":
+        return alone
+    return [column for column in others if any((_rest(column, stem) or "").isdigit() for stem in STEMS[key])]
+
+
+def _in_order_of(columns: list[str], first: list[str]) -> list[str]:
+    """`columns` (`next_obs_v`, `next_obs_x`) in the order of `first` (`obs_x`, `obs_v`), if they are named alike."""
+    places = {_ending(column, "observations"): place for place, column in enumerate(first)}
+    endings = [_ending(column, "next_observations") for column in columns]
+    if None in places or set(endings) != set(places) or len(columns) != len(first) or len(places) != len(first):
+        return columns
+    return sorted(columns, key=lambda column: places[_ending(column, "next_observations")])
+
+
+def _ending(column: str, key: str) -> str | None:
+    """What follows a usual name of `key` in the name of a column."""
+    return next((rest for stem in STEMS[key] if (rest := _rest(column, stem)) is not None), None)
 
 
 def _rest(column: str, stem: str) -> str | None:

@@ -19,6 +19,8 @@ from tabb.data.report import Loaded
 from tabb.data.table_columns import Assigned, assign
 from tabb.transitions import Transitions
 
+UNEVEN = 0.5
+"""Share of the usual distance of two steps by which one may differ: times are never exact, and are no missing steps."""
 METADATA = "tabb"
 """Key of a Parquet file's metadata under which tabb writes attributes as JSON."""
 
@@ -45,7 +47,8 @@ def load_table(path: str | Path, reading: Reading = NOTHING_STATED, memory: Memo
     Columns are taken for what their names say: `observations` (`obs`, `state`), `actions`, `rewards` and the others of
     `from_arrays`, in one column of lists or in several (`obs_0`, `obs_1`, ...; `state.x`, `state.y`). `reading.names`
     states it otherwise. A column with the number of the step (`frame_index`, `step`) puts the rows of each episode in
-    order. Raises `DataError` (one line) naming file, column and row, `UsageError` without the extra `parquet`.
+    order; with `names.steps` it may be a time. Raises `DataError` (one line) naming file, column and row, `UsageError`
+    without the extra `parquet`.
     """
     path = Path(path)
     return load_source(_source_of(path), reading, "csv" if is_csv(path) else "parquet", memory)
@@ -176,7 +179,7 @@ def put_in_order(content: Content, memory: Memory = IN_MEMORY) -> Content:
         content.notes.append(
             f"rows were put in the order of `{key}` within their episodes; numbers of rows are those after that"
         )
-    inside = episodes[1:] == episodes[:-1]
+    inside = (episodes[1:] == episodes[:-1]) & (episodes[1:] != checks.NO_EPISODE)
     apart = np.diff(steps)[inside]
     if not apart.size:
         return content._replace(order=order)
@@ -184,7 +187,7 @@ def put_in_order(content: Content, memory: Memory = IN_MEMORY) -> Content:
         row = int(np.flatnonzero(inside & (np.diff(steps) == 0))[0])
         checks.fail(name, key, f"rows {row} and {row + 1} are the same step of an episode; keep one of them")
     stride = np.median(apart)
-    gaps = np.flatnonzero(inside & (np.diff(steps) != stride))
+    gaps = np.flatnonzero(inside & (np.abs(np.diff(steps) - stride) >= UNEVEN * stride))
     if gaps.size and "next_observations" not in columns:
         content.doubts.append(
             f"steps are missing after {gaps.size:,} rows (the first is row {gaps[0]}), as `{key}` says, and episodes "

@@ -44,7 +44,7 @@ def write_csv(path: Path, columns: Mapping[str, np.ndarray], attributes: Mapping
 
     beside = Path(f"{path}.toml")
     for one in (path, beside):
-        if one.exists():
+        if os.path.exists(one):
             raise UsageError(f"{one}: is there already; name another file, or remove it yourself")
     table = pa.table({key: _column(column) for key, column in _flat(with_steps(columns)).items()})
     with atomic(path) as part:
@@ -94,7 +94,7 @@ def write_lerobot(
         UsageError: it is there already, or the extra is missing.
     """
     import_pyarrow()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: is there already; name a new folder for a LeRobot data set")
     kept = columns["episodes"] != NO_EPISODE
     columns = {key: column if kept.all() else column[kept] for key, column in columns.items()}

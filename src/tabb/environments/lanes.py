@@ -68,13 +68,18 @@ class OneByOne:
         observations, rewards, ends, cuts, infos = zip(
             *(self._envs[k].step(action) for k, action in zip(lanes, actions, strict=True)), strict=True
         )
-        known = all(isinstance(info, dict) and APPLIED in info for info in infos)
+        # An environment may say it only where it gave another action than it was asked for.
+        applied = [
+            info[APPLIED] if isinstance(info, dict) and APPLIED in info else action
+            for info, action in zip(infos, actions, strict=True)
+        ]
+        known = any(isinstance(info, dict) and APPLIED in info for info in infos)
         return LaneSteps(
             np.stack(observations).astype(np.float32),
             np.array(rewards, np.float64),
             np.array(ends, bool),
             np.array(cuts, bool),
-            np.stack([np.asarray(info[APPLIED], np.float32) for info in infos]) if known else None,
+            np.stack([np.asarray(action, np.float32) for action in applied]) if known else None,
         )
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tabb.data.audit.files import check_bytes, check_rows, check_tasks
 from tabb.data.audit.finding import LEVELS, Finding, Level
 from tabb.data.audit.pair import check_pair
 from tabb.data.audit.physics import check_physics
+from tabb.data.audit.structure import NO_ORDER
 from tabb.data.files import read, split
 from tabb.data.lerobot import is_lerobot
 from tabb.data.minari_sets import is_minari
@@ -127,7 +129,7 @@ def short_form(loaded: Loaded) -> list[str]:
     stored = {"observations": data.observation, "actions": data.action, "rewards": data.reward}
     findings = [
         *check_columns("", {key: np.asarray(column) for key, column in stored.items()}),
-        *check_timing("", data),
+        *(() if NO_ORDER in loaded.report.doubts else check_timing("", data)),
     ]
     return [f"{finding.where.removeprefix(': ')}: {finding.what}; {finding.fix}".removeprefix(": ")
             for finding in findings if finding.level != "note"]  # fmt: skip
@@ -163,10 +165,10 @@ def _audit_one(paths: list[Path], reading: Reading, store: bool) -> tuple[list[F
     raw = True
     for path in paths:
         try:
-            if path.is_dir() and is_minari(path):
+            if os.path.isdir(path) and is_minari(path):
                 raw = False
                 continue
-            if path.is_dir() and is_lerobot(path):
+            if os.path.isdir(path) and is_lerobot(path):
                 findings += _stored_findings(path, lerobot.raw_columns, reading, store)
                 continue
             doors = {"hdf5": hdf5.raw_columns, "zip": npz.raw_columns}

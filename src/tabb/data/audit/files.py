@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ MANY_SHARED = 0.001
 
 def check_bytes(path: Path, seen: dict[str, str]) -> Iterator[Finding]:
     """Whether a file read before (`seen`: name by digest) has the same bytes under another name."""
-    if not path.is_file():  # a pipe would be waited for, a device read for ever; it is said when it is read
+    if not os.path.isfile(path):  # a pipe would be waited for, a device read for ever; it is said when it is read
         return
     try:
         with open(path, "rb") as file:

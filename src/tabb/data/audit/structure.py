@@ -12,7 +12,7 @@ import numpy as np
 
 from tabb.data.boundaries import Boundaries, deviation_of, resets
 from tabb.data.checks import pieces
-from tabb.data.steps import SAMPLE, Surprise, distances, spread_rows
+from tabb.data.steps import SAMPLE, Surprise, are_shuffled, distances, spread_rows
 
 MOST = 0.5
 """Share of rows that are flagged or dropped above which the flags mean something else."""
@@ -31,6 +31,11 @@ OFF = 8.0
 """A flag sits a row off if the step beside it is a jump and this many times as surprising as its own."""
 FAR_JUMP = 1e6
 """Surprise from which a step is a jump wherever it leads; inside episodes of public data it stays below 2e4."""
+
+NO_ORDER = (
+    "rows seem to stand in no order (a row says nothing of the next one), yet next_observations are taken from the "
+    "next row: store rows in the order of the log, or next_observations"
+)
 
 RELATIONS = {
     "own row": "equal the row's own observation: if the buffer was written in place, leave next_observations out and "
@@ -87,6 +92,9 @@ def structure_doubts(
             f"each row goes on {turns} rows later, as where {turns} environments are logged in turn: store one "
             "environment's rows after the other's, or next_observations"
         )
+        return
+    if compared is None and not inverted and are_shuffled(columns["observations"], outcome.end):
+        yield NO_ORDER
         return
     states_cuts = episodes is not None or (timeouts is not None and bool(timeouts.any()))
     if inverted or (not outcome.end[:-1].any() and not states_cuts):
