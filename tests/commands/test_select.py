@@ -57,6 +57,22 @@ def test_training_ends_with_what_held_out_rows_say(runs: Path, capsys: Any) -> N
     assert f"tabb select {runs}" in out
 
 
+def test_scores_of_two_environments_are_not_ranked_together(runs: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = shutil.copytree(runs, tmp_path / "runs")
+    for seed in (0, 1):
+        file = copy / f"seed{seed}" / "result.json"
+        result = json.loads(file.read_text())
+        points = [line["update"] for line in result["held_out"]["policies"]]
+        result["evaluations"] = [{"update": at, "mean": float(seed + at)} for at in points]
+        file.write_text(json.dumps(result))
+    assert tabb.select(copy).rank_correlation is not None
+    file = copy / "seed1" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"task": "hopper-morph"}))
+    assert tabb.select(copy).rank_correlation is None
+
+
 def test_a_run_goes_on_as_it_was_started(runs: Path, tmp_path: Path, capsys: Any) -> None:
     assert main(["train", "--resume", str(runs), "--updates", "500"]) == 2
     assert "--updates with --resume" in capsys.readouterr().err

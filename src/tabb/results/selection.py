@@ -49,7 +49,8 @@ class Selection(NamedTuple):
     unfinished: list[Path]
     """Folders of unfinished runs, which were left out."""
     rank_correlation: float | None
-    """Spearman's rank correlation of ranking and truth; None if the truth of fewer than three policies is known."""
+    """Spearman's rank correlation of ranking and truth; None if the truth of fewer than three policies is known, if all
+    truths are equal, or if the runs were not rolled out in the same environment."""
 
 
 def select(folders: str | Path | Sequence[str | Path], by: By = "actions", last: bool = False) -> Selection:
@@ -72,6 +73,7 @@ def select(folders: str | Path | Sequence[str | Path], by: By = "actions", last:
     runs, unfinished = _runs([folders] if isinstance(folders, str | Path) else folders)
     candidates: list[Candidate] = []
     first: tuple[Path, dict[str, Any]] | None = None
+    rolled_out_in: set[Any] = set()
     for run in runs:
         config, result = RunFolder(run).config(), read_json(run / "result.json")
         if not result.get("held_out"):
@@ -84,6 +86,8 @@ def select(folders: str | Path | Sequence[str | Path], by: By = "actions", last:
             differ = "discounts" if same_data else "target data or held-out episodes"
             raise UsageError(f"{run} and {first[0]}: {differ} differ; rank them separately")
         first = first or (run, key)
+        if result["evaluations"]:  # scores of one task and returns of another have no order
+            rolled_out_in.add((config["task"], (config.get("origin") or {}).get("env")))
         candidates += _candidates(run, result)[-1:] if last else _candidates(run, result)
 
     def worth(one: Candidate) -> float:
@@ -92,7 +96,7 @@ def select(folders: str | Path | Sequence[str | Path], by: By = "actions", last:
     ranked = sorted(candidates, key=worth, reverse=True)
     known = [(worth(one), one.truth) for one in ranked if one.truth is not None]
     correlation = None
-    if len(known) >= 3 and all(len(set(column)) > 1 for column in zip(*known, strict=True)):
+    if len(rolled_out_in) == 1 and len(known) >= 3 and all(len(set(column)) > 1 for column in zip(*known, strict=True)):
         correlation = float(spearmanr(*np.transpose(known)).statistic)
     return Selection(ranked, unfinished, correlation)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from tabb.cli import main
 from tabb.data import inspect_arrays, save_npz, write_hdf5
 from tabb.data.audit import audit, pair_form, short_form
 from tabb.data.audit.columns import check_columns
+from tabb.data.audit.episodes import unexplained
 
 
 def robot(rows=3_000, seed=0, gain=0.3, length=100):
@@ -260,6 +262,13 @@ def test_the_most_harmful_comes_first(clean, tmp_path):
     found = audit(stored(tmp_path / "file.hdf5", columns))
     order = [finding.code for finding in found.findings if finding.level == "warning"]
     assert order == ["doubt", "duplicated-rows", "duplicated-column"]
+
+
+def test_a_constant_in_every_reward_hides_no_late_rewards():
+    data = inspect_arrays(**robot()).transitions
+    more = dataclasses.replace(data, reward=data.reward + 1000)
+    assert unexplained(data, 0) < 0.05
+    assert unexplained(more, 0) == pytest.approx(unexplained(data, 0), abs=1e-3)
 
 
 def test_what_training_says_of_a_file(clean):

@@ -136,6 +136,7 @@ def held_out_error(inputs: np.ndarray, outputs: np.ndarray, swapped: bool = Fals
         inputs, outputs = np.roll(inputs, -half, axis=0), np.roll(outputs, -half, axis=0)
         half = len(inputs) - half
     ridge = 1e-3 * half * np.eye(inputs.shape[1])
+    outputs = outputs - outputs[:half].mean(axis=0)  # the ridge is on the constant too, which is no news of a step
     weight = np.linalg.solve(inputs[:half].T @ inputs[:half] + ridge, inputs[:half].T @ outputs[:half])
     spread = outputs[half:].var(axis=0)
     error = ((outputs[half:] - inputs[half:] @ weight) ** 2).mean(axis=0)
