@@ -1,5 +1,6 @@
 """Rows that stay in a file: the same as in memory, made once, and made anew where they cannot be read."""
 
+import importlib
 import json
 import os
 
@@ -16,6 +17,8 @@ from tabb.data.hdf5 import write_columns
 from tabb.errors import DataError, RunError, UsageError
 from tabb.provenance import fingerprint
 from tabb.transitions import COLUMNS, is_stored
+
+convert_module = importlib.import_module("tabb.data.convert")  # the package has a function of that name
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +121,24 @@ def test_a_damaged_store_is_made_anew(log, cache, harm):
         about |= {"format": 99} if harm == "another format" else {"rows": 3}
         (folder / "store.json").write_text(json.dumps(about))
     same(read(log), read(log, store=True))
+
+
+@pytest.mark.parametrize("reader", ["store", "convert"])
+def test_a_file_that_changes_between_two_looks_at_it(reader, log, cache, tmp_path, monkeypatch):
+    """A store would bear the name of other rows; a converted log have the rows of one file and the ends of another."""
+    module, name = {"store": (store, "_key"), "convert": (convert_module, "_stored")}[reader]
+    look = getattr(module, name)
+
+    def meanwhile(*arguments):
+        found = look(*arguments)
+        write_hdf5(log, cart(900, 2), {"engine": "legacy"})
+        return found
+
+    monkeypatch.setattr(module, name, meanwhile)
+    with pytest.raises(DataError, match=r"log\.hdf5: was changed while it was read"):
+        read(log, store=True) if reader == "store" else convert(log, tmp_path / "out.npz")
+    assert not (tmp_path / "out.npz").exists()
+    assert not list((cache / "stores").glob("*"))
 
 
 def test_what_cannot_be_kept_is_one_line(log, cache, tmp_path, monkeypatch):

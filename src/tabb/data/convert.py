@@ -11,7 +11,7 @@ import numpy as np
 from tabb.data import hdf5, lerobot, minari_sets, npz, storage, tables
 from tabb.data.checks import episode_numbers, flag
 from tabb.data.column_names import OPTIONAL, REQUIRED, resolve
-from tabb.data.files import read, split
+from tabb.data.files import check_unchanged, read, split, state_of
 from tabb.data.hdf5 import write_hdf5
 from tabb.data.reading import BOUNDS, RawColumns, Reading, reading_of, reading_with
 from tabb.data.report import Loaded
@@ -48,8 +48,10 @@ def convert(
     (path,) = paths
     writer = _writer_of(out, fps)
     reading = reading_of(path, reading_with(reading, action_low, action_high))
+    before = state_of(path)
     loaded = read([path], reading)
     stored = _stored(path, reading, loaded).columns
+    check_unchanged(path, before, loaded)
     columns = _log_of(path, stored, loaded)
     extras = {key: np.asarray(stored[key]).reshape(-1).astype(np.float32) for key in loaded.report.extras}
     bounds = loaded.report.action_bounds

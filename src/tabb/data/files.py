@@ -74,9 +74,10 @@ def read(
     if not paths:
         raise DataError("no file given; name at least one")
     if store:
+        before = [state_of(one) for one in paths]  # a store bears the name of what the files held when it was begun
 
         def read_parts(scratch: Scratch) -> list[Loaded]:
-            parts = [_load_one(one, reading, scratch) for one in paths]
+            parts = [_load_one(one, reading, scratch, state) for one, state in zip(paths, before, strict=True)]
             _check_alike(parts)
             return parts
 
@@ -157,16 +158,26 @@ def _one(text: str) -> Path:
     return locate(text) or Path(text)
 
 
-def _load_one(path: Path, reading: Reading, memory: Memory = IN_MEMORY) -> Loaded:
-    before = _state(path)
+def _load_one(
+    path: Path, reading: Reading, memory: Memory = IN_MEMORY, before: tuple[int, ...] | None = None
+) -> Loaded:
+    """The data set at `path`; `before` is its state when the reading began, if that was earlier."""
+    before = before or state_of(path)
     loaded = _loaded(path, reading, memory)
-    # Half of one file and half of another would be taken for data. Logs of a run's steps are read while they grow.
-    if loaded.report.layout != STEPS and _state(path) != before:
-        raise DataError(one_line(f"{path}: was changed while it was read; read it again when it is whole"))
+    check_unchanged(path, before, loaded)
     return loaded
 
 
-def _state(path: Path) -> tuple[int, ...] | None:
+def check_unchanged(path: Path, before: tuple[int, ...] | None, loaded: Loaded) -> None:
+    """Raise `DataError` if the file is not in the state of `before`: half of each of two would be taken for data.
+
+    Logs of a run's steps are read while they grow.
+    """
+    if loaded.report.layout != STEPS and state_of(path) != before:
+        raise DataError(one_line(f"{path}: was changed while it was read; read it again when it is whole"))
+
+
+def state_of(path: Path) -> tuple[int, ...] | None:
     """What tells whether a file was written to, or replaced; None for a folder, and where the disk does not say."""
     try:
         found = os.stat(path)
