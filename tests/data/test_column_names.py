@@ -194,3 +194,14 @@ def test_masked_entries_are_unknown(cart_log):
     assert report.dropped == {"the next observation is unknown (NaN)": 96}
     unmasked = {key: np.ma.masked_array(column) for key, column in cart_log.items()}
     assert same(from_arrays(**unmasked), from_arrays(**cart_log))
+
+
+@pytest.mark.parametrize("key", ["Terminal", "Done", "fallen"])
+def test_ends_of_the_task_may_be_unread_beside_stated_cuts(key, needed, cart_log, ends, tmp_path):
+    """Episodes are stated, but a name in capitals, or of one's own, may say which of them the task ended."""
+    columns = {**needed, "episode": np.cumsum(np.roll(ends, 1)), key: cart_log["terminals"]}
+    np.savez(tmp_path / "log.npz", **columns)
+    (doubt,) = (one for one in read(tmp_path / "log.npz").report.doubts if "was not read" in one)
+    assert doubt.startswith(f"`{key}` was not read, and nothing states where the task itself ended: name it terminals")
+    np.savez(tmp_path / "log.npz", **columns, terminals=cart_log["terminals"])
+    assert not read(tmp_path / "log.npz").report.doubts

@@ -150,14 +150,16 @@ def names_of(keys: Iterable[str], name: str, stated: Mapping[str, tuple[str, ...
 def unread_doubts(names: Names) -> Iterator[str]:
     """Doubts, each "what: remedy", about unread keys that by their names may say what nothing in the file says."""
     known = {*names.read, *(SAME.get(key, key) for key in names.compared)}
+    cuts_are_known = bool(known & {"timeouts", "episodes"})
     for means, unknown, fix in (
-        (_MEANS_ENDS, not known & {"timeouts", "episodes"}, "name it terminals, timeouts or episodes if it says so"),
+        (_MEANS_ENDS, not cuts_are_known, "name it terminals, timeouts or episodes if it says so"),
+        (_MEANS_TERMINAL, cuts_are_known and "terminals" not in known, "name it terminals if it says so"),
         (_MEANS_NEXT, "next_observations" not in known, "name it next_observations if it says so"),
         (_MEANS_PADDING, True, "leave out the rows that hold no step, if it says which these are"),
     ):
         keys = [key for key in names.unread if means.search(key.rpartition("/")[2].lower())]
         if unknown and keys:
-            what = {_MEANS_ENDS: "where episodes end", _MEANS_NEXT: "what was seen after each step"}.get(means)
+            what = _WHAT.get(means)
             says = f"and nothing states {what}" if what else "and may say which rows hold steps"
             yield f"`{'`, `'.join(keys[:5])}` was not read, {says}: {fix}"
 
@@ -166,8 +168,14 @@ _MEANS_ENDS = re.compile(
     "done|termin|trunc|time_?out|episode|traj|rollout|reset|first|last|fail|fall|crash|absorb|bootstrap|(^|_)ends?($|_)"
     "|(run|demo|sequence)_?(id|index|number)"
 )
+_MEANS_TERMINAL = re.compile("done|termin|fail|fall|crash|absorb")
 _MEANS_NEXT = re.compile("^(?!.*(action|reward|goal))(.*next|.*tp1|.*prime|(obs|observations?)_$)")
 _MEANS_PADDING = re.compile("valid|(^|_)pad($|_)|padding")
+_WHAT = {
+    _MEANS_ENDS: "where episodes end",
+    _MEANS_TERMINAL: "where the task itself ended",
+    _MEANS_NEXT: "what was seen after each step",
+}
 
 
 def _stated_extras(patterns: tuple[str, ...], keys: list[str], name: str) -> set[str]:
