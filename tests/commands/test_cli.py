@@ -275,7 +275,7 @@ def test_a_preset_keeps_the_constants_of_the_suite() -> None:
         (["train", "tabb", "pooled", "--imitation.copies=2"], 2, "it counts with --imitation.rows noisy or corrective"),
         (["train", "dara@bcq"], 2, "takes only rules that say which rows are drawn (pooled, target-only), not dara"),
         (["train", "tabb@td3-bc", "--rule.predictor", "latent"], 2, "predictor latent needs a backbone with a value"),
-        (["train", "tabb", "--rule.predictor", "latnt"], 2, "--rule.predictor: unknown predictor 'latnt': use one of"),
+        (["train", "tabb", "--rule.predictor", "magic"], 2, "--rule.predictor: unknown predictor 'magic': use one of"),
         (["train", "tabb", "--rule.predictor"], 2, "--rule.predictor: needs a name, one of residual, direct, latent"),
         (["train", "tabb", "--rule.predictor.latent-size", "8"], 2, "unknown option --rule.predictor.latent-size"),
         (["train", "tabb", "--rule.predictor.form", "agreed", "--rule.predictor=latent"], 2, "give the name alone"),

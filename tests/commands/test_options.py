@@ -50,6 +50,14 @@ def test_the_help_breaks_no_lines_where_docstrings_do(capsys: pytest.CaptureFixt
     assert "how fast (default: None)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("gone", [("tyro._gone", "parse_docstring_from_object"), ("tyro._docstrings", "gone")])
+def test_a_tyro_that_reads_docstrings_elsewhere_parses_too(
+    gone: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabb.commands.options.DOCSTRINGS", gone)
+    assert parse(Options, ["--updates", "3"], "tabb test", "").updates == 3
+
+
 def test_tyro_has_an_upper_bound() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (needed,) = [line for line in project["dependencies"] if line.startswith("tyro")]

@@ -187,8 +187,12 @@ def test_wrong_settings(settings, says):
 
 def test_a_single_episode_cannot_be_held_out(domains):
     one = dataclasses.replace(domains.target, episode=jnp.zeros_like(domains.target.episode))
-    with pytest.raises(UsageError, match=r"watched=0\.1: the target has 1 episode, so none would be left"):
+    none_left = pytest.raises(UsageError, match=r"watched=0\.1: the target has 1 episode, so none would be left")
+    with none_left:
         PTR().target_columns((), domains._replace(target=one))
+    with none_left:  # asked first, for what the policy imitates
+        PTR().set_aside(one)
+    assert not FineTune().set_aside(one[:0]).size
 
 
 @pytest.mark.slow  # its parts are tested by hand in tests/models/test_matching.py

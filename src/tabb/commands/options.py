@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import os
 import re
@@ -16,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import tyro
-from tyro import _docstrings as tyro_docstrings
 
 from tabb.errors import UsageError
 
@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 UNKNOWN = "Unrecognized options:"
 """how tyro's list of them begins"""
+DOCSTRINGS = ("tyro._docstrings", "parse_docstring_from_object")
+"""module and function of tyro's own that read the docstrings of a class: no public name does"""
 
 
 def parse(kind: type[T], arguments: Sequence[str], program: str, description: str) -> T:
@@ -84,17 +86,27 @@ def _wide(wanted: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _in_one_paragraph() -> Iterator[None]:
-    """Give tyro the docstring of a field as one paragraph: it would break lines of the help where the source does."""
-    before = tyro_docstrings.parse_docstring_from_object
+    """Give tyro the docstring of a field as one paragraph: it would break lines of the help where the source does.
+
+    Under a tyro without that function it does, and no command fails.
+    """
+    module, function = DOCSTRINGS
+    owner, before = None, None
+    with contextlib.suppress(ImportError):
+        owner = importlib.import_module(module)
+        before = getattr(owner, function, None)
+    if before is None:
+        yield
+        return
 
     def joined(kind: object) -> dict[str, str]:
         return {name: " ".join(text.split()) for name, text in before(kind).items()}
 
-    tyro_docstrings.parse_docstring_from_object = joined  # type: ignore[assignment]
+    setattr(owner, function, joined)
     try:
         yield
     finally:
-        tyro_docstrings.parse_docstring_from_object = before
+        setattr(owner, function, before)
 
 
 def _one_line(text: str, program: str) -> str:

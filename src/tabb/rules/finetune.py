@@ -198,20 +198,21 @@ class FineTune(Rule):
         return super().computes(seam) and (seam != "target_columns" or self.watched > 0)
 
     def set_aside(self, target: Transitions) -> NDArray[np.bool_]:
-        return np.isin(np.asarray(target.episode), spread_episodes(target.episode, self.watched))
-
-    def target_columns(self, models: Any, domains: Domains) -> dict[str, Array]:
-        del models
+        """The rows of watched episodes [M]. Raises `UsageError` if no other episode is left to learn from."""
+        episode = np.asarray(target.episode)
         if not self.watched:
-            return {}
-        episode = np.asarray(domains.target.episode)
+            return super().set_aside(target)
         chosen = spread_episodes(episode, self.watched)
         if len(chosen) == len(np.unique(episode)):
             raise UsageError(
                 f"watched={self.watched}: the target has {len(chosen)} episode{'s' if len(chosen) > 1 else ''}, so "
                 "none would be left to learn from; give more episodes, or watched=0"
             )
-        return {"watched": jnp.asarray(self.set_aside(domains.target), jnp.float32)}
+        return np.isin(episode, chosen)
+
+    def target_columns(self, models: Any, domains: Domains) -> dict[str, Array]:
+        del models
+        return {"watched": jnp.asarray(self.set_aside(domains.target), jnp.float32)} if self.watched else {}
 
 
 @dataclasses.dataclass(frozen=True)
