@@ -72,11 +72,14 @@ def test_episodes_that_were_cut_do_not_count(tmp_path, monkeypatch):
     assert (saved.unfinished, saved.mean_return, saved.layout) == ((2, 3), report.mean_return, report.layout)
     whole = tabb.data.read([tmp_path / "whole.npz"]).report
     assert (whole.unfinished, whole.mean_return) == ((), pytest.approx((2 * 3 + 3 * 15 + 2 * 20 + 1) / 8))
+    ended = tabb.data.read([tmp_path / "log.npz", tmp_path / "whole.npz"]).report
+    returns = 2 * 3 + 2 * 10 + 2 * 3 + 3 * 15 + 2 * 20 + 1
+    assert ended.mean_return == pytest.approx(returns / 12), "the last file says that its last episode ended"
     joined = tabb.data.read([file, tmp_path / "log.npz"]).report
     assert joined.unfinished == (2, 3)
     assert joined.mean_return == pytest.approx((2 * 3 + 3 * 15 + 2 * 3) / 7)
     monkeypatch.setenv("TABB_CACHE", str(tmp_path / "cache"))
-    for files in ([file], [file, tmp_path / "log.npz"]):
+    for files in ([file], [file, tmp_path / "log.npz"], [tmp_path / "log.npz", tmp_path / "whole.npz"]):
         stored = tabb.data.read(files, store=True).report
         assert stored.mean_return == tabb.data.read(files).report.mean_return
 

@@ -137,7 +137,8 @@ def _joined(parts: list[Loaded]) -> Loaded:
         table["episode"] = table["episode"] + np.int32(before)
         cut |= known_cut(report, table["episode"])
         before = int(table["episode"].max()) + 1
-    cut.add(before - 1)
+    if reports[-1].layout != STEPS:
+        cut.add(before - 1)
     joined = {name: np.concatenate([table.pop(name) for table in tables]) for name in COLUMNS}
     mean_return = log_return(joined["reward"], joined["episode"], cut)
     return Loaded(Transitions(**joined, action_bounds=bounds, extras=extras), join(reports, mean_return))

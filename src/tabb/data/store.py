@@ -143,7 +143,7 @@ def _write(folder: Path, parts: list[Loaded], note: Note) -> None:
         cut |= {episode + number for number in known_cut(part.report, np.asarray(data.episode))}
         begin += len(data)
         episode = int(episodes[begin - 1]) + 1
-    if len(parts) > 1 or parts[0].report.layout != STEPS:
+    if parts[-1].report.layout != STEPS:
         cut.add(int(episodes.max()))
     for piece in checks.pieces(rows):
         kept[piece] = report.kept_rows[piece]
