@@ -326,6 +326,14 @@ def test_csv_of_another_kind_is_named(case, tmp_path):
     assert str(caught.value).startswith(str(tmp_path / "a.csv: ").rstrip())
 
 
+def test_columns_may_be_counted_from_zero(tmp_path):
+    """As pandas writes an array's, with or without the column of its index."""
+    names = {"observations": "0", "actions": "1", "rewards": "2"}
+    for header, row in (("0,1,2", "0.5,0.1,1"), (",0,1,2", "0,0.5,0.1,1")):
+        (tmp_path / "a.csv").write_text(f"{header}\n{row}\n{row}\n", encoding="utf-8")
+        assert read(tmp_path / "a.csv", Reading(names=ColumnNames(**names))).report.rows == 2
+
+
 def test_a_letter_may_lie_across_the_end_of_what_is_looked_at(tmp_path):
     """4096 bytes tell what a file is; a letter of two bytes may be the 4096th and the next."""
     rows = "obs_0,action,reward,note\n1,0.5,1,"

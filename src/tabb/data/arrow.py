@@ -139,7 +139,11 @@ def _check_header(path: Path) -> None:
     padded = [name for name in names if name != name.strip()]
     if 1 < len(names) <= len(padded) + 1:
         checks.fail(str(path), "line 1", f"{padded[0][:60]!r} has blanks around it; leave out blanks beside commas")
-    if names and all(_NUMBER.fullmatch(name) for name in names if name):
+    named = [name for name in names if name]
+    counted = bool(named) and named == [
+        str(place) for place in range(len(named))
+    ]  # pandas names the columns of an array so
+    if names and not counted and all(_NUMBER.fullmatch(name) for name in named):
         checks.fail(str(path), "line 1", "holds numbers; let the file begin with the names of its columns")
 
 
