@@ -140,9 +140,8 @@ def _check_header(path: Path) -> None:
     if 1 < len(names) <= len(padded) + 1:
         checks.fail(str(path), "line 1", f"{padded[0][:60]!r} has blanks around it; leave out blanks beside commas")
     named = [name for name in names if name]
-    counted = bool(named) and named == [
-        str(place) for place in range(len(named))
-    ]  # pandas names the columns of an array so
+    # pandas counts the columns of an array: these are names.
+    counted = bool(named) and named == [str(place) for place in range(len(named))]
     if names and not counted and all(_NUMBER.fullmatch(name) for name in named):
         checks.fail(str(path), "line 1", "holds numbers; let the file begin with the names of its columns")
 
