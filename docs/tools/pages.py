@@ -246,6 +246,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
             [_read(f"sampling/{file.name}") for file in sorted((RESULTS / "sampling").iterdir())]
         ),
         "choice": lambda: choice([read_json(file) for file in sorted((RESULTS / "choice").iterdir())]),
+        "choice-expert": lambda: choice([read_json(file) for file in sorted((RESULTS / "choice-expert").iterdir())]),
         "reliability": lambda: reliability(
             [read_json(file) for file in sorted((RESULTS / "reliability").glob("*.json"))]
         ),
@@ -328,11 +329,10 @@ def found() -> str:
         "pooling and equalled them.\n"
         f"  On {better} of {len(targets)} targets the source's policy, as it is, was better than both "
         "([losses included](docs/results.md)).\n"
-        "- **`tabb train` takes the better one of two policies**, judged in a model: TABB's or the source's as it is. "
+        "- **`tabb train` takes TABB's policy, or the source's as it is where TABB's fails in a model.** "
         f"On {len(judged)} of OTDF's\n  targets the one that it takes scores {given:.1f}. Target rows alone have "
-        f"{target:.1f} with the same cures, the source's policy {source:.1f}.\n"
-        "  The rule was made on the same targets, so others may do worse\n"
-        "  ([the choice](docs/selection.md#the-sources-policy-or-the-targets))."
+        f"{target:.1f} with the same cures, the source's policy {source:.1f}\n"
+        "  ([the choice](docs/selection.md#the-sources-policy-or-the-targets), made on some of the same targets)."
     )
 
 

@@ -110,29 +110,30 @@ def test_finished_runs_stay_finished_where_there_is_no_answer(tmp_path, monkeypa
 
 
 def test_words_by_hand():
-    found = Answer("source-only", Path("r/source-only/seed0/policy.npz"), 47.1, 33.4, 64.6, (0.0, 0.0), False)
+    found = Answer("source-only", Path("r/source-only/seed0/policy.npz"), 47.1, 25.4, 64.6, (0.0, 0.0), False)
     assert in_words(found, Path("r")).splitlines() == [
         "answer: source-only (r/policy.npz)",
-        "  In the model of the target, 16 episodes each: tabb 33.4, source-only 64.6; the target's log 47.1.",
-        "  tabb's policy falls short of the log in the model, source-only's is far ahead: source-only's is taken.",
+        "  In the model of the target, 16 episodes each: tabb 25.4, source-only 64.6; the target's log 47.1.",
+        "  tabb's policy falls far short of the log in the model, source-only's is far ahead: source-only's is taken.",
     ]
-    close = found._replace(learner="tabb", source=40.0, close=True)
+    close = found._replace(learner="tabb", source=30.0, close=True)
     assert in_words(close, Path("r")).splitlines()[2:] == [
-        "  tabb's policy falls short of the log in the model, but source-only's is not far ahead: tabb's is taken.",
+        "  tabb's policy falls far short of the log in the model, but source-only's is not far ahead: tabb's is taken.",
         "  It is a close call: try both policies with care.",
     ]
-    assert "does in the model what the log did, so" in in_words(found._replace(learner="tabb", target=45.0), Path("r"))
-    ahead = found._replace(target=45.0, source_seen=64.0)
-    assert in_words(ahead, Path("r")).splitlines()[1:] == [
-        "  In the model of the target, 16 episodes each: tabb 45.0, source-only 64.6 (64.0 where the target's rows "
+    kept = found._replace(learner="tabb", target=45.0, source_seen=4.0)
+    assert in_words(kept, Path("r")).splitlines()[1:] == [
+        "  In the model of the target, 16 episodes each: tabb 45.0, source-only 64.6 (4.0 where the target's rows "
         "are); the target's log 47.1.",
-        "  tabb's policy does in the model what the log did, source-only's is far ahead, and stays where the target's "
-        "rows are: source-only's is taken.",
+        "  tabb's policy does in the model about what the log did. source-only's is far ahead, but where no target row "
+        "is the model does not know what the domain changes: tabb's is taken.",
     ]
-    lost = ahead._replace(learner="tabb", target=30.0, lost=(0.2, 0.9))
+    behind = in_words(kept._replace(source=50.0), Path("r"))
+    assert "about what the log did, and source-only's is not far ahead: tabb's is taken." in behind
+    lost = in_words(found._replace(learner="tabb", lost=(0.2, 0.9)), Path("r"))
     assert (
-        "falls short of the log in the model, and the model loses source-only's in 90% of its episodes, so "
+        "falls far short of the log in the model, and the model loses source-only's in 90% of its episodes, so "
         "its return is not known: tabb's is taken."
-    ) in in_words(lost, Path("r"))
-    unseen = in_words(ahead._replace(learner="tabb", source_seen=4.0), Path("r"))
-    assert "source-only's is far ahead, but not where the target's rows are: tabb's is taken." in unseen
+    ) in lost
+    unfollowed = in_words(found._replace(learner="tabb", source=30.0, lost=(0.75, 0.0)), Path("r"))
+    assert "tabb's policy is lost by the model in 75% of its episodes, and source-only's is not far ahead" in unfollowed

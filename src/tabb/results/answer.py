@@ -135,27 +135,24 @@ def reason(found: Answer) -> str:
     """Why this policy is the answer, in a sentence."""
     failed = fails(found.logged, found.target, found.lost[0])
     if failed:
-        does = "falls short of the log in the model"
+        does = "falls far short of the log in the model"
     elif falls_short(found.logged, found.target):
         does = f"is lost by the model in {found.lost[0]:.0%} of its episodes"
     else:
-        does = "does in the model what the log did"
+        does = "does in the model about what the log did"
     if found.learner == SOURCE:
-        enough = found.target + AHEAD * abs(found.logged)
-        stays = not failed and found.source_seen is not None and found.source_seen > enough
-        where = ", and stays where the target's rows are" if stays else ""
-        return f"{TARGET}'s policy {does}, {SOURCE}'s is far ahead{where}: {SOURCE}'s is taken."
-    if found.source_seen is not None and found.lost[1] > LOST:
+        return f"{TARGET}'s policy {does}, {SOURCE}'s is far ahead: {SOURCE}'s is taken."
+    if found.lost[1] > LOST:
         unknown = f"the model loses {SOURCE}'s in {found.lost[1]:.0%} of its episodes, so its return is not known"
         return f"{TARGET}'s policy {does}, and {unknown}: {TARGET}'s is taken."
-    if failed:
-        return f"{TARGET}'s policy {does}, but {SOURCE}'s is not far ahead: {TARGET}'s is taken."
-    if found.source_seen is not None and found.source > found.target + AHEAD * abs(found.logged):
-        unseen = f"{SOURCE}'s is far ahead, but not where the target's rows are"
-        return f"{TARGET}'s policy {does}; {unseen}: {TARGET}'s is taken."
-    if falls_short(found.logged, found.target):
-        return f"{TARGET}'s policy {does}, and {SOURCE}'s is not far ahead: {TARGET}'s is taken."
-    return f"{TARGET}'s policy {does}, so it is taken."
+    if found.source <= found.target + AHEAD * abs(found.logged):
+        return (
+            f"{TARGET}'s policy {does}, {'but' if failed else 'and'} {SOURCE}'s is not far ahead: {TARGET}'s is taken."
+        )
+    return (
+        f"{TARGET}'s policy {does}. {SOURCE}'s is far ahead, but where no target row is the model does not know what "
+        f"the domain changes: {TARGET}'s is taken."
+    )
 
 
 def in_words(found: Answer, root: Path) -> str:
