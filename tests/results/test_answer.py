@@ -114,7 +114,8 @@ def test_words_by_hand():
     assert in_words(found, Path("r")).splitlines() == [
         "answer: source-only (r/policy.npz)",
         "  In the model of the target, 16 episodes each: tabb 25.4, source-only 64.6; the target's log 47.1.",
-        "  tabb's policy falls far short of the log in the model, source-only's is far ahead: source-only's is taken.",
+        "  tabb's policy falls far short of the log in the model, and source-only's is far ahead: source-only's is "
+        "taken.",
     ]
     close = found._replace(learner="tabb", source=30.0, close=True)
     assert in_words(close, Path("r")).splitlines()[2:] == [
@@ -136,4 +137,4 @@ def test_words_by_hand():
         "its return is not known: tabb's is taken."
     ) in lost
     unfollowed = in_words(found._replace(learner="tabb", source=30.0, lost=(0.75, 0.0)), Path("r"))
-    assert "tabb's policy is lost by the model in 75% of its episodes, and source-only's is not far ahead" in unfollowed
+    assert "The model loses tabb's policy in 75% of its episodes, and source-only's is not far ahead" in unfollowed

@@ -1,4 +1,4 @@
-"""Which source rows does the target bear out? A run's trust and likeness to the target's rows, against the simulator.
+"""Which source rows hold in the target? A run's trust and likeness to the target's rows, against the simulator.
 
 For a task with a simulator the truth of a source row can be had: its oracle Bellman error under the run's own V
 (`tabb.evaluation.oracle`). Here the most trusted shares of the rows are kept, once by the run's TBM⁺ and once by their
@@ -97,7 +97,7 @@ def draw(result: BorneOut, path: Path) -> None:
     for label, curve, colour in lines:
         axes.plot(SHARES, curve, color=colour, linewidth=2, label=label)
     axes.axhline(1.0, color="#000000", linewidth=0.6, linestyle=":")
-    axes.set_title(f"Which source rows does the target bear out? ({result.task})", loc="left", fontsize=10)
+    axes.set_title(f"Which source rows hold in the target? ({result.task})", loc="left", fontsize=10)
     axes.set_xlabel("share of the source rows kept")
     axes.set_ylabel("their error in the target's simulator\n(1: that of all source rows)")
     axes.spines[["top", "right"]].set_visible(False)

@@ -135,23 +135,21 @@ def reason(found: Answer) -> str:
     """Why this policy is the answer, in a sentence."""
     failed = fails(found.logged, found.target, found.lost[0])
     if failed:
-        does = "falls far short of the log in the model"
+        does = f"{TARGET}'s policy falls far short of the log in the model"
     elif falls_short(found.logged, found.target):
-        does = f"is lost by the model in {found.lost[0]:.0%} of its episodes"
+        does = f"The model loses {TARGET}'s policy in {found.lost[0]:.0%} of its episodes"
     else:
-        does = "does in the model about what the log did"
+        does = f"{TARGET}'s policy does in the model about what the log did"
     if found.learner == SOURCE:
-        return f"{TARGET}'s policy {does}, {SOURCE}'s is far ahead: {SOURCE}'s is taken."
+        return f"{does}, and {SOURCE}'s is far ahead: {SOURCE}'s is taken."
     if found.lost[1] > LOST:
         unknown = f"the model loses {SOURCE}'s in {found.lost[1]:.0%} of its episodes, so its return is not known"
-        return f"{TARGET}'s policy {does}, and {unknown}: {TARGET}'s is taken."
+        return f"{does}, and {unknown}: {TARGET}'s is taken."
     if found.source <= found.target + AHEAD * abs(found.logged):
-        return (
-            f"{TARGET}'s policy {does}, {'but' if failed else 'and'} {SOURCE}'s is not far ahead: {TARGET}'s is taken."
-        )
+        return f"{does}, {'but' if failed else 'and'} {SOURCE}'s is not far ahead: {TARGET}'s is taken."
     return (
-        f"{TARGET}'s policy {does}. {SOURCE}'s is far ahead, but where no target row is the model does not know what "
-        f"the domain changes: {TARGET}'s is taken."
+        f"{does}. {SOURCE}'s is far ahead, but where no target row is the model does not know what the domain changes: "
+        f"{TARGET}'s is taken."
     )
 
 
