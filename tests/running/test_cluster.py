@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tabb
 from tabb.cli import main
 from tabb.data import inspect_arrays, save_npz
 from tabb.errors import DataError, UsageError
