@@ -119,7 +119,7 @@ def test_annotations_that_say_nothing_are_let_pass_and_the_others_are_not():
         call: Callable[[], int] | None = None
         pair: tuple[int, str] = (1, "one")
         word: Literal["a", "b"] | None = None
-        named: "Unknown" = 1  # type: ignore[name-defined]
+        named: "Unknown" = 1  # type: ignore[name-defined]  # noqa: F821
 
     Several(anything=object(), call="x")  # an annotation that cannot be found: none of the class is looked at
 
