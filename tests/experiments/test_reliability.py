@@ -9,7 +9,7 @@ import pytest
 
 from tabb.batch import make_domains
 from tabb.experiments import reliability
-from tabb.experiments.reliability import draw, fit_error, groups, parts_of, table
+from tabb.experiments.reliability import draw, fit_error, groups, parts_of, results_in, table
 from tabb.models.target_model import TargetModelConfig, init_target_model
 
 
@@ -44,6 +44,20 @@ def test_the_parts_of_a_row_are_those_of_the_networks(pair):
     goal = np.asarray((rows.next_observation - rows.observation) / model.change_scale, np.float64)
     assert error == pytest.approx((((one + other) / 2 - goal) ** 2).mean(axis=1), rel=1e-3)
     assert jnp.all(parts[:, 2] == 1)
+
+
+def test_what_a_folder_holds_is_not_computed_again(tmp_path):
+    asked = []
+
+    def run(task):
+        asked.append(task)
+        return {"task": task}
+
+    folder = tmp_path / "new"
+    assert results_in(folder, ["b"], run) == [{"task": "b"}]
+    assert results_in(folder, ["b", "a"], run) == [{"task": "a"}, {"task": "b"}]
+    assert results_in(folder, [], run) == [{"task": "a"}, {"task": "b"}]
+    assert asked == ["b", "a"]
 
 
 def test_the_table_and_the_picture(tmp_path):

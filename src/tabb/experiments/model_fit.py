@@ -28,8 +28,7 @@ from numpy.typing import NDArray
 
 from tabb.batch import make_domains, on_device
 from tabb.experiments.extraction import load
-from tabb.experiments.reliability import SHARE
-from tabb.files import read_json, write_json
+from tabb.experiments.reliability import SHARE, results_in
 from tabb.float32 import is_constant
 from tabb.models.target_model import TargetModel, TargetModelConfig, fit_target_model
 from tabb.provenance import environment
@@ -118,15 +117,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/model-fit"))
     parser.add_argument("--table", type=Path, metavar="FOLDER", help="print the results of this folder")
     options = parser.parse_args()
-    folder = options.table or options.out
-    if options.table is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for task in options.tasks:
-            file = folder / f"{task}.json"
-            if not file.exists():
-                write_json(file, run_task(task))
-                print(f"{file}: done", flush=True)
-    print(table([read_json(file) for file in sorted(folder.glob("*.json"))]))
+    print(table(results_in(options.table or options.out, () if options.table else options.tasks, run_task)))
 
 
 if __name__ == "__main__":

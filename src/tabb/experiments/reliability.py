@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,17 @@ def draw(results: Sequence[dict[str, Any]], path: Path) -> None:
     save_png(figure, path)
 
 
+def results_in(folder: Path, tasks: Sequence[str], run: Callable[[str], dict[str, Any]]) -> list[dict[str, Any]]:
+    """All results in a folder, one file for each task; those of `tasks` that are missing are computed first."""
+    for task in tasks:
+        file = folder / f"{task}.json"
+        if not file.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(file, run(task))
+            print(f"{file}: done", flush=True)
+    return [read_json(file) for file in sorted(folder.glob("*.json"))]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=TASKS)
@@ -152,14 +163,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, metavar="FOLDER", help="draw and print the results of this folder")
     options = parser.parse_args()
     folder = options.table or options.out
-    if options.table is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for task in options.tasks:
-            file = folder / f"{task}.json"
-            if not file.exists():
-                write_json(file, run_task(task))
-                print(f"{file}: done", flush=True)
-    results = [read_json(file) for file in sorted(folder.glob("*.json"))]
+    results = results_in(folder, () if options.table else options.tasks, run_task)
     draw(results, folder / "reliability.png")
     print(table(results))
 
