@@ -42,8 +42,8 @@ KEEPS = 0.6
 AHEAD = 0.2
 """share of the log's return by which the source's policy must be ahead in the model: long rollouts err by so much"""
 LOST = 0.0
-"""largest share of its episodes that the model may lose of a source's policy that is taken: where it loses some, what
-it says of the others was wrong by up to 70 points (docs/selection.md)"""
+"""largest share of its episodes that the model may lose of a source's policy that is taken: of one that it loses in
+part the return is not known"""
 FOLLOWED = 0.5
 """largest share of its episodes that the model may lose of a target's policy whose shortfall counts"""
 

@@ -26,9 +26,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
-from tabb.batch import make_domains, on_device
-from tabb.experiments.extraction import load
-from tabb.experiments.reliability import SHARE, results_in
+from tabb.experiments.reliability import results_in, rows_of
 from tabb.float32 import is_constant
 from tabb.models.target_model import TargetModel, TargetModelConfig, fit_target_model
 from tabb.provenance import environment
@@ -73,18 +71,11 @@ def errors_along(model: TargetModel, rows: Transitions, spread: NDArray[np.float
 
 def run_task(task: str, fits: Sequence[tuple[float, int]] = FITS) -> dict[str, Any]:
     """The result of a task as JSON types."""
-    source, target, expert = (
-        load("medium", task, "source"),
-        load("medium", task, "target"),
-        load("expert", task, "target"),
-    )
-    count = int(SHARE * len(target))
-    domains = make_domains(source, target[:count], "pooled", (1, 1))
+    domains, unseen = rows_of(task)
     observation = np.asarray(domains.target.observation, np.float64)
     mean, spread = observation.mean(axis=0), observation.std(axis=0)
     spread = np.where(is_constant(mean, spread), 0.0, spread)
-    rows = {"fitted": domains.target}
-    rows |= {name: on_device(part, domains.normaliser) for name, part in (("held", target[count:]), ("expert", expert))}
+    rows = {"fitted": domains.target} | unseen
     results = []
     for rate, updates in fits:
         began = time.monotonic()

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from tabb.batch import make_domains, on_device
+from tabb.batch import Domains, make_domains, on_device
 from tabb.evaluation.figures import new_figure, save_png
 from tabb.evaluation.oracle import rank_correlation
 from tabb.experiments.extraction import load
@@ -83,19 +83,26 @@ def groups(predicted: NDArray[np.float64], error: NDArray[np.float64]) -> tuple[
     )
 
 
-def run_task(task: str, seed: int = 0, config: TargetModelConfig | None = None) -> dict[str, Any]:
-    """The result of a task as JSON types."""
-    source, target, other = (
+def rows_of(task: str) -> tuple[Domains, dict[str, Transitions]]:
+    """What a model is fitted to, and rows that it never sees, normalised alike: those held out, and expert ones."""
+    source, target, expert = (
         load("medium", task, "source"),
         load("medium", task, "target"),
         load("expert", task, "target"),
     )
     count = int(SHARE * len(target))
     domains = make_domains(source, target[:count], "pooled", (1, 1))
+    unseen = {"held": target[count:], "expert": expert}
+    return domains, {name: on_device(rows, domains.normaliser) for name, rows in unseen.items()}
+
+
+def run_task(task: str, seed: int = 0, config: TargetModelConfig | None = None) -> dict[str, Any]:
+    """The result of a task as JSON types."""
+    domains, unseen = rows_of(task)
     config = config or TargetModelConfig(members=MEMBERS)
     model = fit_target_model(config, domains.source, domains.target, jax.random.key(seed))
 
-    held, never = (parts_of(model, on_device(rows, domains.normaliser)) for rows in (target[count:], other))
+    held, never = (parts_of(model, unseen[name]) for name in ("held", "expert"))
     result: dict[str, Any] = {"task": task, "seed": seed, "members": config.members, "forms": {}}
     for name, used in FORMS.items():
         weights = fit_error(*held, used)
