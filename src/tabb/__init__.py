@@ -110,7 +110,7 @@ if TYPE_CHECKING:
     from tabb.training import train as train
     from tabb.transitions import Transitions as Transitions
 
-# Names are imported when they are first used: `tabb tasks` and an acting policy need not wait for JAX.
+# Names are imported when they are first used: `tabb tasks` need not wait for JAX.
 _WHERE = {
     **dict.fromkeys(("BCQ", "BEAR", "CQL", "DT", "IQL", "SAC", "TD3BC", "Backbone", "Clone"), "tabb.backbones"),
     "BOSA": "tabb.rules",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
+from tabb.action_bounds import ActionBounds
 from tabb.cli import main
 from tabb.data import save_npz
 from tabb.policy import Policy
@@ -34,6 +36,13 @@ def test_a_line_tells_the_file(format, run_folder, tmp_path, capsys):
     out = tmp_path / f"elsewhere.{format}"
     assert main(["export", str(run_folder / "policy.npz"), "--format", format, "--out", str(out)]) == 0
     assert out.stat().st_size > 100
+
+
+def test_the_line_tells_the_bounds_of_actions(run_folder, capsys):
+    policy = Policy.load(run_folder)
+    dataclasses.replace(policy, action_bounds=ActionBounds((-2.0, 0.0), (0.5, 1.0))).save(run_folder / "policy.npz")
+    assert main(["export", str(run_folder), "--format", "npz"]) == 0
+    assert "3 observations in, 2 actions in [-2, 0.5], [0, 1] out" in capsys.readouterr().out
 
 
 def test_errors_are_one_line(run_folder, tmp_path, capsys):

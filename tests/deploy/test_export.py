@@ -219,13 +219,30 @@ def test_actions_are_scaled_to_their_bounds(kind, format, policies, draw, agree,
     assert ((actions >= bounds.low) & (actions <= bounds.high)).all()
 
 
-def test_numpy_lines_scale_back(policies, draw, agree, without_tabb, tmp_path):
-    policy = dataclasses.replace(policies["policy"], action_bounds=ActionBounds((-2.0, 0.0), (0.5, 1.0)))
+def test_numpy_lines_scale_back(policies, draw, without_tabb, tmp_path):
+    """Also where float32 rounds a bound, and where a full action reaches it."""
+    policy = dataclasses.replace(policies["policy"], action_bounds=ActionBounds((-0.3, 1000.0), (0.7, 1000.1)))
     policy.save(tmp_path / "policy.npz")
-    np.savez(tmp_path / "observations.npz", **{"33": draw(33)})
-    without_tabb(tmp_path, READ + lines_of("npz") + "action = act(observation)\n" + WRITE, "jax")
-    with np.load(tmp_path / "result.npz") as result:
-        agree(policy, draw(33)[4:5], result["one"][None])
+    observations = np.concatenate([draw(33), 1e6 * draw(33, 2)])
+    np.save(tmp_path / "observations.npy", observations)
+    without_tabb(tmp_path, lines_of("npz") + 'np.save("a.npy", act(np.load("observations.npy")))\n', "jax")
+    actions = np.load(tmp_path / "a.npy")
+    assert (np.abs(actions - policy.act(observations)) <= [1e-6, np.spacing(np.float32(1000))]).all()
+    low, high = policy.action_bounds.as_float32()
+    assert ((actions >= low) & (actions <= high)).all()
+
+
+@pytest.mark.parametrize("format", ["onnx", "stablehlo"])
+@every
+def test_where_networks_overflow_there_is_no_action(kind, format, policies, draw, tmp_path):
+    policy = dataclasses.replace(policies[kind], action_bounds=ActionBounds((-2.0, 0.0), (0.5, 1.0)))
+    observations = draw(2)
+    observations[1, 2] = 3e38
+    with pytest.raises(UsageError, match="networks overflow"):
+        policy.act(observations)
+    actions = run_exported(policy, format, tmp_path, observations)
+    assert np.isnan(actions[1]).all()
+    assert np.isfinite(actions[0]).all()
 
 
 @pytest.mark.parametrize("format", ["onnx", "stablehlo"])

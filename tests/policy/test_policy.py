@@ -75,6 +75,31 @@ def test_actions_stay_inside_their_bounds(policy):
     assert np.abs(policy.act(np.full((4, 4), 1e30) * np.eye(4))).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("observation", "says"),
+    [
+        ([np.nan, 0, 0, 0], "holds NaN or infinity"),
+        ([0, -np.inf, 0, 0], "holds NaN or infinity"),
+        ([0, None, 0, 0], "holds NaN or infinity"),
+        (np.array([1e39, 0, 0, 0]), "holds numbers beyond float32"),
+        (np.array([0, 3e38, 0, 0], np.float32), "networks overflow"),
+        (np.ma.masked_greater([0.0, 1.0, 2.0, 3.0], 2.5), "holds masked numbers"),
+        (["0", "1", "2", "3"], "is list: give an array of numbers"),
+        (np.array([1j, 0, 0, 0]), "is ndarray: give an array of numbers"),
+        (["a", 0, 0, 0], "is list: give an array of numbers"),
+    ],
+)
+def test_what_no_policy_must_act_on(policy, observation, says):
+    with pytest.raises(UsageError, match=says) as caught:
+        policy.act(observation)
+    assert "\n" not in str(caught.value)
+
+
+def test_masked_arrays_without_masked_numbers_will_do(policy):
+    there = np.arange(4.0)
+    assert np.array_equal(policy.act(np.ma.masked_greater(there, 9.0)), policy.act(there))
+
+
 @pytest.mark.parametrize("observation", [np.zeros(()), np.zeros(3), np.zeros((4, 5)), np.zeros((4, 1))])
 def test_wrong_size(policy, observation):
     with pytest.raises(UsageError, match=r"the policy takes \[..., 4\] \(some-task\)"):

@@ -144,7 +144,24 @@ def test_what_is_refused_is_one_line(tmp_path, episodes, pair):
     actor.act(seen[0])
     with pytest.raises(UsageError, match="give"):
         actor.told(applied[0, :1], reward[0])
+    for told, says in (
+        ((applied[0], [0.0, np.nan]), "told of rewards that hold NaN or infinity"),
+        ((applied[0] * np.inf, reward[0]), "told of actions that hold NaN or infinity"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            actor.told(*told)
     assert export(policy, "npz", tmp_path / "policy.npz").is_file()
+
+
+def test_an_observation_that_is_refused_is_not_remembered(episodes):
+    seen, applied, reward = episodes
+    policy = made(scale=np.full(3, 0.1, np.float32))
+    wanted, actor = played(policy, episodes), policy.actor(2)
+    for t in range(3):
+        with pytest.raises(UsageError, match="overflow"):
+            actor.act(np.full((2, 3), 3e38))
+        np.testing.assert_array_equal(actor.act(seen[t]), wanted[t])
+        actor.told(applied[t], reward[t])
 
 
 def test_a_film_shows_the_episodes_of_the_evaluation():

@@ -33,6 +33,6 @@ def run(arguments: Sequence[str]) -> int:
     policy = Policy.load(options.run)
     print(
         f"{options.format}: {out} ({out.stat().st_size / 1000:,.0f} kB; {policy.observation_size} observations in, "
-        f"{policy.action_size} actions in [-1, 1] out; how to run it: docs/export.md)"
+        f"{policy.action_size} actions in {policy.action_bounds or '[-1, 1]'} out; how to run it: docs/export.md)"
     )
     return 0

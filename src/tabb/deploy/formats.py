@@ -37,7 +37,8 @@ def export(policy: Policy | str | Path, format: str, out: str | Path | None = No
     """Write a policy for deployment: float32 raw observations [batch, S] in, actions [batch, A] out, inside the bounds.
 
     All formats give the actions of `Policy.act` up to float32 rounding. They cannot raise errors: in ONNX and StableHLO
-    the action is NaN if the observation holds NaN or infinity. docs/export.md shows how to run each format.
+    the action is NaN if the observation holds NaN or infinity, or overflows the networks. docs/export.md shows how to
+    run each format.
 
     Args:
         policy: a policy, its file, or the folder of a finished run.

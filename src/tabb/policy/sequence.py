@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from tabb.errors import RunError, UsageError
 from tabb.networks import MLP, Normaliser
 from tabb.policy.actor import Actor
-from tabb.policy.tanh_policy import Layers, Policy, forward, host_layers
+from tabb.policy.tanh_policy import Layers, Policy, finite, forward, host_layers
 from tabb.transformer import Steps, Transformer, init_transformer
 
 NETWORK = "network."
@@ -171,44 +171,47 @@ class SequenceActor(Actor):
         """Actions [B, A] inside the bounds of the action space for raw observations [B, S].
 
         Raises:
-            UsageError: other observations than one for each episode that goes on, a number in them that is not finite,
-            or the step before is not done (`told`).
+            UsageError: other observations than one for each episode that goes on, a number in them that is masked,
+            not finite, or so large that the networks overflow, or the step before is not done (`told`). The episode may
+            then go on with another observation.
         """
         policy = self._policy
         assert policy.network is not None
         if self._waits:
             raise UsageError("the policy remembers its episode: say told(actions, rewards) after each act(...)")
-        x = policy.standardised(observations)
-        if x.shape[:-1] != self._left.shape:
-            raise UsageError(
-                f"observations have shape {x.shape}: give one for each of the {len(self._left)} episodes that go on, "
-                f"[{len(self._left)}, {policy.observation_size}]"
-            )
-        if policy.command is None:
-            condition = (self._left / policy.unit).astype(np.float32)
-        else:
-            condition = forward(policy.command, x)[:, 0]
-        self._conditions = np.concatenate([self._conditions, condition[:, None]], axis=1)
-        self._observations = np.concatenate([self._observations, x[:, None]], axis=1)
-        nothing = np.zeros((len(x), 1, policy.action_size), np.float32)
-        steps = self._conditions.shape[1]
-        times = np.broadcast_to(np.arange(self._time - steps + 1, self._time + 1), (len(x), steps))
-        actions = policy.network(
-            Steps(
-                self._conditions,
-                self._observations,
+        with np.errstate(over="ignore", invalid="ignore"):  # the error says it
+            x = policy.standardised(observations)
+            if x.shape[:-1] != self._left.shape:
+                raise UsageError(
+                    f"observations have shape {x.shape}: give one for each of the {len(self._left)} episodes that go "
+                    f"on, [{len(self._left)}, {policy.observation_size}]"
+                )
+            if policy.command is None:
+                condition = (self._left / policy.unit).astype(np.float32)
+            else:
+                condition = forward(policy.command, x)[:, 0]
+            conditions = np.concatenate([self._conditions, condition[:, None]], axis=1)
+            seen = np.concatenate([self._observations, x[:, None]], axis=1)
+            nothing = np.zeros((len(x), 1, policy.action_size), np.float32)
+            steps = conditions.shape[1]
+            times = np.broadcast_to(np.arange(self._time - steps + 1, self._time + 1), (len(x), steps))
+            window = Steps(
+                conditions,
+                seen,
                 np.concatenate([self._actions, nothing], axis=1),
                 times,
                 np.ones((len(x), steps), np.float32),
-            ),
-            last=True,
-        )
-        self._waits = True
-        actions = np.tanh(actions[:, 0])
+            )
+            actions = finite(np.tanh(policy.network(window, last=True)[:, 0]))
+        self._conditions, self._observations, self._waits = conditions, seen, True  # nothing of what was refused
         return actions if policy.action_bounds is None else policy.action_bounds.restored(actions)
 
     def told(self, actions: ArrayLike, rewards: ArrayLike) -> None:
-        """The step is done. Raises `UsageError` where none was acted in, or for other shapes than [B, A] and [B]."""
+        """The step is done.
+
+        Raises `UsageError` where none was acted in, for other shapes than [B, A] and [B], and for numbers that are not
+        finite: the policy would remember them for the rest of the episode.
+        """
         policy, count = self._policy, len(self._left)
         done, gained = np.asarray(actions, np.float32), np.asarray(rewards, np.float64)
         if not self._waits:
@@ -218,6 +221,9 @@ class SequenceActor(Actor):
                 f"told of actions {done.shape} and rewards {gained.shape}: give {(count, policy.action_size)} and "
                 f"{(count,)}"
             )
+        for name, numbers in (("actions", done), ("rewards", gained)):
+            if not np.isfinite(numbers).all():
+                raise UsageError(f"told of {name} that hold NaN or infinity: give those of the step, as numbers")
         if policy.action_bounds is not None:
             done = policy.action_bounds.scaled(done)
         self._actions = np.concatenate([self._actions, done[:, None]], axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -94,6 +95,16 @@ def _through(layers: Layers, x: NDArray[np.float32]) -> NDArray[np.float32]:
         if i < last:
             np.maximum(x, 0.0, out=x)
     return x
+
+
+def finite(actions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The actions of tanh, all of them finite; raises `UsageError` where a network overflowed."""
+    if not math.isfinite(actions.sum()):  # numbers in [-1, 1] have a finite sum; to ask each takes twice as long
+        raise UsageError(
+            "observation is so far from the training data that the policy's networks overflow: a policy must not act "
+            "on it; check the sensors and their units"
+        )
+    return actions
 
 
 KINDS: dict[str, type[Policy]] = {}
@@ -189,14 +200,17 @@ class Policy:
 
         Raises:
             UsageError: the last axis is not the observation size that the policy was trained with, or a number in it
-            is not finite.
+            is masked, not finite, or so large that the networks overflow.
         """
-        return self._act(self.standardised(observation))
+        with np.errstate(over="ignore", invalid="ignore"):  # the error says it
+            return finite(self._act(self.standardised(observation)))
 
     def standardised(self, observation: ArrayLike) -> NDArray[np.float32]:
         """Raw observations [..., S] as the policy's networks see them. Raises as `act_scaled` does."""
         try:
             given = np.asarray(observation)
+            if given.dtype.kind in "cSUmM":  # NumPy would drop an imaginary part, or read text as numbers
+                raise TypeError(given.dtype)
             x = np.asarray(given, np.float32)
         except (TypeError, ValueError):
             raise UsageError(
@@ -207,8 +221,11 @@ class Policy:
                 f"observation has shape {x.shape}: the policy takes [..., {self.observation_size}]"
                 + (f" ({self.about['task']})" if self.about.get("task") else "")
             )
+        if np.ma.is_masked(observation):
+            raise UsageError("observation holds masked numbers: a policy must not act on them; check the sensors")
         if not np.isfinite(x).all():
-            raise UsageError("observation holds NaN or infinity: a policy must not act on it; check the sensors")
+            what = "numbers beyond float32" if np.isfinite(given.astype(np.float64)).all() else "NaN or infinity"
+            raise UsageError(f"observation holds {what}: a policy must not act on it; check the sensors")
         standardised = (x - self.mean) / self.scale
         far = self.coarse_columns
         if far.size and given.dtype != np.float32:
