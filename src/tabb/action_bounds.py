@@ -13,6 +13,9 @@ from tabb.float32 import spacing
 Bound = float | Sequence[float]
 """One number for all entries of an action, or one for each of them."""
 
+ROUNDED = 1e-5
+"""of the distance of two bounds: by so much those of the same action space may differ that were written twice"""
+
 
 @dataclasses.dataclass(frozen=True)
 class ActionBounds:
@@ -58,6 +61,14 @@ class ActionBounds:
         low, high = np.asarray(self.low), np.asarray(self.high)
         return 2.0 * np.maximum(spacing(low), spacing(high)) / (high - low)
 
+    def agrees_with(self, other: ActionBounds) -> bool:
+        """Whether these are the other's up to rounding: 0.1 in a log is 0.1 in float32 in an environment's space."""
+        if self.size != other.size:
+            return False
+        here, there = (np.asarray((bounds.low, bounds.high)) for bounds in (self, other))
+        most = np.maximum(ROUNDED * (here[1] - here[0]), spacing(here))
+        return bool((np.abs(here - there) <= most).all())
+
     def __str__(self) -> str:
         if len(set(self.low)) == len(set(self.high)) == 1:
             return f"[{self.low[0]:g}, {self.high[0]:g}]"
@@ -89,3 +100,12 @@ def action_bounds(low: Bound, high: Bound, size: int) -> ActionBounds | None:
     if set(lower) == {-1.0} and set(upper) == {1.0}:
         return None
     return ActionBounds(lower, upper)
+
+
+def same_bounds(one: ActionBounds | None, other: ActionBounds | None) -> bool:
+    """Whether two data sets or environments scale actions alike, up to rounding; None stands for [-1, 1]."""
+    if one is None and other is None:
+        return True
+    size = (one or other).size  # type: ignore[union-attr]
+    unit = ActionBounds((-1.0,) * size, (1.0,) * size)
+    return (one or unit).agrees_with(other or unit)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike, NDArray
 
-from tabb.action_bounds import ActionBounds
+from tabb.action_bounds import ActionBounds, same_bounds
 from tabb.errors import DataError
 
 Rows = Any  # an index: integer array, boolean array or slice
@@ -137,7 +137,7 @@ def concatenate(first: Transitions, second: Transitions) -> Transitions:
 
     Extras are those that both have. Raises `DataError` where their actions were scaled by other bounds.
     """
-    if first.action_bounds != second.action_bounds:
+    if not same_bounds(first.action_bounds, second.action_bounds):
         raise DataError(
             f"action: the bounds are {first.action_bounds or '[-1, 1]'} and {second.action_bounds or '[-1, 1]'}; join "
             "only data of one action space"
@@ -145,5 +145,6 @@ def concatenate(first: Transitions, second: Transitions) -> Transitions:
     shift = int(np.max(first.episode)) + 1 if len(first) else 0
     extras = [{name: data.extras[name] for name in first.extras if name in second.extras} for data in (first, second)]
     first = dataclasses.replace(first, extras=extras[0])
-    moved = dataclasses.replace(second, episode=np.asarray(second.episode) + np.int32(shift), extras=extras[1])
+    episode = np.asarray(second.episode) + np.int32(shift)
+    moved = dataclasses.replace(second, episode=episode, extras=extras[1], action_bounds=first.action_bounds)
     return jax.tree.map(lambda a, b: np.concatenate([np.asarray(a), np.asarray(b)]), first, moved)

@@ -12,8 +12,12 @@ from tabb import files
 from tabb.environments.own_environment import STEP_LIMIT, check_one_step, open_environment
 from tabb.environments.registration import env_factory_of
 from tabb.environments.rollout import rollout
+from tabb.environments.running_episodes import RunningEpisodes, world_of_environment
 from tabb.errors import MachineWarning, Stopped, UsageError
+from tabb.rules import TargetOnly
+from tabb.training import Settings, train
 from tabb.training.checks import check_environment
+from tabb.training.online import Online
 
 Box = gymnasium.spaces.Box
 
@@ -77,6 +81,9 @@ WRONG = {
     "column": (lambda: Gives(five(np.zeros((3, 1)))), r"observation of shape \(3, 1\)"),
     "ragged": (lambda: Gives(five([[0.0], [0.0, 1.0], 2.0])), "observation of type object"),
     "NaN observation": (lambda: Gives(five((0.0, np.nan, 0.0))), "observation with NaN"),
+    "observation beyond float32": (lambda: Gives(five((0.0, 1e39, 0.0))), "observation beyond what float32 holds"),
+    "reward beyond float32": (lambda: Gives(five(reward=-1e39)), "the reward -1e.39, which is beyond float32"),
+    "reset beyond float32": (lambda: Gives(reset=(np.full(3, 1e39), {})), "reset.. gives an observation beyond what"),
     "dictionary": (lambda: Gives(five({"a": 1})), "observation of type object"),
     "ends as array": (lambda: Gives(five(terminated=np.array([False, False]))), r"terminated of shape \(2,\)"),
     "ends as None": (lambda: Gives(five(truncated=None)), "truncated of type object"),
@@ -94,6 +101,55 @@ def test_what_is_wrong_is_one_line_at_the_door_and_in_a_rollout(name):
             use()
         assert "environment " in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+class FixedEntry(Still):
+    action_space = Box(np.array([-1.0, 0.5], np.float32), np.array([1.0, 0.5], np.float32))
+
+
+class Strict(Still):
+    """Takes nothing but actions of its space, whose bounds float32 does not know."""
+
+    action_space = Box(-0.1, 0.1, (2,), np.float64)
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        return super().step(action)
+
+
+def test_an_action_that_can_only_be_one_number_is_refused_in_one_line():
+    with pytest.raises(UsageError, match=r"entry 1 of .* can be nothing but 0\.5"):
+        rolled(FixedEntry)
+    with pytest.raises(UsageError, match="entry 1"):
+        world_of_environment(FixedEntry)
+
+
+def test_an_action_at_a_bound_is_one_of_the_space():
+    """0.1 in float32 is above 0.1."""
+    episodes = RunningEpisodes(world_of_environment(Strict), 1, 0)
+    assert episodes.step(np.ones((1, 2), np.float32)).action.tolist() == [[1.0, 1.0]]
+    rollout(lambda seen, _: np.ones((len(seen), 2)), None, 1, env_factory=Strict, max_steps=2)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_episodes_at_once_need_an_environment_each(wrapped, pair):
+    """One robot that is handed out again and again would be in two episodes at once, or evaluated amid one."""
+    robot = Still()
+
+    def make():
+        return gymnasium.wrappers.TimeLimit(robot, 5) if wrapped else robot
+
+    says = "made the same environment again"
+    with pytest.raises(UsageError, match=says):
+        rolled(make)
+    with pytest.raises(UsageError, match=says):
+        RunningEpisodes(world_of_environment(make), 2, 0).observe()
+    assert rollout(lambda seen, _: np.zeros((1, 2)), None, 1, env_factory=make, max_steps=4).lengths.tolist() == [4]
+    online = Online(target_steps=8, warm_up=8)
+    for settings in ({"evaluations": 1, "episodes": 2}, {"evaluations": 1, "episodes": 1, "online": online}):
+        with pytest.raises(UsageError, match=says):
+            train(TargetOnly(), None, pair[1], settings=Settings(updates=2, **settings), env_factory=make)
+    check_environment(make, pair[1])
 
 
 class Scales(Still):
@@ -165,6 +221,13 @@ def test_a_stated_limit_counts():
         gymnasium.register(name, entry_point=lambda: Still(), max_episode_steps=30)
     assert rolled(env_factory_of(name)).lengths.tolist() == [30, 30]
     assert rolled(Still, max_steps=7).lengths.tolist() == [7, 7]
+
+
+def test_the_limit_of_a_wrapper_counts_as_stated():
+    """Gymnasium knows of no limit where the environment was not made by its id."""
+    limited = gymnasium.wrappers.TimeLimit(Still(), STEP_LIMIT + 200)
+    assert open_environment(lambda: gymnasium.wrappers.RescaleAction(limited, -1, 1)).step_limit == STEP_LIMIT + 200
+    assert rolled(lambda: gymnasium.wrappers.TimeLimit(Still(), 1_001)).lengths.tolist() == [1_001] * 2
 
 
 def test_an_environment_that_ends_by_itself_needs_no_limit():

@@ -1,12 +1,17 @@
 """Episodes that go on: together as one by one, gone on with as if never left, in a robot's world begun anew."""
 
+import warnings
+
 import gymnasium
 import numpy as np
 import pytest
 
 from cart import Cart
+from tabb import files
+from tabb.environments import running_episodes
 from tabb.environments.running_episodes import RunningEpisodes, world_of_environment, world_of_task
 from tabb.environments.tasks import get_task
+from tabb.errors import MachineWarning
 
 HOPPER = world_of_task(get_task("hopper-gravity-0.5"), "legacy")
 CART = world_of_environment(Cart)
@@ -93,3 +98,25 @@ def test_actions_reach_the_environment_in_its_units():
     assert world.action_bounds is not None
     np.testing.assert_allclose(rows.next_observation, plain.next_observation, atol=1e-7)
     assert rows.action.tolist() == [[0.5]]
+
+
+def test_steps_that_are_cut_where_no_limit_is_stated_say_so(monkeypatch):
+    monkeypatch.setattr(files, "_WARNED", set())
+    monkeypatch.setattr(running_episodes, "STEP_LIMIT", 3)
+    endless = RunningEpisodes(world_of_environment(lambda: Cart(limit=100)), 1, 0)
+    taken(endless, pushes(2, 1, 1))
+    with pytest.warns(MachineWarning, match="environment Cart: states no step limit, so its episodes are cut after 3"):
+        taken(endless, pushes(1, 1, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        limited = world_of_environment(lambda: gymnasium.wrappers.TimeLimit(Cart(), 4))
+        taken(RunningEpisodes(limited, 1, 0), pushes(9, 1, 1))
+
+
+def test_what_cannot_be_played_again_is_not_kept_for_it():
+    """A state of a robot's episodes has the same size whatever their limit, and one that has their actions is read."""
+    episodes = RunningEpisodes(world_of_environment(lambda: gymnasium.wrappers.TimeLimit(Cart(), 10**9)), 2, 0)
+    taken(episodes, pushes(5, 2, 1))
+    state = episodes.state()
+    assert state.action.shape == (2, 0, 1)
+    assert RunningEpisodes(HOPPER, 2, 0).state().action.shape == (2, 1_000, 3)

@@ -50,6 +50,15 @@ def test_round_trip_of_a_learner(tmp_path, backbone, sizes, domains, same_bits):
     assert same_bits(*further)
 
 
+def test_what_an_earlier_version_kept_for_nothing_is_left_out(tmp_path):
+    save_tree(tmp_path / "c.npz", [np.ones((2, 20, 1), np.float32), np.int32(7)], {})
+    loaded, _ = load_tree(tmp_path / "c.npz", [np.zeros((2, 0, 1), np.float32), np.int32(0)])
+    assert loaded[0].shape == (2, 0, 1)
+    assert loaded[1] == 7
+    with pytest.raises(RunError, match="of another learner"):  # the other axes must be as they are
+        load_tree(tmp_path / "c.npz", [np.zeros((3, 0, 1), np.float32), np.int32(0)])
+
+
 def test_special_numbers_come_back(tmp_path):
     tree = [np.array([np.nan, np.inf, -0.0, 1e-45], np.float32), np.array([], np.float32), np.array([True, False])]
     save_tree(tmp_path / "c.npz", tree, {})

@@ -2,6 +2,7 @@
 
 import json
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import tabb
 from cart import Cart, cart
 from tabb.backbones import SAC, own_backbone
+from tabb.environments.running_episodes import world_of_environment
 from tabb.errors import UsageError
 from tabb.rules import (
     BCSAC,
@@ -33,7 +35,7 @@ from tabb.training.folder import RunFolder
 from tabb.training.loop import Program
 from tabb.training.online import Online, step_plan
 from tabb.training.result import switch
-from tabb.training.worlds import check_online
+from tabb.training.worlds import check_online, check_rows, in_units_of
 
 TINY = SAC(hidden=(8,), batch_size=8)
 
@@ -280,6 +282,27 @@ def test_what_does_not_go_with_steps(rule, arguments, says, logged):
 def test_an_environment_of_another_size_is_refused(pair):
     with pytest.raises(UsageError, match="has 2 observation and 1 action entries, the target data 3 and 2"):
         train(TargetOnly(), None, pair[1], settings=settings(), env_factory=Cart)
+
+
+class Decimal(Cart):
+    """Its bounds in float32 are not quite the 0.1 that its log states."""
+
+    action_space = gymnasium.spaces.Box(-0.1, 0.1, (1,))
+
+
+def test_bounds_that_differ_by_rounding_are_the_same():
+    log = cart(40)
+    columns = {name: log[name] for name in ("terminals", "timeouts", "next_observations")}
+    rows = tabb.from_arrays(
+        log["observations"], 0.1 * log["actions"], log["rewards"], **columns, action_low=-0.1, action_high=0.1
+    )
+    worlds, given = {"target": world_of_environment(Decimal)}, {"source": rows[:0], "target": rows}
+    assert worlds["target"].action_bounds != rows.action_bounds
+    check_rows(TargetOnly(), TINY, given, worlds)
+    assert in_units_of(worlds, given)["target"].action_bounds == rows.action_bounds
+    assert in_units_of(worlds, given | {"target": rows[:0]}) == worlds
+    with pytest.raises(UsageError, match=r"takes actions in \[-1, 1\], those of the target data are in \[-0.1, 0.1\]"):
+        check_rows(TargetOnly(), TINY, given, {"target": world_of_environment(Cart)})
 
 
 @pytest.mark.parametrize("wrong", [{"target_steps": -1}, {"lanes": 0}, {"warm_up": -1}])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tabb.action_bounds import same_bounds
 from tabb.data import storage
 from tabb.data.allocation import IN_MEMORY, Memory, Scratch
 from tabb.data.checks import one_line
@@ -103,7 +104,7 @@ def _check_alike(parts: Sequence[Loaded]) -> None:
                     )
                 )
         here, there = first.transitions.action_bounds, part.transitions.action_bounds
-        if here != there:
+        if not same_bounds(here, there):
             raise DataError(
                 one_line(
                     f"{part.report.name}: the bounds of actions are {there or '[-1, 1]'} but {here or '[-1, 1]'} in "

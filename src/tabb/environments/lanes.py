@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from tabb.environments.own_environment import CheckedEnvironment, check_another
 from tabb.environments.safe_actions import APPLIED
 
 
@@ -58,7 +59,8 @@ class OneByOne:
 
     def reset(self, seed: int, count: int) -> NDArray[np.float32]:
         while len(self._envs) < count:
-            self._envs.append(self._make())
+            env: Any = self._make()
+            self._envs.append(check_another(env, self._envs) if isinstance(env, CheckedEnvironment) else env)
         return np.stack([self.restart(k, seed + k) for k in range(count)])
 
     def restart(self, lane: int, seed: int) -> NDArray[np.float32]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from tabb.action_bounds import ActionBounds
+from tabb.action_bounds import ActionBounds, same_bounds
 from tabb.environments.safe_actions import APPLIED
 from tabb.errors import TabbError, UsageError
 
@@ -20,6 +20,8 @@ STEP_LIMIT = 1_000
 _OLD_STEP = (
     "step() must give (observation, reward, terminated, truncated, info), as in Gymnasium since 0.26; wrap or change it"
 )
+
+_RESCALE = "give it in other units"
 
 
 class CheckedEnvironment:
@@ -33,8 +35,17 @@ class CheckedEnvironment:
     @property
     def step_limit(self) -> int | None:
         """The steps after which the environment says that it cuts an episode; None if it says nothing."""
-        spec = getattr(self._env, "spec", None)
-        return getattr(spec, "max_episode_steps", None)
+        limit = getattr(getattr(self._env, "spec", None), "max_episode_steps", None)
+        env = self._env
+        while limit is None and isinstance(env, gymnasium.Wrapper):  # one that was not made by an id has no `spec`
+            limit = env._max_episode_steps if isinstance(env, gymnasium.wrappers.TimeLimit) else None
+            env = env.env
+        return limit
+
+    def is_that_of(self, other: CheckedEnvironment) -> bool:
+        """Whether both act in one and the same environment, in whatever wrappers."""
+        mine, others = (getattr(env._env, "unwrapped", env._env) for env in (self, other))
+        return mine is others
 
     def reset(self, *, seed: int) -> tuple[NDArray[Any], Any]:
         result = self._call("reset()", lambda: self._env.reset(seed=seed))
@@ -43,8 +54,8 @@ class CheckedEnvironment:
         return self._observation(result[0], "reset()"), result[1]
 
     def step(self, action: NDArray[Any]) -> tuple[NDArray[Any], float, bool, bool, Any]:
-        # A copy: an environment that scales what it is given, in place, must not change what is recorded.
-        result = self._call("step()", lambda: self._env.step(np.array(action)))
+        given = self._in_space(action)
+        result = self._call("step()", lambda: self._env.step(given))
         if not isinstance(result, tuple) or len(result) != 5:
             raise self._fault(_OLD_STEP)
         observation, reward, terminated, truncated, info = result
@@ -52,6 +63,17 @@ class CheckedEnvironment:
         if isinstance(info, dict) and APPLIED in info:
             info = info | {APPLIED: self._applied(info[APPLIED])}
         return self._observation(observation, "step()"), self._reward(reward), ends[0], ends[1], info
+
+    def _in_space(self, action: NDArray[Any]) -> NDArray[Any]:
+        """The action as one of the space, which in float32 may lie beyond a bound by rounding (0.1 does).
+
+        A copy: an environment that scales what it is given, in place, must not change what is recorded.
+        """
+        space = self.action_space
+        if space.dtype.kind != "f":
+            return np.array(action)
+        given: NDArray[Any] = np.clip(action, space.low, space.high).astype(space.dtype)
+        return given
 
     def close(self) -> None:
         self._call("close()", self._env.close)
@@ -80,7 +102,9 @@ class CheckedEnvironment:
             array = np.asarray(None)
         if array.shape != wanted or array.dtype.kind not in "biuf":
             raise self._fault(f"{where} gives an observation of {_told(array)}; its space says numbers, {wanted}")
-        if not np.isfinite(array).all():
+        if not _fits_float32(array):
+            if np.isfinite(array).all():
+                raise self._fault(f"{where} gives an observation beyond what float32 holds; {_RESCALE}")
             raise self._fault(f"{where} gives an observation with NaN or infinity; mend the environment")
         return array
 
@@ -94,7 +118,9 @@ class CheckedEnvironment:
         if array.size != np.prod(wanted) or array.dtype.kind not in "biuf":
             what = f"step() gives info['{APPLIED}'] of {_told(array)}"
             raise self._fault(f"{what}; its action space says numbers, {wanted}")
-        if not np.isfinite(array).all():
+        if not _fits_float32(array):
+            if np.isfinite(array).all():
+                raise self._fault(f"step() gives info['{APPLIED}'] beyond what float32 holds; {_RESCALE}")
             raise self._fault(f"step() gives info['{APPLIED}'] with NaN or infinity; mend the environment")
         return array.astype(np.float32).reshape(wanted)
 
@@ -102,7 +128,9 @@ class CheckedEnvironment:
         array = np.asarray(reward)
         if array.shape != () or array.dtype.kind not in "biuf":
             raise self._fault(f"step() gives a reward of {_told(array)}; give one number")
-        if not np.isfinite(array):
+        if not _fits_float32(array):
+            if np.isfinite(array):
+                raise self._fault(f"step() gives the reward {float(array):g}, which is beyond float32; {_RESCALE}")
             raise self._fault(f"step() gives the reward {float(array)}; give a finite number")
         return float(array)
 
@@ -114,6 +142,12 @@ class CheckedEnvironment:
 
     def _fault(self, what: str) -> UsageError:
         return UsageError(f"environment {self.name}: {what}")
+
+
+def _fits_float32(array: NDArray[Any]) -> bool:
+    """Whether all entries are finite as rows keep them."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(array.astype(np.float32)).all())
 
 
 def _told(array: NDArray[Any]) -> str:
@@ -159,6 +193,16 @@ def check_one_step(env: CheckedEnvironment) -> None:
     env.step(((low + high) / 2).astype(np.float32))
 
 
+def check_another(env: CheckedEnvironment, others: Iterable[CheckedEnvironment]) -> CheckedEnvironment:
+    """`env` itself; raises `UsageError` where it is one of the others: two episodes in it would be mixed."""
+    if any(env.is_that_of(other) for other in others):
+        raise UsageError(
+            f"environment {env.name}: env_factory made the same environment again, and several are used at once; make "
+            "a new one in each call, or take one episode at a time (lanes=1, episodes=1; along steps: evaluations=0)"
+        )
+    return env
+
+
 def flat_spaces(env: Any) -> Any:
     """`env` itself; raises `UsageError` unless its observations and actions are flat boxes."""
     spaces = gymnasium.spaces
@@ -169,6 +213,12 @@ def flat_spaces(env: Any) -> Any:
             "env_factory must make an environment of flat Box observations and bounded flat Box actions, not "
             f"{env.observation_space} and {env.action_space}"
         )
+    for entry, (low, high) in enumerate(zip(env.action_space.low, env.action_space.high, strict=True)):
+        if not low < high:
+            raise UsageError(
+                f"env_factory: entry {entry} of the action can be nothing but {low:g} in {env.action_space}; leave it "
+                "out with a wrapper (gymnasium.wrappers.TransformAction), or give it a range"
+            )
     return env
 
 
@@ -179,10 +229,9 @@ def check_action_space(env: Any, bounds: ActionBounds | None) -> Any:
     """
     env = flat_spaces(env)
     space = env.action_space
-    low, high = (-1.0, 1.0) if bounds is None else bounds.as_float32()
-    fits = bounds is None or bounds.size == space.shape[0]  # other sizes are told as such
-    if fits and not (np.allclose(space.low, low) and np.allclose(space.high, high)):
-        own = ActionBounds(tuple(space.low.tolist()), tuple(space.high.tolist()))
+    own = ActionBounds(tuple(space.low.tolist()), tuple(space.high.tolist()))
+    fits = bounds is None or bounds.size == own.size  # other sizes are told as such
+    if fits and not same_bounds(own, bounds):
         raise UsageError(
             f"the environment's actions lie in {own}, but those of the policy in {bounds or '[-1, 1]'}; state the "
             "environment's bounds as action_low and action_high of the data, or, where logged actions are scaled "

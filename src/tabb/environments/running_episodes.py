@@ -20,6 +20,7 @@ from tabb.environments.lanes import Lanes, OneByOne
 from tabb.environments.own_environment import STEP_LIMIT, open_environment
 from tabb.environments.task_lanes import lanes_of
 from tabb.environments.tasks import Task
+from tabb.files import warn_once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,8 @@ class World:
     """Added to rewards for training."""
     reward_scale: float = 1.0
     """What they are multiplied by before."""
+    states_limit: bool = True
+    """Whether the limit is the environment's own, or one that it is given because it states none."""
 
 
 def world_of_task(task: Task, engine: Engine) -> World:
@@ -72,6 +75,7 @@ def world_of_environment(make: Callable[[], gymnasium.Env[Any, Any]]) -> World:
         action_size=env.action_space.shape[0],
         action_bounds=action_bounds(low, high, len(low)),
         repeats=False,
+        states_limit=env.step_limit is not None,
     )
     env.close()
     return world
@@ -110,7 +114,7 @@ class EpisodesState(NamedTuple):
     age: NDArray[np.int32]
     """Shape [L]: its steps so far."""
     action: NDArray[np.float32]
-    """Shape [L, limit, A]: their actions, in [-1, 1]."""
+    """Shape [L, limit, A]: their actions, in [-1, 1]; [L, 0, A] in a world where they cannot be played again."""
     observation: NDArray[np.float32]
     """Shape [L, S]: where they are."""
 
@@ -124,7 +128,7 @@ class RunningEpisodes:
         self._lanes: Lanes | None = None
         self._started = 0
         self._numbers, self._ages = np.zeros((2, lanes), np.int32)
-        self._actions = np.zeros((lanes, world.limit, world.action_size), np.float32)
+        self._actions = np.zeros((lanes, world.limit if world.repeats else 0, world.action_size), np.float32)
         self._now = np.zeros((lanes, world.observation_size), np.float32)
         self._returns = np.zeros(lanes)
         self._finished: list[FinishedEpisode] = []
@@ -158,11 +162,17 @@ class RunningEpisodes:
             bounds = self._world.action_bounds
             applied = after.applied if bounds is None else bounds.scaled(after.applied)
             actions = np.clip(applied, -1.0, 1.0).astype(np.float32)
-        self._actions[lanes, self._ages[:count]] = actions
+        if self._world.repeats:
+            self._actions[lanes, self._ages[:count]] = actions
         self._ages[:count] += 1
         self._returns[:count] += after.reward
         self._now[:count] = after.observation
         last = after.terminal | after.truncated | (self._ages[:count] >= self._world.limit)
+        if not self._world.states_limit and (last & ~after.terminal & ~after.truncated).any():
+            warn_once(
+                f"environment {self._world.name}: states no step limit, so its episodes are cut after "
+                f"{self._world.limit:,} steps; give max_episode_steps where it is registered"
+            )
         for lane in np.flatnonzero(last):
             self._finished.append(FinishedEpisode(float(self._returns[lane]), int(self._ages[lane])))
             self._over.append(int(lane))

@@ -29,7 +29,8 @@ def save_tree(path: Path, tree: Any, header: dict[str, Any]) -> None:
 def load_tree(path: Path, template: T, more: bool = False) -> tuple[T, dict[str, Any]]:
     """Read what `save_tree` wrote into the structure of `template` (arrays or their shapes).
 
-    With `more`, the file may hold more leaves after those of the template: it is then the beginning of a tree.
+    With `more`, the file may hold more leaves after those of the template: it is then the beginning of a tree. Of an
+    axis that has no entries in the template none is taken, however many the file has: earlier versions kept some.
 
     Raises:
         RunError: the file is missing, damaged, or of another learner than `template`.
@@ -44,6 +45,8 @@ def load_tree(path: Path, template: T, more: bool = False) -> tuple[T, dict[str,
         raise RunError(f"{path}: no such checkpoint; start the run again without --resume") from None
     except UNREADABLE as error:
         raise RunError(f"{path}: is not a checkpoint or is damaged ({error}); start the run again") from None
+    if len(leaves) == len(wanted):
+        leaves = [_without_entries(leaf, want) for leaf, want in zip(leaves, wanted, strict=True)]
     fits = len(leaves) == len(wanted) and all(
         leaf.shape == want.shape and leaf.dtype == want.dtype for leaf, want in zip(leaves, wanted, strict=True)
     )
@@ -54,3 +57,10 @@ def load_tree(path: Path, template: T, more: bool = False) -> tuple[T, dict[str,
             "go on with the options and the version that the run was started with, or train anew"
         )
     return jax.tree.unflatten(structure, [jax.numpy.asarray(leaf) for leaf in leaves]), header
+
+
+def _without_entries(leaf: np.ndarray, want: Any) -> np.ndarray:
+    """The leaf with no entries along those axes on which `want` has none."""
+    if 0 not in want.shape or leaf.ndim != len(want.shape):
+        return leaf
+    return leaf[tuple(slice(0) if size == 0 else slice(None) for size in want.shape)]

@@ -13,6 +13,7 @@ from tabb.backbones import Backbone, for_task, own_backbone
 from tabb.data import check_domains, check_side
 from tabb.environments.own_environment import (
     check_action_space,
+    check_another,
     check_one_step,
     check_task_takes,
     open_environment,
@@ -168,8 +169,13 @@ def check_columns(domain: str, data: Transitions) -> None:
         )
 
 
-def check_environment(env_factory: Callable[[], gymnasium.Env[Any, Any]], target: Transitions) -> None:
-    """An environment of another size, or one whose first step fails, is found now, not at the first evaluation."""
+def check_environment(
+    env_factory: Callable[[], gymnasium.Env[Any, Any]], target: Transitions, several: bool = False
+) -> None:
+    """An environment of another size, or one whose first step fails, is found now, not at the first evaluation.
+
+    `several` says that the run will use more than one at once.
+    """
     env = check_action_space(open_environment(env_factory), target.action_bounds)
     sizes = {"observation_size": env.observation_space.shape[0], "action_size": env.action_space.shape[0]}
     for name, size in sizes.items():
@@ -180,3 +186,5 @@ def check_environment(env_factory: Callable[[], gymnasium.Env[Any, Any]], target
             )
     check_one_step(env)
     env.close()
+    if several:
+        check_another(open_environment(env_factory), [env]).close()

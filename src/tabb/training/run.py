@@ -52,6 +52,7 @@ from tabb.training.observers import (
     resume_observers,
     stoppable,
 )
+from tabb.training.online import Domain
 from tabb.training.opening import (
     compiled,
     extra_rows,
@@ -75,7 +76,7 @@ from tabb.training.signals import stop_on_signal
 from tabb.training.starting_weights import PARTS, start_from
 from tabb.training.stored_rows import StoredUpdates
 from tabb.training.stretches import Updates, stretch_ends, stretches
-from tabb.training.worlds import check_online, check_rows, no_rows, target_world, worlds_of
+from tabb.training.worlds import check_online, check_rows, in_units_of, no_rows, target_world, worlds_of
 from tabb.transitions import Transitions, is_stored, with_extras
 
 
@@ -157,12 +158,15 @@ def train(
         source = no_rows(worlds["source"])
     source = usable_source(rule, source, target, reads[0], "source" in worlds)
     if worlds:
-        check_rows(rule, backbone, {"source": source, "target": target}, worlds)
+        given: dict[Domain, Transitions] = {"source": source, "target": target}
+        check_rows(rule, backbone, given, worlds)
+        worlds = in_units_of(worlds, given)
     for warning in check_data(source, target, task):
         warn_caller(warning, DataWarning)
     source, target = (with_extras(data, rule.extras) for data in (source, target))
     if env_factory is not None:
-        check_environment(env_factory, target)
+        evaluated = bool(settings.evaluation_points())
+        check_environment(env_factory, target, evaluated and (settings.episodes > 1 or "target" in worlds))
     seeds = check_seeds(seeds)
     learner = Program(backbone, rule, settings.updates)
     if starting_run is not None:

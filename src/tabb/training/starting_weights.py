@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tabb.action_bounds import ActionBounds
+from tabb.action_bounds import ActionBounds, same_bounds
 from tabb.batch import Sizes
 from tabb.errors import UsageError
 from tabb.files import quoted
@@ -131,7 +131,7 @@ class Start:
                     f"start={other.path}: has {_counts(other.sizes)}, this run's data {_counts(sizes)}; start from a "
                     "run on data of the same sizes"
                 )
-            if target is not None and target.action_bounds != other.action_bounds:
+            if target is not None and not same_bounds(target.action_bounds, other.action_bounds):
                 raise UsageError(
                     f"start={other.path}: acts in {other.action_bounds or '[-1, 1]'}, this run's data are scaled from "
                     f"{target.action_bounds or '[-1, 1]'}; start from a run with the same bounds of actions"

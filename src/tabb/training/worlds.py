@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from tabb.action_bounds import same_bounds
 from tabb.backbones import Backbone
 from tabb.environments.engine import Engine
 from tabb.environments.running_episodes import World, world_of_environment, world_of_task
@@ -115,12 +117,20 @@ def check_rows(
                 f"environment {world.name}: has {sizes[0]} observation and {sizes[1]} action entries, the {domain} "
                 f"data {data.observation_size} and {data.action_size}; take steps where they come from"
             )
-        if len(data) and world.action_bounds != data.action_bounds:
+        if len(data) and not same_bounds(world.action_bounds, data.action_bounds):
             raise UsageError(
                 f"environment {world.name}: takes actions in {world.action_bounds or '[-1, 1]'}, those of the "
                 f"{domain} data are in {data.action_bounds or '[-1, 1]'}; state the bounds as action_low and "
                 "action_high of the data"
             )
+
+
+def in_units_of(worlds: Mapping[Domain, World], rows: Mapping[Domain, Transitions]) -> dict[Domain, World]:
+    """The worlds, with actions scaled by the very bounds of the domain's logged rows, where it has some."""
+    return {
+        domain: dataclasses.replace(world, action_bounds=rows[domain].action_bounds) if len(rows[domain]) else world
+        for domain, world in worlds.items()
+    }
 
 
 def _fills(rule: Rule, seam: str) -> bool:
