@@ -12,7 +12,7 @@ import pytest
 
 import tabb
 from tabb.action_bounds import ActionBounds
-from tabb.backbones import BCQ, CQL, IQL, TD3BC
+from tabb.backbones import BCQ, CQL, IQL, SAC, TD3BC
 from tabb.batch import Sizes, make_domains
 from tabb.errors import RunError, UsageError
 from tabb.networks import MLP, Normaliser
@@ -20,7 +20,7 @@ from tabb.rules import Pooled
 from tabb.training import Settings, train
 from tabb.training.checkpoint import load_tree
 from tabb.training.loop import Program
-from tabb.training.starting_weights import renormalised, start_from
+from tabb.training.starting_weights import going_on, renormalised, start_from
 
 SMALL = {"hidden": (8, 8), "batch_size": 16}
 BACKBONES = {
@@ -116,8 +116,31 @@ def test_functions_of_raw_observations_are_the_same(name, parts, first_run, pair
         np.testing.assert_allclose(ours[network], wanted[network], atol=2e-5, err_msg=network)
         assert float(jnp.abs(theirs[network] - own[network]).max()) > 1e-3
     for part in fresh._fields:
-        if part not in taken:
+        if part not in taken and not ("policy" in parts and part in backbone.tuned_numbers):
             assert getattr(started, part) is getattr(fresh, part)
+
+
+@pytest.mark.parametrize(
+    ("parts", "goes_on"), [(("policy",), True), (("policy", "critic"), True), (("critic",), False)]
+)
+def test_what_is_tuned_goes_on_with_the_policy(parts, goes_on, first_run):
+    """A learner that is cool by now would else begin hot again, and unlearn what it starts from."""
+    run, learner = first_run("cql"), Program(BACKBONES["cql"], Pooled(), 3)
+    fresh = learner.init(Sizes(3, 2), jax.random.key(5))
+    started = start_from(run, parts).weights(learner, fresh, Normaliser(jnp.zeros(3), jnp.ones(3)), 0)
+    ended = state_of(run, BACKBONES["cql"])
+    assert ended.log_entropy_weight != fresh.log_entropy_weight
+    assert started.log_entropy_weight == (ended if goes_on else fresh).log_entropy_weight
+
+
+def test_which_numbers_go_on():
+    """None that the new run keeps as it was told, and none that can never change again."""
+    assert SAC().tuned_numbers == ("log_temperature",)
+    assert SAC(tuned=False).tuned_numbers == IQL().tuned_numbers == ()
+    ended = {"log_temperature": jnp.asarray(-3.0), "policy": ()}
+    assert going_on(SAC(), ended) == {"log_temperature": -3.0}
+    assert going_on(SAC(tuned=False), ended) == {}
+    assert going_on(SAC(), ended | {"log_temperature": jnp.asarray(-jnp.inf)}) == {}
 
 
 def test_a_run_starts_with_the_policy_that_another_ended_with(first_run, moved, tmp_path):

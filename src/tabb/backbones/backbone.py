@@ -72,6 +72,11 @@ class Backbone(TypedFields, abc.ABC):
     discount: float
 
     @property
+    def tuned_numbers(self) -> tuple[str, ...]:
+        """Numbers of the state that learn beside the policy: a run that starts from it goes on with them."""
+        return ()
+
+    @property
     def clones(self) -> bool:
         """Whether imitation has any weight in its policy's loss, with these constants."""
         return self.imitates

@@ -103,6 +103,10 @@ class CQL(Backbone):
         if self.actions < 1:
             raise UsageError(f"backbone actions={self.actions}: must be at least 1")
 
+    @property
+    def tuned_numbers(self) -> tuple[str, ...]:
+        return ("log_entropy_weight",)
+
     def init(self, rule: Rule, sizes: Sizes, updates: int, key: PRNGKeyArray) -> State:
         del updates
         critic_key, policy_key = jax.random.split(key)

@@ -113,6 +113,10 @@ class SAC(Backbone):
         if not 1 <= self.compared <= self.critics:
             raise UsageError(f"backbone compared={self.compared}: must be 1 to critics, which is {self.critics}")
 
+    @property
+    def tuned_numbers(self) -> tuple[str, ...]:
+        return ("log_temperature",) if self.tuned else ()
+
     def without_effect(self) -> dict[str, str]:
         return {} if self.tuned else {"entropy": "tuned"}
 

@@ -7,7 +7,8 @@ network is therefore written anew, so that as a function of raw observations it 
     W' = W · s' / s                           rows of the observation; those of actions stay
     b' = b + ((m' - m) / s) W
 
-Optimisers begin anew, and so does the learning rate's schedule.
+What is tuned beside the policy, the price of its entropy, goes on with it. Optimisers begin anew, and so does the
+learning rate's schedule.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tabb.action_bounds import ActionBounds, same_bounds
+from tabb.backbones import Backbone
 from tabb.batch import Sizes
 from tabb.errors import UsageError
 from tabb.files import quoted
@@ -57,6 +59,14 @@ def renormalised(network: MLP, before: Normaliser, after: Normaliser) -> MLP:
         weights=(jnp.asarray(weight, jnp.float32), *network.weights[1:]),
         biases=(jnp.asarray(bias, jnp.float32), *network.biases[1:]),
     )
+
+
+def going_on(backbone: Backbone, ended: Mapping[str, Any]) -> dict[str, Any]:
+    """What the backbone tunes beside its policy, from the state that another run `ended` with.
+
+    ln 0 of a run that wanted no entropy is left out: it could never change again.
+    """
+    return {name: ended[name] for name in backbone.tuned_numbers if np.isfinite(ended[name])}
 
 
 class _OtherRun(NamedTuple):
@@ -146,15 +156,17 @@ class Start:
         other = self._other_run(learner, seed)
         other.check_layers(state)
         fields = other.state._fields
+        tuned = learner.backbone.tuned_numbers if "policy" in self.parts else ()
         # What the rule learned along the way comes last in the file, and its shapes are not known here.
-        last = max(map(fields.index, other.names))
+        last = max(map(fields.index, (*other.names, *tuned)))
         loaded, _ = load_tree(other.checkpoint, tuple(other.state)[: last + 1], more=True)
         networks = jax.tree.map(
             lambda network: renormalised(network, other.normaliser, normaliser),
             {name: loaded[fields.index(name)] for name in other.names},
             is_leaf=lambda node: isinstance(node, MLP),
         )
-        return state._replace(**networks)
+        numbers = going_on(learner.backbone, dict(zip(fields, loaded, strict=False))) if tuned else {}
+        return state._replace(**networks, **numbers)
 
     def normaliser(self, learner: Program, seed: int) -> Normaliser:
         """The one of the run that this seed starts from. Raises `UsageError` where that cannot be started from."""
