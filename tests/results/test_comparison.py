@@ -11,6 +11,7 @@ import pytest
 
 import tabb
 from tabb.cli import main
+from tabb.errors import UsageError
 from tabb.results.comparison import _root_of, folders_of
 from tabb.results.report.rows import rank_correlation
 from tabb.results.row_scores import score_rows
@@ -123,3 +124,34 @@ def test_the_folder_of_runs_some_of_whose_paths_are_absolute(monkeypatch, tmp_pa
     monkeypatch.chdir(tmp_path)
     assert _root_of([Path("runs/a"), Path("runs/b")]) == Path("runs")
     assert _root_of([Path("runs/a"), tmp_path / "runs" / "b"]) == tmp_path / "runs"
+
+
+def changed(run: Path, **changes) -> None:
+    file = run / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_runs_of_two_environments_are_not_compared(compared, tmp_path):
+    """A return in one says nothing of a return in another; a run that was not rolled out has none."""
+    for name in ("a", "b"):
+        shutil.copytree(compared / "target-only" / "seed0", tmp_path / name / "seed0")
+        origin = json.loads((tmp_path / name / "seed0" / "config.json").read_text())["origin"]
+        changed(tmp_path / name / "seed0", origin=origin | {"env": f"{name}:{name}-v0"})
+    with pytest.raises(UsageError, match="return in a:a-v0 and return in b:b-v0; compare runs of one environment"):
+        tabb.write_comparison([tmp_path])
+    file = tmp_path / "b" / "seed0" / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"score": None, "evaluations": []}))
+    assert "not evaluated" in tabb.write_comparison([tmp_path]).read_text()
+
+
+def test_measures_on_different_held_out_rows_are_not_to_be_compared(compared, open_page, tmp_path):
+    policies = [{"update": 20, "value": 1.0, "low": 0.5, "high": 1.5, "action_error": 0.2}]
+    for name, episodes in (("a", [0]), ("b", [1])):
+        shutil.copytree(compared / "target-only" / "seed0", tmp_path / name / "seed0")
+        file = tmp_path / name / "seed0" / "result.json"
+        held_out = {"episodes": episodes, "policies": policies}
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"held_out": held_out}))
+    caution = "Caution: Runs were measured on different rows, so their numbers are not to be compared."
+    assert caution in open_page(tabb.write_comparison([tmp_path])).words("held-out")
+    file.write_text(file.read_text().replace('"episodes": [1]', '"episodes": [0]'))
+    assert "Caution" not in open_page(tabb.write_comparison([tmp_path])).words("held-out")

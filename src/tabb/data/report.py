@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tabb.action_bounds import ActionBounds
 from tabb.errors import DataWarning, warn_caller
-from tabb.shown import tenths
+from tabb.shown import percent, tenths
 from tabb.transitions import Transitions
 
 FIRST_ROWS = 10
@@ -145,7 +145,8 @@ class Report:
         if self.action_bounds is not None:
             lines.append(f"  actions    scaled to [-1, 1] from {self.action_bounds}")
         if self.clipped:
-            lines.append(f"  clipped    {self.clipped[1]:.1%} of rows have an observation at +-{self.clipped[0]:g}")
+            limit, share = self.clipped
+            lines.append(f"  clipped    {percent(share, 1.0)} of rows have an observation at +-{limit:g}")
         if self.wrong_next:
             lines.append(f"  wrong next {len(self.wrong_next):,} rows store a next observation of another episode")
         if self.provenance:

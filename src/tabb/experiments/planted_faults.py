@@ -30,6 +30,7 @@ from tabb.environments.tasks import ALL_TASKS, Task
 from tabb.files import write_json
 from tabb.own_files import refuse_others
 from tabb.provenance import environment
+from tabb.shown import percent
 
 Columns = dict[str, NDArray[Any]]
 """Columns of a file by key, as they are stored."""
@@ -357,7 +358,7 @@ def table(results: Mapping[str, Any]) -> str:
     lines.append(f"| found, of {len(names)} | | {' | '.join(map(str, counts))} |")
     share = sum(counts) / (len(names) * len(robots))
     clean = results["clean"]
-    sentences = [f"{sum(counts)} of {len(names) * len(robots)} faults are found ({share:.0%})."]
+    sentences = [f"{sum(counts)} of {len(names) * len(robots)} faults are found ({percent(share)})."]
     for data, what in (("otdf", "OTDF's target files"), ("shift", "logs of shifted robots")):
         of = [one for one in clean if one["data"] == data]
         wrong = [one for one in of if one["alarms"]]

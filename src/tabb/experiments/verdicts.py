@@ -18,6 +18,7 @@ from tabb.evaluation.statistics import (
     share_of_tasks_won,
 )
 from tabb.experiments.benchmark import BAR, Table, shared
+from tabb.shown import percent
 
 
 def as_markdown(table: Table, methods: Sequence[str]) -> str:
@@ -129,9 +130,9 @@ def verdicts_as_markdown(verdict_of: Mapping[str, Mapping[str, Any]], ours: str)
     lines = [f"| {' | '.join(headings)} | {ours} less this (paired t) |", "|---" * (len(headings) + 1) + "|"]
     most = max((verdict["rows"] for verdict in verdict_of.values()), default=0)
     for method, verdict in verdict_of.items():
-        cells = [_interval(verdict["interquartile_mean"], "z.1f") + (FEWER if verdict["rows"] < most else "")]
+        cells = [_interval(verdict["interquartile_mean"], "{:z.1f}".format) + (FEWER if verdict["rows"] < most else "")]
         for name in ("share_of_rows_above_target_only", "probability_of_improvement_over_target_only"):
-            cells.append(_interval(verdict[name], ".0%") if name in verdict else "-")
+            cells.append(_interval(verdict[name], percent) if name in verdict else "-")
         test = verdict.get(f"{ours}_less_this")
         cells.append(
             "-" if test is None else f"{test['difference']:+z.1f} (p = {test['p']:.2g}, {test['pairs']} pairs)"
@@ -142,10 +143,10 @@ def verdicts_as_markdown(verdict_of: Mapping[str, Mapping[str, Any]], ours: str)
     return "\n".join(lines)
 
 
-def _interval(estimate: Mapping[str, float | None], form: str) -> str:
+def _interval(estimate: Mapping[str, Any], shown: Callable[[float], str]) -> str:
     """A value, with its interval where there is one."""
-    value = format(estimate["value"], form)
-    return value if estimate["low"] is None else f"{value} [{estimate['low']:{form}}, {estimate['high']:{form}}]"
+    value, low, high = (None if estimate[name] is None else shown(estimate[name]) for name in ("value", "low", "high"))
+    return f"{value}" if low is None else f"{value} [{low}, {high}]"
 
 
 # --- Pictures ---

@@ -34,6 +34,7 @@ from tabb.own_files import refuse_others
 from tabb.policy import Policy
 from tabb.results.row_scores import open_run, run_data
 from tabb.results.summary import learner_of
+from tabb.shown import percent, tenths
 from tabb.training.checkpoint import load_tree
 from tabb.training.config import settings_from
 from tabb.training.folder import RunFolder
@@ -137,13 +138,13 @@ def reason(found: Answer) -> str:
     if failed:
         does = f"{TARGET}'s policy falls far short of the log in the model"
     elif falls_short(found.logged, found.target):
-        does = f"The model loses {TARGET}'s policy in {found.lost[0]:.0%} of its episodes"
+        does = f"The model loses {TARGET}'s policy in {percent(found.lost[0])} of its episodes"
     else:
         does = f"{TARGET}'s policy does in the model about what the log did"
     if found.learner == SOURCE:
         return f"{does}, and {SOURCE}'s is far ahead: {SOURCE}'s is taken."
     if found.lost[1] > LOST:
-        unknown = f"the model loses {SOURCE}'s in {found.lost[1]:.0%} of its episodes, so its return is not known"
+        unknown = f"the model loses {SOURCE}'s in {percent(found.lost[1])} of its episodes, so its return is not known"
         return f"{does}, and {unknown}: {TARGET}'s is taken."
     if found.source <= found.target + AHEAD * abs(found.logged):
         return f"{does}, {'but' if failed else 'and'} {SOURCE}'s is not far ahead: {TARGET}'s is taken."
@@ -153,14 +154,21 @@ def reason(found: Answer) -> str:
     )
 
 
+def size_among(found: Answer) -> float:
+    """The largest return or score of an answer: all are shown as numbers of this size."""
+    return max(map(abs, (found.logged, found.target, found.source, found.source_seen or 0.0)))
+
+
 def in_words(found: Answer, root: Path) -> str:
     """The answer, what it rests on, and how sure it is: a few lines."""
+    size = size_among(found)
     seen = found.source if found.source_seen is None else found.source_seen
-    apart = f" ({seen:z,.1f} where the target's rows are)" if f"{seen:.1f}" != f"{found.source:.1f}" else ""
+    target, source, seen_there, logged = (tenths(one, size) for one in (found.target, found.source, seen, found.logged))
+    apart = f" ({seen_there} where the target's rows are)" if seen_there != source else ""
     lines = [
         f"answer: {found.learner} ({root / POLICY})",
-        f"  In the model of the target, {STARTS} episodes each: {TARGET} {found.target:z,.1f}, {SOURCE} "
-        f"{found.source:z,.1f}{apart}; the target's log {found.logged:z,.1f}.",
+        f"  In the model of the target, {STARTS} episodes each: {TARGET} {target}, {SOURCE} {source}{apart}; the "
+        f"target's log {logged}.",
         f"  {reason(found)}",
     ]
     if found.close:

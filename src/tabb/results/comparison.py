@@ -19,10 +19,10 @@ from tabb.errors import RunError, UsageError
 from tabb.evaluation.statistics import Estimate
 from tabb.files import atomic
 from tabb.own_files import refuse_others
-from tabb.results.answer import SOURCE, TARGET, Answer, answers_among, reason
+from tabb.results.answer import SOURCE, TARGET, Answer, answers_among, reason, size_among
 from tabb.results.report.charts import Chart, figure, padded
 from tabb.results.report.gather import Gathered, gather
-from tabb.results.report.headline import final_estimate, reach, small_shares, target_score
+from tabb.results.report.headline import final_estimate, reach, size_of, small_shares, target_score
 from tabb.results.report.html import Html, element, number, percent, say, wide
 from tabb.results.report.page import document, section
 from tabb.results.report.place_sections import state_figure
@@ -33,6 +33,7 @@ from tabb.results.report.run_sections import HELD_OUT, SHOWN_METRICS
 from tabb.results.report.words import main_column
 from tabb.results.row_scores import Files, steps_alone
 from tabb.results.run_results import changed_settings, method_names
+from tabb.shown import tenths
 
 COLOURS = 8
 """colours of runs; a ninth run has that of the first with other dashes"""
@@ -132,12 +133,10 @@ def comparison(gathered: Sequence[Gathered], answer: Answer | None = None) -> Ht
     contenders = list(_named(gathered))
     first = contenders[0].records[0]
     for other in contenders[1:]:
-        one, two = ((record.task, record.measure) for record in (first, other.records[0]))
-        if one != two:
-            told = " and ".join(f"{measure} in {task or 'no task'}" for task, measure in (one, two))
-            raise UsageError(
-                f"{first.folder} and {other.records[0].folder} cannot be compared: {told}; compare runs of one task"
-            )
+        _check_alike(first, other.records[0])
+    evaluated = [one.records[0] for one in contenders if one.records[0].evaluations[0]]
+    for record in evaluated[1:]:
+        _check_alike(evaluated[0], record, scored=True)
     title = f"{len(contenders)} runs on {first.task or 'own data'}: comparison"
     sections: list[Section] = [("scores", "Scores", scores(contenders)), ("curves", "Curves", curves(contenders))]
     if answer is not None:
@@ -153,6 +152,18 @@ def comparison(gathered: Sequence[Gathered], answer: Answer | None = None) -> Ht
     chosen = element("main", _boxes(contenders), *(section(*one) for one in sections))
     end = f"Written by tabb {__version__}. Each run has a page of its own: tabb report RUN."
     return document(title, sections, chosen, end, _style(contenders))
+
+
+def _check_alike(first: Record, other: Record, scored: bool = False) -> None:
+    """Raise `UsageError` for runs of two tasks; if they have scores, for those in two environments as well."""
+    places = []
+    for record in (first, other):
+        env = record.config.get("origin", {}).get("env") if scored else None
+        places.append((record.task or env, record.measure))
+    if places[0] != places[1]:
+        told = " and ".join(f"{measure} in {where or 'no task'}" for where, measure in places)
+        where = "environment" if scored else "task"
+        raise UsageError(f"{first.folder} and {other.folder} cannot be compared: {told}; compare runs of one {where}")
 
 
 def _named(gathered: Sequence[Gathered]) -> Iterator[Contender]:
@@ -183,16 +194,17 @@ def _style(contenders: Sequence[Contender]) -> str:
 
 def answer_section(found: Answer) -> list[Any]:
     """The policy to take, what the model said of both, and what that is worth."""
+    size = size_among(found)
     heads = ["policy", "in the model of the target", "episodes that the model could not follow"]
     lines = [
-        ("", [TARGET, f"{found.target:z.1f}", percent(found.lost[0])]),
-        ("", [SOURCE, f"{found.source:z.1f}", percent(found.lost[1])]),
+        ("", [TARGET, tenths(found.target, size), percent(found.lost[0])]),
+        ("", [SOURCE, tenths(found.source, size), percent(found.lost[1])]),
         *(
             []
             if found.source_seen is None
-            else [("", [f"{SOURCE}, where the target's rows are", f"{found.source_seen:z.1f}", ""])]
+            else [("", [f"{SOURCE}, where the target's rows are", tenths(found.source_seen, size), ""])]
         ),
-        ("", ["the target's log itself, each episode counted by its rows", f"{found.logged:z.1f}", ""]),
+        ("", ["the target's log itself, each episode counted by its rows", tenths(found.logged, size), ""]),
     ]
     parts = [say(element("strong", f"{found.learner}. "), reason(found)), _rows(heads, lines)]
     if found.close:
@@ -213,6 +225,7 @@ def scores(contenders: Sequence[Contender]) -> list[Any]:
     references = {score for one in contenders if (score := target_score(one.gathered)) is not None}
     lines = []
     ends = [end for one in known.values() for end in one if np.isfinite(end)] + list(references)
+    size = size_of(contenders[0].records[0].measure, ends)
     for one in contenders:
         told = estimates[one.name]
         cells: list[Any] = [[one.key, " ", one.name]]
@@ -220,7 +233,7 @@ def scores(contenders: Sequence[Contender]) -> list[Any]:
             cells += ["–", "not evaluated", ""]
         else:
             value, meaning = told
-            cells += [f"{value.value:z.1f}", reach(value) or "–"]
+            cells += [tenths(value.value, size), reach(value, size) or "–"]
             cells.append(_interval(value, min(ends), max(ends), one.line, meaning))
         lines.append((one.kind, [*cells, str(len(one.records)), f"{one.records[0].settings.updates:,}"]))
     heads = ["run", contenders[0].records[0].measure, "95% interval", "", "seeds", "updates"]
@@ -230,8 +243,8 @@ def scores(contenders: Sequence[Contender]) -> list[Any]:
     if len(references) == 1:
         parts.append(
             say(
-                f"The target data themselves have {references.pop():z.1f}, the mean of their episodes, each counted by "
-                "its rows."
+                f"The target data themselves have {tenths(references.pop(), size)}, the mean of their episodes, each "
+                "counted by its rows."
             )
         )
     parts.append(
@@ -259,7 +272,7 @@ def _order(known: dict[str, Estimate]) -> str:
 def _interval(value: Estimate, low: float, high: float, line: str, meaning: str) -> Html:
     """A point with its interval on an axis from `low` to `high`; the row beside it says the same in numbers."""
     room = (high - low) or 1.0
-    shown = value if reach(value) else Estimate(value.value, value.value, value.value)
+    shown = value if np.isfinite(value.low) else Estimate(value.value, value.value, value.value)
     left, middle, right = (8 + 184 * (at - low) / room for at in (shown.low, shown.value, shown.high))
     marks = [
         element("title", meaning),
@@ -327,7 +340,13 @@ def held_out(contenders: Sequence[Contender]) -> list[Any]:
             lines.append((one.kind, [[one.key, " ", one.name], *(number(mean) for mean in means)]))
     if not lines:
         return []
+    measured = [one.records[0] for one in contenders if one.records[0].held_out]
+    unlike = len({(record.config["data"]["target"], record.held_out) for record in measured}) > 1
+    discounts = {getattr(record.backbone, "discount", None) for record in measured}
+    notes = ["Runs were measured on different rows, so their numbers are not to be compared."] if unlike else []
+    notes += ["Discounts differ, so values have different scales."] if len(discounts) > 1 else []
     return [
+        *([say(element("strong", "Caution: "), " ".join(notes))] if notes else []),
         say(
             "Measures on target episodes that the runs did not learn from; only the value is estimated from all target "
             "rows. None of them was good enough to choose a policy by itself where true scores were at hand; ",

@@ -213,16 +213,45 @@ def test_its_command_makes_the_run_again(page, two_seeds, tmp_path):
     np.testing.assert_array_equal(one.act(observations), two.act(observations))
 
 
-def test_rivals_show_their_own_score(train_small, open_page, tmp_path):
-    run = train_small(tmp_path / "dara", "dara", "--rule.updates", "5", "--rule.hidden", "8") / "seed0"
-    page = open_page(tabb.write_report(run))
+@pytest.fixture(scope="module")
+def rival(report_files, tmp_path_factory):
+    """The folder of a run of DARA on two source files."""
+    folder = tmp_path_factory.mktemp("rival")
+    for name, domain in (("a.npz", "source"), ("b.npz", "target")):
+        tabb.data.save_npz(folder / name, tabb.load(report_files[domain]))
+    settings = tabb.Settings(updates=2, evaluations=0, backbone=tabb.IQL(policies=1, hidden=(8, 8), batch_size=16))
+    learner = tabb.Learner(tabb.DARA(updates=2, hidden=(8,)), settings=settings)
+    learner.fit([folder / "a.npz", folder / "b.npz"], report_files["target"], folder=folder / "dara")
+    return folder / "dara" / "seed0"
+
+
+def test_rivals_show_their_own_score(rival, open_page, tmp_path):
+    page = open_page(tabb.write_report(rival, tmp_path / "page.html"))
     assert "units" not in page.sections
     assert "dara has no Bellman mismatch" in page.words("headline")
-    bonus = score_rows(run).columns["bonus"]
+    bonus = score_rows(rival).columns["bonus"]
     rows = page.tables("rows")[0]
     assert close(rows[0][-1], bonus.max())
     assert close(rows[10][-1], bonus.min())
     assert "TBM" not in page.words("regions") + page.words("time") + page.words("episodes")
+
+
+def test_rows_of_several_files_are_told_by_file(rival, open_page, tmp_path):
+    """A row's number is that in its file, not in all files one after the other."""
+    columns = score_rows(rival).columns
+    page = open_page(tabb.write_report(rival, tmp_path / "page.html"))
+    (rows,) = page.tables("rows")
+    order = np.argsort(-columns["bonus"], kind="stable")
+    names = np.array(["a.npz", "b.npz"])[columns["file"]]
+    assert [row[1:3] for row in rows] == [
+        [names[i], str(columns["row_in_file"][i])] for i in np.r_[order[:10], order[::-1][:10]]
+    ]
+    (rows,) = page.tables("episodes")
+    for row in rows:
+        of = columns["episode"] == int(row[2])
+        inside = columns["row_in_file"][of]
+        assert row[1:4] == [names[of][0], row[2], f"{inside[0]}–{inside[-1]}"]
+    assert {row[1] for table in ("rows", "episodes") for row in page.tables(table)[0]} == {"a.npz", "b.npz"}
 
 
 @pytest.mark.parametrize(

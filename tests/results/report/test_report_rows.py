@@ -10,11 +10,13 @@ import pytest
 import scipy.stats
 
 from tabb.data.report import Loaded
+from tabb.environments.tasks import ALL_TASKS
 from tabb.evaluation.statistics import Estimate
 from tabb.results.comparison import _order
 from tabb.results.report.charts import Axis, Chart, log_edges, padded, shares
-from tabb.results.report.headline import _how_good, final_estimate, reach
+from tabb.results.report.headline import _how_good, final_estimate, reach, size_of
 from tabb.results.report.html import element, number, percent, table
+from tabb.results.report.row_sections import _offset
 from tabb.results.report.rows import (
     by_episode,
     effective_share,
@@ -155,8 +157,8 @@ def test_numbers_in_words():
     assert [number(x) for x in (0, 1.2345, 123.4, 1234.5, 0.00012345, -0.5, float("nan"), float("inf"))] == [
         "0", "1.23", "123", "1,234", "0.000123", "-0.500", "–", "inf",
     ]  # fmt: skip
-    shares = [percent(share) for share in (0.0, 0.0004, 0.054, 0.25, 1.0)]
-    assert shares == [f"{told}%" for told in ("0.0", "< 0.1", "5.4", "25", "100")]
+    shares = [percent(share) for share in (0.0, 0.0004, 0.054, 0.25, 0.996, 0.9999, 1.0)]
+    assert shares == [f"{told}%" for told in ("0.0", "< 0.1", "5.4", "25", "99.6", "> 99.9", "100")]
 
 
 def test_text_is_never_markup():
@@ -233,11 +235,44 @@ def test_one_episode_has_no_interval():
     """One number is no range: neither above nor below what the log has."""
     found, meaning = final_estimate([record_of(20.0, (20.0,))])
     assert found == (20.0, -math.inf, math.inf)
-    assert reach(found) == ""
+    assert reach(found, 1.0) == ""
     assert meaning == "one episode of one seed, which says nothing of others"
     first = SimpleNamespace(evaluations=((5, 10), (20.0, 20.0)), held_out=None)
-    assert _how_good((found, meaning), 12.0, first) == (
+    assert _how_good((found, meaning), 12.0, first, 1.0) == (
         "How good is the policy? It scores 20.0, the mean over a run's two evaluations. The target data have 12.0; one "
         "episode does not show a gain or a loss."
     )
     assert "intervals overlap" in _order({"a": found, "b": Estimate(10.0, 9.0, 11.0)})
+
+
+def test_small_returns_are_not_shown_as_nothing():
+    """A score of 0.04 of 100 is hardly any; a return of 0.04 may be all there is."""
+    first = SimpleNamespace(evaluations=((5,), (0.012,)), held_out=None)
+    estimate = Estimate(0.012, 0.011, 0.013)
+    size = size_of("return", [*estimate, 0.004, None, -math.inf])
+    assert reach(estimate, size) == "0.011 to 0.013"
+    assert _how_good((estimate, ""), 0.004, first, size) == (
+        "How good is the policy? It scores 0.012, the mean over a run's only evaluation. That is above the 0.004 of "
+        "the target data."
+    )
+    assert size_of("normalised score", estimate) == 1.0
+    assert reach(estimate, 1.0) == "0.0 to 0.0"
+
+
+def test_curves_leave_out_what_is_not_finite():
+    chart = Chart("t", padded(0, 3, "x"), padded(0, 1, "y"))
+    chart.line([0, 1, 2, 3], [0.0, np.nan, np.inf, 1.0], "s")
+    chart.line([0, 1], [np.nan, np.nan], "s")
+    (path,) = chart.marks
+    assert path.count("L") == 1
+    assert "nan" not in path
+
+
+def test_rewards_that_are_not_the_files_are_told():
+    (maze, *_) = (name for name, task in ALL_TASKS.items() if task.reward_offset)
+
+    def told(task):
+        return _offset(SimpleNamespace(records=[SimpleNamespace(task=task)]))
+
+    assert told(maze) == ", of rewards as the run learned from them: -1 in each row"
+    assert told("hopper-gravity-0.5") == told(None) == ""

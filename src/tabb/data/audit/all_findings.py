@@ -46,6 +46,10 @@ class Audit:
     def of_level(self, level: Level) -> list[Finding]:
         return [finding for finding in self.findings if finding.level == level]
 
+    def counts(self, *levels: Level) -> str:
+        """How many findings there are of these levels, or of all: `0 errors, 1 warning, 2 notes`."""
+        return ", ".join(_count(len(self.of_level(level)), level) for level in levels or LEVELS)
+
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON types."""
         return {
@@ -55,11 +59,8 @@ class Audit:
         }
 
     def __str__(self) -> str:
-        counts = ", ".join(_count(len(self.of_level(level)), level) for level in LEVELS)
-        lines = [str(loaded.report) for loaded in self.loaded.values()]
-        return "\n".join([*lines, "", *map(str, self.findings), f"{_count(len(self.files), 'file')}: {counts}"]).lstrip(
-            "\n"
-        )
+        lines = [*(str(loaded.report) for loaded in self.loaded.values()), "", *map(str, self.findings)]
+        return "\n".join([*lines, f"{_count(len(self.files), 'file')}: {self.counts()}"]).lstrip("\n")
 
 
 def _count(number: int, what: str) -> str:

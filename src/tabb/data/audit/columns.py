@@ -11,6 +11,7 @@ import numpy as np
 from tabb.action_bounds import ActionBounds
 from tabb.data.audit.finding import Finding, row_numbers
 from tabb.data.checks import ACTION_TOLERANCE, pieces
+from tabb.shown import percent
 
 AT_BOUND = 1.0 - 1e-4
 """an action this large is at its bound"""
@@ -115,7 +116,7 @@ def _actions(name: str, actions: np.ndarray, bounds: ActionBounds | None) -> Ite
         yield Finding("note", "action-scale", where, f"columns {_ranges(columns)} {how}", fix)
     share = float(_rows_where(actions, lambda rows: np.abs(scaled(rows)) >= AT_BOUND).mean())
     if share > MANY_AT_BOUND:
-        what = f"{share:.0%} of the rows have an action at its bound"
+        what = f"{percent(share)} of the rows have an action at its bound"
         fix = "none needed if the controller saturates; if the log was clipped, log what was sent instead"
         yield Finding("note", "action-bound", where, what, fix)
 
@@ -166,7 +167,7 @@ def _repeated_rows(name: str, columns: dict[str, Any]) -> Iterator[Finding]:
     if again.any():
         share = again.mean()
         level: Any = "warning" if share > MANY_TWICE else "note"
-        what = f"{int(again.sum()):,} rows are copies of earlier ones ({share:.1%})"
+        what = f"{int(again.sum()):,} rows are copies of earlier ones ({percent(float(share), 1.0)})"
         fix = "remove the second copies: rows that occur twice count twice, and held-out rows are no longer unseen"
         yield Finding(level, "duplicated-rows", name, what, fix, row_numbers(again))
 

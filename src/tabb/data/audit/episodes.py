@@ -11,6 +11,7 @@ from tabb.data.audit.finding import Finding
 from tabb.data.audit.structure import NO_ORDER
 from tabb.data.report import Loaded
 from tabb.float32 import is_constant
+from tabb.shown import percent
 from tabb.transitions import Transitions
 
 FIT_ROWS = 20_000
@@ -52,7 +53,7 @@ def check_episodes(name: str, loaded: Loaded) -> Iterator[Finding]:
         what, _, fix = doubt.partition(": ")
         yield Finding("warning", "doubt", name, what, fix or "check it against how the data were logged")
     if report.clipped:
-        what = f"{report.clipped[1]:.0%} of the rows have an entry clipped at {report.clipped[0]:g}"
+        what = f"{percent(report.clipped[1])} of the rows have an entry clipped at {report.clipped[0]:g}"
         fix = "none needed for training; the true state of these rows is not known, so no simulator can be put into it"
         yield Finding("note", "clipped", f"{name}: observations", what, fix)
     if NO_ORDER not in report.doubts:
@@ -81,7 +82,7 @@ def check_timing(name: str, data: Transitions) -> Iterator[Finding]:
     if best != 0:
         what = f"a step explains the reward of the row {'before' if best == -1 else 'after'} better than its own: "
         if left[best] < SOMEWHAT_BETTER * left[0]:
-            what += f"{1 - left[best]:.0%} of its variance, against {max(0.0, 1 - left[0]):.0%}"
+            what += f"{percent(1 - left[best])} of its variance, against {percent(max(0.0, 1 - left[0]))}"
         else:
             what += "by how it differs from its neighbours"
         towards, how = (

@@ -14,6 +14,7 @@ from tabb.data.audit.columns import row_sums
 from tabb.data.audit.finding import Finding
 from tabb.data.report import Loaded
 from tabb.environments.tasks import ALL_TASKS, Task
+from tabb.shown import percent
 
 MANY_SHARED = 0.001
 """share of a file's rows that are in another file too from which it is said"""
@@ -49,7 +50,7 @@ def check_rows(loaded: Mapping[str, Loaded], reported: set[str]) -> Iterator[Fin
             fix = "one of them is not what its name says, or both tasks are the same physics: use one of the two"
             yield Finding("error", "identical-rows", where, f"hold the same {len(here):,} rows", fix)
             continue
-        what = f"{int(here.sum()):,} rows of the first ({here.mean():.0%}) are in the second too"
+        what = f"{int(here.sum()):,} rows of the first ({percent(float(here.mean()))}) are in the second too"
         fix = "do not hold one out against the other, nor join them: these rows would count twice"
         yield Finding("warning", "shared-rows", where, what, fix, tuple(loaded[first].report.kept_rows[here].tolist()))
 

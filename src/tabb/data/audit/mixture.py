@@ -12,6 +12,7 @@ from tabb.data.audit.finding import Finding
 from tabb.data.audit.mends import sample
 from tabb.float32 import is_constant
 from tabb.models.mixture import MixtureConfig, fit_mixture
+from tabb.shown import percent
 from tabb.transitions import Transitions
 
 FEWEST = 50
@@ -39,4 +40,4 @@ def check_mixture(names: str, source: Transitions, target: Transitions) -> Itera
         return
     share = target_share(source, target)
     fix = "if the source log mixes domains, rule `pu` learns from these steps alone" if share >= 0.01 else "none needed"
-    yield Finding("note", "mixture", names, f"{share:.0%} of the source's steps look like the target's", fix)
+    yield Finding("note", "mixture", names, f"{percent(share)} of the source's steps look like the target's", fix)

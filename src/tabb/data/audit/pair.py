@@ -15,6 +15,7 @@ from tabb.data.audit.mixture import check_mixture
 from tabb.data.report import Loaded
 from tabb.errors import DataError
 from tabb.float32 import is_constant
+from tabb.shown import percent
 from tabb.transitions import Transitions
 
 
@@ -62,6 +63,6 @@ def check_coverage(names: str, source: Transitions, target: Transitions) -> Iter
         [scipy.spatial.cKDTree(y[part]).query(y[~part])[0] for part in (half, ~half) if part.any() and (~part).any()]
     )
     near = scipy.spatial.cKDTree(y).query(x)[0] <= np.quantile(own, 0.95)
-    what = f"{near.mean():.0%} of the source's states lie where the target data have been"
+    what = f"{percent(float(near.mean()))} of the source's states lie where the target data have been"
     fix = "more target data, or source data nearer to it; elsewhere no method can check the source against the target"
     yield Finding("note", "coverage", names, what, fix if near.mean() < 0.5 else "none needed")

@@ -112,7 +112,11 @@ class Chart:
         self._path(np.repeat(places, 2)[1:-1], np.repeat(tops, 2), f"l {kind}")
 
     def line(self, x: ArrayLike, y: ArrayLike, kind: str) -> None:
-        self._path(self._x(x), self._y(y), f"l {kind}")
+        """A line through the points that are finite."""
+        points = np.stack([np.asarray(x, np.float64), np.asarray(y, np.float64)])
+        across, up = points[:, np.isfinite(points).all(axis=0)]
+        if across.size:
+            self._path(self._x(across), self._y(up), f"l {kind}")
 
     def level(self, y: float, kind: str) -> None:
         """A horizontal line across the chart."""

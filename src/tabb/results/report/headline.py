@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tabb.results.report.html import Html, element, number, percent, say, table
 from tabb.results.report.records import Record
 from tabb.results.report.rows import effective_share, on_scale, rank_correlation
 from tabb.results.report.words import main_column, trust_name
+from tabb.shown import tenths
 
 SMALL = (0.05, 0.1)
 """shares of the spread of values below which a TBM counts as small"""
@@ -40,34 +42,42 @@ def final_estimate(records: list[Record]) -> tuple[Estimate, str] | None:
     return Estimate(scores[0], interval.low, interval.high), meaning
 
 
-def reach(estimate: Estimate) -> str:
-    """The ends of an interval; nothing where there is none."""
-    return f"{estimate.low:z.1f} to {estimate.high:z.1f}" if math.isfinite(estimate.low) else ""
+def size_of(measure: str, values: Iterable[float | None]) -> float:
+    """What size scores of a page have, to show them alike: a score of 0.4 of 100 is hardly any, a return may be all."""
+    known = [abs(value) for value in values if value is not None and math.isfinite(value)]
+    return max(known, default=1.0) if measure == "return" else 1.0
+
+
+def reach(estimate: Estimate, size: float) -> str:
+    """The ends of an interval, as numbers of this size are shown; nothing where there is none."""
+    return f"{tenths(estimate.low, size)} to {tenths(estimate.high, size)}" if math.isfinite(estimate.low) else ""
 
 
 def headline(gathered: Gathered) -> list[Any]:
     """Key numbers, and the two answers in words."""
     first = gathered.records[0]
     boxes: list[tuple[str, str, str]] = []
-    estimate = final_estimate(gathered.records)
+    estimate, reference = final_estimate(gathered.records), target_score(gathered)
+    size = size_of(first.measure, [reference, *(estimate[0] if estimate else ())])
     if estimate is None:
         boxes.append(("score", "–", "the run was not evaluated: it had no task or no evaluations"))
     else:
         value, meaning = estimate
-        boxes.append((first.measure, f"{value.value:z.1f}", ", ".join(filter(None, (reach(value), meaning)))))
-    reference = target_score(gathered)
+        told = ", ".join(filter(None, (reach(value, size), meaning)))
+        boxes.append((first.measure, tenths(value.value, size), told))
     if reference is not None:
         counted = f"{first.measure}, mean of their episodes, each counted by its rows"
-        boxes.append(("target data themselves", f"{reference:z.1f}", counted))
+        boxes.append(("target data themselves", tenths(reference, size), counted))
     scored = gathered.scored
-    words = [say(_how_good(estimate, reference, first))]
+    words = [say(_how_good(estimate, reference, first, size))]
     if scored is not None and gathered.audit is not None:
         harmful = [one for one in gathered.audit.findings if one.level != "note"]
         if harmful:
             codes = ", ".join(dict.fromkeys(one.code for one in harmful))
+            found = gathered.audit.counts("error", "warning")
             words.append(say(
                 element("b", "First fix the data: "),
-                f"the audit (below) has {len(harmful)} errors or warnings ({codes}). Do not rely on the rest of this "
+                f"the audit (below) has {found} ({codes}). Do not rely on the rest of this "
                 "page, which describes the data as they are, until they are fixed.",
             ))  # fmt: skip
         cover = [one.what for one in gathered.audit.findings if one.code == "coverage"]
@@ -100,7 +110,7 @@ def target_score(gathered: Gathered) -> float | None:
     return float(get_task(task).normalised_score(mean)) if task else mean
 
 
-def _how_good(estimate: tuple[Estimate, str] | None, reference: float | None, first: Record) -> str:
+def _how_good(estimate: tuple[Estimate, str] | None, reference: float | None, first: Record, size: float) -> str:
     if estimate is None:
         estimates = " The section on held-out target rows has estimates from the log." if first.held_out else ""
         return (
@@ -109,16 +119,17 @@ def _how_good(estimate: tuple[Estimate, str] | None, reference: float | None, fi
         )
     value, _ = estimate
     of_run = averaged(len(first.evaluations[0]))
-    answer = f"How good is the policy? It scores {value.value:z.1f}, the mean over a run's {of_run}"
+    answer = f"How good is the policy? It scores {tenths(value.value, size)}, the mean over a run's {of_run}"
     if reference is None:
         return answer + "."
-    if not reach(value):
-        return f"{answer}. The target data have {reference:z.1f}; one episode does not show a gain or a loss."
+    logged = tenths(reference, size)
+    if not math.isfinite(value.low):
+        return f"{answer}. The target data have {logged}; one episode does not show a gain or a loss."
     if value.low > reference:
-        return f"{answer}. That is above the {reference:z.1f} of the target data that it learned from."
+        return f"{answer}. That is above the {logged} of the target data."
     if value.high < reference:
-        return f"{answer}. That is below the {reference:z.1f} of the target data."
-    return f"{answer}. The {reference:z.1f} of the target data lie inside its interval, so a gain is not shown."
+        return f"{answer}. That is below the {logged} of the target data."
+    return f"{answer}. The {logged} of the target data lie inside its interval, so a gain is not shown."
 
 
 def small_shares(scored: Scored) -> list[float]:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tabb import shown
+
 VOID = frozenset({"br", "col", "hr", "img", "input", "meta"})
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 
@@ -87,7 +89,5 @@ def number(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage; a small share does not look like zero."""
-    if 0 < share < 0.001:
-        return "< 0.1%"
-    return f"{100 * share:.1f}%" if share < 0.1 else f"{100 * share:.0f}%"
+    """A share as a percentage: 0% is none of it, and 100% all of it."""
+    return shown.percent(share, tenths_below=0.1)

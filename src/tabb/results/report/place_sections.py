@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,14 @@ def regions(gathered: Gathered, scored: Scored) -> list[Any]:
     ]
 
 
+def files_of(gathered: Gathered, scored: Scored) -> list[str] | None:
+    """The name of the file of each source row, where several files were read as one; else None."""
+    if "file" not in scored.columns:
+        return None
+    names = [Path(name).name for name, _ in gathered.data["source"].report.parts]
+    return [names[which] for which in scored.columns["file"]]
+
+
 def state_figure(gathered: Gathered, scored: Scored) -> tuple[Html | None, str]:
     """The map of mean trust over state space, and what its axes are made of; None where there are too few rows."""
     trust, name = np.asarray(scored.columns[scored.trust], np.float64), trust_name(scored)
@@ -110,12 +119,14 @@ def listed(gathered: Gathered, scored: Scored) -> list[Any]:
     terminal = np.asarray(gathered.data["source"].transitions.terminal) > 0
     rule: Any = gathered.records[0].rule
     groups: Sequence[tuple[str, Any]] = (("best", order[:count]), ("worst", order[::-1][:count]))
-    heads = ["", "file row", "episode", "step", "terminal"]
+    file_of = files_of(gathered, scored)
+    heads = ["", *(["file"] if file_of else []), "file row", "episode", "step", "terminal"]
     heads += ["TBM", "weight", "own backup", "predicted backup", "predictor's doubt"] if scored.has_mismatch else [name]
 
     def line(i: int, rank: str) -> list[str]:
         columns = scored.columns
-        cells = [rank, str(columns["file_row"][i]), str(columns["episode"][i]), str(scored.step[i])]
+        row = columns.get("row_in_file", columns["file_row"])[i]
+        cells = [rank, *([file_of[i]] if file_of else []), str(row), str(columns["episode"][i]), str(scored.step[i])]
         cells.append("yes" if terminal[i] else "")
         if not scored.has_mismatch:
             return [*cells, number(trust[i])]
@@ -140,5 +151,5 @@ def listed(gathered: Gathered, scored: Scored) -> list[Any]:
             f"The {count} source rows with the highest and the lowest {name}, by their row in the file. Replay the "
             f"worst ones in the simulator to see what the target robot would do differently.{extra}"
         ),
-        table(heads, lines),
+        table(heads, lines, words=1 + bool(file_of)),
     ]

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tabb.environments.tasks import get_task
 from tabb.results.report.charts import Axis, Chart, figure, legend, log_edges, padded, shares
 from tabb.results.report.gather import Gathered, Scored
 from tabb.results.report.html import Html, element, number, percent, say, table
-from tabb.results.report.place_sections import along, listed, regions
+from tabb.results.report.place_sections import along, files_of, listed, regions
 from tabb.results.report.records import Record
 from tabb.results.report.rows import by_episode, on_scale, rank_correlation
 from tabb.results.report.words import main_column, trust_name
@@ -60,7 +61,7 @@ def units(gathered: Gathered, scored: Scored, record: Record) -> list[Any]:
         ["mean own backup", number(own.mean()), "", "", ""],
         ["spread (standard deviation) of own backups", number(spread), "", "", ""],
         ["rest of the episode as logged, discounted, mean", number(logged), "", "", ""],
-        ["mean size of a step's reward", number(step), "", "", ""],
+        [f"mean size of a step's reward{_offset(gathered)}", number(step), "", "", ""],
     ]
     middle = float(np.median(tbm))
     heads = ["", "in return", "of the mean value", "of the spread of values", "in steps of mean reward"]
@@ -167,17 +168,20 @@ def episodes(gathered: Gathered, scored: Scored) -> list[Any]:
     label, values = main_column(scored)
     trust = np.asarray(scored.columns[scored.trust], np.float64)
     reward = gathered.data["source"].transitions.reward
-    whole = by_episode(scored.columns["episode"], scored.columns["file_row"], reward, {"main": values, "trust": trust})
+    rows_of = scored.columns.get("row_in_file", scored.columns["file_row"])
+    whole = by_episode(scored.columns["episode"], rows_of, reward, {"main": values, "trust": trust})
+    file_of = files_of(gathered, scored)
     order = np.argsort(-whole.means["trust"], kind="stable")
     name = trust_name(scored)
-    heads = ["", "episode", "file rows", "rows", "return", f"mean {label}"] + (
+    heads = ["", *(["file"] if file_of else []), "episode", "file rows", "rows", "return", f"mean {label}"] + (
         [f"mean {name}"] if scored.has_mismatch else []
     )
 
     def line(i: int, rank: str) -> list[str]:
         means = [number(whole.means[key][i]) for key in (("main", "trust") if scored.has_mismatch else ("main",))]
         span = f"{whole.first_row[i]}–{whole.last_row[i]}"
-        return [rank, str(whole.number[i]), span, f"{whole.rows[i]:,}", number(whole.returns[i]), *means]
+        file = [file_of[int(whole.first[i])]] if file_of else []
+        return [rank, *file, str(whole.number[i]), span, f"{whole.rows[i]:,}", number(whole.returns[i]), *means]
 
     count = min(BEST, len(order) // 2)
     lines = [line(i, f"best\u00a0{k + 1}") for k, i in enumerate(order[:count])]
@@ -198,7 +202,7 @@ def episodes(gathered: Gathered, scored: Scored) -> list[Any]:
     return [
         say(
             f"Each point is one of {len(order):,} source episodes; if the points rise or fall, transfer depends on the "
-            f"return of the episode. {relation} The return is the sum over the rows that are used."
+            f"return of the episode. {relation} The return is the sum over the rows that are used{_offset(gathered)}."
         ),
         figure(chart, legend(("f s", "source episode"))),
         say(
@@ -207,8 +211,15 @@ def episodes(gathered: Gathered, scored: Scored) -> list[Any]:
             if count
             else "There is only one episode, so there is nothing to rank."
         ),
-        table(heads, lines) if count else None,
+        table(heads, lines, words=1 + bool(file_of)) if count else None,
     ]
+
+
+def _offset(gathered: Gathered) -> str:
+    """What to say of rewards that are not the files': the task's constant is added to each."""
+    task = gathered.records[0].task
+    offset = 0.0 if task is None else get_task(task).reward_offset
+    return f", of rewards as the run learned from them: {offset:+g} in each row" if offset else ""
 
 
 def two(value: float) -> str:

@@ -78,6 +78,8 @@ class Episodes:
     """One entry per source episode that has rows."""
 
     number: NDArray[np.int64]
+    first: NDArray[np.intp]
+    """Index of its first used row among all."""
     first_row: NDArray[np.int64]
     """First of its used rows in the file; `last_row` is the last."""
     last_row: NDArray[np.int64]
@@ -99,7 +101,7 @@ def by_episode(episode: ArrayLike, file_row: ArrayLike, reward: ArrayLike, colum
         return np.bincount(inverse, np.asarray(column, np.float64), minlength=len(numbers)).astype(np.float64)
 
     means = {name: total(column) / counts for name, column in columns.items()}
-    return Episodes(numbers, rows[first], rows[first + counts - 1], counts, total(reward), means)
+    return Episodes(numbers, first, rows[first], rows[first + counts - 1], counts, total(reward), means)
 
 
 class Course(NamedTuple):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tabb.data.audit.finding import LEVELS
 from tabb.data.names import parts_of
 from tabb.errors import UsageError
+from tabb.evaluation.scores import averaged
 from tabb.results.report.charts import Chart, figure, legend, padded
 from tabb.results.report.gather import Gathered
 from tabb.results.report.headline import target_score
@@ -37,7 +38,8 @@ def learning(gathered: Gathered) -> list[Any]:
     if curves:
         parts.append(say(
             "The score at each evaluation. If the curve still rises, train longer; if it falls, train shorter or with "
-            "another learner. A single evaluation is not a result; the score is the mean over the last three."
+            "another learner. A single evaluation is not a result; the score is the mean over the "
+            f"{averaged(len(curves[0][0]))}."
         ))  # fmt: skip
         reference = target_score(gathered)
         parts.append(_curves(records[0].measure, curves, ("target data themselves", reference)))
@@ -97,7 +99,10 @@ def held_out(gathered: Gathered) -> list[Any]:
 def _curves(name: str, curves: list[Curve], reference: tuple[str, float | None] | None = None) -> Html:
     """A curve per seed and, if all seeds have the same points, their mean."""
     words, level = reference or ("", None)
-    every = [value for _, values in curves for value in values] + ([] if level is None else [level])
+    every = [value for _, values in curves for value in values if math.isfinite(value)]
+    every += [] if level is None else [level]
+    if not every:
+        return say(f"{name}: no number of it is finite.")
     x = padded(0, max(at for points, _ in curves for at in points), "updates", zero=True)
     chart = Chart(f"{name} against updates", x, padded(min(every), max(every), name))
     same = len(curves) > 1 and all(points == curves[0][0] for points, _ in curves)
@@ -122,7 +127,6 @@ def audit_section(gathered: Gathered) -> list[Any]:
     findings = gathered.audit.findings
     if not findings:
         return [say("The audit found no problem in the data files or in them as a pair.")]
-    counts = ", ".join(f"{len(gathered.audit.of_level(level))} {level}s" for level in LEVELS)
     rows = []
     # Files by name only; their folders are listed under provenance.
     names = {str(path): Path(path).name for named in gathered.audit.files for path in parts_of(named)}
@@ -136,8 +140,8 @@ def audit_section(gathered: Gathered) -> list[Any]:
         rows.append([level, one.code, where, one.what + listed, one.fix])
     return [
         say(
-            f"The findings of the audit of the data files, the most harmful first: {counts}. Fix errors and warnings "
-            "before you trust anything above; notes are for information."
+            f"The findings of the audit of the data files, the most harmful first: {gathered.audit.counts()}. Fix "
+            "errors and warnings before you trust anything above; notes are for information."
         ),
         table(["level", "finding", "where", "what", "remedy"], rows, words=5, class_="text"),
     ]
@@ -146,7 +150,7 @@ def audit_section(gathered: Gathered) -> list[Any]:
 def provenance(gathered: Gathered) -> list[Any]:
     """The provenance of the run, and the command that repeats it."""
     first = gathered.records[0]
-    environment = first.config["environment"]
+    environments = [record.config["environment"] for record in gathered.records]
     facts = [["run", str(record.folder.resolve())] for record in gathered.records]
     for domain in ("source", "target"):
         digest = first.config["data"][domain]
@@ -157,8 +161,10 @@ def provenance(gathered: Gathered) -> list[Any]:
             facts += [[f"{domain} data", files], [f"{domain} data, SHA-256 of the transitions", str(digest)]]
     if first.held_out:
         facts += [["target episodes held out", ", ".join(map(str, first.held_out))]]
-    facts += [["device", str(environment["device"])], ["python", str(environment["python"])]]
-    facts += [[name, str(version)] for name, version in environment["versions"].items()]
+    for name in ("device", "python"):
+        facts.append([name, _of_all(environment[name] for environment in environments)])
+    for name in dict.fromkeys(name for environment in environments for name in environment["versions"]):
+        facts.append([name, _of_all(environment["versions"].get(name, "none") for environment in environments)])
     parts = {"rule": first.config["rule"], "settings": first.config["settings"]}
     return [
         say(_how_it_ran(gathered.records)),
@@ -168,6 +174,11 @@ def provenance(gathered: Gathered) -> list[Any]:
         element("details", element("summary", "Configuration"),
                 element("pre", json.dumps(parts, indent=1), tabindex="0", role="group", aria_label="Configuration")),
     ]  # fmt: skip
+
+
+def _of_all(values: Iterable[Any]) -> str:
+    """What all seeds have, or what each of them has."""
+    return ", ".join(dict.fromkeys(map(str, values)))
 
 
 def _command(records: Sequence[Record]) -> str:
