@@ -18,6 +18,7 @@ from tabb.data import save_npz, write_hdf5
 from tabb.data.report import log_return
 from tabb.errors import RunError, UsageError
 from tabb.provenance import fingerprint
+from tabb.results.answer import logged_return
 from tabb.results.row_scores import open_run, run_data, score_rows
 from tabb.rules.soft_weights import soft_weight
 from tabb.training.row_limit import cut_episodes, rows_of_episodes
@@ -185,6 +186,26 @@ def test_rewards_are_those_that_the_run_learned_from(files):
         run_data(config | {"task": None}, "source", None, "run")
 
 
+def test_a_return_of_rewards_with_an_offset_forgets_no_cut(tmp_path):
+    """Episodes of 2, 3 and 1 rows; the third was cut, in the file or by the number of rows: it counts in neither."""
+    steps = {name: np.zeros((6, 29), np.float32) for name in ("observation", "next_observation")}
+    steps |= {"action": np.zeros((6, 8), np.float32), "terminal": np.zeros(6, np.float32)}
+    steps |= {"reward": np.array([1, 1, 2, 2, 2, 9], np.float32), "episode": np.array([0, 0, 1, 1, 1, 2], np.int32)}
+    rows = tabb.Transitions(**steps)
+    for cut, known in (([2], (2,)), ([0], (0,)), (None, None)):
+        (tmp_path / "steps.npz").unlink(missing_ok=True)
+        tabb.data.save_npz(tmp_path / "steps.npz", rows, cut)
+        learned = dataclasses.replace(rows, reward=rows.reward - 1)
+        config = {"task": "antmaze-small", "origin": {"source": {"files": [str(tmp_path / "steps.npz")]}}}
+        config["data"] = {"source": fingerprint(learned)}
+        found = run_data(config, "source", None, "run")
+        assert found.report.cut == known
+        whole = [episode for episode in range(3) if episode not in (cut or [2])]
+        returns, lengths = np.array([0.0, 3.0, 8.0]), np.array([2, 3, 1])
+        expected = (returns * lengths)[whole].sum() / lengths[whole].sum()
+        assert logged_return(found, tabb.get_task("antmaze-small")) == pytest.approx(expected)
+
+
 def test_what_the_data_have_is_of_the_rows_that_the_run_learned_from(files):
     data = tabb.load(files["source"])
     some = data[rows_of_episodes(data.episode, 40, 3)]
@@ -196,5 +217,6 @@ def test_what_the_data_have_is_of_the_rows_that_the_run_learned_from(files):
     assert (
         found.report.mean_return == log_return(some.reward, some.episode, cut) != log_return(data.reward, data.episode)
     )
+    assert found.report.cut == tuple(sorted(cut))
     with pytest.raises(UsageError, match="is not the source data that run was trained on"):
         run_data(config, "source", data[:0], "run")

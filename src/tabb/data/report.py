@@ -78,6 +78,9 @@ class Report:
     mean_return: float | None = None
     """What the log itself has: the mean return of its episodes over the rows that are kept, each episode counted by its
     rows (`log_return`). It may lie outside `returns`, which are over all rows; None where no row is kept."""
+    cut: tuple[int, ...] | None = None
+    """Numbers of the episodes, as in the `Transitions`, that were or may be cut and so do not count in `mean_return`;
+    None where that is not known, and it is the last one, in which the file ends. Not in `to_dict`."""
     kept_rows: NDArray[np.intp] = dataclasses.field(
         default_factory=lambda: np.empty(0, np.intp), repr=False, compare=False
     )
@@ -113,7 +116,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON types."""
         plain = dataclasses.asdict(dataclasses.replace(self, kept_rows=np.empty(0, np.intp)))
-        del plain["kept_rows"], plain["episode_lengths"]
+        del plain["kept_rows"], plain["episode_lengths"], plain["cut"]
         plain["taken"] = {key: list(columns) for key, columns in self.taken}
         plain |= {"episodes": self.episodes, "lengths": list(self.lengths)}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
@@ -198,15 +201,10 @@ def log_return(reward: NDArray[np.floating], episode: NDArray[np.integer], cut: 
     return float(np.average(returns[whole], weights=lengths[whole]))
 
 
-def known_cut(report: Report, episode: NDArray[np.integer]) -> set[int]:
-    """Numbers of the episodes that were cut, where the file knows them, from the column `episode` [N] of its rows."""
-    return {int(episode[report.episode_ends[of]]) for of in report.unfinished} if report.layout == STEPS else set()
-
-
-def join(reports: list[Report], mean_return: float) -> Report:
+def join(reports: list[Report], mean_return: float, cut: Collection[int] = ()) -> Report:
     """One report for files read one after the other as one data set, whose rows together have this `mean_return`.
 
-    Rows are numbered through.
+    Rows are numbered through. `cut` are the numbers of the episodes that do not count in it.
     """
     first = reports[0]
     if len(reports) == 1:
@@ -254,6 +252,7 @@ def join(reports: list[Report], mean_return: float) -> Report:
         action_bounds=first.action_bounds,
         extras=tuple(name for name in first.extras if all(name in report.extras for report in reports)),
         mean_return=mean_return,
+        cut=tuple(sorted(cut)),
         parts=tuple((report.name, report.rows) for report in reports),
         kept_rows=np.concatenate([report.kept_rows + start for report, start in zip(reports, starts, strict=True)]),
     )

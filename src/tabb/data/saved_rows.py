@@ -82,6 +82,7 @@ def saved_rows(
             action_bounds=bounds,
             extras=tuple(extras),
             mean_return=log_return(transitions.reward, transitions.episode, cut),
+            cut=None if cut is None else tuple(sorted(cut)),
         ),
     )
 

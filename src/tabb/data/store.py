@@ -23,7 +23,7 @@ from tabb.action_bounds import ActionBounds
 from tabb.data import checks
 from tabb.data.allocation import Scratch, new_map
 from tabb.data.reading import Reading, reading_of
-from tabb.data.report import STEPS, Loaded, Report, join, known_cut, log_return
+from tabb.data.report import Loaded, Report, join, log_return
 from tabb.errors import DataError, UsageError
 from tabb.files import cache_folder, write_json
 from tabb.transitions import FLOATS, Transitions
@@ -140,16 +140,17 @@ def _write(folder: Path, parts: list[Loaded], note: Note) -> None:
             if there.stop / rows >= told:
                 note(f"{report.name}: writing its store, {there.stop / rows:.0%}")
                 told += 0.1
-        cut |= {episode + number for number in known_cut(part.report, np.asarray(data.episode))}
+        cut |= {episode + number for number in part.report.cut or ()}
         begin += len(data)
         episode = int(episodes[begin - 1]) + 1
-    if parts[-1].report.layout != STEPS:
+    if parts[-1].report.cut is None:
         cut.add(int(episodes.max()))
     for piece in checks.pieces(rows):
         kept[piece] = report.kept_rows[piece]
     # Of the parts' own columns: in the table, rewards lie so far apart that all of it would be read from the disk.
     rewards = np.concatenate([part.transitions.reward for part in parts])
-    report = dataclasses.replace(report, mean_return=log_return(rewards, episodes, cut))
+    known = parts[0].report.cut if len(parts) == 1 else tuple(sorted(cut))
+    report = dataclasses.replace(report, mean_return=log_return(rewards, episodes, cut), cut=known)
     for one in (table, episodes, kept):
         one.flush()  # type: ignore[attr-defined]
     told_of = dataclasses.asdict(dataclasses.replace(report, kept_rows=np.empty(0, np.intp)))

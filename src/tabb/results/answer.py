@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tabb.data.report import log_return
-from tabb.environments.tasks import get_task
+from tabb.data.report import Loaded, log_return
+from tabb.environments.tasks import Task, get_task
 from tabb.errors import RunError
 from tabb.evaluation.choice import (
     AHEAD,
@@ -204,6 +204,15 @@ def _comparable(target: RunFolder, source: RunFolder) -> bool:
     return same and files and target.path_model_file.exists()
 
 
+def logged_return(loaded: Loaded, task: Task | None) -> float:
+    """What a run's log of the target has (`log_return`), of the rewards that the run learned from."""
+    known = loaded.report.mean_return
+    if known is not None and (task is None or not task.reward_offset):
+        return known
+    rows = loaded.transitions
+    return log_return(rows.reward, rows.episode, loaded.report.cut)
+
+
 class _Judged(NamedTuple):
     """What the target's log earned, and what both policies do in TABB's model of it."""
 
@@ -226,9 +235,7 @@ def _judged(target: RunFolder, source: RunFolder) -> _Judged:
     steps = longest_episode(log) if task is None else task.max_episode_steps
     policies = [Policy.load(folder.policy_file) for folder in (target, source)]
     one, other = (in_model(policy, model, run.domains, steps) for policy in policies)
-    logged = loaded.report.mean_return
-    if logged is None or (task is not None and task.reward_offset):
-        logged = log_return(log.reward, log.episode)
+    logged = logged_return(loaded, task)
     if task is None or task.reward_offset:  # a return of other rewards has no score
         return _Judged(logged, one, other)
 

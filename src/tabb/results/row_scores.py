@@ -20,7 +20,7 @@ from tabb.backbones import Backbone
 from tabb.batch import Domains, Sizes, make_domains, normalised_domains
 from tabb.data import read
 from tabb.data.hdf5 import write_columns
-from tabb.data.report import Loaded, Report, known_cut, log_return
+from tabb.data.report import Loaded, Report, log_return
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError, UsageError
 from tabb.files import quoted
@@ -179,10 +179,10 @@ def run_data(config: dict[str, Any], domain: str, given: Files | None, folder: s
     kept = kept_rows(loaded.transitions, getattr(settings, f"{domain}_rows"), settings.rows_seed)
     if len(kept) < len(loaded.transitions):
         rows, places = loaded.transitions[kept], loaded.report.kept_rows[kept]
-        cut = cut_episodes(loaded.transitions.episode, rows.episode)
-        cut |= known_cut(loaded.report, loaded.transitions.episode)
+        cut = cut_episodes(loaded.transitions.episode, rows.episode) | set(loaded.report.cut or ())
         had = log_return(rows.reward, rows.episode, cut)
-        loaded = Loaded(rows, dataclasses.replace(loaded.report, kept_rows=places, mean_return=had))
+        report = dataclasses.replace(loaded.report, kept_rows=places, mean_return=had, cut=tuple(sorted(cut)))
+        loaded = Loaded(rows, report)
     loaded = _with_offset(loaded, config)
     if fingerprint(loaded.transitions) != config["data"][domain] or not _same_extras(config, domain, loaded):
         raise UsageError(
