@@ -250,3 +250,12 @@ def test_a_missing_data_set_lists_those_of_its_robot(monkeypatch, tmp_path):
     monkeypatch.setenv("TABB_DATA", str(tmp_path))
     with pytest.raises(DataError, match=r"target data of walker2d at hand: walker2d-morph medium; TABB_DATA is"):
         find("walker2d-kinematic", "medium", "target")
+
+
+def test_a_file_that_is_open_in_this_program_is_not_called_damaged(tmp_path):
+    """HDF5 opens a file twice only with the same way of locking, and h5py's default is another than tabb's."""
+    with h5py.File(tmp_path / "log.hdf5", "w") as file:
+        file["observations"] = np.zeros((3, 2))
+    with h5py.File(tmp_path / "log.hdf5", "r"), pytest.raises(DataError, match="is open in this program") as caught:
+        load(tmp_path / "log.hdf5")
+    assert "damaged" not in str(caught.value)

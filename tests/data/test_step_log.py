@@ -84,6 +84,40 @@ def test_episodes_that_were_cut_do_not_count(tmp_path, monkeypatch):
         assert stored.mean_return == tabb.data.read(files).report.mean_return
 
 
+def test_converted_steps_know_which_episodes_were_cut(tmp_path):
+    file = tmp_path / "steps.hdf5"
+    log = StepLog(file, 7, 2, 1, None)
+    log.add(rows_of(7, 35, 70, episodes=[0, 1, 2]), np.zeros(3, bool))
+    log.add(rows_of(14, 35, 70, 21, episodes=[0, 1, 2, 3]), np.array([True, False, True, True]))
+    wanted = tabb.data.read([file]).report
+    assert (wanted.unfinished, wanted.cut) == ((1,), (1,))
+    before = file
+    for name in ("a.hdf5", "b.npz", "c.parquet", "d", "e.hdf5"):
+        tabb.data.convert(before, tmp_path / name)
+        report = tabb.data.read([tmp_path / name]).report
+        assert (report.unfinished, report.cut, report.mean_return) == ((1,), (1,), wanted.mean_return), name
+        assert "1 cut\n" in str(report)
+        assert "cut_episodes" not in report.provenance
+        before = tmp_path / name
+    tabb.data.convert(file, tmp_path / "log.csv")
+    assert tabb.data.read([tmp_path / "log.csv"]).report.cut is None, "it has no place for it"
+    joined = tabb.data.read([tmp_path / "a.hdf5", tmp_path / "log.csv"]).report
+    assert joined.cut == (1, 7)
+
+
+@pytest.mark.parametrize("stated", ['["a"]', "[[1]]", "no list", "[0.5]"])
+def test_cut_episodes_that_are_no_numbers_are_one_line(stated, tmp_path):
+    log = {name: np.zeros((4, 2), np.float32) for name in ("observations", "next_observations")}
+    log |= {"actions": np.zeros((4, 1), np.float32), "rewards": np.arange(4.0), "episodes": np.array([0, 0, 1, 1])}
+    with h5py.File(tmp_path / "log.hdf5", "w") as file:
+        for name, column in log.items():
+            file[name] = column
+        file.attrs["cut_episodes"] = stated
+    with pytest.raises(DataError, match="cut_episodes: is no list of episodes' numbers") as caught:
+        tabb.load(tmp_path / "log.hdf5")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_log_of_an_earlier_version_leaves_out_its_last_episode(tmp_path):
     file = tmp_path / "steps.hdf5"
     StepLog(file, 7, 2, 1, None).add(rows_of(7, 14, 21, 70, episodes=[0, 0, 1, 2]))

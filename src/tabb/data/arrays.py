@@ -13,8 +13,17 @@ from tabb.data.audit.inspection import clipped, flag_doubts, last_unfinished, no
 from tabb.data.audit.structure import structure_doubts
 from tabb.data.boundaries import Boundaries, boundaries
 from tabb.data.column_names import OPTIONAL, REQUIRED, Names, names_of, resolve, unread_doubts
-from tabb.data.reading import BOUNDS, NOTHING_STATED, Reading, bounds_of, overruled, reading_with
-from tabb.data.report import FIRST_ROWS, Loaded, Report, log_return
+from tabb.data.reading import (
+    BOUNDS,
+    CUT_EPISODES,
+    NOTHING_STATED,
+    Reading,
+    bounds_of,
+    cut_of,
+    overruled,
+    reading_with,
+)
+from tabb.data.report import FIRST_ROWS, STEPS, Loaded, Report, log_return
 from tabb.transitions import Transitions
 
 NOT_STORED = "end of an episode without a next observation"
@@ -174,7 +183,8 @@ def build(
     bounds = bounds_of(reading, provenance, size, name)
     notes += overruled(reading, provenance, size, name)
     columns["actions"] = checks.unit_actions(columns["actions"], bounds, name, owned=owned)
-    provenance = {key: value for key, value in provenance.items() if key not in BOUNDS}
+    cut_there = cut_of(provenance, name)
+    provenance = {key: value for key, value in provenance.items() if key not in (*BOUNDS, CUT_EPISODES)}
     if names.maze and columns["observations"].shape[1] == MAZE_SIZE:
         provenance |= _mark_maze_jumps(columns)
     rows = len(columns["observations"])
@@ -213,9 +223,15 @@ def build(
     if len(inside) < rows:
         dropped[OUTSIDE] = np.setdiff1d(np.arange(rows), inside)
     numbers = _numbers(outcome.end, keep)
+    unfinished: tuple[int, ...] = (len(ends) - 1,) if last_unfinished(ends, terminals, timeouts) else ()
+    cut: tuple[int, ...] | None = None
+    if cut_there is not None and episodes is not None:
+        was_cut = np.isin(episodes, list(cut_there))
+        unfinished = tuple(np.flatnonzero(was_cut[ends] & ~terminals[ends]).tolist())
+        cut = tuple(np.unique(numbers[was_cut[keep]]).tolist())
     report = Report(
         name=name,
-        layout=layout,
+        layout=layout if cut is None else STEPS,
         rows=rows,
         kept=int(keep.sum()),
         dropped={reason: int(rows.size) for reason, rows in dropped.items()},
@@ -224,7 +240,7 @@ def build(
         episode_ends=tuple(inside[ends].tolist()),
         episode_lengths=tuple(np.diff(ends, prepend=-1).tolist()) if len(inside) < rows else (),
         returns=returns_of(columns["rewards"], ends),
-        unfinished=(len(ends) - 1,) if last_unfinished(ends, terminals, timeouts) else (),
+        unfinished=unfinished,
         terminals=int(terminals.sum()),
         truncations=int((~terminals[ends]).sum()),
         clipped=clipped(observations),
@@ -235,7 +251,8 @@ def build(
         kept_rows=inside[keep],
         action_bounds=bounds,
         extras=tuple(extras),
-        mean_return=log_return(columns["rewards"][keep], numbers),
+        mean_return=log_return(columns["rewards"][keep], numbers, cut),
+        cut=cut,
     )
     transitions = Transitions(
         observation=_kept(observations, keep, owned),

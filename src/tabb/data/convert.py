@@ -13,7 +13,7 @@ from tabb.data.checks import episode_numbers, flag
 from tabb.data.column_names import OPTIONAL, REQUIRED, resolve
 from tabb.data.files import check_unchanged, read, split, state_of
 from tabb.data.hdf5 import write_hdf5
-from tabb.data.reading import BOUNDS, RawColumns, Reading, reading_of, reading_with
+from tabb.data.reading import BOUNDS, CUT_EPISODES, RawColumns, Reading, reading_of, reading_with
 from tabb.data.report import Loaded
 from tabb.data.write_tables import write_csv, write_lerobot, write_parquet
 from tabb.errors import UsageError
@@ -35,7 +35,8 @@ def convert(
     `out` ends in `.hdf5`, `.npz`, `.parquet` or `.csv`, or is a new folder for a LeRobot data set (v3.0), whose frames
     come `fps` a second. All rows and flags are written, numbers as float32, with the number of each row's episode; keys
     that tabb does not read are not. `reading`, `action_low` and `action_high` are those of `tabb.load`; bounds are
-    written, too. Reading `out` gives the transitions of `source` bit for bit.
+    written, too, and, but for CSV, which episodes were cut, where that is known. Reading `out` gives the transitions of
+    `source` bit for bit.
 
     Raises:
         DataError: the data cannot be used.
@@ -57,6 +58,8 @@ def convert(
     bounds = loaded.report.action_bounds
     attributes = {key: value for key, value in loaded.report.provenance.items() if key not in (hdf5.DIGEST, *BOUNDS)}
     attributes |= {} if bounds is None else {"action_low": list(bounds.low), "action_high": list(bounds.high)}
+    ends = [loaded.report.episode_ends[of] for of in loaded.report.unfinished]
+    attributes |= {} if loaded.report.cut is None else {CUT_EPISODES: columns["episodes"][ends].tolist()}
     writer(out, columns, attributes, extras)
     return loaded
 

@@ -101,6 +101,10 @@ def read_content(path: Path, reading: Reading, memory: Memory = IN_MEMORY) -> Co
         raise
     except Exception as error:  # h5py has a dozen ways to say that bytes make no sense
         reason = checks.one_line(str(error)) or type(error).__name__
+        if "locking flag values don't match" in reason:
+            raise DataError(
+                checks.one_line(f"{path}: is open in this program, with file locking; close it there, then load it")
+            ) from None
         raise DataError(
             checks.one_line(f"{path}: cannot be read as HDF5, damaged or cut ({reason[:200]}); fetch or write it again")
         ) from None

@@ -17,6 +17,8 @@ from tabb.data import checks
 from tabb.errors import DataError, UsageError, meant
 
 BOUNDS = ("action_low", "action_high")
+CUT_EPISODES = "cut_episodes"
+"""attribute of a log: the numbers of the episodes that were cut, where all of them are known"""
 """Names of the bounds of the action space, in files and as options."""
 
 
@@ -169,6 +171,23 @@ def bounds_of(reading: Reading, provenance: Mapping[str, Any], size: int, name: 
         problem = str(error)
         key = "action_high" if problem.startswith("action_high") else "action_low"
         checks.fail(where, key, problem.removeprefix(f"{key} "))
+
+
+def cut_of(provenance: Mapping[str, Any], name: str) -> frozenset[int] | None:
+    """Numbers of the episodes that were cut, as a file's attribute has them; None where it does not say.
+
+    Raises `DataError` (one line) for what is no list of numbers.
+    """
+    value = provenance.get(CUT_EPISODES)
+    if value is None:
+        return None
+    try:
+        numbers = np.asarray(json.loads(value) if isinstance(value, str | bytes) else value)
+    except ValueError:
+        numbers = np.empty((0, 0))
+    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        checks.fail(name, CUT_EPISODES, "is no list of episodes' numbers; leave the attribute out, or write it again")
+    return frozenset(numbers.tolist())
 
 
 def overruled(reading: Reading, provenance: Mapping[str, Any], size: int, name: str) -> list[str]:
