@@ -6,6 +6,7 @@ same steps. The rows of a domain that is stepped in lie behind its logged ones, 
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -173,10 +174,10 @@ class Interaction:
 
     def _with_rows(self, data: Data, side: Side, taken: slice) -> Data:
         assert data.filled is not None
-        rows = jnp.asarray(side.rows(taken, self.normaliser))
-        at = jnp.asarray(self._begin[side.domain] + taken.start, jnp.int32)
-        filled = data.filled.at[DOMAINS.index(side.domain)].add(len(rows))
-        data = data._replace(rows=data.rows._replace(matrix=written(data.rows.matrix, rows, at)), filled=filled)
+        at = np.int32(self._begin[side.domain] + taken.start)
+        rows = side.rows(taken, self.normaliser)
+        matrix, filled = _added(DOMAINS.index(side.domain), data.rows.matrix, data.filled, rows, at)
+        data = data._replace(rows=data.rows._replace(matrix=matrix), filled=filled)
         return data if self._without_models else self._with_said_of(data, side, taken)
 
     # --- Models that are fitted again ---
@@ -266,6 +267,12 @@ class Interaction:
             side.close()
 
 
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _added(domain: int, matrix: Array, filled: Array, rows: Array, at: Array) -> tuple[Array, Array]:
+    """The matrix with these rows of a domain from row `at` on, and how many rows there are of each, in one call."""
+    return written(matrix, rows, at), filled.at[domain].add(len(rows))
+
+
 def _said(data: Data, domain: Domain) -> Packed | None:
     """What the rule's models say of the rows of a domain."""
     return data.columns if domain == "source" else data.target_columns
@@ -315,7 +322,7 @@ class InteractingUpdates:
             self._data = self._interaction.refitted(self._data, done)
             if self._interaction.refits is not None:
                 models = self._interaction.refits.models
-            bounds = jnp.asarray(done, jnp.int32), jnp.asarray(end, jnp.int32)
+            bounds = np.int32(done), np.int32(end)
             state, sums = self._compiled(models, self._data, key, state, sums, *bounds)
             done = end
         count = jnp.asarray(done - begun, jnp.float32)

@@ -106,11 +106,11 @@ class Side:
             observation = self._episodes.observe()  # begins episodes, which may take long
             if self.stopped:
                 break
-            key = jax.random.fold_in(self._key, self.taken)
+            number = np.uint32(self.taken)
             if at_random:
-                actions = random_actions((self._lanes, self.world.action_size), key)
+                actions = random_actions((self._lanes, self.world.action_size), self._key, number)
             else:
-                actions = exploring(backbone, state, normaliser, observation, key)
+                actions = exploring(backbone, state, normaliser, observation, self._key, number)
             self._keep(self._episodes.step(np.asarray(actions)[: total - self.taken]))
         return slice(first, self.taken)
 
@@ -193,12 +193,14 @@ class Side:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def exploring(backbone: Backbone, state: Any, normaliser: Normaliser, observation: Array, key: PRNGKeyArray) -> Array:
-    """Actions [L, A] that gather steps, at raw observations [L, S]."""
-    return backbone.explores(state, normaliser(observation), key)
+def exploring(
+    backbone: Backbone, state: Any, normaliser: Normaliser, observation: Array, key: PRNGKeyArray, number: Array
+) -> Array:
+    """Actions [L, A] that gather steps, at raw observations [L, S]; `number` is folded into the key."""
+    return backbone.explores(state, normaliser(observation), jax.random.fold_in(key, number))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def random_actions(shape: tuple[int, int], key: PRNGKeyArray) -> Array:
-    """Uniform actions."""
-    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+def random_actions(shape: tuple[int, int], key: PRNGKeyArray, number: Array) -> Array:
+    """Uniform actions; `number` is folded into the key."""
+    return jax.random.uniform(jax.random.fold_in(key, number), shape, minval=-1.0, maxval=1.0)
