@@ -126,7 +126,7 @@ def test_wrong_arguments_of_the_learner(pair):
     refused(lambda: tabb.Learner(tabb.TABB(), tabb.IQL), "backbone is type|backbone is IQL")
     refused(lambda: tabb.Learner(tabb.TABB(), update=3), "update is no setting: did you mean updates")
     refused(lambda: tabb.Learner(tabb.TABB(), seed=1, seeds=[2]), "give one of them")
-    refused(lambda: tabb.Learner(tabb.TABB(), seed=-1), "none negative")
+    refused(lambda: tabb.Learner(tabb.TABB(), seed=-1), "from 0 to 4,294,967,295")
     refused(lambda: tabb.Learner(tabb.TABB(), updates=0), "updates=0")
     refused(lambda: tabb.Learner(tabb.Pooled()).fit(3, target), "source is int: give a file")
     refused(lambda: tabb.Learner(tabb.Pooled()).fit(source, None), "target is NoneType")

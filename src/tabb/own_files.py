@@ -21,8 +21,9 @@ from tabb.errors import RunError, UsageError
 GENERATOR = "tabb"
 """mark in the metadata of pages, pictures and films"""
 
-_RUN_FILES = (
-    *("checkpoint.npz", "curve.png", "metrics.jsonl", "policies", "policy.npz", "prepared.npz", "result.json"),
+RUN_FILES = (
+    *("checkpoint.npz", "curve.png", "imitated.npz", "metrics.jsonl", "path-model.npz"),
+    *("policies", "policy.npz", "prepared.npz", "result.json"),
     *("source-steps.hdf5", "source-steps.npz", "target-steps.hdf5", "target-steps.npz"),
 )
 _PLAN_FILES = (
@@ -70,7 +71,7 @@ def refuse_inside_run(folder: Path) -> None:
 
 def refuse_run_files(folder: Path) -> None:
     """Raise `RunError` where a new run would replace files of a folder that holds no run."""
-    _refuse_names(folder, _RUN_FILES, "run")
+    _refuse_names(folder, RUN_FILES, "run")
 
 
 def refuse_plan_files(folder: Path) -> None:

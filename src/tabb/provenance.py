@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 from collections.abc import Mapping
 from typing import Any
@@ -54,6 +55,11 @@ def comparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[dic
     return both
 
 
+def core_count() -> int:
+    """How many cores this process may use; how sums are rounded on a CPU depends on it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def environment() -> dict[str, Any]:
     """Versions, machine and JAX's switches of this process, for the record of a run."""
     from importlib.metadata import PackageNotFoundError, version
@@ -70,6 +76,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": f"{device.platform}: {device.device_kind}",
+        "cores": core_count(),
         "versions": versions,
         "jax": switches(),
     }

@@ -13,10 +13,11 @@ import pytest
 import tabb
 from cart import cart
 from tabb.cli import main
+from tabb.commands.resume import unfinished_seeds
 from tabb.commands.training_data import tell_reading
 from tabb.data import write_hdf5
 from tabb.errors import RunError, UsageError
-from tabb.files import quoted
+from tabb.files import quoted, write_json
 from tabb.running.plan import Cell, write_plan
 from tabb.running.plan_progress import PlanProgress
 from tabb.training.folder import RunFolder
@@ -141,7 +142,7 @@ def test_runs_without_the_domain_that_moved_say_so(tmp_path: Path, logs, capsys)
 def test_lines_of_a_plan_tell_of_runs_that_nothing_evaluates(tmp_path: Path, capsys) -> None:
     settings = tabb.Settings(updates=100, evaluations=2)
     cells = []
-    for name, task in (("own", None), ("known", "hopper-morph")):
+    for name, task in (("own", None), ("known", "hopper-morph"), ("imitating", None)):
         spec = RunSpec(tabb.TargetOnly(), tabb.IQL(), None, (str(tmp_path / "real.hdf5"),), task, None, 0, settings)
         cells.append(Cell(name, name, spec))
         (tmp_path / name).mkdir()
@@ -149,20 +150,41 @@ def test_lines_of_a_plan_tell_of_runs_that_nothing_evaluates(tmp_path: Path, cap
     for update in (2, 5, 6, 50, 100):
         for cell in cells:
             metrics = RunFolder(tmp_path / cell.folder).metrics_file
-            lines = [{"kind": "training", "update": update, "rate": 10.0, "critic_loss": 0.25}]
+            loss = "policy_loss" if cell.label == "imitating" else "critic_loss"
+            lines = [{"kind": "training", "update": update, "rate": 10.0, loss: 0.25}]
             lines += [{"kind": "evaluation", "update": update, "mean": -0.0}] if update in (50, 100) else []
             with open(metrics, "a") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
         progress.update(cells)
     said = capsys.readouterr().err.splitlines()
-    assert [line for line in said if line.startswith("own")] == [
-        "own: preparing ...",
-        *(f"own: {update}/100 updates, loss 0.25, 10 updates/s" for update in (5, 50, 100)),
-    ]
+    for name in ("own", "imitating"):
+        assert [line for line in said if line.startswith(name)] == [
+            f"{name}: preparing ...",
+            *(f"{name}: {update}/100 updates, loss 0.25, 10 updates/s" for update in (5, 50, 100)),
+        ]
     assert [line for line in said if line.startswith("known")] == [
         "known: preparing ...",
         *(f"known: {update}/100 updates, score 0.0, 10 updates/s" for update in (50, 100)),
     ]
+
+
+def test_a_folder_that_several_calls_filled_is_finished_whole(tmp_path: Path, logs, capsys) -> None:
+    """One call was to train seeds 0 and 1, a later one seed 2, and one seed 3 on rows of its own."""
+    out = tmp_path / "runs"
+    assert main(["train", "target-only", *logs, *TINY, "--held-out", "0", "--out", str(out)]) == 0
+    done = RunFolder(out / "seed0")
+    before, config = done.result_file.read_bytes(), done.config()
+    own_rows = config["settings"] | {"target_rows": 200, "rows_seed": 3}
+    for seed, changes in ((0, {"seeds": [0, 1]}), (2, {}), (3, {"settings": own_rows})):
+        (out / f"seed{seed}").mkdir(exist_ok=True)
+        write_json(out / f"seed{seed}" / "config.json", config | {"seed": seed, "seeds": [seed]} | changes)
+    (out / "seed4").mkdir()  # killed before it had a config
+    left = unfinished_seeds(out, out, [RunFolder(out / f"seed{seed}").config() for seed in (0, 2, 3)], alone=False)
+    assert [(spec.settings.rows_seed, seeds) for spec, seeds in left] == [(0, [1, 2]), (3, [3])]
+    shutil.rmtree(out / "seed3")
+    assert main(["train", "--resume", str(out), "--progress", "none"]) == 0
+    assert [RunFolder(out / f"seed{seed}").finished for seed in range(3)] == [True] * 3
+    assert done.result_file.read_bytes() == before, "a finished run is left as it is"
 
 
 def test_paths_in_suggested_commands_are_words_of_a_shell(tmp_path: Path) -> None:

@@ -342,24 +342,25 @@ class FakeRay(types.ModuleType):
         generator.close()  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow
-def test_a_failed_cell_leaves_the_others_alone(
-    data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ray = FakeRay("ray")
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("tabb.running.cluster.plan.connected", lambda *_: contextlib.nullcontext(ray))
     monkeypatch.setattr("tabb.running.cluster.plan.look_at_nodes", lambda *_: (1, 1.0, 0.0))
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.slow
+def test_a_failed_cell_leaves_the_others_alone(data: list[str], tmp_path: Path, stand_in: None, capsys) -> None:
     good = spec_of(data, updates=5)
     bad = dataclasses.replace(good, seed=1, backbone=dataclasses.replace(good.backbone, learning_rate=1e30))
     write_plan(tmp_path / "runs", [Cell("bad", "bad/seed1", bad), Cell("good", "good/seed0", good)])
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        error = run_plan_on(Cluster("auto"), tmp_path / "runs", 1, 1, "lines")
-    finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
-            signal.signal(number, handler)
+    error = run_plan_on(Cluster("auto"), tmp_path / "runs", 1, 1, "lines")
     assert str(error).startswith("bad: seed 1 diverged")
     assert "tabb: warning: bad failed: seed 1 diverged" in capsys.readouterr().err
     assert list(failures(tmp_path / "runs")) == ["bad/seed1"]
@@ -367,6 +368,27 @@ def test_a_failed_cell_leaves_the_others_alone(
     assert finished.result_file.exists()
     assert finished.config()["origin"]["source"]["files"] == [data[1]]
     assert [cell.label for cell in unfinished(tmp_path / "runs")] == ["bad"]
+
+
+def test_a_cell_that_another_process_trains_is_that_cells_failure(
+    data: list[str], tmp_path: Path, stand_in: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = [Cell(name, f"{name}/seed0", spec_of(data, updates=5)) for name in ("held", "free")]
+    write_plan(tmp_path / "runs", cells)
+    begun: list[str] = []
+
+    def task(here: object, job: dict) -> Iterator[dict]:
+        begun.append(job["name"])
+        yield {"files": {"result.json": b"{}"}, "log": b"", "done": True}
+
+    monkeypatch.setattr("tabb.running.cluster.plan.task_of", lambda: task)
+    held = RunFolder(tmp_path / "runs" / "held" / "seed0")
+    held.path.mkdir(parents=True)
+    with held.locked():
+        error = run_plan_on(Cluster("auto"), tmp_path / "runs", 1, 1, "none")
+    assert str(error).startswith(f"held: {held.path}: another process trains here")
+    assert len(begun) == 1
+    assert [cell.label for cell in unfinished(tmp_path / "runs")] == ["held"]
 
 
 # --- What the driver refuses ---

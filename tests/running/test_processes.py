@@ -74,6 +74,16 @@ def test_one_failed_run_leaves_the_others_alone(data: dict, tmp_path: Path, caps
     assert [cell.label for cell in unfinished(tmp_path)] == ["pooled seed 0"]
 
 
+def test_a_log_that_cannot_be_written_is_that_runs_failure(data: dict, tmp_path: Path) -> None:
+    names = ("a", "b")
+    cells = [Cell(name, f"{name}/seed0", spec_of(tabb.TargetOnly(), None, data["target"])) for name in names]
+    write_plan(tmp_path, cells)
+    for cell in cells:
+        log_file(tmp_path, cell).mkdir(parents=True)
+    assert str(run_plan(tmp_path, 1, "none")).startswith("2 runs failed: a: ")
+    assert all("seed0.log: cannot be written (Is a directory)" in failures(tmp_path)[cell.folder] for cell in cells)
+
+
 def test_a_rule_of_another_module_and_scripts_beside_it(
     data: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from tabb.provenance import EXTRAS
 from tabb.results.summary import summarise
 from tabb.running.plan import PLAN, read_plan, unfinished, write_plan
 from tabb.training.folder import RunFolder
+from tabb.training.lanes import run_folder
 from tabb.training.spec import RunSpec
 
 TAKEN = ("--resume", "--progress", "--jobs", "--track", "--ray", "--ray-gpus", "--ray-retries", "--source", "--target")
@@ -69,22 +70,54 @@ def resume(options: Any) -> int:
 
 def _go_on(root: Path, options: Any) -> None:
     """Finish the run or the seeds in the folder `root`, in this process; nothing to do where all are finished."""
-    folders = [root] if (root / "config.json").exists() else sorted(root.glob("seed*/"))
-    configs = [RunFolder(folder).config() for folder in folders]
-    if not configs:
+    alone = (root / "config.json").exists()
+    begun = [RunFolder(folder) for folder in ([root] if alone else sorted(root.glob("seed*/")))]
+    begun = [run for run in begun if run.config_file.exists()]
+    if not begun:
         raise RunError(f"{root}: holds no run to go on with (no config.json and no seed folders); check the path")
-    first = configs[0]
-    if all(RunFolder(folder).finished for folder in folders) and len(folders) >= len(first["seeds"]):
-        return
-    try:
-        spec = RunSpec.from_config(first)
-    except UsageError as error:
-        raise UsageError(f"{root}: {error}") from None
+    place = root.parent if alone else root
+    configs = [run.config() for run in begun]
+    for spec, seeds in unfinished_seeds(root, place, configs, alone):
+        _finish(root, place, spec, seeds, begun, options)
+
+
+def unfinished_seeds(
+    root: Path, place: Path, configs: Sequence[dict[str, Any]], alone: bool
+) -> list[tuple[RunSpec, list[int]]]:
+    """The seeds that are not finished, by what their runs are: those begun, whatever the call that began them, and,
+    unless one run is `alone`, those that such a call names and did not come to.
+    """
+    of_seed = {int(config["seed"]): config for config in configs}
+    for config in () if alone else configs:
+        for seed in config["seeds"]:
+            of_seed.setdefault(int(seed), config)
+    left: list[tuple[RunSpec, list[int]]] = []
+    for seed in sorted(of_seed):
+        if run_folder(place, seed).finished:
+            continue
+        try:
+            spec = RunSpec.from_config(of_seed[seed], seed)
+        except UsageError as error:
+            raise UsageError(f"{root}: {error}") from None
+        if left:  # the same data, which may have been moved since the others began
+            spec = dataclasses.replace(spec, source=left[0][0].source, target=left[0][0].target)
+        same = next((seeds for one, seeds in left if dataclasses.replace(one, seed=seed) == spec), None)
+        if same is None:
+            left.append((spec, [seed]))
+        else:
+            same.append(seed)
+    return left
+
+
+def _finish(
+    root: Path, place: Path, spec: RunSpec, seeds: Sequence[int], begun: Sequence[RunFolder], options: Any
+) -> None:
+    """Train what is left of the runs of these seeds in `place`."""
     from tabb.training.from_files import check_spec, read_data, train_spec
 
     if moved := _moved_data(options, [spec]):
         spec = dataclasses.replace(spec, **moved)
-        _check_contents([RunFolder(folder) for folder in folders], moved)
+        _check_contents(begun, moved)
     if _missing(spec):
         raise _missing_data(root, [spec])
     check_spec(spec)
@@ -92,12 +125,11 @@ def _go_on(root: Path, options: Any) -> None:
         tell_reading(spec.files, spec.store)
     loaded = read_data(spec, silent if options.progress == "none" else tell)
     check_data(loaded, spec.settings.engine, options.progress != "none")
-    alone = root == folders[0]
     train_spec(
         spec,
-        root.parent if alone else root,
+        place,
         loaded=loaded,
-        seeds=None if alone else first["seeds"],
+        seeds=seeds,
         progress=options.progress,
         track=options.track,
         resume=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 from tabb.data.report import Loaded, Report
 from tabb.training.config import Settings
 from tabb.training.from_files import check_engine
+from tabb.training.progress import say
 
 LONG = 20e6
 """bytes of data whose reading takes seconds: the user is told before"""
@@ -20,7 +21,7 @@ ROOM = 0.5
 
 def tell(text: str) -> None:
     """A line on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    say(text)
 
 
 def silent(text: str) -> None:

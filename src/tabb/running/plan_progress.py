@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from tabb.running.plan import Cell
 from tabb.shown import alone
 from tabb.training.folder import RunFolder
-from tabb.training.progress import Style, shown_loss, told_steps
+from tabb.training.progress import Style, say, shown_loss, told_steps
 
 
 class PlanProgress:
@@ -59,7 +59,7 @@ class PlanProgress:
     def _lines(self, cell: Cell, training: dict[str, Any] | None, scored: dict[str, Any] | None) -> None:
         if cell.label not in self._begun:
             self._begun.add(cell.label)
-            self._say(f"{cell.label}: preparing ...")
+            say(f"{cell.label}: preparing ...")
         evaluated = (cell.spec.task or cell.spec.env) is not None and cell.spec.settings.evaluations > 0
         told, last = (scored if evaluated else training), self._last_told.get(cell.label, 0)
         if told is None or told["update"] <= last:
@@ -67,13 +67,10 @@ class PlanProgress:
         if not evaluated and told["update"] < min(last + cell.updates / 20, cell.updates):
             return
         self._last_told[cell.label] = told["update"]
-        score = f", score {alone(told['mean'])}" if evaluated else f", loss {told['critic_loss']:.3g}"
+        score = f", score {alone(told['mean'])}" if evaluated else f", loss {shown_loss(told):.3g}"
         rate = f", {training['rate']:,.0f} updates/s" if training else ""
         steps = "".join(f", {one}" for one in _told_steps(cell, training))
-        self._say(f"{cell.label}: {told['update']:,}/{cell.updates:,} updates{score}{rate}{steps}")
-
-    def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        say(f"{cell.label}: {told['update']:,}/{cell.updates:,} updates{score}{rate}{steps}")
 
     def _bar(self, cell: Cell, training: dict[str, Any] | None, scored: dict[str, Any] | None) -> None:
         bar = self._bars[cell.label]
@@ -95,7 +92,7 @@ class PlanProgress:
         if self._style == "bar":
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
         elif self._style == "lines":
-            self._say(text)
+            say(text)
 
     def close(self) -> None:
         if self._style == "bar":

@@ -58,13 +58,24 @@ def run_plan(
 
     handlers = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     display = PlanProgress(root, waiting, progress)
+
+    def fail(cell: Cell, reason: str) -> None:
+        failed.append((cell, reason))
+        note_failure(root, cell, reason)
+        if waiting or running:
+            display.note(f"tabb: warning: {cell.label} failed: {reason}; the other runs go on")
+
     telling = contextlib.ExitStack()
     telling.enter_context(told_at_once(SAVING))
     try:
         while waiting or running:
             while waiting and free and not stopped.is_set():
                 cell, slot = waiting.pop(0), free.pop(0)
-                running[_start(root, cell, cores[slot % len(cores)], track)] = (cell, slot)
+                try:
+                    running[_start(root, cell, cores[slot % len(cores)], track)] = (cell, slot)
+                except RunError as error:
+                    free.append(slot)
+                    fail(cell, str(error))
             time.sleep(0.25)
             display.update([cell for cell, _ in running.values()])
             if watch is not None and (news := watch()) is not None:
@@ -74,10 +85,7 @@ def run_plan(
                 free.append(slot)
                 reason = why_it_failed(process.returncode, log_file(root, cell), RunFolder(root / cell.folder))
                 if reason is not None and not stopped.is_set():
-                    failed.append((cell, reason))
-                    note_failure(root, cell, reason)
-                    if waiting or running:
-                        display.note(f"tabb: warning: {cell.label} failed: {reason}; the other runs go on")
+                    fail(cell, reason)
                 display.update([cell])
             if stopped.is_set():
                 raise Stopped(f"stopped and saved; go on with `tabb train --resume {quoted(root)}`")
@@ -104,10 +112,17 @@ def _end(running: Collection[subprocess.Popen[bytes]], asked: Callable[[], int])
 
 
 def _start(root: Path, cell: Cell, core: int, track: str | None) -> subprocess.Popen[bytes]:
-    """A child of its own session (Ctrl-C reaches it through us alone), with one thread on one core."""
+    """A child of its own session (Ctrl-C reaches it through us alone), with one thread on one core.
+
+    Raises `RunError` where its log cannot be written.
+    """
     folder = root / cell.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(log_file(root, cell), "ab") as log:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        log = open(log_file(root, cell), "ab")  # noqa: SIM115
+    except OSError as error:
+        raise RunError(f"{log_file(root, cell)}: cannot be written ({error.strerror}); mend that and go on") from None
+    with log:
         process = start_child(
             [*TRAIN, "-", str(folder.resolve()), *([track] if track is not None else [])],
             cell.spec.to_json(),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +28,13 @@ def save_tree(path: Path, tree: Any, header: dict[str, Any]) -> None:
         np.savez(file, allow_pickle=False, header=np.array(json.dumps(header)), **leaves)
 
 
+def load_header(path: Path) -> dict[str, Any]:
+    """The header alone of what `save_tree` wrote. Raises `RunError` for a file that is missing or damaged."""
+    with _opened(path) as file:
+        header: dict[str, Any] = json.loads(str(file["header"]))
+        return header
+
+
 def load_tree(path: Path, template: T, more: bool = False) -> tuple[T, dict[str, Any]]:
     """Read what `save_tree` wrote into the structure of `template` (arrays or their shapes).
 
@@ -36,15 +45,10 @@ def load_tree(path: Path, template: T, more: bool = False) -> tuple[T, dict[str,
         RunError: the file is missing, damaged, or of another learner than `template`.
     """
     wanted, structure = jax.tree.flatten(template)
-    try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            header = json.loads(str(file["header"]))
-            names = sorted(name for name in file.files if name.startswith("leaf_"))
-            leaves = [file[name] for name in (names[: len(wanted)] if more else names)]
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such checkpoint; start the run again without --resume") from None
-    except UNREADABLE as error:
-        raise RunError(f"{path}: is not a checkpoint or is damaged ({error}); start the run again") from None
+    with _opened(path) as file:
+        header = json.loads(str(file["header"]))
+        names = sorted(name for name in file.files if name.startswith("leaf_"))
+        leaves = [file[name] for name in (names[: len(wanted)] if more else names)]
     if len(leaves) == len(wanted):
         leaves = [_without_entries(leaf, want) for leaf, want in zip(leaves, wanted, strict=True)]
     fits = len(leaves) == len(wanted) and all(
@@ -64,3 +68,15 @@ def _without_entries(leaf: np.ndarray, want: Any) -> np.ndarray:
     if 0 not in want.shape or leaf.ndim != len(want.shape):
         return leaf
     return leaf[tuple(slice(0) if size == 0 else slice(None) for size in want.shape)]
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The arrays of a file, while the block runs. Raises `RunError` where reading them fails."""
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            yield file
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such checkpoint; start the run again without --resume") from None
+    except UNREADABLE as error:
+        raise RunError(f"{path}: is not a checkpoint or is damaged ({error}); start the run again") from None

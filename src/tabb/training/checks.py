@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import json
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -21,24 +23,27 @@ from tabb.environments.own_environment import (
 from tabb.environments.tasks import Task
 from tabb.errors import DataError, UsageError
 from tabb.field_types import check_field_types
+from tabb.plain import plain
 from tabb.registry import backbone_named
 from tabb.rules import Rule
 from tabb.training.config import Settings
 from tabb.transitions import COLUMNS, PIECE, Transitions, pieces_of
 
+SEEDS = 2**32
+"""how many seeds there are: JAX makes the same key of numbers that differ by a multiple of it"""
 LARGEST_ACTION = 1.001
 """bound of actions, 1, with room for rounding"""
 
 
 def check_seeds(seeds: Sequence[int]) -> list[int]:
-    """`seeds` as a list; `UsageError` unless they are different whole numbers, none negative."""
+    """`seeds` as a list; `UsageError` unless they are different whole numbers from 0 to 2^32 - 1."""
     numbers = list(seeds) if isinstance(seeds, Sequence) else [seeds]
     if (
         not numbers
         or len(set(numbers)) < len(numbers)
-        or not all(isinstance(n, int | np.integer) and n >= 0 for n in numbers)
+        or not all(isinstance(n, int | np.integer) and 0 <= n < SEEDS for n in numbers)
     ):
-        raise UsageError(f"seeds={seeds}: give one or more different whole numbers, none negative")
+        raise UsageError(f"seeds={seeds}: give one or more different whole numbers from 0 to {SEEDS - 1:,}")
     return [int(n) for n in numbers]  # NumPy's integers are not JSON
 
 
@@ -75,6 +80,17 @@ def check_types(
             raise UsageError(f"{name}: {which} is a list; give a tuple, such as (64, 64)") from None
 
 
+def check_origin(origin: object) -> dict[str, Any]:
+    """Where data come from as JSON types, nothing for None. Raises `UsageError` for what JSON cannot hold."""
+    if origin is not None and not isinstance(origin, Mapping):
+        raise UsageError(f"origin is {type(origin).__name__}: give a dictionary, such as {{'target': 'robot.hdf5'}}")
+    try:
+        known: dict[str, Any] = json.loads(json.dumps(plain(dict(origin or {})), default=os.fspath))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"origin holds what JSON cannot ({error}); give text, numbers, lists and dicts") from None
+    return known
+
+
 def check_backbone(backbone: object) -> None:
     """Raise `UsageError` unless this is a backbone, a name, or None."""
     if backbone is not None and not isinstance(backbone, Backbone | str):
@@ -108,6 +124,17 @@ def resolved_backbone(rule: Rule, backbone: Backbone | str | None, settings: Set
         return settings.backbone
     named = own_backbone(rule) if backbone is None else backbone_named(backbone, rule)
     return for_task(rule, named, task.suites if task is not None else ())
+
+
+def usable_target(target: Transitions, read: bool, worlds: Collection[str]) -> Transitions:
+    """The target data, where batches are not drawn from none: `read` says whether they hold target rows at all, and
+    `worlds` in which domains steps are taken.
+
+    Raises `UsageError` if there are no rows.
+    """
+    if not len(target) and "target" not in worlds and (read or not worlds):
+        raise UsageError("target has no rows; give logged transitions of the target domain")
+    return target
 
 
 def usable_source(

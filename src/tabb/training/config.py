@@ -17,6 +17,9 @@ from tabb.training.online import OFFLINE, Online
 
 C = TypeVar("C")
 
+MOST_UPDATES = 2**31 - 1
+"""what updates are counted to"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -61,10 +64,14 @@ class Settings:
             raise UsageError(f"backbone is {given}: give an instance such as tabb.IQL(), or a name such as 'iql'")
         check_field_types(self)
         limits = [name for name in ("source_rows", "target_rows") if getattr(self, name) is not None]
-        least_of = {"updates": 1, "evaluations": 0, "episodes": 1, "rows_seed": 0} | dict.fromkeys(limits, 1)
-        for name, least in least_of.items():
+        least_of = {"updates": 1, "evaluations": 0, "episodes": 1, "evaluation_seed": 0, "rows_seed": 0}
+        for name, least in (least_of | dict.fromkeys(limits, 1)).items():
             if getattr(self, name) < least:
                 raise UsageError(f"{name}={getattr(self, name)}: must be at least {least}")
+        if self.updates > MOST_UPDATES:
+            raise UsageError(
+                f"updates={self.updates}: must be at most {MOST_UPDATES:,}, which counters of 32 bits hold"
+            )
         if self.held_out is not None and not 0 <= self.held_out < 1:
             raise UsageError(f"held_out={self.held_out}: a share of the target's episodes lies in [0, 1)")
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,9 +32,9 @@ except ImportError:  # not on Windows: there nothing keeps two processes apart
 
 from tabb.errors import RunError
 from tabb.files import LOCK_HELD, finite, quoted, read_json, sync, warn_once, write_json
-from tabb.own_files import refuse_run_files
+from tabb.own_files import RUN_FILES, refuse_run_files
 from tabb.policy import Policy
-from tabb.training.checkpoint import load_tree, save_tree
+from tabb.training.checkpoint import load_header, load_tree, save_tree
 
 
 class Saved(NamedTuple):
@@ -84,15 +84,24 @@ class RunFolder:
             )
         refuse_run_files(self.path)
 
-    def start(self, config: dict[str, Any]) -> None:
-        """Make the folder of a new run. Raises `RunError` if it already holds one."""
+    def make(self) -> None:
+        """Make the folder of a new run, without anything in it. Raises `RunError` if it already holds one."""
         self.check_new()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{self.path}: cannot be made ({error.strerror}); choose another folder") from None
-        self.metrics_file.unlink(missing_ok=True)
+
+    def start(self, config: dict[str, Any]) -> None:
+        """Begin a new run in the folder. Raises `RunError` if it already holds one."""
+        self.make()
         write_json(self.config_file, config)
+
+    def remove_parts(self) -> None:
+        """Remove the half-written files that a killed process left. Only for who holds the lock."""
+        for pattern in (*(f".{name}.*.part" for name in ("config.json", *RUN_FILES)), "policies/.*.npz.*.part"):
+            for part in self.path.glob(pattern):
+                part.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -136,9 +145,9 @@ class RunFolder:
         config = self.config()
         before = config.get("origin") or {}
         moved = {
-            domain: before[domain] | {"files": origin[domain]["files"]}
+            domain: before[domain] | {"files": files}
             for domain in ("source", "target")
-            if isinstance(origin.get(domain), dict) and isinstance(before.get(domain), dict)
+            if (files := files_of(origin, domain)) is not None and isinstance(before.get(domain), dict)
         }
         if any(before[domain] != there for domain, there in moved.items()):
             write_json(self.config_file, config | {"origin": before | moved})
@@ -156,14 +165,7 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """All metrics lines; a last line that a kill cut short is left out."""
-        lines = []
-        if self.metrics_file.exists():
-            for text in self.metrics_file.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    lines.append(json.loads(text))
-                except ValueError:
-                    break
-        return lines
+        return _lines(self.metrics_file.read_bytes()) if self.metrics_file.exists() else []
 
     def save(self, state: Any, update: int, seconds: dict[str, float], steps: Any = None) -> None:
         """Write the checkpoint after `update` updates; with `steps`, what the steps in environments go on from."""
@@ -181,19 +183,38 @@ class RunFolder:
         header = {"update": update, "seconds": seconds, "metrics_bytes": size}
         save_tree(self.checkpoint_file, state if steps is None else (state, steps), header)
 
+    def saved_update(self) -> int:
+        """How many updates the last checkpoint has behind it; 0 without one. Raises `RunError` for a damaged one."""
+        return int(load_header(self.checkpoint_file)["update"]) if self.checkpoint_file.exists() else 0
+
     def restore(self, template: Any, steps: Any = None) -> Saved | None:
         """The last checkpoint, with the metrics cut back to it; None if the run was stopped before the first.
 
         `template` and `steps` have the shapes of what was saved.
+
+        Raises `RunError` where the checkpoint or the metrics that it counts on are damaged.
         """
         if not self.checkpoint_file.exists():
             self.metrics_file.unlink(missing_ok=True)
             return None
         saved, header = load_tree(self.checkpoint_file, template if steps is None else (template, steps))
         state, steps = (saved, None) if steps is None else saved
-        if self.metrics_file.exists():
-            os.truncate(self.metrics_file, min(header["metrics_bytes"], self.metrics_file.stat().st_size))
+        self._cut_metrics(int(header["metrics_bytes"]))
         return Saved(state, int(header["update"]), dict(header["seconds"]), steps)
+
+    def _cut_metrics(self, size: int) -> None:
+        """Cut the metrics back to what was there when the checkpoint was written.
+
+        Raises `RunError` where some of that is gone: evaluations would be missing from the run's result.
+        """
+        kept = self.metrics_file.read_bytes()[:size] if self.metrics_file.exists() else b""
+        if len(kept) < size or len(_lines(kept)) < len(kept.splitlines()):
+            raise RunError(
+                f"{self.metrics_file}: lacks lines from before the checkpoint, evaluations perhaps; copy the whole "
+                "folder again from where it comes from, or train the run again in another folder"
+            )
+        if self.metrics_file.exists():
+            os.truncate(self.metrics_file, size)
 
     def steps_file(self, domain: str) -> Path:
         """Where the steps that a run took in a domain are kept, as a data set."""
@@ -226,6 +247,23 @@ class RunFolder:
         if not jax.tree.leaves(template):
             return template
         return load_tree(self.prepared_file, template)[0] if self.prepared_file.exists() else None
+
+
+def _lines(content: bytes) -> list[dict[str, Any]]:
+    """The lines of a metrics file up to the first that is not whole."""
+    lines = []
+    for text in content.splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            break
+    return lines
+
+
+def files_of(origin: Mapping[str, Any], domain: str) -> list[str] | None:
+    """The data files of a domain, from the `origin` of a config; None where it names none."""
+    known = origin.get(domain)
+    return known.get("files") if isinstance(known, dict) else None
 
 
 def env_of_run(policy: Path) -> str | None:

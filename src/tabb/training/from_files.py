@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from tabb.tracking import TrackingWarning
 from tabb.training.config import check_imitation, imitation_of
 from tabb.training.folder import RunFolder
 from tabb.training.loop import Program
-from tabb.training.progress import Style
+from tabb.training.progress import Style, say
 from tabb.training.run import train
 from tabb.training.spec import RunSpec
 from tabb.training.stored_rows import check_stored
@@ -142,5 +141,5 @@ def without_data_warnings(work: Any, *arguments: Any, **options: Any) -> None:
         warnings.simplefilter("always", HeldOutWarning)  # `train` alone knows
         warnings.simplefilter("always", TrackingWarning)
         warnings.simplefilter("always", MachineWarning)
-        warnings.showwarning = lambda message, *_, **__: print(f"tabb: warning: {message}", file=sys.stderr)
+        warnings.showwarning = lambda message, *_, **__: say(f"tabb: warning: {message}")
         work(*arguments, **options)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from tabb.errors import RunError, Stopped
@@ -27,6 +27,14 @@ CHECKPOINT_SECONDS = 60.0
 """longest time of training that a kill can cost (evaluations write checkpoints too)"""
 
 Metrics = dict[str, Any]  # one line of metrics.jsonl
+
+
+class Diverged(RunError):
+    """Losses of some seeds are no longer finite; other seeds can go on without them."""
+
+    def __init__(self, message: str, seeds: Collection[int]) -> None:
+        super().__init__(message)
+        self.seeds = seeds
 
 
 class Observer:
@@ -49,17 +57,23 @@ class Recording(Observer):
         self._tracker.replay(lane, metrics)
 
     def after(self, stretch: Stretch) -> None:
-        """Record the losses. Raises `RunError` if one of them is no longer finite."""
+        """Record the losses. Raises `Diverged` if one of them is no longer finite."""
+        diverged: dict[int, str] = {}
         for lane, metrics in enumerate(self._lanes.split(stretch.metrics)):
             values = {name: float(value) for name, value in metrics.items()}
             bad = [name for name, value in values.items() if not math.isfinite(value)]
             if bad:
-                raise RunError(
-                    f"seed {self._lanes.seeds[lane]} diverged: {bad[0]} is {values[bad[0]]} before update "
-                    f"{stretch.update:,}; lower the backbone's learning rate or check the scale of rewards and "
-                    "observations"
-                )
-            self.record(lane, {"kind": "training", "update": stretch.update, "rate": round(stretch.rate, 1)} | values)
+                seed = self._lanes.seeds[lane]
+                diverged[seed] = f"seed {seed} diverged: {bad[0]} is {values[bad[0]]}"
+            else:
+                line = {"kind": "training", "update": stretch.update, "rate": round(stretch.rate, 1)}
+                self.record(lane, line | values)
+        if diverged:
+            raise Diverged(
+                f"{' and '.join(diverged.values())} before update {stretch.update:,}; lower the backbone's learning "
+                "rate or check the scale of rewards and observations",
+                list(diverged),
+            )
 
     def record(self, lane: int, metrics: Metrics) -> None:
         """One line of metrics, of any kind."""
@@ -202,7 +216,7 @@ class Showing(Observer):
     def after(self, stretch: Stretch) -> None:
         losses = [shown_loss(metrics) for metrics in self._lanes.split(stretch.metrics)]
         mean = sum(losses) / len(losses)
-        self._reporter.training(stretch.update, stretch.rate * len(losses), mean, self._last_score(), self._steps())
+        self._reporter.training(stretch.update, stretch.rate, mean, self._last_score(), self._steps())
 
     def _steps(self) -> list[tuple[str, int, int]]:
         return [(side.domain, side.taken, side.plan.steps) for side in self._sides]

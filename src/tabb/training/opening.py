@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import jax
@@ -27,27 +28,32 @@ from tabb.training.interaction import Interaction
 from tabb.training.lanes import Lanes
 from tabb.training.loop import Program, compiled_updates, compiled_updates_of_seeds
 from tabb.training.online import DOMAINS, step_plan
-from tabb.training.record import check_same_run
+from tabb.training.record import check_same_run, warn_of_another_machine
 from tabb.training.refits import Refits, refit_numbers, stand_in
 from tabb.training.setup import Setup
 from tabb.training.stored_rows import Feed, HostRows, columns_of, imitation_weight
 from tabb.training.stretches import Updates
 
 
-def open_folders(setup: Setup, lanes: Lanes, resume: bool) -> list[RunFolder]:
-    """The folders of the seeds, ready to write to. Raises `RunError` if one holds another run."""
-    folders = []
+def open_folders(setup: Setup, lanes: Lanes, resume: bool, closing: ExitStack) -> None:
+    """Make the folders of the seeds ready to write to, and hold them until `closing` ends.
+
+    Raises `RunError` if one holds another run, or is held by another process: nothing in it is changed then.
+    """
     for seed, folder in zip(lanes.seeds, lanes.folders, strict=True):
         if folder is None:
             continue
+        if not (resume and folder.config_file.exists()):
+            folder.make()
+        closing.enter_context(folder.locked())
+        folder.remove_parts()
         if resume and folder.config_file.exists():
             check_same_run(folder, setup.config_of(seed))
             folder.check_not_lost()
+            warn_of_another_machine(folder, setup.config["environment"])
             folder.note_files(setup.config_of(seed)["origin"])
         else:
             folder.start(setup.config_of(seed))
-        folders.append(folder)
-    return folders
 
 
 def tracked_runs(setup: Setup, lanes: Lanes, resume: bool) -> list[TrackedRun | None]:
@@ -272,6 +278,11 @@ def starting_state(
         folder.restore(state, steps) if folder is not None and resume else None
         for folder, state in zip(lanes.folders, fresh, strict=True)
     ]
+    updates = sorted({0 if one is None else one.update for one in saved})
+    if len(updates) > 1:
+        raise RunError(
+            f"the seeds {lanes.seeds} were stopped after different updates ({updates}): resume them one by one"
+        )
     checkpoints = [checkpoint for checkpoint in saved if checkpoint is not None]
     if not checkpoints:
         if setup.start is not None:
@@ -281,19 +292,8 @@ def starting_state(
                 for state, seed in zip(fresh, lanes.seeds, strict=True)
             ]
         return Saved(lanes.stack(fresh), 0, {})
-    missing = [seed for seed, checkpoint in zip(lanes.seeds, saved, strict=True) if checkpoint is None]
-    if missing:
-        raise RunError(
-            f"the seeds {missing} have no checkpoint and the others have: resume them one by one, or delete the "
-            "folders without one and start these seeds alone"
-        )
-    updates = sorted({checkpoint.update for checkpoint in checkpoints})
-    if len(updates) > 1:
-        raise RunError(
-            f"the seeds {lanes.seeds} were stopped after different updates ({updates}): resume them one by one"
-        )
     first = checkpoints[0]
-    return Saved(lanes.stack([one.state for one in checkpoints]), updates[0], first.seconds, first.steps)
+    return Saved(lanes.stack([one.state for one in checkpoints]), first.update, first.seconds, first.steps)
 
 
 def interacting(

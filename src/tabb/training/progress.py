@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,14 @@ Steps = Sequence[tuple[str, int, int]]
 """of each domain that is stepped in: its name, steps so far, and all of the run"""
 
 
+def say(text: str) -> None:
+    """A line on standard error; lost where that cannot be written (a full disk, a pipe that nobody reads any more),
+    for which no run ends.
+    """
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
 def told_steps(steps: Steps) -> list[str]:
     """What to say of steps: `1,200/2,000 target steps`."""
     return [f"{taken:,}/{budget:,} {domain} steps" for domain, taken, budget in steps]
@@ -35,7 +44,7 @@ class Reporter(Protocol):
     def training(self, update: int, rate: float, loss: float, score: float | None, steps: Steps = ()) -> None:
         """So many updates are done, at `rate` per second, with this loss (`shown_loss`) and last score.
 
-        `steps` are those taken in environments.
+        Of seeds that train together each does so many updates, at this rate. `steps` are those taken in environments.
         """
 
     def note(self, text: str) -> None:
@@ -100,7 +109,7 @@ class Lines:
         self._next, self._last_time, self._phase = 0.0, 0.0, ""
 
     def _say(self, text: str) -> None:
-        print(f"{self._label}: {text}", file=sys.stderr, flush=True)
+        say(f"{self._label}: {text}")
 
     def phase(self, what: str, share: float) -> None:
         if what != self._phase:

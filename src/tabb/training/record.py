@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tabb.errors import RunError
 from tabb.evaluation.scores import Evaluation, final_score
+from tabb.files import warn_once
 from tabb.jax_switches import check_as_before
 from tabb.plain import plain, rule_from_plain
 from tabb.policy import Policy
@@ -67,6 +68,26 @@ def evaluation_from(line: dict[str, Any]) -> Evaluation:
     """The evaluation that a line of metrics records."""
     scores = None if line["scores"] is None else tuple(line["scores"])
     return Evaluation(tuple(line["returns"]), tuple(line["lengths"]), scores, line["first_seed"])
+
+
+def warn_of_another_machine(folder: RunFolder, environment: dict[str, Any]) -> None:
+    """Issue a `MachineWarning` where an unfinished run was begun with other versions, or on another device or, on CPUs,
+    with another number of cores: what is computed may then be rounded otherwise.
+    """
+    if folder.result_file.exists():
+        return
+
+    def told(of: dict[str, Any]) -> dict[str, Any]:
+        machine = ("device", "cores") if environment["device"].startswith("cpu") else ("device",)
+        return {**(of.get("versions") or {}), **{name: of[name] for name in machine if name in of}}
+
+    then, now = told(folder.config().get("environment") or {}), told(environment)
+    changed = [f"{name} {value}, now {now[name]}" for name, value in then.items() if now.get(name, value) != value]
+    if changed:
+        warn_once(
+            f"{folder.path}: was begun with {'; '.join(changed)}: what it ends with need not be what it would have "
+            "ended with there"
+        )
 
 
 def check_same_run(folder: RunFolder, config: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,7 @@ from tabb.data.allocation import Scratch
 from tabb.data.store import stores_folder
 from tabb.environments.registration import env_factory_of
 from tabb.environments.tasks import Task, get_task
-from tabb.errors import DataWarning, Stopped, UsageError, warn_caller
+from tabb.errors import DataWarning, RunError, Stopped, UsageError, warn_caller
 from tabb.jax_programs import drop_programs_if_many
 from tabb.jax_switches import check_switches
 from tabb.own_files import refuse_inside_run
@@ -29,10 +30,12 @@ from tabb.training.checks import (
     check_data,
     check_environment,
     check_held_out,
+    check_origin,
     check_seeds,
     check_types,
     resolved_backbone,
     usable_source,
+    usable_target,
 )
 from tabb.training.config import Settings, check_imitation, imitation_of, normalisation_of
 from tabb.training.interaction import InteractingUpdates, Interrupted
@@ -40,6 +43,7 @@ from tabb.training.lanes import Clock, Lanes, run_folder
 from tabb.training.learned_rows import learned_rows
 from tabb.training.loop import Program
 from tabb.training.observers import (
+    Diverged,
     Evaluating,
     HoldingOut,
     Interacting,
@@ -113,7 +117,7 @@ def train(
         resume: go on with runs that `folder` holds; each ends bit-equal to one that was never stopped.
         env_factory: makes the environment to evaluate in; also the id of a Gymnasium environment.
         progress: "auto" (bar or lines), "bar", "lines" or "none".
-        origin: where the data come from, for the record (paths, reports).
+        origin: where the data come from, for the record (paths, reports): values that JSON can hold, and paths.
         track: where metrics go besides the folder: "tensorboard", "trackio", "wandb", or what opens a
             `tabb.tracking.Sink` for a run; not part of the run, and nothing in its results depends on it.
         start: a finished run, or its folder, whose weights the new runs start from; a folder of runs (`seed0`, ...)
@@ -127,7 +131,8 @@ def train(
     Raises:
         DataError: the two data sets do not belong together.
         UsageError: unknown task, options that cannot work.
-        RunError: the folder holds other runs or cannot be written.
+        RunError: the folder holds other runs or cannot be written; a run diverged. With a folder, the other seeds are
+            trained before that is raised.
         Stopped: Ctrl-C or SIGTERM; what was done is saved.
     """
     settings = settings or Settings()
@@ -135,6 +140,7 @@ def train(
     drop_programs_if_many()
     check_types(rule, source, target, settings, backbone, env_factory)
     check_style(progress)
+    origin = check_origin(origin)
     open_sink = opener(track)
     starting_run = None if start is None else start_from(start, start_parts)
     task = None if task is None else get_task(task)
@@ -154,6 +160,7 @@ def train(
     check_online(settings, rule, backbone, worlds)
     if target is None:
         target = no_rows(target_world(worlds, task, settings.engine, env_factory))
+    target = usable_target(target, reads[1], worlds)
     if source is None and "source" in worlds:
         source = no_rows(worlds["source"])
     source = usable_source(rule, source, target, reads[0], "source" in worlds)
@@ -200,7 +207,7 @@ def train(
         "normaliser": normalisation,
         "task": None if task is None else task.name,
         "seeds": seeds,
-        "origin": origin or {},
+        "origin": origin,
         "data": rows.data | ({"steps": {domain: world.name for domain, world in worlds.items()}} if worlds else {}),
         "environment": environment(),
     }
@@ -212,20 +219,47 @@ def train(
 
     # On an accelerator all seeds are one program; on a CPU, and where the host draws or makes the rows, they follow one
     # another.
-    together = len(seeds) if jax.default_backend() != "cpu" and rows.stored is None and not worlds else 1
+    together = jax.default_backend() != "cpu" and rows.stored is None and not worlds
+    waiting = [(group, resume) for group in _groups(seeds, folder if resume else None, together)]
     runs: list[Run] = []
-    for first in range(0, len(seeds), together):
-        runs += _train_together(setup, Lanes(seeds[first : first + together], folder), resume, progress, open_sink)
-    return runs
+    diverged: list[str] = []
+    with stop_on_signal() as stop:
+        while waiting:
+            group, goes_on = waiting.pop(0)
+            lanes = Lanes(group, folder)
+            if stop.is_set():  # it was heard too late to stop the seeds before
+                raise Stopped(how_to_go_on(lanes, 0))
+            try:
+                runs += _train_together(setup, lanes, goes_on, progress, open_sink, stop)
+            except Diverged as error:
+                if folder is None:  # the others have no checkpoint to go on from
+                    raise
+                diverged.append(str(error))
+                if others := [seed for seed in group if seed not in error.seeds]:
+                    waiting.insert(0, (others, True))
+    if diverged:
+        raise RunError("; ".join(diverged))
+    return sorted(runs, key=lambda run: seeds.index(run.seed))
 
 
-def _train_together(setup: Setup, lanes: Lanes, resume: bool, progress: Style, open_sink: Opener | None) -> list[Run]:
+def _groups(seeds: list[int], folder: str | Path | None, together: bool) -> list[list[int]]:
+    """The seeds of each compiled program; `together` all that go on from the same update of the runs in `folder`."""
+    if not together:
+        return [[seed] for seed in seeds]
+    groups: dict[int, list[int]] = {}
+    for seed in seeds:
+        groups.setdefault(0 if folder is None else run_folder(folder, seed).saved_update(), []).append(seed)
+    return list(groups.values())
+
+
+def _train_together(
+    setup: Setup, lanes: Lanes, resume: bool, progress: Style, open_sink: Opener | None, stop: threading.Event
+) -> list[Run]:
     """Train seeds in one compiled program: prepare, compile, update stretch by stretch, write policies and results."""
     learner, settings = setup.learner, setup.settings
     clock = Clock()
-    with ExitStack() as closing, stop_on_signal() as stop:
-        for opened in open_folders(setup, lanes, resume):
-            closing.enter_context(opened.locked())
+    with ExitStack() as closing:
+        open_folders(setup, lanes, resume, closing)
         tracker = Tracker(open_sink, tracked_runs(setup, lanes, resume))
         closing.callback(tracker.close)
         reporter = open_reporter(progress, setup.label_of(lanes.seeds), settings.updates)

@@ -19,6 +19,7 @@ from tabb.plain import from_plain, plain, rule_from_plain
 from tabb.registry import learner_name, module_of
 from tabb.rules import Rule
 from tabb.training.config import Settings, backbone_of, imitation_of, settings_from
+from tabb.training.folder import files_of
 from tabb.training.starting_weights import PARTS, Start, recorded_path, same_start, start_from
 
 
@@ -112,12 +113,13 @@ class RunSpec:
         origin = config.get("origin") or {}
         rule, settings = rule_from_plain(config["rule"]), settings_from(dict(config))
         without = "env" in origin and "target" not in origin and "target" in settings.online.domains
-        if not isinstance(origin.get("target"), dict) and not without:
+        named = {domain: files_of(origin, domain) for domain in ("source", "target")}
+        if (named["target"] is None and not without) or any(named[one] is None for one in named if one in origin):
             raise UsageError(
                 "was trained from arrays, which tabb does not keep; go on in Python with "
                 "tabb.train(..., folder=..., resume=True) and the same data"
             )
-        files = {name: tuple(origin[name]["files"]) for name in ("source", "target") if name in origin}
+        files = {domain: tuple(paths) for domain, paths in named.items() if paths is not None}
         start = config.get("start")
         return cls(
             rule=rule,

@@ -107,7 +107,10 @@ class Start:
         one = RunFolder(self.path)
         folder = one if one.config_file.exists() else RunFolder(self.path / f"seed{seed}")
         if not folder.config_file.exists():
-            raise UsageError(f"start={self.path}: is no run folder, and has no seed{seed} to start seed {seed} from")
+            raise UsageError(
+                f"start={self.path}: is no run folder, and has no seed{seed} to start seed {seed} from; "
+                "name a finished run, or put it back there"
+            )
         if not folder.result_file.exists():
             raise UsageError(
                 f"start={folder.path}: is not finished; go on with `tabb train --resume {quoted(folder.path)}` first"

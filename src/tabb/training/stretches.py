@@ -47,7 +47,8 @@ def stretches(
         state, metrics = program(models, rows, key, state, *bounds)
         jax.block_until_ready(state)
         seconds = time.monotonic() - started
-        yield Stretch(end, state, jax.device_get(metrics), (end - done) / seconds, seconds)
+        rate = (end - done) / max(seconds, 1e-9)  # some clocks stand still for milliseconds
+        yield Stretch(end, state, jax.device_get(metrics), rate, seconds)
         done = end
 
 

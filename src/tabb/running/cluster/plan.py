@@ -78,7 +78,12 @@ def run_plan_on(
         held.callback(_cancel, ray, running)
         while waiting or running:
             while waiting and len(running) < (jobs or AT_ONCE) and not stopped.is_set():
-                attempt = _Attempt(root, waiting.pop(0), held)
+                cell = waiting.pop(0)
+                try:
+                    attempt = _Attempt(root, cell, held)
+                except RunError as error:  # another process trains there
+                    fail(cell, str(error))
+                    continue
                 job = attempt.job(shipping.data_of(attempt.cell.spec.files))
                 job |= {"environment": shared, "gpus": cluster.gpus}
                 running[remote.remote(here, job)] = attempt
