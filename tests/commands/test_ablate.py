@@ -9,9 +9,18 @@ from pathlib import Path
 import pytest
 
 from tabb.cli import main
+from tabb.commands.ablate import _sure
 from tabb.commands.train_options import changed_learner
 from tabb.environments.tasks import get_task
-from tabb.experiments.ablations import VARIANTS, as_markdown, chosen, difference, summary
+from tabb.experiments.ablations import (
+    VARIANTS,
+    as_markdown,
+    borne_out,
+    chosen,
+    difference,
+    draw_differences,
+    summary,
+)
 from tabb.experiments.benchmark import Comparison, Place
 from tabb.plain import plain
 from tabb.results.train_command import changed_options, setting_options
@@ -122,6 +131,26 @@ def test_table_by_hand() -> None:
     assert lines[4].endswith("; less latent: -1.0 (1) |")
     assert lines[5].startswith("| `c-3` | - | 1.0 (1) | - | ")
     assert {line.count("|") for line in lines} == {6}
+
+
+def test_of_many_differences_some_leave_zero_out_by_chance(tmp_path: Path) -> None:
+    """Means of four pairs of standard error 1: t-tests of three degrees of freedom with p = 0.040, 0.0049 and 0.39."""
+    reach = 3.182446
+    less = {
+        name: {"value": value, "low": value - reach, "high": value + reach, "pairs": 4}
+        for name, value in (("a", -3.5), ("b", 7.5), ("c", 1.0))
+    }
+    less["d"] = {"value": 99.0, "low": None, "high": None, "pairs": 1}
+    assert [name for name, of in less.items() if of["low"] and of["low"] * of["high"] > 0] == ["a", "b"]
+    assert borne_out(less) == {"b"}  # 0.0049 < 0.05 / 3, but 0.040 > 0.05 / 2
+    assert borne_out({"a": less["a"]}) == {"a"}
+    assert borne_out({"same": {"value": 0.0, "low": 0.0, "high": 0.0, "pairs": 3}}) == set()
+    assert borne_out({"same": {"value": 2.0, "low": 2.0, "high": 2.0, "pairs": 3}}) == {"same"}
+    compared = {name: {"less": {"default": of}} for name, of in less.items()} | {"default": {}}
+    assert _sure(compared) == "At 5% over all 3 (Holm), only `b` differs from the default."
+    assert _sure({"d": compared["d"]}) == "None has two pairs, so none is tested."
+    draw_differences(less, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
 
 
 def test_a_run_with_other_options_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

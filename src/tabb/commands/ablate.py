@@ -11,7 +11,7 @@ from tabb.commands.benchmark import Grid, comparison_of, finished
 from tabb.commands.imitation_options import FOR_ALL, imitating, imitation_words
 from tabb.commands.options import parse
 from tabb.errors import UsageError
-from tabb.experiments.ablations import as_markdown, chosen, draw_differences, summary, variants_help
+from tabb.experiments.ablations import as_markdown, borne_out, chosen, draw_differences, summary, variants_help
 from tabb.experiments.benchmark import SCORES, Comparison, Table
 from tabb.experiments.benchmark_scores import as_csv
 
@@ -43,6 +43,17 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _sure(compared: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which differences to the default are no chance, all of them tested together."""
+    less = {name: of["less"]["default"] for name, of in compared.items() if "default" in of.get("less", {})}
+    sure = [f"`{name}`" for name in less if name in borne_out(less)]
+    tested = sum(of["low"] is not None for of in less.values())
+    if not tested:
+        return "None has two pairs, so none is tested."
+    told = f"only {', '.join(sure)} differ{'s' if len(sure) == 1 else ''}" if sure else "none differs"
+    return f"At 5% over all {tested} (Holm), {told} from the default."
+
+
 def _report(
     comparison: Comparison, table: Table, compared: Mapping[str, Mapping[str, Any]], root: Path, options: Options
 ) -> None:
@@ -56,7 +67,8 @@ def _report(
             "",
             f"{comparison.length()}; normalised score, mean of a run's {averaged(comparison.evaluations or 3)}; mean ±",
             "standard deviation (seeds). Differences are means over the same tasks and seeds, with Student's 95%",
-            "intervals over these pairs (their number in brackets).",
+            "intervals over these pairs (their number in brackets). Each interval is of one difference alone: of many,",
+            "some leave 0 out by chance. " + _sure(compared),
             "",
             as_markdown(compared, [str(place) for place in table]),
             "",

@@ -220,7 +220,7 @@ def _report(comparison: Comparison, table: Table, root: Path, options: Options) 
             as_markdown(table, names),
             "",
             "Over all rows, with stratified bootstrap 95% intervals (other seeds on the same rows) where each row has",
-            "two runs at least:",
+            "two runs at least. Each p is of one test alone, not corrected for their number:",
             "",
             verdicts_as_markdown(verdict, ours),
             "",

@@ -116,6 +116,19 @@ def paired_t_test(first: Mapping[tuple[str, int], float], second: Mapping[tuple[
     return PairedTest(float(np.mean(ours - theirs)), float(test.statistic), float(test.pvalue), len(both))
 
 
+def holm(p_values: Mapping[str, float], level: float = 0.05) -> set[str]:
+    """Which of several hypotheses are rejected, so that one is wrongly with a probability of at most `level`.
+
+    Holm, *A Simple Sequentially Rejective Multiple Test Procedure*, Scandinavian Journal of Statistics, 1979.
+    """
+    rejected: set[str] = set()
+    for place, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        if p_values[name] > level / (len(p_values) - place):
+            break
+        rejected.add(name)
+    return rejected
+
+
 def not_significantly_worse(cells: Mapping[str, Sequence[float]], level: float = 0.05) -> set[str]:
     """The method with the best mean, and those that Welch's one-sided t-test does not find worse.
 

@@ -67,8 +67,8 @@ def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dic
 
     def judged(name: str, policy: Policy, true: float) -> Judged:
         found = in_model(policy, model, domains, STEPS)
-        value, seen = (round(float(task.normalised_score(one)), 1) for one in (found.value, found.seen))
-        return Judged(name, true, value, seen, round(found.steps, 1), found.lost)
+        value, seen = (float(task.normalised_score(one)) for one in (found.value, found.seen))
+        return Judged(name, true, value, seen, found.steps, found.lost)
 
     lines = []
     for name, curve in cell["curves"].items():
@@ -76,7 +76,7 @@ def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dic
         place = kept / file.stem / f"{re.sub('[ :]', '-', name)}-{last}.npz"
         lines.append(judged(name, Policy.load(place), cell["scores"][name]))
     policy = Policy.load(source_policies / task.robot / "seed0")
-    lines.append(judged("source", policy, round(evaluate(policy, task.name, 10).mean, 1)))
+    lines.append(judged("source", policy, evaluate(policy, task.name, 10).mean))
     by_name = {line.name: line for line in lines}
     best = by_name[list(cell["curves"])[-1]]
     told = {"task": task.name, "target": cell["target"], "logged": cell["returns"]}
@@ -97,17 +97,18 @@ def of_runs(folder: Path) -> dict[str, Any]:
     if task is None or None in scores:
         raise UsageError(f"{folder}: has no scores to compare the choice with; train in a task, with evaluations")
     target_rows = settings_from(RunFolder(folder / TARGET / "seed0").config()).target_rows
-    target = Judged("target", round(scores[0], 1), round(found.target, 1), None, None, found.lost[0])
-    source = Judged(
-        "source", round(scores[1], 1), round(found.source, 1), round(found.source_seen, 1), None, found.lost[1]
-    )
+    target = Judged("target", scores[0], found.target, None, None, found.lost[0])
+    source = Judged("source", scores[1], found.source, found.source_seen, None, found.lost[1])
     rows = "" if target_rows is None else f"{target_rows:,} rows"
     told = {"task": task, "target": rows, "logged": round(found.logged, 1)}
     return told | _chosen(found.logged, [target, source], target, source)
 
 
 def _chosen(logged: float, policies: Sequence[Judged], target: Judged, source: Judged) -> dict[str, Any]:
-    """All policies, the choice between two of them, and what it and either one always cost; JSON types."""
+    """All policies, the choice between two of them, and what it and either one always cost; JSON types.
+
+    It is chosen from the numbers as they are; those of the result have one decimal.
+    """
     assert source.seen is not None  # the source's is always kept
 
     def as_judged(one: Judged, seen: float) -> InModel:
@@ -116,12 +117,17 @@ def _chosen(logged: float, policies: Sequence[Judged], target: Judged, source: J
     chosen = choose(logged, as_judged(target, math.nan), as_judged(source, source.seen))
     true = {"source": source.true, "target": target.true}
     return {
-        "policies": [one._asdict() for one in policies],
+        "policies": [_rounded(one) for one in policies],
         "chosen": chosen,
         "regret": round(max(true.values()) - true[chosen], 1),
         "regret_of_target": round(max(true.values()) - true["target"], 1),
         "regret_of_source": round(max(true.values()) - true["source"], 1),
     }
+
+
+def _rounded(one: Judged) -> dict[str, Any]:
+    values = {name: getattr(one, name) for name in ("true", "model", "seen", "steps")}
+    return one._asdict() | {name: None if value is None else round(value, 1) for name, value in values.items()}
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:

@@ -81,9 +81,6 @@ class GivenOutcomes(TargetPredictor):
         return jnp.zeros_like(own)
 
 
-PREDICTORS[GivenOutcomes.name] = GivenOutcomes  # so that runs with it are read back
-
-
 @dataclasses.dataclass(frozen=True)
 class ImitateTarget(Rule):
     """All rows alike in critic and value; the policy learns from target rows."""
@@ -135,6 +132,7 @@ def train_with_answers(task: str, quality: str, form: str, seed: int, settings: 
         refuse_others(file, "answers")
         np.savez(file, next=following, reward_hat=truth.reward, terminal_hat=truth.terminal)
         rule = TABB(predictor=GivenOutcomes(str(file)))
+        PREDICTORS[GivenOutcomes.name] = GivenOutcomes  # so that a run that was stopped is read back
     else:
         # A terminal row has no next state: its own state stands there, as the doors of tabb.data have it.
         ended = truth.terminal[:, None] > 0
