@@ -2,6 +2,7 @@
 
 import os
 import signal
+import warnings
 
 import gymnasium
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import tabb
 from tabb import files
-from tabb.environments.own_environment import STEP_LIMIT, check_one_step, open_environment
+from tabb.environments.own_environment import LOOKED_AT, STEP_LIMIT, check_one_step, open_environment
 from tabb.environments.registration import env_factory_of
 from tabb.environments.rollout import rollout
 from tabb.environments.running_episodes import RunningEpisodes, world_of_environment
@@ -232,6 +233,30 @@ def test_the_limit_of_a_wrapper_counts_as_stated():
 
 def test_an_environment_that_ends_by_itself_needs_no_limit():
     assert rolled(lambda: Gives(five(terminated=True))).lengths.tolist() == [1, 1]
+
+
+class Far(Still):
+    """Moves by 0.1 m a step at a place that UTM has 5.4 million metres from its origin."""
+
+    def __init__(self, origin=5.4e6):
+        self.origin = origin
+
+    def reset(self, *, seed=None, options=None):
+        self.place = 0.0
+        return np.array([self.origin, 0.0, 0.0]), {}
+
+    def step(self, action):
+        self.place += 0.1
+        return np.array([self.origin + self.place, self.place, 0.0]), 1.0, False, False, {}
+
+
+def test_steps_that_float32_does_not_resolve_are_told():
+    with pytest.warns(MachineWarning, match=r"Far: entry 0 of its observations moves by about 0\.1 a step.* 0\.5 only"):
+        rolled(Far, max_steps=LOOKED_AT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rolled(Far, max_steps=LOOKED_AT)  # once
+        rolled(lambda: Far(0.0), max_steps=LOOKED_AT)
 
 
 # --- Stops ---

@@ -11,7 +11,7 @@ from tabb import files
 from tabb.environments import running_episodes
 from tabb.environments.running_episodes import RunningEpisodes, world_of_environment, world_of_task
 from tabb.environments.tasks import get_task
-from tabb.errors import MachineWarning
+from tabb.errors import MachineWarning, RunError
 
 HOPPER = world_of_task(get_task("hopper-gravity-0.5"), "legacy")
 CART = world_of_environment(Cart)
@@ -120,3 +120,16 @@ def test_what_cannot_be_played_again_is_not_kept_for_it():
     state = episodes.state()
     assert state.action.shape == (2, 0, 1)
     assert RunningEpisodes(HOPPER, 2, 0).state().action.shape == (2, 1_000, 3)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_an_action_that_is_no_number_moves_nothing(wrong):
+    """Of a learner that has diverged, before anything is measured of it."""
+    episodes = RunningEpisodes(CART, 2, 0)
+    before = episodes.observe()
+    with pytest.raises(
+        RunError, match=r"the action for Cart is \[(nan|inf)\].*nothing was moved; lower the backbone's"
+    ):
+        episodes.step(np.array([[0.5], [wrong]], np.float32))
+    np.testing.assert_array_equal(episodes.observe(), before)
+    assert episodes.state().age.tolist() == [0, 0]

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from cart import Cart
+from tabb import files
 from tabb.environments import SafeActions, rollout
 from tabb.environments.running_episodes import RunningEpisodes, world_of_environment
-from tabb.errors import UsageError
+from tabb.errors import MachineWarning, UsageError
 
 
 class Arm(Cart):
@@ -79,6 +80,16 @@ def test_what_an_environment_says_was_applied_is_checked(told, says):
         return
     with pytest.raises(UsageError, match=says):
         episodes.step(np.array([[1.0]], np.float32))
+
+
+def test_what_was_applied_in_other_units_is_told(monkeypatch):
+    """A wrapper that scales actions around this one: of the second joint 5 is said where the space ends at 1."""
+    monkeypatch.setattr(files, "_WARNED", set())
+    one = np.ones(2, np.float32)
+    world = world_of_environment(lambda: gymnasium.wrappers.RescaleAction(SafeActions(Arm()), -one, one))
+    scaled = RunningEpisodes(world, 1, 0)
+    with pytest.warns(MachineWarning, match=r"info\['applied_action'\] lies outside of its action space; .* units"):
+        scaled.step(np.zeros((1, 2), np.float32))
 
 
 def test_gymnasium_makes_it_by_the_id_of_the_robot():

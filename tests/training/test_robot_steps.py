@@ -100,6 +100,27 @@ def test_no_step_is_lost_and_none_is_taken_after_a_stop(tmp_path, capsys, monkey
     np.testing.assert_array_equal(again.policy.weights[0], run.policy.weights[0])
 
 
+@pytest.mark.parametrize("seed", [0, 4293, 12345, 10**9])
+def test_an_environment_is_reset_with_seeds_that_any_generator_takes(seed):
+    seeds = []
+
+    class Seeded(Cart):
+        def reset(self, *, seed=None, options=None):
+            np.random.default_rng(seed)
+            seeds.append(seed)
+            return super().reset(seed=seed)
+
+    plan = StepPlan(50, 50, np.zeros(1, np.int64), np.full(1, 50))
+    for domain in ("source", "target"):
+        side = Side(domain, world_of_environment(Seeded), plan, 1, seed, jax.random.key(0), threading.Event())
+        side.take(50, None, None, None, at_random=True)
+    assert max(seeds) < 2**32
+    assert len(set(seeds)) == len(seeds)
+    if seed == 0:
+        assert seeds[0] == 1_500_000
+        assert 1_000_000 in seeds
+
+
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_episodes_that_ended_since_the_last_checkpoint_are_told_after_a_kill(lanes, tmp_path):
     """Nothing but a state of 50 steps and the log of 200 is left of a process."""

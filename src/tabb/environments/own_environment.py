@@ -9,10 +9,14 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from tabb.action_bounds import ActionBounds, same_bounds
+from tabb.action_bounds import ROUNDED, ActionBounds, same_bounds
 from tabb.environments.safe_actions import APPLIED
 from tabb.errors import TabbError, UsageError
+from tabb.files import warn_once
+from tabb.float32 import coarse_columns, spacing
 
+LOOKED_AT = 200
+"""first observations of an environment by which it is told whether float32 resolves its steps"""
 STEP_LIMIT = 1_000
 """steps after which an episode is cut where the environment states no limit; those of D4RL's robots"""
 
@@ -31,6 +35,8 @@ class CheckedEnvironment:
         self._env = env
         self.name = name_of(env)
         self.observation_space, self.action_space = env.observation_space, env.action_space
+        self._seen: list[list[NDArray[np.float64]]] = []
+        """Its first observations, episode by episode."""
 
     @property
     def step_limit(self) -> int | None:
@@ -51,7 +57,10 @@ class CheckedEnvironment:
         result = self._call("reset()", lambda: self._env.reset(seed=seed))
         if not isinstance(result, tuple) or len(result) != 2:
             raise self._fault("reset() must give (observation, info), as in Gymnasium since 0.26; wrap or change it")
-        return self._observation(result[0], "reset()"), result[1]
+        observation = self._observation(result[0], "reset()")
+        self._seen.append([])
+        self._look(observation)
+        return observation, result[1]
 
     def step(self, action: NDArray[Any]) -> tuple[NDArray[Any], float, bool, bool, Any]:
         given = self._in_space(action)
@@ -62,7 +71,9 @@ class CheckedEnvironment:
         ends = [self._end(name, end) for name, end in (("terminated", terminated), ("truncated", truncated))]
         if isinstance(info, dict) and APPLIED in info:
             info = info | {APPLIED: self._applied(info[APPLIED])}
-        return self._observation(observation, "step()"), self._reward(reward), ends[0], ends[1], info
+        observation = self._observation(observation, "step()")
+        self._look(observation)
+        return observation, self._reward(reward), ends[0], ends[1], info
 
     def _in_space(self, action: NDArray[Any]) -> NDArray[Any]:
         """The action as one of the space, which in float32 may lie beyond a bound by rounding (0.1 does).
@@ -77,6 +88,20 @@ class CheckedEnvironment:
 
     def close(self) -> None:
         self._call("close()", self._env.close)
+
+    def _look(self, observation: NDArray[Any]) -> None:
+        """Warn once, after so many observations, where rows and policies in float32 do not see them move."""
+        count = sum(map(len, self._seen))
+        if count >= LOOKED_AT or not self._seen:
+            return
+        self._seen[-1].append(np.array(observation, np.float64))
+        if count + 1 < LOOKED_AT:
+            return
+        for entry, step, near in coarse_columns([np.array(episode) for episode in self._seen if episode]):
+            warn_once(
+                f"environment {self.name}: entry {entry} of its observations moves by about {step:.2g} a step, where "
+                f"float32 resolves {near:.2g} only; subtract an origin (a number near the mean) in the environment"
+            )
 
     def _call(self, what: str, call: Callable[[], Any]) -> Any:
         try:
@@ -122,7 +147,15 @@ class CheckedEnvironment:
             if np.isfinite(array).all():
                 raise self._fault(f"step() gives info['{APPLIED}'] beyond what float32 holds; {_RESCALE}")
             raise self._fault(f"step() gives info['{APPLIED}'] with NaN or infinity; mend the environment")
-        return array.astype(np.float32).reshape(wanted)
+        applied: NDArray[np.float32] = array.astype(np.float32).reshape(wanted)
+        low, high = self.action_space.low, self.action_space.high
+        most = ROUNDED * (high - low) + spacing(applied)
+        if ((applied < low - most) | (applied > high + most)).any():
+            warn_once(
+                f"environment {self.name}: info['{APPLIED}'] lies outside of its action space; rows keep the nearest "
+                "action of the space. Say it in the units of that space, with no wrapper that scales actions around"
+            )
+        return applied
 
     def _reward(self, reward: Any) -> float:
         array = np.asarray(reward)

@@ -20,6 +20,7 @@ from tabb.environments.lanes import Lanes, OneByOne
 from tabb.environments.own_environment import STEP_LIMIT, open_environment
 from tabb.environments.task_lanes import lanes_of
 from tabb.environments.tasks import Task
+from tabb.errors import RunError
 from tabb.files import warn_once
 
 
@@ -149,11 +150,19 @@ class RunningEpisodes:
     def step(self, actions: NDArray[np.float32]) -> Steps:
         """One step with actions [B, A] in [-1, 1] in the first B lanes.
 
+        Raises `RunError`, and takes no step, where one of them is not finite.
+
         An episode that ends is followed by another only when that is observed: a robot's reset takes long and may fail,
         and the step is in nobody's hands until this returns.
         """
         before = self.observe()
         assert self._lanes is not None
+        finite = np.isfinite(actions).all(axis=1)
+        if not finite.all():
+            raise RunError(
+                f"the action for {self._world.name} is {actions[~finite][0].tolist()}, and nothing was moved; lower "
+                "the backbone's learning rate or check the scale of rewards and observations"
+            )
         numbers = self._numbers[: len(actions)].copy()
         count, actions = len(actions), np.clip(actions, -1.0, 1.0).astype(np.float32)
         lanes = list(range(count))

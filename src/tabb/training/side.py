@@ -25,6 +25,8 @@ STEPS = 4_000
 """folded into the key of preparation for the actions of steps in the source, the next number for those in the target"""
 SEEDS = 1_000_000
 """reset seeds for each seed of training: apart from those of evaluations and of collected data"""
+LARGEST_SEED = 2**32
+"""environments that seed NumPy or C take seeds below it"""
 
 
 class SideState(NamedTuple):
@@ -56,6 +58,8 @@ class Side:
         self.taken = 0
         self._key = jax.random.fold_in(key, STEPS + DOMAINS.index(domain))
         first_seed = SEEDS * (seed + 1) + (SEEDS // 2 if domain == "source" else 0)
+        if not world.repeats:
+            first_seed %= LARGEST_SEED - SEEDS
         self._episodes, self._lanes = RunningEpisodes(world, lanes, first_seed), lanes
         size, actions = world.observation_size, world.action_size
         widths = {"observation": size, "action": actions, "reward": 1, "next_observation": size, "terminal": 1}
