@@ -3,6 +3,7 @@
 import os
 import signal
 import warnings
+from contextlib import ExitStack
 
 import gymnasium
 import numpy as np
@@ -102,6 +103,47 @@ def test_what_is_wrong_is_one_line_at_the_door_and_in_a_rollout(name):
             use()
         assert "environment " in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+class Gone(Still):
+    """Its connection is lost at the first step, or as it is closed."""
+
+    closed = 0
+
+    def __init__(self, step=True, close=True):
+        self.lost = {"step": step, "close": close}
+
+    def step(self, action):
+        if self.lost["step"]:
+            raise ConnectionError("lost")
+        return super().step(action)
+
+    def close(self):
+        Gone.closed += 1
+        if self.lost["close"]:
+            raise ConnectionError("no answer")
+
+
+def test_the_first_fault_is_told_and_every_environment_closed(monkeypatch):
+    monkeypatch.setattr(Gone, "closed", 0)
+    with pytest.raises(UsageError, match=r"step.. raised ConnectionError: lost"):
+        rolled(Gone)
+    assert Gone.closed == 2
+    with pytest.raises(UsageError, match=r"close.. raised ConnectionError: no answer"):
+        rolled(lambda: Gone(step=False), max_steps=2)
+    assert Gone.closed == 4
+    episodes = RunningEpisodes(world_of_environment(lambda: Gone(close=False)), 2, 0)
+    episodes.observe()
+    for lane in episodes._lanes._envs:
+        lane._env.lost["close"] = True
+
+    def step_and_close():
+        with ExitStack() as closing:
+            closing.callback(episodes.close)
+            episodes.step(np.zeros((2, 2), np.float32))
+
+    with pytest.raises(UsageError, match="raised ConnectionError: lost"):
+        step_and_close()
 
 
 class FixedEntry(Still):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from tabb.environments.own_environment import CheckedEnvironment, check_another
 from tabb.environments.safe_actions import APPLIED
+from tabb.errors import UsageError
 
 
 class LaneSteps(NamedTuple):
@@ -85,5 +88,12 @@ class OneByOne:
         )
 
     def close(self) -> None:
-        for env in self._envs:
-            env.close()
+        """Close all of them, also where one cannot be: that is an error, unless another error led here."""
+        on_its_way = sys.exc_info()[1]
+        try:
+            with ExitStack() as closing:
+                for env in reversed(self._envs):
+                    closing.callback(env.close)
+        except UsageError:
+            if on_its_way is None:
+                raise

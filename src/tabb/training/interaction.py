@@ -226,7 +226,7 @@ class Interaction:
         for begin in range(taken.start // BLOCK * BLOCK, taken.stop, BLOCK):
             rows = side.rows(slice(begin, begin + BLOCK), self.normaliser)
             rows = np.pad(rows, ((0, BLOCK - len(rows)), (0, 0)))  # the last block may reach beyond the last step
-            said = self.refits.of_block(side.domain, jnp.asarray(rows), self.normaliser)
+            said = self.refits.of_block(side.domain, rows, self.normaliser)
             assert said is not None
             data = _said_at(data, side.domain, said.matrix, self._logged[side.domain] + begin)
         return data
@@ -287,7 +287,7 @@ def _said_at(data: Data, domain: Domain, rows: Array, at: int) -> Data:
     """The data with what the models say of some rows of a domain; its matrix is used up."""
     said = _said(data, domain)
     assert said is not None
-    matrix = written(said.matrix, rows, jnp.asarray(at, jnp.int32))
+    matrix = written(said.matrix, rows, np.int32(at))
     return _with_matrix(data, domain, said._replace(matrix=matrix))
 
 

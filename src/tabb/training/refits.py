@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from numpy.typing import NDArray
 
 from tabb.batch import FIELDS, Domains
 from tabb.networks import Normaliser
@@ -75,10 +76,15 @@ def _transitions(rows: Float[Array, "n width"], sizes: tuple[int, int]) -> Trans
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 3))
 def said_of_block(
-    rule: Rule, seam: str, models: Any, sizes: tuple[int, int], normaliser: Normaliser, rows: Float[Array, "n width"]
+    rule: Rule,
+    seam: str,
+    models: Any,
+    sizes: tuple[int, int],
+    normaliser: Normaliser,
+    rows: Float[Array, "n width"] | NDArray[np.float32],
 ) -> Packed | None:
     """What the models say of each of these rows, packed; None where the rule says nothing of rows of this domain."""
-    block = _transitions(rows, sizes)
+    block = _transitions(jnp.asarray(rows), sizes)
     return pack(getattr(rule, seam)(models, Domains(block, block, normaliser)))
 
 
@@ -123,7 +129,9 @@ class Refits:
             return None
         return pack(getattr(self.rule, SEAMS[domain])(self.models, self.domains._replace(normaliser=normaliser)))
 
-    def of_block(self, domain: Domain, rows: Float[Array, "n width"], normaliser: Normaliser) -> Packed | None:
+    def of_block(
+        self, domain: Domain, rows: Float[Array, "n width"] | NDArray[np.float32], normaliser: Normaliser
+    ) -> Packed | None:
         """What they say of a block of its steps, of which none need have been taken yet."""
         return said_of_block(self.rule, SEAMS[domain], self.models, self._sizes, normaliser, rows)
 
