@@ -5,12 +5,14 @@ import json
 import os
 import pathlib
 import stat
+from pathlib import Path
 
 import pytest
 
+import tabb
 from tabb import files
-from tabb.errors import MachineWarning, RunError
-from tabb.files import atomic, write_json
+from tabb.errors import MachineWarning, RunError, UsageError
+from tabb.files import atomic, path_of, paths_of, write_json
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +105,31 @@ def test_numbers_that_are_not_finite_are_null(tmp_path):
     write_json(tmp_path / "a.json", {"a": [float("nan"), 1.5, float("-inf")], "b": (float("inf"), 2)})
     text = (tmp_path / "a.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail) == {"a": [None, 1.5, None], "b": [None, 2]}
+
+
+def test_what_is_no_path_is_one_line():
+    assert path_of("a/b", "out") == path_of(Path("a/b"), "out") == Path("a/b")
+    assert paths_of("ab", "runs") == [Path("ab")], "not its letters"
+    assert paths_of(Path("ab"), "runs") == paths_of(["ab"], "runs") == [Path("ab")]
+    assert paths_of([], "runs") == []
+    for call, says in (
+        (lambda: path_of(None, "out"), "out is NoneType: give a path"),
+        (lambda: path_of(["a"], "out"), "out is list: give a path"),
+        (lambda: paths_of(3, "runs"), "runs is int: give a path, or several"),
+        (lambda: paths_of(["a", None], "runs"), "runs is NoneType: give a path"),
+    ):
+        with pytest.raises(UsageError, match=f"^{says}$"):
+            call()
+
+
+def test_the_functions_of_tabb_take_no_other_thing_for_a_path(tmp_path):
+    calls = (tabb.Policy.load, tabb.results, tabb.select, tabb.write_report, tabb.write_comparison, tabb.answer_of)
+    for call in (*calls, lambda value: tabb.export(value, "npz"), tabb.watch):
+        with pytest.raises(UsageError, match=r"^[a-z]+ is NoneType"):
+            call(None)
+        with pytest.raises(UsageError, match="is int: give a"):
+            call(3)
+    with pytest.raises(RunError, match="nowhere: no such folder"):
+        tabb.answer_of(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"unknown format \['onnx'\]"):
+        tabb.export(tmp_path, ["onnx"])

@@ -10,11 +10,11 @@ import os
 import shlex
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tabb.errors import MachineWarning, RunError
+from tabb.errors import MachineWarning, RunError, UsageError
 
 LOCK_HELD = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
 """what `flock` answers where another process holds the lock; any other error is the disk's"""
@@ -112,6 +112,22 @@ def cache_folder() -> Path | None:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tabb"
     except RuntimeError:  # a user without a home, as containers have
         return None
+
+
+def path_of(value: Any, what: str) -> Path:
+    """`value`, which is called `what`, as a path. Raises `UsageError` for what is none."""
+    if not isinstance(value, str | os.PathLike):
+        raise UsageError(f"{what} is {type(value).__name__}: give a path")
+    return Path(value)
+
+
+def paths_of(values: Any, what: str) -> list[Path]:
+    """A path, or several, likewise: a single one is not taken for its letters."""
+    if isinstance(values, str | os.PathLike):
+        return [Path(values)]
+    if not isinstance(values, Iterable):
+        raise UsageError(f"{what} is {type(values).__name__}: give a path, or several")
+    return [path_of(one, what) for one in values]
 
 
 def quoted(path: str | Path) -> str:

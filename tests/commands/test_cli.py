@@ -192,8 +192,10 @@ def test_evaluate(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_evaluate_in_any_environment(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = json.loads(told(capsys, "evaluate", policy, "--env", "tabb/hopper-v0", "--episodes", "1", "--json"))
-    assert result["scores"] is None
+    arguments = ("evaluate", policy, "--env", "tabb/hopper-v0", "--episodes", "1")
+    result = json.loads(told(capsys, *arguments, "--json"))
+    assert result["scores"] is result["engine"] is None, "its physics are its own"
+    assert told(capsys, *arguments).endswith("(1 episode, seed 10000)\n")
     assert result["mean"] == result["returns"][0]
 
 
@@ -368,6 +370,7 @@ def test_a_preset_keeps_the_constants_of_the_suite() -> None:
         (["evaluate", "nowhere.npz"], 4, "nowhere.npz: no such policy"),
         (["evaluate", "{policy}", "--task", "ant"], 2, "observation_size is 11 and 111"),
         (["evaluate", "{policy}", "--task", "nothing"], 2, "unknown task"),
+        (["evaluate", "{policy}", "--env", "tabb/hopper-v0", "--engine", "native"], 2, "has its own physics"),
         (["evaluate", "{policy}", "--task", "hopper", "--env", "tabb/hopper-v0"], 2, "--task hopper with --env"),
         (["evaluate", "{policy}", "--engine", "new"], 2, "--engine"),
         (["evaluate", "{policy}", "--episodes", "0"], 2, "episodes is 0"),

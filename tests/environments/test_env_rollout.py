@@ -182,6 +182,13 @@ def test_unfit_environments_and_numbers_are_refused():
         rollout(gait, None)
     with pytest.raises(UsageError, match=r"^give either a task or an env_factory"):
         rollout(gait, "hopper", env_factory=Corridor)
+    for numbers, says in (
+        ({"episodes": 1.5}, "episodes is 1.5: give a whole number"),
+        ({"seed": -1}, "seed is -1: give a whole number from 0 on"),
+        ({"seed": 0.5}, "seed is 0.5: give a whole number from 0 on"),
+    ):
+        with pytest.raises(UsageError, match=f"^{says}$"):
+            rollout(lambda observation, generator: None, "hopper-gravity-0.5", **numbers)
     with pytest.raises(UsageError, match=r"^episodes is 0: it must be at least 1$"):
         rollout(gait, "hopper", 0)
     with pytest.raises(UsageError, match=r"^unknown task 'hoppper'"):

@@ -115,6 +115,12 @@ def test_arrays_are_copies_of_the_device_ones():
     assert policy.about == {}
 
 
+def test_policies_are_told_apart_by_identity(policy):
+    assert policy == policy
+    assert policy != Policy.from_networks(NETWORK, NORMALISER, ABOUT)
+    assert len({policy, policy}) == 1
+
+
 def test_only_relu_networks():
     with pytest.raises(UsageError, match="not elu"):
         Policy.from_networks(mlp(jax.random.key(0), (4, 2), "elu"), NORMALISER)

@@ -109,6 +109,7 @@ def test_what_cannot_be_compared(compared, capsys, tmp_path):
         return capsys.readouterr().err
 
     assert folders_of([compared]) == [compared / "tabb", compared / "target-only"]
+    assert folders_of(str(compared)) == folders_of(compared) == folders_of([compared])
     assert "no such folder" in refused(compared, tmp_path / "nowhere")
     assert "its folder is missing" in refused(compared, "--out", tmp_path / "no" / "page.html")
     with pytest.raises(tabb.errors.UsageError, match="needs two runs"):

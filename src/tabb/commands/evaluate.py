@@ -45,6 +45,8 @@ def run(arguments: Sequence[str]) -> int:
 
     if options.task and options.env:
         raise UsageError(f"--task {options.task} with --env {options.env}: give one of them")
+    if options.engine and options.env:
+        raise UsageError(f"--engine {options.engine} with --env {options.env}: an environment has its own physics")
     policy = Policy.load(options.policy)
     env = options.env
     task = None if env else options.task or policy.about.get("task")
@@ -56,16 +58,19 @@ def run(arguments: Sequence[str]) -> int:
     engine = options.engine or policy.about.get("engine") or "legacy"
     result = evaluate(policy, task, options.episodes, options.seed, engine=engine, env_factory=factory)
     if options.json:
-        about = {"policy": str(options.policy), "task": task, "env": env, "engine": engine}
+        about = {"policy": str(options.policy), "task": task, "env": env, "engine": None if env else engine}
         print(json.dumps(about | dataclasses.asdict(result) | {"mean": result.mean}, indent=2))
         return 0
     returns = sum(result.returns) / len(result.returns)
     where = task or env
     spread = f" ± {result.spread:.1f}" if len(result.returns) > 1 else ""
     score = "" if result.scores is None else f"score {result.mean:z.1f}{spread}, "
+    physics = "" if env else f", engine {engine}"  # an environment has its own
+    seeds = f"seeds {options.seed} to {options.seed + options.episodes - 1}"
+    if options.episodes == 1:
+        seeds = f"seed {options.seed}"
     print(
         f"{where}: {score}return {tenths(returns)}, length {sum(result.lengths) / len(result.lengths):.0f} "
-        f"({options.episodes} episodes, seeds {options.seed} to {options.seed + options.episodes - 1}, "
-        f"engine {engine})"
+        f"({options.episodes} episode{'' if options.episodes == 1 else 's'}, {seeds}{physics})"
     )
     return 0

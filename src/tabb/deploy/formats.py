@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tabb.errors import DataWarning, RunError, UsageError
+from tabb.files import path_of
 from tabb.policy import Policy, why_no_policy
 
 Writer = Callable[[Policy, Path], object]
@@ -55,15 +56,15 @@ def export(policy: Policy | str | Path, format: str, out: str | Path | None = No
             `out` is a file that tabb did not write, or an extra is missing.
         RunError: there is no policy, the run is not finished, the file is damaged, or `out` cannot be written.
     """
-    if format not in FORMATS:
+    if not isinstance(format, str) or format not in FORMATS:
         raise UsageError(f"unknown format {format!r}: use one of {', '.join(FORMATS)}")
     suffix, write, packages = FORMATS[format]
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise UsageError(f'{format} files need the extra `export`: pip install "tabb-rl[export]"')
-    source = None if isinstance(policy, Policy) else _file_of(Path(policy))
+    source = None if isinstance(policy, Policy) else _file_of(path_of(policy, "policy"))
     if out is not None:
-        out = Path(out)
+        out = path_of(out, "out")
     elif source is not None:
         out = source.with_suffix(suffix)
     else:

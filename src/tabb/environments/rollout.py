@@ -121,8 +121,12 @@ def rollout(
     if (task is None) == (env_factory is None):
         raise UsageError("give either a task or an env_factory")
     for name, number in (("episodes", episodes), ("max_steps", max_steps), ("rows", rows)):
+        if number is not None and not isinstance(number, int | np.integer):
+            raise UsageError(f"{name} is {number!r}: give a whole number")
         if number is not None and number < 1:
             raise UsageError(f"{name} is {number}: it must be at least 1")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise UsageError(f"seed is {seed!r}: give a whole number from 0 on")
     known_task = None if task is None else get_task(task)
     opened = None if env_factory is None else open_environment(env_factory)
     if known_task is not None:

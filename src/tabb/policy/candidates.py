@@ -13,7 +13,7 @@ from tabb.networks import MLP, Normaliser
 from tabb.policy.tanh_policy import Layers, Policy, forward, host_layers
 
 
-@dataclasses.dataclass(frozen=True, repr=False)  # Policy's own: not a page of arrays
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)  # Policy's own: not a page of arrays
 class CandidatePolicy(Policy):
     """argmax over k of Q(s, a_k), a_k = clip(ã_k + reach tanh(ξ(s, ã_k)), ±1), ã_k = tanh(decoder(s, z_k)).
 

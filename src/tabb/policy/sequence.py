@@ -32,7 +32,7 @@ def _names(network: Transformer) -> list[str]:
     return [NETWORK + jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class SequencePolicy(Policy):
     """tanh(transformer(last K steps)): its action depends on the episode so far, so it acts through an `actor`.
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tabb.action_bounds import ActionBounds, action_bounds
 from tabb.errors import RunError, UsageError
-from tabb.files import atomic, quoted
+from tabb.files import atomic, path_of, quoted
 from tabb.float32 import spacing
 from tabb.networks import MLP, Committee, Normaliser, members_of
 from tabb.own_files import refuse_others
@@ -120,7 +120,7 @@ def why_no_policy(run: Path) -> str:
     return "has neither policy.npz nor checkpoint.npz any more; put one back, or train the run again in another folder"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays are not equal or unequal as a whole
 class Policy:
     """Deterministic policy tanh(MLP((observation - mean) / scale)), float32, scaled to the bounds of the action space.
 
@@ -267,9 +267,9 @@ class Policy:
 
         Raises:
             RunError: the file cannot be written.
-            UsageError: `path` is there and is no policy that tabb wrote.
+            UsageError: `path` is none, or is there and is no policy that tabb wrote.
         """
-        path = Path(path)
+        path = path_of(path, "path")
         refuse_others(path, "policy")
         arrays, bounds = self._arrays(), self.action_bounds
         format = self.format + (SEVERAL if self.weights[0].ndim == 3 else "")
@@ -287,8 +287,9 @@ class Policy:
 
         Raises:
             RunError: no such file, or not a policy, or a damaged one.
+            UsageError: `path` is none.
         """
-        path = Path(path)
+        path = path_of(path, "path")
         if path.is_dir() and (path / "policy.npz").is_file():
             path = path / "policy.npz"  # a run folder
         elif path.is_dir():

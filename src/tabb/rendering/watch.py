@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +83,11 @@ def watch(
             range, no OpenGL backend works, the suffix is unknown, or an extra is missing.
         RunError: a policy cannot be read, or the film cannot be written.
     """
-    given = [policies] if isinstance(policies, (str, Path, Policy)) else list(policies)
+    if isinstance(policies, Policy | str | Path):
+        policies = [policies]
+    if not isinstance(policies, Iterable):
+        raise UsageError(f"policies is {type(policies).__name__}: give a policy, its file or folder, or several")
+    given = list(policies)
     if not 1 <= len(given) <= MOST:
         raise UsageError(f"{len(given)} policies: a film shows 1 to {MOST}")
     loaded = [one if isinstance(one, Policy) else Policy.load(one) for one in given]

@@ -28,7 +28,7 @@ from tabb.evaluation.choice import (
     in_model,
     longest_episode,
 )
-from tabb.files import read_json, write_json
+from tabb.files import path_of, read_json, write_json
 from tabb.models.matching import model_template
 from tabb.own_files import refuse_others
 from tabb.policy import Policy
@@ -72,9 +72,11 @@ def answer_of(root: str | Path) -> Answer | None:
     were trained from arrays, or TABB was held to no paths (its run was shorter than 5,000 updates).
 
     Raises:
-        RunError: a run is damaged.
+        RunError: there is no such folder, or a run is damaged.
         DataError: a data file is missing or damaged.
     """
+    if not path_of(root, "root").is_dir():
+        raise RunError(f"{root}: no such folder; give the folder of runs")
     pairs = _pairs_of(Path(root))
     if not pairs or not all(_comparable(*pair) for pair in pairs):
         return None

@@ -17,7 +17,7 @@ import numpy as np
 from tabb._version import __version__
 from tabb.errors import RunError, UsageError
 from tabb.evaluation.statistics import Estimate
-from tabb.files import atomic
+from tabb.files import atomic, path_of, paths_of
 from tabb.own_files import refuse_others
 from tabb.results.answer import SOURCE, TARGET, Answer, answers_among, reason, size_among
 from tabb.results.report.charts import Chart, figure, padded
@@ -71,10 +71,10 @@ class Contender:
         return f"q{self.number % COLOURS} d{(self.number + self.number // COLOURS) % len(DASHES)}"
 
 
-def folders_of(places: Iterable[str | Path]) -> list[Path]:
+def folders_of(places: str | Path | Iterable[str | Path]) -> list[Path]:
     """The runs, each with its seeds, that these folders are or hold, in the order of their names."""
     found: dict[Path, None] = {}
-    for place in map(Path, places):
+    for place in paths_of(places, "runs"):
         if any((one / "config.json").exists() for one in (place, *place.glob("seed*"))):
             found[place] = None
             continue
@@ -87,14 +87,17 @@ def folders_of(places: Iterable[str | Path]) -> list[Path]:
 
 
 def write_comparison(
-    runs: Sequence[str | Path], out: str | Path | None = None, source: Files | None = None, target: Files | None = None
+    runs: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    source: Files | None = None,
+    target: Files | None = None,
 ) -> Path:
     """Write a page that compares finished runs of one task, one self-contained HTML file; returns its path.
 
     Films in the folders of the runs (`tabb watch`) stand side by side on it.
 
     Args:
-        runs: folders of runs, each with its seeds, or folders that hold some.
+        runs: folders of runs, each with its seeds, or one or more folders that hold some.
         out: the page's file; the default is `comparison.html` in the folder that holds them all.
         source, target: the data, if the runs were trained from arrays or their files have moved.
 
@@ -105,9 +108,10 @@ def write_comparison(
     """
     folders = folders_of(runs)
     if len(folders) < 2:
-        raise UsageError(f"{', '.join(map(str, runs))}: a comparison needs two runs; name more, or a folder of some")
+        given = ", ".join(map(str, paths_of(runs, "runs")))
+        raise UsageError(f"{given}: a comparison needs two runs; name more, or a folder of some")
     root = _root_of(folders)
-    path = root / "comparison.html" if out is None else Path(out)
+    path = root / "comparison.html" if out is None else path_of(out, "out")
     if path.is_dir() or not path.parent.is_dir():  # before the work, not after it
         why = "is a folder" if path.is_dir() else "its folder is missing"
         raise RunError(f"{path}: cannot be written ({why}); name a file in an existing folder")
@@ -351,7 +355,7 @@ def held_out(contenders: Sequence[Contender]) -> list[Any]:
             "Measures on target episodes that the runs did not learn from; only the value is estimated from all target "
             "rows. None of them was good enough to choose a policy by itself where true scores were at hand; ",
             element("code", "tabb select"),
-            " ranks by several.",
+            " ranks all policies of the runs by one of them.",
         ),
         _rows(["run", *(HELD_OUT[name][0] for name in shown)], lines),
     ]
@@ -374,8 +378,9 @@ def regions(contenders: Sequence[Contender]) -> list[Any]:
         return []
     parts = [
         say(
-            "The source's states on their first two principal components, coloured by the mean trust of their rows. "
-            "The outline is where 90% of the target rows are. Each map has its own scale of colours."
+            "The source's states on their first two principal components, coloured by the mean trust of their rows, "
+            "and numbers of these rows: those of the first seed of each run. The outline is where 90% of the target "
+            "rows are. Each map has its own scale of colours."
         ),
         element("div", *maps, class_="pair"),
         _rows(["run", "score of a row", "median", "rows of small TBM", "effective sample size"], lines, words=2),

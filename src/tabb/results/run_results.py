@@ -10,6 +10,7 @@ from typing import Any
 from tabb.backbones import for_task
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError, RunWarning, warn_caller
+from tabb.files import path_of
 from tabb.plain import plain
 from tabb.registry import backbone_named
 from tabb.results.report.records import Record, read_record
@@ -69,7 +70,7 @@ def results(folder: str | Path) -> list[RunResult]:
 
     Raises `RunError` if there is no such folder.
     """
-    root = Path(folder)
+    root = path_of(folder, "folder")
     if not root.is_dir():
         raise RunError(f"{root}: no such folder; give a run folder, or a folder of them")
     records = []

@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 
 from tabb.errors import RunError, UsageError
 from tabb.evaluation.statistics import Estimate
-from tabb.files import quoted, read_json
+from tabb.files import paths_of, quoted, read_json
 from tabb.plain import rule_from_plain
 from tabb.results.summary import learner_of
 from tabb.training.config import backbone_of, settings_from
@@ -68,9 +68,10 @@ def select(folders: str | Path | Sequence[str | Path], by: By = "actions", last:
     """
     if by not in ("value", "low", "actions"):
         raise UsageError(f"by={by!r} is unknown: use value, low or actions")
-    if not isinstance(folders, str | Path) and not folders:
+    places = paths_of(folders, "folders")
+    if not places:
         raise UsageError("folders is empty: give one or more folders of runs")
-    runs, unfinished = _runs([folders] if isinstance(folders, str | Path) else folders)
+    runs, unfinished = _runs(places)
     candidates: list[Candidate] = []
     first: tuple[Path, dict[str, Any]] | None = None
     rolled_out_in: set[Any] = set()
@@ -121,10 +122,10 @@ def _why_not(config: dict[str, Any]) -> str:
     )
 
 
-def _runs(folders: Iterable[str | Path]) -> tuple[list[Path], list[Path]]:
+def _runs(folders: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     """The finished and the unfinished run folders in or below these folders, without repetition."""
     configs: dict[Path, None] = {}
-    for folder in map(Path, folders):
+    for folder in folders:
         below = [file.parent for file in sorted(folder.rglob("config.json"))]
         if not below:
             raise RunError(f"{folder}: holds no run (no config.json); name run folders or a folder of runs")

@@ -164,7 +164,7 @@ def _how_much(gathered: Gathered, scored: Scored) -> list[Html]:
         values = [one.value for one in every if one is not None]
         if values:
             agreement = (
-                f" Rows are ranked by seed {first.seed}; the mean rank correlation of its ranking with the "
+                f" All that is said of rows is of seed {first.seed}; the mean rank correlation of its ranking with the "
                 f"other seeds is {np.mean(values):z.2f}, so "
                 + (
                     "it is reliable."

@@ -8,7 +8,7 @@ from typing import Any
 
 from tabb._version import __version__
 from tabb.errors import RunError
-from tabb.files import atomic
+from tabb.files import atomic, path_of
 from tabb.own_files import GENERATOR, refuse_others
 from tabb.results.report.gather import Gathered, gather
 from tabb.results.report.headline import headline
@@ -35,12 +35,12 @@ def write_report(
             no report.
         DataError: a data file is missing or damaged.
     """
-    path = Path(run) / "report.html" if out is None else Path(out)
+    path = path_of(run, "run") / "report.html" if out is None else path_of(out, "out")
     if path.is_dir() or (out is not None and not path.parent.is_dir()):  # before the work, not after it
         why = "is a folder" if path.is_dir() else "its folder is missing"
         raise RunError(f"{path}: cannot be written ({why}); name a file in an existing folder")
     refuse_others(path, "page")
-    text = page(gather(run, source, target))
+    text = page(gather(path_of(run, "run"), source, target))
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")
     return path

@@ -77,8 +77,8 @@ def units(gathered: Gathered, scored: Scored, record: Record) -> list[Any]:
             "TBM is |predicted target-domain backup − own backup| of a source row: the error, in discounted return, "
             "that the row would teach the critic about the target domain. ",
             element("strong", f"Median TBM {number(middle)}"),
-            f" = {percent(middle / mean) if mean > 0 else '–'} of the mean value {number(own.mean())} = "
-            f"{percent(middle / spread) if spread > 0 else '–'} of the spread of values {number(spread)} = "
+            f": {percent(middle / mean) if mean > 0 else '–'} of the mean value {number(own.mean())}, "
+            f"{percent(middle / spread) if spread > 0 else '–'} of the spread of values {number(spread)}, and "
             f"{number(middle / step if step > 0 else float('nan'))} steps of mean reward (discount {discount:g}).",
         ),
         table(heads, lines),
@@ -93,7 +93,7 @@ def distributions(scored: Scored, record: Record) -> list[Any]:
     parts = [say(
         "TBM of source rows on a logarithmic axis, and the weights that follow from it. Rows far to the left teach the "
         "critic what the predictor expects of the target domain; a second hump on the right is a part of the source "
-        "that does not transfer."
+        "that does not transfer. The first bar also holds what lies below the axis, such as a TBM of 0."
     )]  # fmt: skip
     error = None if scored.yardstick is None else scored.yardstick.error
     edges = log_edges([values] if error is None else [values, error], BINS)
