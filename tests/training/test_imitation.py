@@ -191,13 +191,27 @@ def test_what_has_no_effect_says_what_it_counts_with():
     every = {field.name for field in dataclasses.fields(Imitation)}
     assert set(LOGGED.without_effect()) == every - {"best", "rows", "matching"}
     assert set(BEST.without_effect()) == {"copies", "stay"}  # it may be held to paths
-    assert set(SMALL.without_effect()) == {"horizon", "rollouts"}
-    assert set(Imitation(rows="noisy").without_effect()) == {"stay", "horizon", "rollouts", "model", "model_updates"}
+    assert set(SMALL.without_effect()) == {"others", "horizon", "rollouts"}
+    assert set(Imitation(rows="noisy").without_effect()) == {
+        "others",
+        "stay",
+        "horizon",
+        "rollouts",
+        "model",
+        "model_updates",
+    }
 
 
 def test_a_policy_that_imitates_nothing_is_refused(pair):
     with pytest.raises(UsageError, match="the policy of backbone cql imitates no rows; use rows=logged best=0"):
         train(Pooled(), *pair, settings=settings(backbone=CQL(hidden=(8,), batch_size=8)))
+
+
+@pytest.mark.parametrize("field", ["best", "others"])
+@pytest.mark.parametrize("value", [-0.1, 1.1])
+def test_shares_and_weights_lie_between_0_and_1(field, value):
+    with pytest.raises(UsageError, match=rf"imitation {field}={value}: .* in \[0, 1\]"):
+        Imitation(**{field: value})
 
 
 def test_a_policy_that_cannot_leave_rows_out_is_refused(pair):
@@ -251,6 +265,17 @@ def test_rows_of_other_episodes_teach_the_critic_alone(domains):
     assert 0 < whole.weight.mean() < 1
     copies = imitated_rows(dataclasses.replace(SMALL, rows="noisy", best=1.0), domains, jax.random.key(0))
     np.testing.assert_array_equal(copies.weight, np.repeat(whole.weight, 3, axis=0))
+
+
+def test_rows_of_other_episodes_count_little(domains):
+    best = of_best_episodes(domains.target, 1.0)
+    aside = np.arange(len(best)) % 7 == 0
+    little = Imitation(best=1.0, others=0.25)
+    weight = imitated_rows(little, domains, jax.random.key(0)).weight[0]
+    np.testing.assert_array_equal(weight, np.where(best, 1.0, 0.25))
+    weight = imitated_rows(little, domains, jax.random.key(0), aside=aside).weight[0]
+    assert not weight[aside].any()
+    assert set(np.unique(weight[~aside])) == {0.25, 1.0}
 
 
 # --- whose choice it is ---

@@ -14,6 +14,7 @@ quality of target data and a seed; its policies:
     ... matched:QUALITY the same in a model of both domains
     ... x5              five such networks, acting together as their mean
     best ...            of rows of the episodes with at least 0.8 of the best return alone
+    best+W ...          and of the others with weight W
 
     TABB_DATA=... python -m tabb.experiments.extraction --robots hopper --out runs/extraction
     python -m tabb.experiments.extraction --table benchmarks/results/extraction/*      prints the table again
@@ -87,20 +88,23 @@ class Cure(NamedTuple):
 
 def cure_of(name: str) -> Cure:
     """The cure of this name. Raises `UsageError` for an unknown one."""
-    match = re.fullmatch(r"(best )?(logged|clone|noisy|corrective)( matched)?(?::(\w+))?(?: ?x(\d+))?", name)
-    if match is None or (match[4] and match[2] != "corrective" and not match[3]):
+    match = re.fullmatch(
+        r"(?:(best)(?:\+(?P<others>0?\.\d+))? )?(?P<rows>logged|clone|noisy|corrective)(?P<matched> matched)?"
+        r"(?::(?P<source>\w+))?(?: ?x(?P<networks>\d+))?",
+        name,
+    )
+    if match is None or (match["source"] and match["rows"] != "corrective" and not match["matched"]):
         raise UsageError(
             f"policy {name!r} is unknown: use logged, clone, noisy, corrective or corrective:QUALITY, matched or "
-            "matched:QUALITY after them, and x5"
+            "matched:QUALITY after them, and x5; best or best+0.1 before them"
         )
-    rows = "logged" if match[2] == "clone" else match[2]
-    matching = MATCHED if match[3] else 0.0
-    return Cure(
-        Imitation(rows=rows, best=0.8 if match[1] else 0.0, matching=matching),  # type: ignore[arg-type]
-        match[4],
-        match[2] != "clone",
-        int(match[5] or 1),
+    imitation = Imitation(
+        rows="logged" if match["rows"] == "clone" else match["rows"],  # type: ignore[arg-type]
+        best=0.8 if match[1] else 0.0,
+        others=float(match["others"] or 0),
+        matching=MATCHED if match["matched"] else 0.0,
     )
+    return Cure(imitation, match["source"], match["rows"] != "clone", int(match["networks"] or 1))
 
 
 class Imitator(NamedTuple):

@@ -1,7 +1,8 @@
 """What a policy imitates of the target's rows: all or those of the best episodes, alone or with copies beside the path.
 
-Few rows of mixed behaviour make a policy that switches between behaviours and falls. `best` leaves the rows of worse
-episodes to V and Q (kin of %BC, Chen et al. 2021, which knows the share of rows; here the returns say it).
+Few rows of mixed behaviour make a policy that switches between behaviours and falls. With `best` it imitates the best
+episodes (kin of %BC, Chen et al. 2021, which knows the share of rows; here the returns say it). The rows of the others
+count little, by `others`: where the best episodes have been they hardly matter, elsewhere they alone say what to do.
 
 A network fits a few thousand rows to the last digit and drifts off them at the first deviation, where no row says what
 to do. Each target row in a batch therefore stands, in the policy's loss alone, for itself or for one of its copies:
@@ -43,7 +44,9 @@ class Imitation(TypedFields):
     """What the policy imitates of the target's rows."""
 
     best: float = 0.0
-    """imitate only episodes whose return is at least this share of the best episode's; 0 imitates all rows"""
+    """imitate the episodes whose return is at least this share of the best episode's; 0 imitates all rows alike"""
+    others: float = 0.0
+    """weight of the rows of all other episodes, where one of the best has 1"""
     rows: Literal["logged", "noisy", "corrective"] = "logged"
     """`logged` rows alone; or with copies: of noisy states (`noisy`), whose actions also lead back (`corrective`)"""
     copies: int = 4
@@ -78,12 +81,16 @@ class Imitation(TypedFields):
             raise UsageError(f"imitation matching={self.matching}: must be a number, zero or more")
         if not 0 <= self.best <= 1:
             raise UsageError(f"imitation best={self.best}: a share of the best return lies in [0, 1]")
+        if not 0 <= self.others <= 1:
+            raise UsageError(f"imitation others={self.others}: a weight beside that of the best episodes, in [0, 1]")
 
     def without_effect(self) -> dict[str, str]:
         held = self.matching is None or self.matching > 0
         silent: dict[str, str] = {}
         if not held:
             silent |= dict.fromkeys(("horizon", "rollouts"), "matching above 0")
+        if not self.best:
+            silent["others"] = "best above 0"
         if self.rows == "logged":
             silent["copies"] = "rows noisy or corrective"
         if self.rows != "corrective":
@@ -119,7 +126,7 @@ class ImitatedRows(NamedTuple):
     """normalised, as `Domains` has them"""
     action: Float[Array, "k n a"]
     weight: Float[Array, "k n"]
-    """1 for a row that is imitated, 0 for one that is not"""
+    """1 for a row of the best episodes, `others` for one of another, 0 for one that is set aside"""
 
 
 def imitated_template(config: Imitation, domains: Domains) -> ImitatedRows:
@@ -146,7 +153,7 @@ def imitated_rows(
     """
     model_key, noise_key = jax.random.split(key)
     target = domains.target
-    weight = jnp.asarray(of_best_episodes(target, config.best, aside), jnp.float32)
+    weight = jnp.asarray(row_weight(config, of_best_episodes(target, config.best, aside), aside))
     if config.rows == "logged":
         return ImitatedRows(target.observation[None], target.action[None], weight[None])
     if config.rows == "noisy":
@@ -162,6 +169,14 @@ def imitated_rows(
         jnp.concatenate([target.action[None], made.action.reshape(shape)]),
         jnp.stack([weight] * (1 + config.copies)),
     )
+
+
+def row_weight(
+    config: Imitation, best: NDArray[np.bool_], aside: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
+    """How much each row is imitated, given whether it is of the best episodes; one that is set `aside` not at all."""
+    weight = np.where(best, 1.0, config.others)
+    return np.where(np.zeros(len(best), np.bool_) if aside is None else aside, 0.0, weight).astype(np.float32)
 
 
 def learned_from(domains: Domains, aside: NDArray[np.bool_] | None) -> Domains:

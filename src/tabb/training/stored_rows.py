@@ -22,7 +22,7 @@ from tabb.batch import FIELDS, Domains, on_device
 from tabb.data.allocation import Scratch
 from tabb.errors import UsageError
 from tabb.models.fitting import ROWS_PER_CALL
-from tabb.models.imitation import Imitation, best_rows
+from tabb.models.imitation import Imitation, best_rows, row_weight
 from tabb.networks import Normaliser
 from tabb.rules import Rule
 from tabb.training.drawing import Ahead, Data, Drawn, Layout, Packed, draw_numbers, imitated_numbers, pack
@@ -97,12 +97,12 @@ def check_stored(program: Program, imitation: Imitation | None, target_stays: bo
 
 
 def imitation_weight(config: Imitation | None, target: StoredRows) -> NDArray[np.float32] | None:
-    """1 for each target row that the policy imitates, 0 for others; None where it imitates every row."""
+    """How much the policy imitates each target row; None where it imitates all alike."""
     if config is None or config.plain:
         return None
     columns = (np.asarray(column) for column in (target.data.episode, target.data.reward, target.data.terminal))
     episode, reward, terminal = (column if target.numbers is None else column[target.numbers] for column in columns)
-    return best_rows(episode, reward, terminal, config.best).astype(np.float32)
+    return row_weight(config, best_rows(episode, reward, terminal, config.best))
 
 
 def columns_of(
