@@ -152,7 +152,8 @@ def test_lines_of_a_plan_tell_of_runs_that_nothing_evaluates(tmp_path: Path, cap
             metrics = RunFolder(tmp_path / cell.folder).metrics_file
             loss = "policy_loss" if cell.label == "imitating" else "critic_loss"
             lines = [{"kind": "training", "update": update, "rate": 10.0, loss: 0.25}]
-            lines += [{"kind": "evaluation", "update": update, "mean": -0.0}] if update in (50, 100) else []
+            scored = {"kind": "evaluation", "update": update, "mean": -0.0, "returns": [1 / 3] * 1000}
+            lines += [scored] if update in (50, 100) else []
             with open(metrics, "a") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
         progress.update(cells)

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import jax
 import numpy as np
 import pytest
@@ -184,6 +185,36 @@ def test_other_versions_are_told_of(target, tmp_path, monkeypatch):
         train(target, tmp_path, resume=True)
     monkeypatch.setattr(files, "_WARNED", set())
     train(target, tmp_path, resume=True)  # finished: nothing is learned any more
+
+
+def test_a_finished_run_keeps_its_result(target, tmp_path):
+    (first,) = train(target, tmp_path)
+    before = (tmp_path / "seed0" / "result.json").read_bytes()
+    (again,) = train(target, tmp_path, resume=True)
+    np.testing.assert_array_equal(*[run.predict(target.observation) for run in (first, again)])
+    assert (tmp_path / "seed0" / "result.json").read_bytes() == before
+
+
+def test_an_environment_by_name_is_kept_and_no_other_goes_on(target, tmp_path):
+    gym.register("Odd-v0", entry_point=Odd, max_episode_steps=3)
+    gym.register("Even-v0", entry_point=Odd, max_episode_steps=4)
+    options = {"settings": settings(updates=2, evaluations=1, episodes=1)}
+    train(target, tmp_path, env_factory="Odd-v0", **options)
+    assert RunFolder(tmp_path / "seed0").config()["origin"] == {"env": "Odd-v0"}
+    with pytest.raises(RunError, match="was evaluated in Odd-v0, not in Even-v0"):
+        train(target, tmp_path, env_factory="Even-v0", resume=True, **options)
+    with pytest.raises(RunError, match="differs in env"):
+        train(target, tmp_path, env_factory="Even-v0", seeds=[1], **options)
+
+
+class Odd(gym.Env):
+    observation_space, action_space = gym.spaces.Box(-np.inf, np.inf, (3,)), gym.spaces.Box(-1, 1, (2,))
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        return np.ones(3, np.float32), 1.0, False, False, {}
 
 
 # --- What is shown ---

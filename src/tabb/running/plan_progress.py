@@ -107,8 +107,8 @@ def _told_steps(cell: Cell, training: dict[str, Any] | None) -> list[str]:
     )
 
 
-def _tail(path: Path, size: int = 16_384) -> list[dict[str, Any]]:
-    """The last whole lines of a metrics file."""
+def _tail(path: Path, size: int = 131_072) -> list[dict[str, Any]]:
+    """The last whole lines of a metrics file; an evaluation of a thousand episodes is a line of 50 kB."""
     try:
         with open(path, "rb") as file:
             file.seek(0, os.SEEK_END)

@@ -24,7 +24,7 @@ from tabb.training.setup import Setup
 from tabb.training.stretches import Stretch
 
 CHECKPOINT_SECONDS = 60.0
-"""longest time of training that a kill can cost (evaluations write checkpoints too)"""
+"""seconds of training after which a stretch ends with a checkpoint; evaluations write one too"""
 
 Metrics = dict[str, Any]  # one line of metrics.jsonl
 

@@ -101,6 +101,9 @@ def check_same_run(folder: RunFolder, config: dict[str, Any]) -> None:
     before["settings"] = plain(settings_from(before))
     with contextlib.suppress(RunError, KeyError):  # another rule than this one, whose class cannot be found
         before["rule"] = plain(rule_from_plain(before["rule"]))
+    then, now = ((one.get("origin") or {}).get("env") for one in (before, config))
+    if None not in (then, now) and then != now:
+        raise RunError(f"{folder.path}: was evaluated in {then}, not in {now}; go on there, or choose another folder")
     # The same weights may lie elsewhere now.
     before, config = (
         one | {"start": {name: one["start"][name] for name in ("parts", "sha256")}} if one.get("start") else one

@@ -141,6 +141,8 @@ def train(
     check_types(rule, source, target, settings, backbone, env_factory)
     check_style(progress)
     origin = check_origin(origin)
+    if isinstance(env_factory, str) and not settings.online.domains:  # else it says that there are no logged rows
+        origin = {"env": env_factory} | origin
     open_sink = opener(track)
     starting_run = None if start is None else start_from(start, start_parts)
     task = None if task is None else get_task(task)
@@ -347,6 +349,6 @@ def _train_together(
             path = None if folder is None else folder.path
             learned = Learned(setup.config_of(seed), learner, models[lane], states[lane])
             runs.append(Run(policy, learner.rule, seed, evaluations, dict(clock.seconds), path, held_out, learned))
-            if folder is not None:
+            if folder is not None and not folder.finished:
                 write_results(folder, runs[-1], setup)
         return runs
