@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -155,6 +156,18 @@ def test_what_cannot_be_kept_is_one_line(log, cache, tmp_path, monkeypatch):
     monkeypatch.setenv("TABB_CACHE", "off")
     with pytest.raises(UsageError, match="set TABB_CACHE to a folder"):
         read(log, store=True)
+
+
+def test_what_a_killed_process_left_goes_and_what_another_holds_stays(cache):
+    with allocation.Scratch(cache) as held:
+        held.empty((5, 2), np.float32)
+        left = cache / f"{allocation.HELD}of-a-killed-process"
+        shutil.copytree(held.folder, left)
+        with allocation.Scratch(cache) as another:
+            assert not left.exists()
+            assert sorted(cache.iterdir()) == sorted([held.folder, another.folder])
+        assert list(held.folder.iterdir()) == [held.folder / "1.npy"]
+    assert not list(cache.iterdir())
 
 
 def test_the_hash_of_rows_is_that_in_memory(log, small_pieces):

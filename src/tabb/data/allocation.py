@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: there what a kill leaves stays
+    fcntl = None  # type: ignore[assignment]
 
 import numpy as np
 
@@ -32,20 +39,25 @@ IN_MEMORY = Memory()
 class Scratch(Memory):
     """Columns in files of a folder: the system keeps in memory what it has room for.
 
-    The folder and all columns go when the block that it is opened in ends.
+    The folder and all columns go when the block that it is opened in ends; those of a killed process, when another
+    begins.
     """
 
     on_disk = True
 
     def __init__(self, root: Path, note: Callable[[str], None] = lambda text: None) -> None:
         self._root, self._note = root, note
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
+        self._lock: int | None = None
         self._count = 0
 
     def __enter__(self) -> Scratch:
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            self._folder = tempfile.TemporaryDirectory(prefix=".part-", dir=self._root, ignore_cleanup_errors=True)
+            _remove_abandoned(self._root)
+            new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._root))
+            self._lock = _held(new)
+            self._folder = new.rename(new.with_name(new.name.replace(".new-", HELD)))
         except OSError as error:
             raise RunError(
                 f"{self._root}: cannot be written ({error.strerror or error}); set TABB_CACHE to another folder"
@@ -53,14 +65,15 @@ class Scratch(Memory):
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._folder is not None
-        self._folder.cleanup()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
 
     @property
     def folder(self) -> Path:
         """The folder, while it is open."""
         assert self._folder is not None
-        return Path(self._folder.name)
+        return self._folder
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """An array of zeros in a file of its own. Raises `RunError` where the disk is full."""
@@ -69,6 +82,33 @@ class Scratch(Memory):
 
     def note(self, text: str) -> None:
         self._note(text)
+
+
+HELD = ".scratch-"
+"""before the names of folders that their process holds by a lock: one that nobody holds is what a kill left"""
+
+
+def _held(folder: Path) -> int | None:
+    """A handle that holds a folder until it is closed; None where another process holds it, or there are no locks."""
+    if fcntl is None:
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _remove_abandoned(root: Path) -> None:
+    """Remove the folders of processes that were killed: they may be as large as the data."""
+    for folder in root.glob(f"{HELD}*"):
+        with contextlib.suppress(OSError):  # another process removes it too
+            handle = _held(folder)
+            if handle is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(handle)
 
 
 def new_map(path: Path, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
