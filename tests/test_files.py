@@ -11,8 +11,9 @@ import pytest
 
 import tabb
 from tabb import files
+from tabb.cli import main
 from tabb.errors import MachineWarning, RunError, UsageError
-from tabb.files import atomic, path_of, paths_of, write_json
+from tabb.files import atomic, check_suffix, path_of, paths_of, write_json
 
 
 @pytest.fixture(autouse=True)
@@ -133,3 +134,33 @@ def test_the_functions_of_tabb_take_no_other_thing_for_a_path(tmp_path):
         tabb.answer_of(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=r"unknown format \['onnx'\]"):
         tabb.export(tmp_path, ["onnx"])
+
+
+def test_a_name_that_says_another_format_is_refused():
+    check_suffix(Path("a.HDF5"), "a file of scores", ".hdf5", ".h5", ".parquet")
+    with pytest.raises(UsageError, match=r"^a.csv: a file of scores must end in .hdf5, .h5 or .parquet$"):
+        check_suffix(Path("a.csv"), "a file of scores", ".hdf5", ".h5", ".parquet")
+    with pytest.raises(UsageError, match=r"^policy: a policy must end in .npz$"):
+        check_suffix(Path("policy"), "a policy", ".npz")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score", "run", "--out", "scores.csv"],
+        ["select", "run", "--out", "policy.onnx"],
+        ["report", "run/seed0", "--out", "page.pdf"],
+        ["report", "run", "--out", "page.pdf"],
+    ],
+)
+def test_commands_write_no_format_under_the_name_of_another(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed in ("a/seed0", "b/seed0", "seed0"):
+        Path("run", seed).mkdir(parents=True)
+        Path("run", seed, "config.json").write_text("{}")
+    (tmp_path / "run" / "seed0" / "config.json").unlink() if arguments[1] == "run" else None
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert f"{arguments[-1]}: a " in told
+    assert "must end in" in told
+    assert not Path(arguments[-1]).exists()

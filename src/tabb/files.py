@@ -130,6 +130,14 @@ def paths_of(values: Any, what: str) -> list[Path]:
     return [path_of(one, what) for one in values]
 
 
+def check_suffix(path: Path, what: str, *suffixes: str) -> None:
+    """Raise `UsageError` for a name that says another format than the first of these suffixes or the others."""
+    if path.suffix.lower() not in suffixes:
+        *others, last = suffixes
+        listed = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(f"{path}: {what} must end in {listed}")
+
+
 def quoted(path: str | Path) -> str:
     """A path as a command for a shell has it."""
     return shlex.quote(str(path))

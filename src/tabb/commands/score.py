@@ -30,11 +30,13 @@ class Options:
 def run(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, "tabb score", "Write the scores that a run gives to each source row.")
     from tabb.data.files import split
+    from tabb.files import check_suffix
     from tabb.own_files import refuse_others
-    from tabb.results.row_scores import save_scores, score_rows
+    from tabb.results.row_scores import SCORE_FILES, save_scores, score_rows
 
     out = options.out or options.run / "scores.hdf5"
     refuse_others(out, "table" if out.suffix.lower() == ".parquet" else "scores")  # before the work, not after it
+    check_suffix(out, "a file of scores", *SCORE_FILES)
     given = [None if name is None else split(name) for name in (options.source, options.target)]
     scores = score_rows(options.run, *given)
     out = save_scores(scores, out)

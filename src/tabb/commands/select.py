@@ -25,7 +25,7 @@ class Options:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """run folders, or folders that hold runs; all trained on the same target data"""
     by: Literal["actions", "value", "low"] = "actions"
-    """the estimated value, the lower end of its interval, or how near a policy is to the logged actions"""
+    """how near a policy is to the logged actions, its estimated value, or the lower end of the value's interval"""
     last: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """rank only the policy that each run ended with, not those along it"""
     top: int = 10
@@ -47,12 +47,14 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("name one or more run folders, e.g. `tabb select runs/own`")
     if options.top < 0:
         raise UsageError(f"--top {options.top}: give a number of rows, 0 for all")
+    from tabb.files import check_suffix
     from tabb.own_files import refuse_others
     from tabb.policy import Policy
     from tabb.results.selection import as_json, select
 
     if options.out is not None:
         refuse_others(options.out, "policy")
+        check_suffix(options.out, "a policy", ".npz")
     selection = select(options.runs, options.by, options.last)
     best = selection.ranked[0]
     if options.out is not None:

@@ -18,6 +18,7 @@ from tabb.rendering.recording import Episode
 from tabb.rendering.rendered import RenderedEpisode
 from tabb.rendering.text import with_text
 from tabb.rendering.views import follow, view_of
+from tabb.shown import tenths
 
 _LAST_SECONDS = 1.0  # the last picture stays for so long, so that it can be read
 
@@ -58,6 +59,7 @@ class _Panel:
     ) -> None:
         self.draw, self.name, self.label, self.episode = draw, name, label, episode
         steps = len(episode.rewards)
+        self.whole = episode.return_at(steps)
         self.last = steps if format.steps is None else min(steps, format.steps)
         self._drawn: tuple[int, NDArray[np.uint8]] | None = None
 
@@ -67,9 +69,10 @@ class _Panel:
         # The small offset keeps rounding from showing a step one picture late.
         step = min(math.floor(seconds / episode.seconds + 1e-6), self.last)
         if self._drawn is None or self._drawn[0] != step:
+            told = tenths(episode.return_at(step), max(map(abs, (episode.return_at(step), self.whole))))
             lines = (
                 f"{self.label}: {self.name}, episode {episode.number}",
-                f"return {episode.return_at(step):z.1f}, step {step}, {step * episode.seconds:.2f} s",
+                f"return {told}, step {step}, {step * episode.seconds:.2f} s",
             )
             self._drawn = (step, with_text(self.draw(step), lines, self._ending(step)))
         return self._drawn[1]

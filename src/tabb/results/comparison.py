@@ -17,14 +17,14 @@ import numpy as np
 from tabb._version import __version__
 from tabb.errors import RunError, UsageError
 from tabb.evaluation.statistics import Estimate
-from tabb.files import atomic, path_of, paths_of
+from tabb.files import atomic, check_suffix, path_of, paths_of
 from tabb.own_files import refuse_others
 from tabb.results.answer import SOURCE, TARGET, Answer, answers_among, reason, size_among
 from tabb.results.report.charts import Chart, figure, padded
 from tabb.results.report.gather import Gathered, gather
 from tabb.results.report.headline import final_estimate, reach, size_of, small_shares, target_score
 from tabb.results.report.html import Html, element, number, percent, say, wide
-from tabb.results.report.page import document, section
+from tabb.results.report.page import PAGES, document, section
 from tabb.results.report.place_sections import state_figure
 from tabb.results.report.records import Curve, Record
 from tabb.results.report.row_sections import Section
@@ -116,6 +116,7 @@ def write_comparison(
         why = "is a folder" if path.is_dir() else "its folder is missing"
         raise RunError(f"{path}: cannot be written ({why}); name a file in an existing folder")
     refuse_others(path, "page")
+    check_suffix(path, "a page", *PAGES)
     gathered = [gather(folder, source, target, audited=False) for folder in folders]
     text = comparison(gathered, answers_among(root, [record.folder for one in gathered for record in one.records]))
     with atomic(path) as part:
@@ -270,7 +271,9 @@ def _order(known: dict[str, Estimate]) -> str:
     near = [name for name, one in known.items() if name != best and one.high >= known[best].low]
     if not near:
         return f"{best} has the highest score, and its interval lies above all others."
-    return f"{best} has the highest score, but intervals overlap: the data do not tell it from {', '.join(near)}."
+    return (
+        f"{best} has the highest score, but intervals overlap: that it is better than {', '.join(near)} is not shown."
+    )
 
 
 def _interval(value: Estimate, low: float, high: float, line: str, meaning: str) -> Html:

@@ -23,7 +23,7 @@ from tabb.data.hdf5 import write_columns
 from tabb.data.report import Loaded, Report, log_return
 from tabb.environments.tasks import get_task
 from tabb.errors import RunError, UsageError
-from tabb.files import quoted
+from tabb.files import check_suffix, quoted
 from tabb.networks import Normaliser
 from tabb.own_files import refuse_others
 from tabb.plain import rule_from_plain
@@ -275,15 +275,21 @@ def _places(source: Loaded) -> dict[str, NDArray[Any]]:
     return places
 
 
+SCORE_FILES = (".hdf5", ".h5", ".parquet")
+"""how names of files of scores end"""
+
+
 def save_scores(scores: RowScores, path: str | Path) -> Path:
     """Write scores as HDF5, or as Parquet if `path` ends so: a column each, and the description as attributes.
 
     `file_row` is the row of the file, from 0, and `episode` numbers episodes as `tabb.load` does. Of several files,
     `file` is which, from 0, and `row_in_file` the row in it.
 
-    Raises `RunError` if it fails, and `UsageError` where `path` is there and is no file of scores.
+    Raises `RunError` if it fails, and `UsageError` for another suffix and where `path` is there and is no file of
+    scores.
     """
     path = Path(path)
+    check_suffix(path, "a file of scores", *SCORE_FILES)
     about = scores.about | {"tabb_scores": 1}
     if path.suffix.lower() == ".parquet":
         from tabb.data.write_tables import write_columns as write_table

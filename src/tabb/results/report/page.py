@@ -8,7 +8,7 @@ from typing import Any
 
 from tabb._version import __version__
 from tabb.errors import RunError
-from tabb.files import atomic, path_of
+from tabb.files import atomic, check_suffix, path_of
 from tabb.own_files import GENERATOR, refuse_others
 from tabb.results.report.gather import Gathered, gather
 from tabb.results.report.headline import headline
@@ -17,6 +17,9 @@ from tabb.results.report.row_sections import Section, row_sections
 from tabb.results.report.run_sections import audit_section, held_out, learning, provenance
 from tabb.results.report.style import STYLE
 from tabb.results.row_scores import Files
+
+PAGES = (".html", ".htm")
+"""how names of pages end"""
 
 
 def write_report(
@@ -31,8 +34,8 @@ def write_report(
 
     Raises:
         RunError: there is no finished run, it is damaged, or the page cannot be written.
-        UsageError: the data are unknown or not those that the run was trained on, or `out` is there and is
-            no report.
+        UsageError: the data are unknown or not those that the run was trained on, or `out` does not end in .html, or
+            is there and is no report.
         DataError: a data file is missing or damaged.
     """
     path = path_of(run, "run") / "report.html" if out is None else path_of(out, "out")
@@ -40,6 +43,7 @@ def write_report(
         why = "is a folder" if path.is_dir() else "its folder is missing"
         raise RunError(f"{path}: cannot be written ({why}); name a file in an existing folder")
     refuse_others(path, "page")
+    check_suffix(path, "a page", *PAGES)
     text = page(gather(path_of(run, "run"), source, target))
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")
