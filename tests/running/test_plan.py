@@ -10,11 +10,13 @@ import pytest
 
 import tabb
 from tabb.errors import RunError, UsageError
+from tabb.files import write_json
 from tabb.rules import RULES
 from tabb.running.plan import (
     FAILED,
     PLAN,
     Cell,
+    changed_data,
     failed_runs,
     failures,
     forget_failures,
@@ -67,6 +69,24 @@ def test_failed_runs_are_named() -> None:
     assert str(one) == "tabb seed 0: diverged; try again with `tabb train --resume runs/x`"
     two = failed_runs(root, [(CELLS[0], "diverged"), (CELLS[2], "was killed")])
     assert str(two).startswith("2 runs failed: tabb seed 0: diverged; tabb seed 2: was killed; try again")
+
+
+def test_data_that_changed_while_a_plan_ran_are_named(tmp_path: Path) -> None:
+    pooled, alone = (dataclasses.replace(SPEC, rule=rule) for rule in (tabb.Pooled(), tabb.TargetOnly()))
+    fewer = dataclasses.replace(alone, settings=tabb.Settings(updates=9, target_rows=5))
+    specs = {"a": pooled, "b": alone, "c": dataclasses.replace(alone, target=("/other",)), "d": fewer, "e": pooled}
+    write_plan(tmp_path, [Cell(name, name, spec) for name, spec in specs.items()])
+    assert changed_data(tmp_path) is None
+    known = {"a": ("s", "t"), "b": ("no rows", "t"), "c": ("no rows", "other"), "d": ("no rows", "five rows")}
+    for name, (source, target) in known.items():
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "config.json", {"data": {"source": source, "target": target}})
+    assert changed_data(tmp_path) is None
+    (tmp_path / "e").mkdir()
+    write_json(tmp_path / "e" / "config.json", {"data": {"source": "s", "target": "a longer log"}})
+    assert str(changed_data(tmp_path)).startswith(
+        "e learned from other target data than a, for /t changed between them"
+    )
 
 
 def test_files_that_are_no_plans(tmp_path: Path) -> None:

@@ -125,6 +125,30 @@ def failed_runs(root: Path, failed: Sequence[tuple[Cell, str]]) -> RunError | No
     return RunError(f"{len(failed)} runs failed: {reasons}{go_on}")
 
 
+def changed_data(root: Path) -> RunError | None:
+    """The error that names two runs of a plan with the same data files but other rows in them; None if there are none.
+
+    The files changed between the runs (a log that grows), and a table would compare methods on unlike data.
+    """
+    first: dict[tuple[object, ...], tuple[str, str]] = {}
+    for cell in read_plan(root):
+        run, settings, files = RunFolder(root / cell.folder), cell.spec.settings, dict(cell.spec.files)
+        data = (run.config().get("data") or {}) if run.config_file.exists() else {}
+        if not cell.spec.rule.reads(cell.spec.backbone.batch_size)[0]:
+            files.pop("source", None)  # a run that draws none of its rows has none on record
+        for domain in files.keys() & data.keys():
+            limit = getattr(settings, f"{domain}_rows")
+            drawn = None if limit is None else (limit, settings.rows_seed)
+            key = (domain, *files[domain], str(cell.spec.reading), drawn, cell.spec.task)
+            rows, label = first.setdefault(key, (data[domain], cell.label))
+            if rows != data[domain]:
+                return RunError(
+                    f"{cell.label} learned from other {domain} data than {label}, for {files[domain][0]} changed "
+                    "between them: the two cannot be compared; train all runs again, in another folder"
+                )
+    return None
+
+
 def log_file(root: Path, cell: Cell) -> Path:
     """Where the output of a cell's process goes."""
     folder = root / cell.folder

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from tabb.errors import RunError, Stopped
 from tabb.files import quoted
 from tabb.running.child import CALL, PARENT, TRAIN
-from tabb.running.plan import Cell, failed_runs, forget_failures, log_file, note_failure, unfinished
+from tabb.running.plan import Cell, changed_data, failed_runs, forget_failures, log_file, note_failure, unfinished
 from tabb.running.plan_progress import PlanProgress
 from tabb.training.folder import RunFolder
 from tabb.training.progress import Style
@@ -38,7 +38,8 @@ def run_plan(
 
     `track` is where the metrics of each go as well: no part of the plan. `only` is a folder of the plan: its cells
     alone. A cell that fails leaves the others alone; the error that names all that failed is returned once the others
-    are through, None if none did. `watch` is called several times a second meanwhile; what it returns is told.
+    are through, or else that of data files which changed meanwhile; None without either. `watch` is called several
+    times a second; what it returns is told.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM; the running cells have saved their state.
@@ -96,7 +97,7 @@ def run_plan(
         for number, handler in handlers.items():
             signal.signal(number, handler)
         forget_failures(root, cells)
-    return failed_runs(root, failed)
+    return failed_runs(root, failed) or changed_data(root)
 
 
 def _end(running: Collection[subprocess.Popen[bytes]], asked: Callable[[], int]) -> None:

@@ -21,7 +21,7 @@ from tabb.running.cluster.node import LATE, names
 from tabb.running.cluster.options import Cluster
 from tabb.running.cluster.shipping import Shipping, check_files
 from tabb.running.cluster.versions import versions
-from tabb.running.plan import Cell, failed_runs, forget_failures, log_file, note_failure, unfinished
+from tabb.running.plan import Cell, changed_data, failed_runs, forget_failures, log_file, note_failure, unfinished
 from tabb.running.plan_progress import PlanProgress
 from tabb.running.processes import last_words, one_core_environment
 from tabb.training.folder import RunFolder
@@ -39,8 +39,8 @@ def run_plan_on(
     """Run or go on with all cells of the plan in `root` on a Ray cluster, at most `jobs` at a time.
 
     `cpus` is how many a `local` cluster has. `only` is a folder of the plan: its cells alone. A cell that fails, or is
-    lost too often, leaves the others alone; the error that names all of these is returned at the end, None if there
-    are none.
+    lost too often, leaves the others alone; the error that names all of these is returned at the end, or else that of
+    data files which changed meanwhile; None without either.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM; what cells had sent is saved.
@@ -115,7 +115,7 @@ def run_plan_on(
                 if reason is not None:
                     fail(cell, reason)
                 display.update([cell])
-    return failed_runs(root, failed)
+    return failed_runs(root, failed) or changed_data(root)
 
 
 class _Attempt:
