@@ -90,6 +90,15 @@ def test_what_was_applied_in_other_units_is_told(monkeypatch):
     scaled = RunningEpisodes(world, 1, 0)
     with pytest.warns(MachineWarning, match=r"info\['applied_action'\] lies outside of its action space; .* units"):
         scaled.step(np.zeros((1, 2), np.float32))
+    told = rollout(
+        lambda seen, generator: np.zeros((len(seen), 2)),
+        None,
+        1,
+        env_factory=lambda: gymnasium.wrappers.RescaleAction(SafeActions(Arm()), -one, one),
+        record=True,
+        max_steps=2,
+    )
+    assert told.rows.action.tolist() == [[0.0, 1.0]] * 2  # rows of a rollout keep the nearest as well
 
 
 def test_gymnasium_makes_it_by_the_id_of_the_robot():

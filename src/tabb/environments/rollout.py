@@ -272,7 +272,7 @@ def _run_batch(
         actions = _clipped(actor.act(observations), len(alive), low, high, step)
         after = lanes.step(alive, actions)
         observations, reward, ended, truncated = after[:4]
-        actions = actions if after.applied is None else after.applied
+        actions = actions if after.applied is None else np.clip(after.applied, low, high).astype(np.float32)
         actor.told(actions, reward)
         for k, value in zip(alive, reward.tolist(), strict=True):
             rewards[k].append(value)
