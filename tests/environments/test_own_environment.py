@@ -11,7 +11,7 @@ import pytest
 
 import tabb
 from tabb import files
-from tabb.environments.own_environment import LOOKED_AT, STEP_LIMIT, check_one_step, open_environment
+from tabb.environments.own_environment import LOOKED_AT, STEP_LIMIT, check_one_step, open_environment, unresolved
 from tabb.environments.registration import env_factory_of
 from tabb.environments.rollout import rollout
 from tabb.environments.running_episodes import RunningEpisodes, world_of_environment
@@ -299,6 +299,22 @@ def test_steps_that_float32_does_not_resolve_are_told():
         warnings.simplefilter("error")
         rolled(Far, max_steps=LOOKED_AT)  # once
         rolled(lambda: Far(0.0), max_steps=LOOKED_AT)
+
+
+def test_what_float32_resolves_by_hand():
+    """Near 5.4 million its numbers are 0.5 apart, near 1 6e-8 and more."""
+    noise = np.random.default_rng(0).normal(0, 1e-9, 100)
+    moves = np.arange(100.0)
+    columns = {
+        "goes by 0.1": 5.4e6 + 0.1 * moves,
+        "goes by 5": 5.4e6 + 5 * moves,
+        "jitters": 1 + noise,
+        "comes to rest": np.where(moves < 30, moves / 30, 1.0) + noise,
+        "never moves": np.full(100, 5.4e6),
+    }
+    rows, starts = np.stack(list(columns.values()), axis=1), moves == 0
+    assert unresolved(rows, starts) == [(0, pytest.approx(0.1), 0.5)]
+    assert unresolved(rows, np.ones(100, bool)) == []  # each an episode of its own
 
 
 # --- Stops ---

@@ -13,10 +13,12 @@ from tabb.action_bounds import ROUNDED, ActionBounds, same_bounds
 from tabb.environments.safe_actions import APPLIED
 from tabb.errors import TabbError, UsageError
 from tabb.files import warn_once
-from tabb.float32 import coarse_columns, spacing
+from tabb.float32 import spacing
 
 LOOKED_AT = 200
 """first observations of an environment by which it is told whether float32 resolves its steps"""
+SPACINGS = 8.0
+"""a step of fewer float32 spacings than this keeps less than three bits"""
 STEP_LIMIT = 1_000
 """steps after which an episode is cut where the environment states no limit; those of D4RL's robots"""
 
@@ -35,8 +37,8 @@ class CheckedEnvironment:
         self._env = env
         self.name = name_of(env)
         self.observation_space, self.action_space = env.observation_space, env.action_space
-        self._seen: list[list[NDArray[np.float64]]] = []
-        """Its first observations, episode by episode."""
+        self._seen: list[tuple[NDArray[np.float64], bool]] | None = []
+        """Its first observations, and whether an episode begins with each; None once they were looked at."""
 
     @property
     def step_limit(self) -> int | None:
@@ -58,8 +60,7 @@ class CheckedEnvironment:
         if not isinstance(result, tuple) or len(result) != 2:
             raise self._fault("reset() must give (observation, info), as in Gymnasium since 0.26; wrap or change it")
         observation = self._observation(result[0], "reset()")
-        self._seen.append([])
-        self._look(observation)
+        self._look(observation, True)
         return observation, result[1]
 
     def step(self, action: NDArray[Any]) -> tuple[NDArray[Any], float, bool, bool, Any]:
@@ -72,7 +73,7 @@ class CheckedEnvironment:
         if isinstance(info, dict) and APPLIED in info:
             info = info | {APPLIED: self._applied(info[APPLIED])}
         observation = self._observation(observation, "step()")
-        self._look(observation)
+        self._look(observation, False)
         return observation, self._reward(reward), ends[0], ends[1], info
 
     def _in_space(self, action: NDArray[Any]) -> NDArray[Any]:
@@ -89,15 +90,16 @@ class CheckedEnvironment:
     def close(self) -> None:
         self._call("close()", self._env.close)
 
-    def _look(self, observation: NDArray[Any]) -> None:
+    def _look(self, observation: NDArray[Any], begins: bool) -> None:
         """Warn once, after so many observations, where rows and policies in float32 do not see them move."""
-        count = sum(map(len, self._seen))
-        if count >= LOOKED_AT or not self._seen:
+        if self._seen is None:
             return
-        self._seen[-1].append(np.array(observation, np.float64))
-        if count + 1 < LOOKED_AT:
+        self._seen.append((np.array(observation, np.float64), begins))
+        if len(self._seen) < LOOKED_AT:
             return
-        for entry, step, near in coarse_columns([np.array(episode) for episode in self._seen if episode]):
+        rows, starts = np.array([row for row, _ in self._seen]), np.array([begins for _, begins in self._seen])
+        self._seen = None
+        for entry, step, near in unresolved(rows, starts):
             warn_once(
                 f"environment {self.name}: entry {entry} of its observations moves by about {step:.2g} a step, where "
                 f"float32 resolves {near:.2g} only; subtract an origin (a number near the mean) in the environment"
@@ -175,6 +177,19 @@ class CheckedEnvironment:
 
     def _fault(self, what: str) -> UsageError:
         return UsageError(f"environment {self.name}: {what}")
+
+
+def unresolved(rows: NDArray[np.float64], starts: NDArray[np.bool_]) -> list[tuple[int, float, float]]:
+    """Entries of observations [N, S] that move on in steps which float32 hardly resolves: entry, mean step, spacing.
+
+    `starts` says with which rows an episode begins. An entry that stays where it is but for noise is none of them.
+    """
+    steps = np.abs(np.diff(rows, axis=0))[~starts[1:]]
+    if not len(steps):
+        return []
+    step, near = steps.mean(axis=0), spacing(np.median(np.abs(rows), axis=0))
+    coarse = (step > 0) & (step < SPACINGS * near) & (np.ptp(rows, axis=0) >= SPACINGS * near)
+    return [(int(entry), float(step[entry]), float(near[entry])) for entry in np.flatnonzero(coarse)]
 
 
 def _fits_float32(array: NDArray[Any]) -> bool:
