@@ -16,7 +16,7 @@ import pytest
 
 import tabb
 from tabb import files
-from tabb.errors import MachineWarning, RunError, Stopped, UsageError
+from tabb.errors import HeldOutWarning, MachineWarning, RunError, Stopped, UsageError
 from tabb.training.folder import RunFolder, Saved
 from tabb.training.lanes import Lanes
 from tabb.training.observers import Showing
@@ -262,6 +262,25 @@ def test_seeds_that_would_be_those_of_another_run(target, seed):
 def test_settings_out_of_range(name, value, says):
     with pytest.raises(UsageError, match=rf"^{name}={value}: must be {says}"):
         settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"resume": True}, "resume=True without folder"),
+        ({"start_parts": ("policy",)}, "name that run as start"),
+        ({"backbone": "iql"}, "and settings.backbone=IQL.* give one of them"),
+        ({"backbone": tabb.IQL()}, "and settings.backbone=IQL.* give one of them"),
+    ],
+)
+def test_options_that_would_be_ignored(target, options, says):
+    with pytest.raises(UsageError, match=says):
+        train(target, None, **options)
+
+
+def test_rows_held_out_for_no_evaluation(target):
+    with pytest.warns(HeldOutWarning, match=r"held_out=0\.5 with evaluations=0: nothing is learned"):
+        train(target, None, settings=settings(held_out=0.5, evaluations=0), backbone=TINY)
 
 
 @pytest.mark.parametrize("rule", [tabb.TargetOnly(), tabb.Pooled()])

@@ -117,7 +117,11 @@ def resolved_backbone(rule: Rule, backbone: Backbone | str | None, settings: Set
     """The backbone of a run: the one that is given, else the settings', else the rule's own.
 
     One that is given by name, and the rule's own, have the constants of the rule and of the task's suite.
+
+    Raises `UsageError` for an unknown name, and where the settings have another backbone than is given.
     """
+    if backbone is not None and settings.backbone not in (None, backbone):
+        raise UsageError(f"backbone={backbone} and settings.backbone={settings.backbone}: give one of them")
     if isinstance(backbone, Backbone):
         return backbone
     if backbone is None and settings.backbone is not None:

@@ -49,9 +49,16 @@ class Split(NamedTuple):
 def share_of(settings: Settings, rolls_out: bool, target: Transitions | StoredRows) -> float:
     """The share of episodes to hold out: what was asked for, or else the default for this run.
 
-    Issues `HeldOutWarning` where the target has too few episodes for the default.
+    Issues `HeldOutWarning` where the target has too few episodes for the default, and where what is held out judges no
+    policy.
     """
     if settings.held_out is not None:
+        if settings.held_out and not settings.evaluations:
+            warn_caller(
+                f"held_out={settings.held_out:g} with evaluations=0: nothing is learned from these episodes, and no "
+                "policy is judged by them; ask for evaluations, or hold out nothing",
+                HeldOutWarning,
+            )
         return settings.held_out
     if rolls_out or not settings.evaluations:
         return 0.0

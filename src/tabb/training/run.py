@@ -144,6 +144,10 @@ def train(
     if isinstance(env_factory, str) and not settings.online.domains:  # else it says that there are no logged rows
         origin = {"env": env_factory} | origin
     open_sink = opener(track)
+    if resume and folder is None:
+        raise UsageError("resume=True without folder: name the folder that holds the runs")
+    if start is None and tuple(start_parts) != PARTS:
+        raise UsageError(f"start_parts={start_parts}: says what to take from another run; name that run as start")
     starting_run = None if start is None else start_from(start, start_parts)
     task = None if task is None else get_task(task)
     backbone = resolved_backbone(rule, backbone, settings, task)
