@@ -22,7 +22,7 @@ from diagrams import PICTURES
 from tabb.commands.demo import CANDIDATES, demo
 
 WIDTH = 1000
-HEIGHTS = {"report": 699, "comparison": 990}
+HEIGHTS = {"report": 699, "comparison": 1014}
 """pixels of the first screens; that of the report ends above the paths of its files"""
 
 
