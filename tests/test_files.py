@@ -157,7 +157,7 @@ def test_commands_write_no_format_under_the_name_of_another(arguments, tmp_path,
     monkeypatch.chdir(tmp_path)
     for seed in ("a/seed0", "b/seed0", "seed0"):
         Path("run", seed).mkdir(parents=True)
-        Path("run", seed, "config.json").write_text("{}")
+        Path("run", seed, "config.json").write_text('{"rule": {}}')
     (tmp_path / "run" / "seed0" / "config.json").unlink() if arguments[1] == "run" else None
     assert main(arguments) == 2
     told = capsys.readouterr().err

@@ -15,6 +15,7 @@ from tabb.errors import UsageError
 from tabb.results.comparison import _root_of, folders_of
 from tabb.results.report.rows import rank_correlation
 from tabb.results.row_scores import score_rows
+from tabb.results.summary import results_in
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +157,18 @@ def test_measures_on_different_held_out_rows_are_not_to_be_compared(compared, op
     assert caution in open_page(tabb.write_comparison([tmp_path])).words("held-out")
     file.write_text(file.read_text().replace('"episodes": [1]', '"episodes": [0]'))
     assert "Caution" not in open_page(tabb.write_comparison([tmp_path])).words("held-out")
+
+
+def test_files_of_other_programs_are_passed_over(compared, tmp_path):
+    """Many programs write a `config.json` or a `result.json`."""
+    root = shutil.copytree(compared, tmp_path / "all")
+    for place, content in (("model", '{"hidden_size": 8}'), ("tabb/seed1/ray", "[1]"), ("list", '"text"')):
+        (root / place).mkdir()
+        for name in ("config.json", "result.json"):
+            (root / place / name).write_text(content)
+    assert folders_of(root) == [root / "tabb", root / "target-only"]
+    assert [result["seed"] for result in results_in(root)] == [1, 3, 0]
+    with pytest.raises(UsageError, match="no target episodes were held out"):
+        tabb.select(root)
+    (root / "model" / "config.json").write_text("{ cut")
+    assert root / "model" in folders_of(root), "a damaged one may be a run's"

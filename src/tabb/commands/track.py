@@ -27,11 +27,12 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(Options, arguments, "tabb track", "Send the metrics of runs on disk to a tracker.")
     from tabb.results.replay import replay_run
     from tabb.tracking import opener
+    from tabb.training.folder import runs_below
 
     opens = opener(options.to)
     if not options.runs or opens is None:
         raise UsageError("name run folders, such as runs/.../seed0, or a folder with runs below")
-    folders = [file.parent for root in options.runs for file in sorted(root.rglob("config.json"))]
+    folders = [folder for root in options.runs for folder in runs_below(root)]
     if not folders:
         raise RunError(f"{', '.join(map(str, options.runs))}: no run there (no config.json); check the path")
     for path in dict.fromkeys(folders):

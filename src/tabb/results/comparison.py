@@ -34,6 +34,7 @@ from tabb.results.report.words import main_column
 from tabb.results.row_scores import Files, steps_alone
 from tabb.results.run_results import changed_settings, method_names
 from tabb.shown import tenths
+from tabb.training.folder import runs_below
 
 COLOURS = 8
 """colours of runs; a ninth run has that of the first with other dashes"""
@@ -78,7 +79,7 @@ def folders_of(places: str | Path | Iterable[str | Path]) -> list[Path]:
         if any((one / "config.json").exists() for one in (place, *place.glob("seed*"))):
             found[place] = None
             continue
-        below = {file.parent for file in place.rglob("config.json")}
+        below = runs_below(place)
         roots = sorted({one.parent if one.name.startswith("seed") else one for one in below})
         if not roots:
             raise RunError(f"{place}: holds no run; check the path" if place.exists() else f"{place}: no such folder")

@@ -19,7 +19,7 @@ from tabb.files import paths_of, quoted, read_json
 from tabb.plain import rule_from_plain
 from tabb.results.summary import learner_of
 from tabb.training.config import backbone_of, settings_from
-from tabb.training.folder import RunFolder
+from tabb.training.folder import RunFolder, runs_below
 
 By = Literal["value", "low", "actions"]
 
@@ -126,7 +126,7 @@ def _runs(folders: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     """The finished and the unfinished run folders in or below these folders, without repetition."""
     configs: dict[Path, None] = {}
     for folder in folders:
-        below = [file.parent for file in sorted(folder.rglob("config.json"))]
+        below = runs_below(folder)
         if not below:
             raise RunError(f"{folder}: holds no run (no config.json); name run folders or a folder of runs")
         configs |= dict.fromkeys(below)

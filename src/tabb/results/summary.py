@@ -18,14 +18,15 @@ from tabb.shown import tenths
 
 
 def results_in(root: str | Path) -> list[dict[str, Any]]:
-    """Every `result.json` below `root`, sorted by learner and seed; unreadable files are left out."""
+    """Every run's `result.json` below `root`, sorted by learner and seed; those of other programs are left out."""
     results = []
     for file in sorted(Path(root).rglob("result.json")):
         try:
-            results.append(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            result = json.loads(file.read_text(encoding="utf-8"))
+            results.append((learner_of(result), result["seed"], result))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue
-    return sorted(results, key=lambda result: (learner_of(result), result["seed"]))
+    return [result for *_, result in sorted(results, key=lambda one: one[:2])]
 
 
 def learner_of(result: dict[str, Any]) -> str:

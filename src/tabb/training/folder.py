@@ -260,6 +260,22 @@ def _lines(content: bytes) -> list[dict[str, Any]]:
     return lines
 
 
+def runs_below(root: Path) -> list[Path]:
+    """The folders of runs in or below `root`, in the order of their paths.
+
+    Another program's `config.json`, which names no rule, is passed over; a damaged one may be a run's.
+    """
+    return [file.parent for file in sorted(root.rglob("config.json")) if not _of_another_program(file)]
+
+
+def _of_another_program(file: Path) -> bool:
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return not (isinstance(config, Mapping) and isinstance(config.get("rule"), Mapping))
+
+
 def files_of(origin: Mapping[str, Any], domain: str) -> list[str] | None:
     """The data files of a domain, from the `origin` of a config; None where it names none."""
     known = origin.get(domain)

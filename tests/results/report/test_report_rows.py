@@ -276,3 +276,9 @@ def test_rewards_that_are_not_the_files_are_told():
 
     assert told(maze) == ", of rewards as the run learned from them: -1 in each row"
     assert told("hopper-gravity-0.5") == told(None) == ""
+
+
+def test_ticks_of_large_numbers_that_differ_by_little_are_told_apart():
+    texts = [text for _, text in Axis(2_500_000, 2_500_010, "x").ticks()]
+    assert texts == ["2,500,000", "2,500,002", "2,500,004", "2,500,006", "2,500,008", "2,500,010"]
+    assert [text for _, text in Axis(0, 20_000, "x").ticks()] == ["0", "5000", "10k", "15k", "20k"]

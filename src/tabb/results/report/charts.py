@@ -57,7 +57,10 @@ class Axis:
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         values = [i * step for i in range(first, last + 1)]
         digits = max(0, -math.floor(math.log10(step) + 1e-9) - (2 if self.share else 0))
-        return [(v, f"{100 * v:.{digits}f}%" if self.share else short(v, digits)) for v in values]
+        texts = [f"{100 * v:.{digits}f}%" if self.share else short(v, digits) for v in values]
+        if len(set(texts)) < len(texts):  # large numbers that differ by little
+            texts = [f"{v:,.{digits}f}" for v in values]
+        return list(zip(values, texts, strict=True))
 
 
 def nice_step(least: float) -> float:
