@@ -9,7 +9,7 @@ import pytest
 
 import tabb
 from tabb.data import save_npz
-from tabb.errors import RunError, RunWarning
+from tabb.errors import HeldOutWarning, RunError, RunWarning
 from tabb.provenance import fingerprint
 from tabb.results.run_results import method_names
 
@@ -25,7 +25,8 @@ def folder(pair, tmp_path_factory):
     files = root / "source.npz", root / "target.npz"
     tabb.Learner(tabb.Pooled(), SMALL, updates=4, evaluations=0, seeds=(0, 1)).fit(*files, folder=root / "a")
     faster = dataclasses.replace(SMALL, discount=0.9)
-    tabb.Learner(tabb.Pooled(), faster, updates=4, evaluations=0, held_out=0.2).fit(*pair, folder=root / "b")
+    with pytest.warns(HeldOutWarning, match="no policy is judged by them"):
+        tabb.Learner(tabb.Pooled(), faster, updates=4, evaluations=0, held_out=0.2).fit(*pair, folder=root / "b")
     (root / "c" / "seed0").mkdir(parents=True)
     (root / "c" / "seed0" / "config.json").write_text("{}")
     return root
