@@ -140,8 +140,9 @@ def test_a_name_that_says_another_format_is_refused():
     check_suffix(Path("a.HDF5"), "a file of scores", ".hdf5", ".h5", ".parquet")
     with pytest.raises(UsageError, match=r"^a.csv: a file of scores must end in .hdf5, .h5 or .parquet$"):
         check_suffix(Path("a.csv"), "a file of scores", ".hdf5", ".h5", ".parquet")
-    with pytest.raises(UsageError, match=r"^policy: a policy must end in .npz$"):
-        check_suffix(Path("policy"), "a policy", ".npz")
+    check_suffix(Path("policy"), "a policy", ".npz")
+    with pytest.raises(UsageError, match=r"^policy.onnx: a policy must end in .npz$"):
+        check_suffix(Path("policy.onnx"), "a policy", ".npz")
 
 
 @pytest.mark.parametrize(

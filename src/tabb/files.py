@@ -131,8 +131,8 @@ def paths_of(values: Any, what: str) -> list[Path]:
 
 
 def check_suffix(path: Path, what: str, *suffixes: str) -> None:
-    """Raise `UsageError` for a name that says another format than the first of these suffixes or the others."""
-    if path.suffix.lower() not in suffixes:
+    """Raise `UsageError` for a name that says another format than these suffixes; without a suffix it says none."""
+    if path.suffix and path.suffix.lower() not in suffixes:
         *others, last = suffixes
         listed = f"{', '.join(others)} or {last}" if others else last
         raise UsageError(f"{path}: {what} must end in {listed}")
