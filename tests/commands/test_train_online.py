@@ -7,6 +7,8 @@ import pytest
 
 import cart
 from command_line import FOLDER, refused, told
+from tabb.commands import carry_out
+from tabb.commands.carry_out import jobs_for
 from tabb.commands.train_options import parse_train, place_of, specs_of
 from tabb.data import save_npz
 from tabb.data.arrays import from_arrays
@@ -33,6 +35,15 @@ def spec_of(*arguments):
     learners, options = parse_train([arguments[0]], arguments[1:])
     (spec,) = specs_of(learners[0], options, place_of(options, learners))
     return spec
+
+
+def test_runs_that_step_in_what_may_be_a_robot_follow_one_another(monkeypatch):
+    monkeypatch.setattr(carry_out, "jobs_of", lambda asked: asked or 7)
+    robot = spec_of("target-only@sac", "--env", "cart:Cart-v0", *STEPS)
+    simulated = spec_of("target-only@sac", "--task", "hopper", *STEPS)
+    assert jobs_for([simulated, robot], None) == 1
+    assert jobs_for([simulated, robot], 2) == 2
+    assert jobs_for([simulated, simulated], None) == 7
 
 
 def test_a_run_from_the_command_line_and_again(log, tmp_path, capsys):

@@ -52,6 +52,16 @@ def test_a_spec_of_every_rule_is_plain_json(name: str) -> None:
     assert differences(config_of(spec), spec) == []
 
 
+def test_where_it_takes_steps_that_may_be_a_robots() -> None:
+    online = tabb.Online(target_steps=5, source_steps=5)
+    spec = dataclasses.replace(SPEC, settings=dataclasses.replace(SETTINGS, online=online))
+    assert SPEC.own_steps == spec.own_steps == ()
+    spec = dataclasses.replace(spec, task=None, env="Arm-v0")
+    assert spec.own_steps == ("Arm-v0",)
+    assert dataclasses.replace(spec, source_env="Sim-v0").own_steps == ("Sim-v0", "Arm-v0")
+    assert dataclasses.replace(spec, settings=SETTINGS).own_steps == ()  # it is evaluated there alone
+
+
 def test_constants_survive() -> None:
     spec = RunSpec.from_json(json.loads(json.dumps(SPEC.to_json())))
     assert (spec.rule.temperature, spec.rule.predictor.heads, spec.backbone.hidden) == (math.inf, 3, (8, 9))

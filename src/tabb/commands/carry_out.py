@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tabb.commands.options import cores, jobs_of
 from tabb.errors import RunError, TabbError, UsageError
 from tabb.running.cluster import Cluster
+from tabb.running.plan import unfinished
 from tabb.running.processes import run_plan
+from tabb.training.spec import RunSpec
+
+
+def jobs_for(specs: Iterable[RunSpec], asked: int | None) -> int:
+    """How many of these runs to carry out at once: one, unless told, where they take steps in what may be a robot."""
+    return 1 if asked is None and any(spec.own_steps for spec in specs) else jobs_of(asked)
 
 
 def check_ray(options: Any) -> None:
@@ -63,7 +71,8 @@ def carry_out(root: Path, options: Any, only: Path | None = None) -> RunError | 
     Returns the error that names the runs that failed, for after the results of the others are shown; None if none did.
     """
     if options.ray is None:
-        return run_plan(root, jobs_of(options.jobs), options.progress, getattr(options, "track", None), only)
+        jobs = jobs_for((cell.spec for cell in unfinished(root, only)), options.jobs)
+        return run_plan(root, jobs, options.progress, getattr(options, "track", None), only)
     from tabb.running.cluster.plan import run_plan_on
 
     cluster = Cluster(options.ray, options.ray_gpus, options.ray_retries)

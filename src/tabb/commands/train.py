@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tabb.commands.carry_out import carry_out, check_ray, tell_answer
-from tabb.commands.options import jobs_of
+from tabb.commands.carry_out import carry_out, check_ray, jobs_for, tell_answer
 from tabb.commands.train_options import check_effect, parse_train, place_of, settings_of, specs_of
 from tabb.commands.training_data import check_data, silent, tell, tell_limits, tell_reading
 from tabb.errors import UsageError
@@ -59,7 +58,7 @@ def _train(learners: list[Chosen], options: Any) -> int:
     specs = [(learner, spec) for learner in learners for spec in specs_of(learner, options, place)]
     for _, spec in specs:
         check_spec(spec)
-    jobs = None if options.ray is not None else jobs_of(options.jobs)
+    jobs = None if options.ray is not None else jobs_for((spec for _, spec in specs), options.jobs)
     if jobs is not None and len(learners) == 1 and (len(specs) == 1 or jobs == 1 or _stays_here(specs[0][1])):
         return _here([spec for _, spec in specs], options, root)
     cells = []

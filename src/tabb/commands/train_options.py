@@ -58,7 +58,8 @@ class Options(Settings, Reading):
     start_parts: tuple[Literal["policy", "critic"], ...] = ("policy", "critic")
     """what --from takes from that run"""
     jobs: int | None = None
-    """runs at the same time, one core each (CPU only); as many as there are cores if not given"""
+    """runs at the same time, one core each (CPU only). If not given, as many as there are cores; one where they take
+    steps in --env or --source-env, which may be a robot"""
     out: Path | None = None
     """folder of the runs; runs/<task>/<source>-<target>/<rule> if not given"""
     resume: Path | None = None

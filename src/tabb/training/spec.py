@@ -80,6 +80,12 @@ class RunSpec:
         domains = {"source": self.source, "target": self.target}
         return {domain: [Path(file) for file in files] for domain, files in domains.items() if files is not None}
 
+    @property
+    def own_steps(self) -> tuple[str, ...]:
+        """Ids of the environments, other than a task's simulators, in which it takes steps: each may be one robot."""
+        own = {"target": self.env, "source": self.source_env}
+        return tuple(name for domain in self.settings.online.domains if (name := own[domain]) is not None)
+
     def full_settings(self) -> Settings:
         """The settings with the backbone in them, as `train` takes them."""
         return dataclasses.replace(self.settings, backbone=self.backbone)

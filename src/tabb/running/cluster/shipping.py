@@ -61,9 +61,8 @@ def check_files(specs: Sequence[RunSpec]) -> None:
     if started := next((spec.start for spec in specs if spec.start is not None), None):
         raise UsageError(f"start={started}: nodes do not have the run to start from; go on without --ray")
     for spec in specs:
-        own = {"target": spec.env, "source": spec.source_env}
-        if name := next((own[domain] for domain in spec.settings.online.domains if own[domain]), None):
-            raise UsageError(f"steps in {name}: are taken at this machine; go on without --ray")
+        if spec.own_steps:
+            raise UsageError(f"steps in {spec.own_steps[0]}: are taken at this machine; go on without --ray")
     for path in dict.fromkeys(path for spec in specs for paths in spec.files.values() for path in paths):
         if Path(f"{path}.toml").exists():
             raise UsageError(f"{path}.toml: nodes do not get it; write the data anew with `tabb data convert`")
