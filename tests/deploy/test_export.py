@@ -232,8 +232,10 @@ def test_numpy_lines_scale_back(policies, draw, without_tabb, tmp_path):
     assert ((actions >= low) & (actions <= high)).all()
 
 
-@pytest.mark.parametrize("format", ["onnx", "stablehlo"])
-@every
+@pytest.mark.parametrize(
+    ("kind", "format"),
+    [("policy", "onnx"), ("several", "onnx"), ("candidates", "onnx"), ("policy", "stablehlo")],
+)
 def test_where_networks_overflow_there_is_no_action(kind, format, policies, draw, tmp_path):
     policy = dataclasses.replace(policies[kind], action_bounds=ActionBounds((-2.0, 0.0), (0.5, 1.0)))
     observations = draw(2)
