@@ -9,6 +9,7 @@ import pytest
 from tabb.data import from_arrays, inspect_arrays, read
 from tabb.data.column_names import SAME, STARTS, UNCERTAIN, names_of
 from tabb.errors import DataError
+from tabb.policy import Policy
 
 
 @pytest.fixture
@@ -146,6 +147,14 @@ def test_singular_names_in_npz_are_listed(needed, tmp_path):
     np.savez(tmp_path / "log.npz", **{key.removesuffix("s"): column for key, column in needed.items()})
     with pytest.raises(DataError, match="observations, actions, rewards: missing; the keys there are: action, obs"):
         read(tmp_path / "log.npz")
+
+
+def test_a_policy_is_called_one(tmp_path):
+    columns = np.zeros(3, np.float32), np.ones(3, np.float32)
+    layers = (np.zeros((3, 1), np.float32),), (np.zeros(1, np.float32),)
+    Policy(*columns, *layers, {}).save(tmp_path / "policy.npz")
+    with pytest.raises(DataError, match=r"missing; .*; it looks like a policy, which tabb\.Policy\.load reads$"):
+        read(tmp_path / "policy.npz")
 
 
 def test_names_keep_to_tabbs_own(cart_log):

@@ -26,6 +26,8 @@ from tabb.transitions import COLUMNS, Transitions
 
 MARK = "tabb"
 """key that tells that tabb wrote a file of columns; it holds attributes as JSON"""
+POLICY = frozenset({"header", "mean", "scale"})
+"""keys that every policy of tabb has"""
 
 
 LARGEST_MARK = 1 << 20
@@ -139,7 +141,8 @@ def _read(path: Path, reading: Reading, memory: Memory) -> Content:
         there = entries if names is None else names.read
         missing = [key for key in (COLUMNS if names is None else REQUIRED) if key not in there]
         if missing:
-            checks.fail(str(path), ", ".join(missing), f"missing; the keys there are: {checks.listed(entries)}")
+            policy = "; it looks like a policy, which tabb.Policy.load reads" if set(entries) >= POLICY else ""
+            checks.fail(str(path), ", ".join(missing), f"missing; the keys there are: {checks.listed(entries)}{policy}")
         for info in entries.values():
             archive.open(info).close()  # a key renamed by damage must not pass for one that was never there
         size = os.path.getsize(path)

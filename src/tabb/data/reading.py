@@ -17,9 +17,9 @@ from tabb.data import checks
 from tabb.errors import DataError, UsageError, meant
 
 BOUNDS = ("action_low", "action_high")
+"""Names of the bounds of the action space, in files and as options."""
 CUT_EPISODES = "cut_episodes"
 """attribute of a log: the numbers of the episodes that were cut, where all of them are known"""
-"""Names of the bounds of the action space, in files and as options."""
 
 
 class RawColumns(NamedTuple):
