@@ -25,6 +25,7 @@ from tabb.files import read_json
 MAIN, CORRECTIVE, MATCHING, FEWER, REFITTED = (
     RESULTS / "extraction" / name for name in ("main", "corrective", "matching", "rows-1000", "rate-1e-2")
 )
+OTHERS = [RESULTS / "extraction" / name for name in ("others", "others-matching")]
 PICTURE = Path(__file__).resolve().parents[1] / "main-result.png"
 WORDS = {
     "logged": "IQL on target rows, as the field trains it",
@@ -124,6 +125,27 @@ def refitted() -> str:
     gain, low, high = gain_interval(new - old)
     lines.append(f"| *mean* | | {old.mean():z.1f} | {new.mean():z.1f} |")
     return "\n".join([*lines, "", f"Gain: {gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]."])
+
+
+def others() -> str:
+    """Markdown: policies that imitate the best episodes alone, beside those that imitate the others a little."""
+    pairs = [(f"best {policy}", f"best+0.01 {policy}") for policy in ("clone x5", "clone matched:medium x5")]
+    heads = ["best alone", "the others a hundredth", "held to the paths: best alone", "the others a hundredth"]
+    cells = [cell for cell in merged(OTHERS) if cell["target"] == "medium_expert"]
+    lines = [f"| target | the log | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
+    for cell in cells:
+        scores = [cell["scores"].get(name) for pair in pairs for name in pair]
+        shown = " | ".join("-" if score is None else f"{score:z.1f}" for score in scores)
+        lines.append(f"| {cell['task']} | {cell['returns']:z.1f} | {shown} |")
+    means, told = [], []
+    for words, pair in zip(("", "held to the paths "), pairs, strict=True):
+        both = cells_of(None, cells, pair)
+        before, after = (scores_of(both, name) for name in pair)
+        gain, low, high = gain_interval(after - before)
+        means += [f"{before.mean():z.1f}", f"{after.mean():z.1f}"]
+        told.append(f"{words}{gain:+z.1f} [{low:+z.1f}, {high:+z.1f}] over {len(both)} targets")
+    lines.append(f"| *mean of those measured* | | {' | '.join(means)} |")
+    return "\n".join([*lines, "", f"Gain: {'; '.join(told)}."])
 
 
 def matching() -> str:

@@ -257,6 +257,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "corrective": extraction.corrective,
         "matching": extraction.matching,
         "fewer": extraction.fewer,
+        "others": extraction.others,
         "taken": extraction.taken,
     }
 

@@ -110,8 +110,8 @@ class Imitation(TypedFields):
 LOGGED = Imitation()
 """every row as it is"""
 
-BEST = Imitation(best=0.8, matching=None)
-"""rows of the best episodes, whose paths the policy is held to where that pays"""
+BEST = Imitation(best=0.8, others=0.01, matching=None)
+"""rows of the best episodes, whose paths the policy is held to where that pays, and a little of all others"""
 
 MATCHING = 0.1
 """weight of trajectory matching where None is given and it pays"""

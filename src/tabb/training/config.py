@@ -101,7 +101,7 @@ def own_imitation(rule: Rule, backbone: Backbone, steps: bool = False) -> Imitat
     """
     if steps or not backbone.imitates:
         return LOGGED
-    own = rule.imitation if backbone.weighs_imitation else dataclasses.replace(rule.imitation, best=0.0)
+    own = rule.imitation if backbone.weighs_imitation else dataclasses.replace(rule.imitation, best=0.0, others=0.0)
     return own if backbone.matches else dataclasses.replace(own, matching=0.0)
 
 
