@@ -334,7 +334,7 @@ def _kept(column: np.ndarray, keep: np.ndarray, owned: bool) -> np.ndarray:
     if not owned:
         return column[keep]
     filled = 0
-    for piece in checks.pieces(len(column)):
+    for piece in checks.pieces(len(column), parts=8):
         rows = column[piece][keep[piece]]
         column[filled : filled + len(rows)] = rows
         filled += len(rows)

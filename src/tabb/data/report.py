@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tabb.action_bounds import ActionBounds
+from tabb.data.checks import pieces
 from tabb.errors import DataWarning, warn_caller
 from tabb.shown import percent, tenths
 from tabb.transitions import Transitions
@@ -187,14 +188,17 @@ def log_return(reward: NDArray[np.floating], episode: NDArray[np.integer], cut: 
     have more rows than all others: the one of the highest number if none is named, since the log ends in it.
     [ours; why: docs/glossary.md]
     """
-    number = np.asarray(episode, np.int64)
-    first = number.min()
-    number = number - first
-    if number.max() >= len(number):  # numbers with gaps, of which there may be far more than rows
-        names, number = np.unique(np.asarray(episode, np.int64), return_inverse=True)
+    episode, reward = np.asarray(episode), np.asarray(reward)
+    first, last = int(episode.min()), int(episode.max())
+    if last - first >= len(episode):  # numbers with gaps, of which there may be far more than rows
+        names, number = np.unique(episode, return_inverse=True)
     else:
-        names = first + np.arange(number.max() + 1)
-    returns, lengths = np.bincount(number, np.asarray(reward, np.float64)), np.bincount(number)
+        names, number = np.arange(first, last + 1), None
+    returns, lengths = np.zeros(len(names)), np.zeros(len(names), np.int64)
+    for piece in pieces(len(episode)):  # of all rows at once, copies in 64 bits would take much memory
+        of = np.subtract(episode[piece], first, dtype=np.int64) if number is None else number[piece]
+        np.add.at(returns, of, reward[piece].astype(np.float64))
+        np.add.at(lengths, of, 1)
     whole = (lengths > 0) & ~np.isin(names, [names[-1]] if cut is None else list(cut))
     if 2 * lengths[whole].sum() < lengths.sum():
         whole = lengths > 0

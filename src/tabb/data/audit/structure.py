@@ -223,17 +223,25 @@ def wrapped(observations: np.ndarray, end: np.ndarray) -> dict[int, np.ndarray]:
     Their other steps are far smaller; a switch, which has few values, is none of them.
     """
     inside = ~end[:-1]
-    found = {}
+    most, found = 0.2 * inside.sum(), {}
     for column in range(observations.shape[1]):
-        values = observations[:, column].astype(np.float64)
-        size = np.ptp(values)
+        values = observations[:, column]
+        size = float(values.max()) - float(values.min())
         if not size:
             continue
-        step = np.abs(np.diff(values)[inside]) / size
-        far = step > 0.5
-        clear = FEW_ENDS <= far.sum() < 0.2 * len(far) and step[far].min() > 1.5 * step[~far].max()
+        jumps: list[np.ndarray] = []
+        smallest_jump, largest_step = np.inf, 0.0
+        for piece in pieces(len(inside)):  # of all rows at once, float64 would take much memory
+            rows = piece.start + np.flatnonzero(inside[piece])
+            step = np.abs(values[rows + 1].astype(np.float64) - values[rows]) / size
+            far = step > 0.5
+            jumps.append(rows[far])
+            smallest_jump = step[far].min(initial=smallest_jump)
+            largest_step = step[~far].max(initial=largest_step)
+        count = sum(map(len, jumps))
+        clear = FEW_ENDS <= count < most and smallest_jump > 1.5 * largest_step
         if clear and len(np.unique(values[:2_000])) > 20:
-            found[column] = np.flatnonzero(inside)[far]
+            found[column] = np.concatenate(jumps)
     return found
 
 
