@@ -49,8 +49,7 @@ class PlanProgress:
             return
         for cell in cells:
             lines = _tail(RunFolder(self._root / cell.folder).metrics_file)
-            training = next((line for line in reversed(lines) if line["kind"] == "training"), None)
-            scored = next((line for line in reversed(lines) if line["kind"] == "evaluation"), None)
+            training, scored = (_last_of(kind, lines) for kind in ("training", "evaluation"))
             if self._style == "bar":
                 self._bar(cell, training, scored)
             else:
@@ -107,19 +106,29 @@ def _told_steps(cell: Cell, training: dict[str, Any] | None) -> list[str]:
     )
 
 
-def _tail(path: Path, size: int = 131_072) -> list[dict[str, Any]]:
-    """The last whole lines of a metrics file; an evaluation of a thousand episodes is a line of 50 kB."""
+def _tail(path: Path, size: int = 131_072) -> list[bytes]:
+    """The last lines of a metrics file, the first and the last of which may be cut.
+
+    An evaluation of a thousand episodes is a line of 50 kB.
+    """
     try:
         with open(path, "rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - size))
-            texts = file.read().splitlines()
+            return file.read().splitlines()
     except OSError:
         return []
-    lines = []
-    for text in texts:
+
+
+def _last_of(kind: str, lines: Sequence[bytes]) -> dict[str, Any] | None:
+    """The last whole line of this kind; None if there is none."""
+    for text in reversed(lines):
+        if kind.encode() not in text:  # to parse all lines, of all runs, several times a second would take a core
+            continue
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError:
-            continue  # the first may begin in its middle, the last may not be finished
-    return [line for line in lines if isinstance(line, dict) and "kind" in line]
+            continue
+        if isinstance(line, dict) and line.get("kind") == kind:
+            return line
+    return None

@@ -22,8 +22,9 @@ Steps = Sequence[tuple[str, int, int]]
 
 
 def say(text: str) -> None:
-    """A line on standard error; lost where that cannot be written (a full disk, a pipe that nobody reads any more),
-    for which no run ends.
+    """Write a line to standard error.
+
+    Where that is not possible (a full disk, a pipe that nobody reads any more) the line is lost: no run ends for it.
     """
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
