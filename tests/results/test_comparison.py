@@ -141,6 +141,11 @@ def test_runs_of_two_environments_are_not_compared(compared, tmp_path):
         changed(tmp_path / name / "seed0", origin=origin | {"env": f"{name}:{name}-v0"})
     with pytest.raises(UsageError, match="return in a:a-v0 and return in b:b-v0; compare runs of one environment"):
         tabb.write_comparison([tmp_path])
+    config = json.loads((tmp_path / "b" / "seed0" / "config.json").read_text())
+    unnamed = {key: value for key, value in config["origin"].items() if key != "env"}
+    changed(tmp_path / "b" / "seed0", origin=unnamed)  # as of a run from Python, or of an earlier version
+    assert "not evaluated" not in tabb.write_comparison([tmp_path]).read_text()
+    changed(tmp_path / "b" / "seed0", origin=config["origin"])
     file = tmp_path / "b" / "seed0" / "result.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"score": None, "evaluations": []}))
     assert "not evaluated" in tabb.write_comparison([tmp_path]).read_text()

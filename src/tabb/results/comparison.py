@@ -134,15 +134,13 @@ def _root_of(folders: Sequence[Path]) -> Path:
 def comparison(gathered: Sequence[Gathered], answer: Answer | None = None) -> Html:
     """The page as markup that is valid HTML and XML, with which policy to take where that was found.
 
-    Raises `UsageError` for runs of several tasks.
+    Raises `UsageError` for runs of several tasks or environments.
     """
     contenders = list(_named(gathered))
     first = contenders[0].records[0]
     for other in contenders[1:]:
-        _check_alike(first, other.records[0])
-    evaluated = [one.records[0] for one in contenders if one.records[0].evaluations[0]]
-    for record in evaluated[1:]:
-        _check_alike(evaluated[0], record, scored=True)
+        _check_task(first, other.records[0])
+    _check_environments([one.records[0] for one in contenders if one.records[0].evaluations[0]])
     title = f"{len(contenders)} runs on {first.task or 'own data'}: comparison"
     sections: list[Section] = [("scores", "Scores", scores(contenders)), ("curves", "Curves", curves(contenders))]
     if answer is not None:
@@ -160,16 +158,26 @@ def comparison(gathered: Sequence[Gathered], answer: Answer | None = None) -> Ht
     return document(title, sections, chosen, end, _style(contenders))
 
 
-def _check_alike(first: Record, other: Record, scored: bool = False) -> None:
-    """Raise `UsageError` for runs of two tasks; if they have scores, for those in two environments as well."""
-    places = []
-    for record in (first, other):
-        env = record.config.get("origin", {}).get("env") if scored else None
-        places.append((record.task or env, record.measure))
-    if places[0] != places[1]:
-        told = " and ".join(f"{measure} in {where or 'no task'}" for where, measure in places)
-        where = "environment" if scored else "task"
-        raise UsageError(f"{first.folder} and {other.folder} cannot be compared: {told}; compare runs of one {where}")
+def _check_task(first: Record, other: Record) -> None:
+    """Raise `UsageError` unless both have scores of the same kind, in the same task if they have one."""
+    if (first.task, first.measure) != (other.task, other.measure):
+        told = " and ".join(f"{record.measure} in {record.task or 'no task'}" for record in (first, other))
+        raise UsageError(f"{first.folder} and {other.folder} cannot be compared: {told}; compare runs of one task")
+
+
+def _check_environments(evaluated: Sequence[Record]) -> None:
+    """Raise `UsageError` for runs that were evaluated in two environments; those without a name may be any."""
+    first: tuple[str, Record] | None = None
+    for record in evaluated:
+        env = record.config.get("origin", {}).get("env")
+        if env is None:
+            continue
+        if first is not None and first[0] != env:
+            told = " and ".join(f"{one.measure} in {where}" for where, one in (first, (env, record)))
+            raise UsageError(
+                f"{first[1].folder} and {record.folder} cannot be compared: {told}; compare runs of one environment"
+            )
+        first = first or (env, record)
 
 
 def _named(gathered: Sequence[Gathered]) -> Iterator[Contender]:
