@@ -107,8 +107,8 @@ def rollout(
         record: keep every transition in `rows`.
         rows: collect exactly so many transitions from as many episodes as needed, at most `episodes` at once; the last
             row is a timeout if it does not end its episode.
-        env_factory: makes the environment in place of a task: flat Box observations and bounded Box actions. Its own
-            terminations and truncations count. What it gives is checked in each step.
+        env_factory: makes the environment in place of a task, a new one in each call: flat Box observations and
+            bounded Box actions. Its own terminations and truncations count. What it gives is checked in each step.
         at_step: called before each step; it may raise to stop.
 
     Raises:

@@ -115,7 +115,8 @@ def train(
         settings: length, evaluation, held-out episodes; `Settings()` if None.
         folder: where runs are kept, `folder/seed0` and so on; None keeps nothing on disk.
         resume: go on with runs that `folder` holds; each ends bit-equal to one that was never stopped.
-        env_factory: makes the environment to evaluate in; also the id of a Gymnasium environment.
+        env_factory: makes the environment to evaluate in, a new one in each call; also the id of a Gymnasium
+            environment.
         progress: "auto" (bar or lines), "bar", "lines" or "none".
         origin: where the data come from, for the record (paths, reports): values that JSON can hold, and paths.
         track: where metrics go besides the folder: "tensorboard", "trackio", "wandb", or what opens a
