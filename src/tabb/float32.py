@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 LEAST = 1e-20
 """Keeps a quotient of numbers in any unit finite: far below what they are, above what squares to zero in float32."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that it holds."""
+
 CONSTANT = 4.0
 """A spread of fewer spacings than this is rounding."""
 

@@ -13,7 +13,7 @@ from tabb.action_bounds import ROUNDED, ActionBounds, same_bounds
 from tabb.environments.safe_actions import APPLIED
 from tabb.errors import TabbError, UsageError
 from tabb.files import warn_once
-from tabb.float32 import spacing
+from tabb.float32 import LARGEST, spacing
 
 LOOKED_AT = 200
 """first observations of an environment by which it is told whether float32 resolves its steps"""
@@ -84,8 +84,8 @@ class CheckedEnvironment:
         space = self.action_space
         if space.dtype.kind != "f":
             return np.array(action)
-        given: NDArray[Any] = np.clip(action, space.low, space.high).astype(space.dtype)
-        return given
+        given: NDArray[Any] = np.minimum(np.maximum(action, space.low), space.high)  # `np.clip` takes twice as long
+        return given.astype(space.dtype, copy=False)
 
     def close(self) -> None:
         self._call("close()", self._env.close)
@@ -194,8 +194,7 @@ def unresolved(rows: NDArray[np.float64], starts: NDArray[np.bool_]) -> list[tup
 
 def _fits_float32(array: NDArray[Any]) -> bool:
     """Whether all entries are finite as rows keep them."""
-    with np.errstate(over="ignore"):
-        return bool(np.isfinite(array.astype(np.float32)).all())
+    return float(np.abs(array).max(initial=0)) <= LARGEST  # NaN is not
 
 
 def _told(array: NDArray[Any]) -> str:
