@@ -9,7 +9,7 @@ import tabb
 PACKAGE = Path(tabb.__file__).parent
 
 LAYERS = (
-    {"_version", "errors", "float32", "shown"},
+    {"_version", "cores", "errors", "float32", "shown"},
     {"action_bounds", "field_types", "files", "jax_programs", "jax_switches", "own_files"}
     | {"bellman", "networks", "transformer"},
     {"transitions"},

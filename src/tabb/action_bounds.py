@@ -14,7 +14,7 @@ Bound = float | Sequence[float]
 """One number for all entries of an action, or one for each of them."""
 
 ROUNDED = 1e-5
-"""of the distance of two bounds: by so much those of the same action space may differ that were written twice"""
+"""Share of the distance between two bounds by which two records of the same bounds may differ."""
 
 
 @dataclasses.dataclass(frozen=True)

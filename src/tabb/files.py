@@ -122,7 +122,7 @@ def path_of(value: Any, what: str) -> Path:
 
 
 def paths_of(values: Any, what: str) -> list[Path]:
-    """A path, or several, likewise: a single one is not taken for its letters."""
+    """`values`, which are called `what`, as paths; one path is a list of one. Raises `UsageError` as `path_of`."""
     if isinstance(values, str | os.PathLike):
         return [Path(values)]
     if not isinstance(values, Iterable):
@@ -131,7 +131,7 @@ def paths_of(values: Any, what: str) -> list[Path]:
 
 
 def check_suffix(path: Path, what: str, *suffixes: str) -> None:
-    """Raise `UsageError` for a name that says another format than these suffixes; without a suffix it says none."""
+    """Raise `UsageError` for a name that ends in another suffix than these. A name without a suffix may be any."""
     if path.suffix and path.suffix.lower() not in suffixes:
         *others, last = suffixes
         listed = f"{', '.join(others)} or {last}" if others else last

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tabb.cores import core_count
 from tabb.jax_switches import switches
 from tabb.transitions import COLUMNS, PIECE, StoredRows, Transitions
 
@@ -53,11 +53,6 @@ def comparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[dic
         if not all(EXTRAS in one for one in (first, second)):
             data.pop(EXTRAS, None)
     return both
-
-
-def core_count() -> int:
-    """How many cores this process may use; how sums are rounded on a CPU depends on it."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def environment() -> dict[str, Any]:

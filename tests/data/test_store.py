@@ -161,7 +161,7 @@ def test_what_cannot_be_kept_is_one_line(log, cache, tmp_path, monkeypatch):
 def test_what_a_killed_process_left_goes_and_what_another_holds_stays(cache):
     with allocation.Scratch(cache) as held:
         held.empty((5, 2), np.float32)
-        left = cache / f"{allocation.HELD}of-a-killed-process"
+        left = cache / f"{allocation.LOCKED}of-a-killed-process"
         shutil.copytree(held.folder, left)
         with allocation.Scratch(cache) as another:
             assert not left.exists()

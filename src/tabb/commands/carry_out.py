@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tabb.commands.options import cores, jobs_of
+from tabb.commands.options import jobs_of
+from tabb.cores import core_count
 from tabb.errors import RunError, TabbError, UsageError
 from tabb.running.cluster import Cluster
 from tabb.running.plan import unfinished
@@ -77,4 +78,4 @@ def carry_out(root: Path, options: Any, only: Path | None = None) -> RunError | 
 
     cluster = Cluster(options.ray, options.ray_gpus, options.ray_retries)
     # No backend of JAX is started in the driver: it would take an accelerator's memory from the cells.
-    return run_plan_on(cluster, root, options.jobs, options.jobs or cores(), options.progress, only)
+    return run_plan_on(cluster, root, options.jobs, options.jobs or core_count(), options.progress, only)

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import tyro
 
+from tabb.cores import core_count
 from tabb.errors import UsageError
 
 T = TypeVar("T")
@@ -212,9 +213,4 @@ def jobs_of(asked: int | None) -> int:
 
     if jax.default_backend() != "cpu":
         return 1
-    return cores()
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return core_count()

@@ -84,8 +84,10 @@ def _go_on(root: Path, options: Any) -> None:
 def unfinished_seeds(
     root: Path, place: Path, configs: Sequence[dict[str, Any]], alone: bool
 ) -> list[tuple[RunSpec, list[int]]]:
-    """The seeds that are not finished, by what their runs are: those begun, whatever the call that began them, and,
-    unless one run is `alone`, those that such a call names and did not come to.
+    """The seeds that are not finished, together with those whose runs have the same spec.
+
+    They are the seeds that have begun, in whatever call. Where `root` is not one run `alone`, they are also the seeds
+    that one of these calls named but did not begin.
     """
     of_seed = {int(config["seed"]): config for config in configs}
     for config in () if alone else configs:

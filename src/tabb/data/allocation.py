@@ -34,6 +34,8 @@ class Memory:
 
 
 IN_MEMORY = Memory()
+LOCKED = ".scratch-"
+"""How the names of folders begin that their process keeps locked. One without a lock was left by a killed process."""
 
 
 class Scratch(Memory):
@@ -57,7 +59,7 @@ class Scratch(Memory):
             _remove_abandoned(self._root)
             new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._root))
             self._lock = _held(new)
-            self._folder = new.rename(new.with_name(new.name.replace(".new-", HELD)))
+            self._folder = new.rename(new.with_name(new.name.replace(".new-", LOCKED)))
         except OSError as error:
             raise RunError(
                 f"{self._root}: cannot be written ({error.strerror or error}); set TABB_CACHE to another folder"
@@ -84,12 +86,11 @@ class Scratch(Memory):
         self._note(text)
 
 
-HELD = ".scratch-"
-"""before the names of folders that their process holds by a lock: one that nobody holds is what a kill left"""
-
-
 def _held(folder: Path) -> int | None:
-    """A handle that holds a folder until it is closed; None where another process holds it, or there are no locks."""
+    """A handle that keeps the folder locked until it is closed.
+
+    None where another process has locked the folder, or the system has no locks.
+    """
     if fcntl is None:
         return None
     handle = os.open(folder, os.O_RDONLY)
@@ -103,7 +104,7 @@ def _held(folder: Path) -> int | None:
 
 def _remove_abandoned(root: Path) -> None:
     """Remove the folders of processes that were killed: they may be as large as the data."""
-    for folder in root.glob(f"{HELD}*"):
+    for folder in root.glob(f"{LOCKED}*"):
         with contextlib.suppress(OSError):  # another process removes it too
             handle = _held(folder)
             if handle is not None:

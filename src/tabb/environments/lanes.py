@@ -88,7 +88,7 @@ class OneByOne:
         )
 
     def close(self) -> None:
-        """Close all of them, also where one cannot be: that is an error, unless another error led here."""
+        """Close all of them, even if one raises. Its error is raised in the end, unless another error led here."""
         on_its_way = sys.exc_info()[1]
         try:
             with ExitStack() as closing:

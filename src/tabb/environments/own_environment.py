@@ -16,7 +16,7 @@ from tabb.files import warn_once
 from tabb.float32 import LARGEST, spacing
 
 LOOKED_AT = 200
-"""first observations of an environment by which it is told whether float32 resolves its steps"""
+"""after so many observations of an environment it is checked whether float32 resolves its steps"""
 SPACINGS = 8.0
 """a step of fewer float32 spacings than this keeps less than three bits"""
 STEP_LIMIT = 1_000
@@ -180,9 +180,9 @@ class CheckedEnvironment:
 
 
 def unresolved(rows: NDArray[np.float64], starts: NDArray[np.bool_]) -> list[tuple[int, float, float]]:
-    """Entries of observations [N, S] that move on in steps which float32 hardly resolves: entry, mean step, spacing.
+    """Entries of observations [N, S] whose steps float32 hardly resolves: entry, mean step, spacing.
 
-    `starts` says with which rows an episode begins. An entry that stays where it is but for noise is none of them.
+    `starts` [N] marks the first rows of episodes. An entry that only jitters around one place is left out.
     """
     steps = np.abs(np.diff(rows, axis=0))[~starts[1:]]
     if not len(steps):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from tabb.cores import core_count
 from tabb.environments.engine import Engine
 from tabb.environments.lanes import Lanes, OneByOne
 from tabb.environments.tasks import Task
@@ -41,7 +42,7 @@ def threads_for(lanes: int) -> int:
 
     `OMP_NUM_THREADS` is an upper bound, as in other numeric libraries; it is 1 for the runs of a plan.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = core_count()
     bound = os.environ.get("OMP_NUM_THREADS", "")
     if bound.isdecimal() and int(bound) > 0:
         cores = min(cores, int(bound))

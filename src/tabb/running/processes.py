@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tabb.cores import cores_of_this_process
 from tabb.errors import RunError, Stopped
 from tabb.files import quoted
 from tabb.running.child import CALL, PARENT, TRAIN
@@ -162,11 +163,6 @@ def one_core_environment() -> dict[str, str]:
     # OpenBLAS: that of NumPy's rollouts.
     threads = {"XLA_FLAGS": flags, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     return os.environ | threads | {PARENT: str(os.getpid())}
-
-
-def cores_of_this_process() -> list[int]:
-    """The numbers of the cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def pin(process: subprocess.Popen[bytes], core: int) -> None:

@@ -131,10 +131,9 @@ def resolved_backbone(rule: Rule, backbone: Backbone | str | None, settings: Set
 
 
 def usable_target(target: Transitions, read: bool, worlds: Collection[str]) -> Transitions:
-    """The target data, where batches are not drawn from none: `read` says whether they hold target rows at all, and
-    `worlds` in which domains steps are taken.
+    """The target data. Raises `UsageError` if they have no rows and the run needs some.
 
-    Raises `UsageError` if there are no rows.
+    `read` says whether batches hold target rows, `worlds` in which domains steps are taken.
     """
     if not len(target) and "target" not in worlds and (read or not worlds):
         raise UsageError("target has no rows; give logged transitions of the target domain")

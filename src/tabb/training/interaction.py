@@ -269,7 +269,10 @@ class Interaction:
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _added(domain: int, matrix: Array, filled: Array, rows: Array, at: Array) -> tuple[Array, Array]:
-    """The matrix with these rows of a domain from row `at` on, and how many rows there are of each, in one call."""
+    """The matrix with these rows of a domain from row `at` on, and the new number of rows of each domain.
+
+    One compiled call: two would cost more than the work.
+    """
     return written(matrix, rows, at), filled.at[domain].add(len(rows))
 
 

@@ -71,8 +71,9 @@ def evaluation_from(line: dict[str, Any]) -> Evaluation:
 
 
 def warn_of_another_machine(folder: RunFolder, environment: dict[str, Any]) -> None:
-    """Issue a `MachineWarning` where an unfinished run was begun with other versions, or on another device or, on CPUs,
-    with another number of cores: what is computed may then be rounded otherwise.
+    """Issue a `MachineWarning` where an unfinished run was begun elsewhere: its results may then be rounded otherwise.
+
+    Elsewhere means other versions, another device or, on a CPU, another number of cores.
     """
     if folder.result_file.exists():
         return

@@ -250,7 +250,7 @@ def train(
 
 
 def _groups(seeds: list[int], folder: str | Path | None, together: bool) -> list[list[int]]:
-    """The seeds of each compiled program; `together` all that go on from the same update of the runs in `folder`."""
+    """The seeds of each compiled program: one seed, or `together` all that go on from the same update in `folder`."""
     if not together:
         return [[seed] for seed in seeds]
     groups: dict[int, list[int]] = {}

@@ -26,7 +26,7 @@ STEPS = 4_000
 SEEDS = 1_000_000
 """reset seeds for each seed of training: apart from those of evaluations and of collected data"""
 LARGEST_SEED = 2**32
-"""environments that seed NumPy or C take seeds below it"""
+"""reset seeds stay below it: environments hand them on to NumPy or C, which take 32 bits"""
 
 
 class SideState(NamedTuple):

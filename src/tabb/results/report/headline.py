@@ -43,7 +43,10 @@ def final_estimate(records: list[Record]) -> tuple[Estimate, str] | None:
 
 
 def size_of(measure: str, values: Iterable[float | None]) -> float:
-    """What size scores of a page have, to show them alike: a score of 0.4 of 100 is hardly any, a return may be all."""
+    """The size by which all scores of a page are shown (`tenths`): their largest if they are returns, else 1.
+
+    A normalised score of 0.4 is hardly anything, a return of 0.4 may be all that there is.
+    """
     known = [abs(value) for value in values if value is not None and math.isfinite(value)]
     return max(known, default=1.0) if measure == "return" else 1.0
 
