@@ -169,6 +169,19 @@ def test_lines_of_a_plan_tell_of_runs_that_nothing_evaluates(tmp_path: Path, cap
     ]
 
 
+def test_a_run_whose_folder_was_renamed(tmp_path: Path, logs, capsys) -> None:
+    """Nothing is trained beside it: a finished run stays as it is, another is called by its seed first."""
+    assert main(["train", "target-only", *logs, *TINY, "--held-out", "0", "--out", str(tmp_path)]) == 0
+    copy = (tmp_path / "seed0").rename(tmp_path / "copy")
+    resume = ["train", "--resume", str(copy), "--progress", "none"]
+    assert main(resume) == 0
+    (copy / "result.json").unlink()
+    capsys.readouterr()
+    assert main(resume) != 0
+    assert "copy: is a run of seed 0; name its folder seed0 to go on with it" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == ["copy"]
+
+
 def test_a_folder_that_several_calls_filled_is_finished_whole(tmp_path: Path, logs, capsys) -> None:
     """One call was to train seeds 0 and 1, a later one seed 2, and one seed 3 on rows of its own."""
     out = tmp_path / "runs"

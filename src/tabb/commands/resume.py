@@ -75,8 +75,15 @@ def _go_on(root: Path, options: Any) -> None:
     begun = [run for run in begun if run.config_file.exists()]
     if not begun:
         raise RunError(f"{root}: holds no run to go on with (no config.json and no seed folders); check the path")
-    place = root.parent if alone else root
     configs = [run.config() for run in begun]
+    place = root
+    if alone:
+        folder, own = root.resolve(), f"seed{configs[0]['seed']}"  # resolved: `.` has a name then
+        if begun[0].finished:
+            return
+        if folder.name != own:
+            raise RunError(f"{root}: is a run of seed {configs[0]['seed']}; name its folder {own} to go on with it")
+        place = root.parent if root.name == own else folder.parent
     for spec, seeds in unfinished_seeds(root, place, configs, alone):
         _finish(root, place, spec, seeds, begun, options)
 
