@@ -127,23 +127,30 @@ def refitted() -> str:
     return "\n".join([*lines, "", f"Gain: {gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]."])
 
 
+def with_others(policy: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores of a policy of the best episodes alone, and of one that imitates the others a little: mixed logs."""
+    pair = f"best {policy}", f"best+0.01 {policy}"
+    cells = cells_of("medium_expert", merged(OTHERS), pair)
+    before, after = (scores_of(cells, name) for name in pair)
+    return before, after
+
+
 def others() -> str:
     """Markdown: policies that imitate the best episodes alone, beside those that imitate the others a little."""
-    pairs = [(f"best {policy}", f"best+0.01 {policy}") for policy in ("clone x5", "clone matched:medium x5")]
+    policies = {"": "clone x5", "held to the paths ": "clone matched:medium x5"}
+    names = [f"best{little} {policy}" for policy in policies.values() for little in ("", "+0.01")]
     heads = ["best alone", "the others a hundredth", "held to the paths: best alone", "the others a hundredth"]
-    cells = [cell for cell in merged(OTHERS) if cell["target"] == "medium_expert"]
     lines = [f"| target | the log | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
-    for cell in cells:
-        scores = [cell["scores"].get(name) for pair in pairs for name in pair]
+    for cell in cells_of("medium_expert", merged(OTHERS), ()):
+        scores = [cell["scores"].get(name) for name in names]
         shown = " | ".join("-" if score is None else f"{score:z.1f}" for score in scores)
         lines.append(f"| {cell['task']} | {cell['returns']:z.1f} | {shown} |")
     means, told = [], []
-    for words, pair in zip(("", "held to the paths "), pairs, strict=True):
-        both = cells_of(None, cells, pair)
-        before, after = (scores_of(both, name) for name in pair)
+    for words, policy in policies.items():
+        before, after = with_others(policy)
         gain, low, high = gain_interval(after - before)
         means += [f"{before.mean():z.1f}", f"{after.mean():z.1f}"]
-        told.append(f"{words}{gain:+z.1f} [{low:+z.1f}, {high:+z.1f}] over {len(both)} targets")
+        told.append(f"{words}{gain:+z.1f} [{low:+z.1f}, {high:+z.1f}] over {len(before)} targets")
     lines.append(f"| *mean of those measured* | | {' | '.join(means)} |")
     return "\n".join([*lines, "", f"Gain: {'; '.join(told)}."])
 

@@ -306,6 +306,8 @@ def found() -> str:
     robots = np.array([cell["task"].split("-")[0] for cell in cells])
     by_robot = {robot: float((both - alone)[robots == robot].mean()) for robot in set(robots.tolist())}
     trusted, likely = error_of_half("oracle-agreed-normed", "tbm+"), error_of_half("oracle-normed", "nearest")
+    alike, little = extraction.with_others("clone x5")
+    more = float((little - alike).mean())
     targets = better_source()
     better = sum(theirs > mine for mine, theirs in targets)
     judged = extraction.with_taken()
@@ -315,8 +317,9 @@ def found() -> str:
     return (
         f"- **Few target rows are the bottleneck, and tabb eases it.** On {len(cells)} of OTDF's 36 targets, "
         f"IQL on target rows\n  scores {field.mean():.1f} as the field trains it. It scores "
-        f"{imitating.mean():.1f} when five networks imitate the log's best episodes alone,\n"
-        "  as every learner here does ([few target rows](docs/few-rows.md)).\n"
+        f"{imitating.mean():.1f} when five networks imitate the log's best episodes,\n"
+        f"  as every learner here does. A hundredth of the other episodes' weight adds {more:z.1f} on "
+        f"{len(alike)} mixed logs ([few target rows](docs/few-rows.md)).\n"
         "- **A model of the target's dynamics helps.** A policy held to the log's good paths, in a model of both "
         f"domains, scores {both.mean():.1f}.\n  With a model of target rows alone it scores {alone.mean():.1f}. The "
         f"source adds {added:z.1f}, with a 95% interval from {low:z.1f} to {high:z.1f}:\n"
