@@ -7,7 +7,8 @@ import pytest
 
 from tabb.backbones.iql import IQL
 from tabb.errors import UsageError
-from tabb.experiments.extraction import Cell, Imitated, Imitator, cure_of, table, updates_of_all
+from tabb.experiments.cures import cure_of
+from tabb.experiments.extraction import Cell, Imitated, Imitator, table, updates_of_all
 from tabb.files import write_json
 from tabb.models.imitation import Imitation, imitated_rows
 from tabb.models.matching import paths_with

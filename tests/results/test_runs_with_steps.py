@@ -10,7 +10,7 @@ from cart import cart
 from command_line import told
 from tabb.errors import UsageError
 from tabb.provenance import fingerprint
-from tabb.results.comparison import _same_source
+from tabb.results.comparison_sections import _same_source
 from tabb.results.row_scores import run_data, steps_alone
 
 

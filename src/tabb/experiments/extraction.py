@@ -47,10 +47,10 @@ from tabb.data import read
 from tabb.data.catalogue import resolve
 from tabb.data.report import log_return
 from tabb.environments.tasks import get_task
-from tabb.errors import UsageError
 from tabb.evaluation.scores import evaluate
+from tabb.experiments.cures import Cure, cure_of
 from tabb.files import read_json, write_json
-from tabb.models.imitation import Imitation, imitated_rows
+from tabb.models.imitation import imitated_rows
 from tabb.models.matching import Paths, path_model, paths_with
 from tabb.models.target_model import TargetModel
 from tabb.networks import MLP, Committee, committee, members_of
@@ -69,42 +69,8 @@ ROBOTS = ("hopper", "halfcheetah", "walker2d", "ant")
 QUALITIES = ("medium", "medium_expert", "expert")
 TEMPERATURE = 0.5
 """IQL's β on these data"""
-MATCHED = 0.1
-"""weight of trajectory matching"""
 LAST = 3
 """evaluations whose mean is the score: a single one swings by 20 points"""
-
-
-class Cure(NamedTuple):
-    """A policy of the experiment: what it imitates, and how."""
-
-    imitation: Imitation
-    source: str | None
-    """quality of the source data that its model knows; None for none"""
-    advantages: bool
-    """whether rows count by their advantage weights"""
-    networks: int
-
-
-def cure_of(name: str) -> Cure:
-    """The cure of this name. Raises `UsageError` for an unknown one."""
-    match = re.fullmatch(
-        r"(?:(best)(?:\+(?P<others>0?\.\d+))? )?(?P<rows>logged|clone|noisy|corrective)(?P<matched> matched)?"
-        r"(?::(?P<source>\w+))?(?: ?x(?P<networks>\d+))?",
-        name,
-    )
-    if match is None or (match["source"] and match["rows"] != "corrective" and not match["matched"]):
-        raise UsageError(
-            f"policy {name!r} is unknown: use logged, clone, noisy, corrective or corrective:QUALITY, matched or "
-            "matched:QUALITY after them, and x5; best or best+0.1 before them"
-        )
-    imitation = Imitation(
-        rows="logged" if match["rows"] == "clone" else match["rows"],  # type: ignore[arg-type]
-        best=0.8 if match[1] else 0.0,
-        others=float(match["others"] or 0),
-        matching=MATCHED if match["matched"] else 0.0,
-    )
-    return Cure(imitation, match["source"], match["rows"] != "clone", int(match["networks"] or 1))
 
 
 class Imitator(NamedTuple):

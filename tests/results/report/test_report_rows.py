@@ -12,7 +12,7 @@ import scipy.stats
 from tabb.data.report import Loaded
 from tabb.environments.tasks import ALL_TASKS
 from tabb.evaluation.statistics import Estimate
-from tabb.results.comparison import _order
+from tabb.results.comparison_sections import _order
 from tabb.results.report.charts import Axis, Chart, log_edges, padded, shares
 from tabb.results.report.headline import _how_good, final_estimate, reach, size_of
 from tabb.results.report.html import element, number, percent, table
