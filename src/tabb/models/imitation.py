@@ -175,8 +175,10 @@ def row_weight(
     config: Imitation, best: NDArray[np.bool_], aside: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float32]:
     """How much each row is imitated, given whether it is of the best episodes; one that is set `aside` not at all."""
-    weight = np.where(best, 1.0, config.others)
-    return np.where(np.zeros(len(best), np.bool_) if aside is None else aside, 0.0, weight).astype(np.float32)
+    weight = np.where(best, 1.0, config.others).astype(np.float32)
+    if aside is not None:
+        weight[aside] = 0.0
+    return weight
 
 
 def learned_from(domains: Domains, aside: NDArray[np.bool_] | None) -> Domains:
