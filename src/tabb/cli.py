@@ -47,22 +47,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _one_line_warnings()
             return _dispatch(arguments)
     except TabbError as error:
-        print(f"tabb: error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        print("tabb: stopped", file=sys.stderr)
+        _complain("stopped")
         return 130
     except (AssertionError, RuntimeError, ValueError) as error:
         if _was_stopped(error):
-            print("tabb: stopped", file=sys.stderr)
+            _complain("stopped")
             return 130
         if (fault := fault_of(error)) is None:
             raise
-        print(f"tabb: error: {fault}", file=sys.stderr)
+        _complain(f"error: {fault}")
         return fault.exit_code
     except BrokenPipeError:  # `tabb tasks | head`
         sys.stdout = None  # nothing more can be written: also not at exit
         return 0
+
+
+def _complain(text: str) -> None:
+    """The last line on standard error, whose terminal may be gone."""
+    with contextlib.suppress(OSError):
+        print(f"tabb: {text}", file=sys.stderr, flush=True)
 
 
 def console() -> NoReturn:

@@ -71,6 +71,6 @@ class RunError(TabbError):
 
 
 class Stopped(RunError):
-    """The user stopped a run (Ctrl-C or SIGTERM); what was done is saved and the message says how to go on."""
+    """The user stopped a run (Ctrl-C, SIGTERM or SIGHUP); what was done is saved and the message says how to go on."""
 
     exit_code = 130

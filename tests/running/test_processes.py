@@ -14,7 +14,8 @@ import pytest
 
 import tabb
 from tabb.data import save_npz
-from tabb.errors import RunError
+from tabb.errors import RunError, Stopped
+from tabb.running import processes
 from tabb.running.plan import Cell, failures, log_file, unfinished, write_plan
 from tabb.running.processes import Call, import_path, run_calls, run_plan, start_child, why_it_failed
 from tabb.training.folder import RunFolder
@@ -51,6 +52,25 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...]]
 
 def spec_of(rule: tabb.Rule, source: tuple[str, ...] | None, target: tuple[str, ...], seed: int = 0) -> RunSpec:
     return RunSpec(rule, BACKBONE, source, target, None, None, seed, SETTINGS)
+
+
+@pytest.mark.parametrize(("number", "wishes"), [(signal.SIGINT, 2), (signal.SIGTERM, 2), (signal.SIGHUP, 1)])
+def test_how_often_the_runs_of_a_plan_are_asked_to_stop(
+    data: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, wishes: int
+) -> None:
+    """Each further Ctrl-C is passed on to them; that the terminal was closed is one wish, however often it is told."""
+    write_plan(tmp_path, [Cell("cell", "seed0", spec_of(tabb.TargetOnly(), None, data["target"]))])
+    asked, before = [], signal.getsignal(number)
+    monkeypatch.setattr(processes, "_end", lambda running, wanted: asked.append(wanted()))
+
+    def told_twice() -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Stopped, match="stopped and saved; go on with"):
+        run_plan(tmp_path, 0, "none", watch=told_twice)
+    assert asked == [wishes]
+    assert signal.getsignal(number) == before
 
 
 def test_one_failed_run_leaves_the_others_alone(data: dict, tmp_path: Path, capsys) -> None:

@@ -1,4 +1,4 @@
-"""Stopping by Ctrl-C: a word at once, a second one ends, a third is no traceback."""
+"""Stopping by Ctrl-C: a word at once, a second one ends, a third is no traceback. A closed terminal stops, once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tabb import cli
 from tabb.errors import RunError
 from tabb.running.processes import Call, _end, run_calls
-from tabb.training.signals import SAVING, stop_on_signal
+from tabb.training.signals import SAVING, STOPS, stop_on_signal
 
 
 def press(number: int) -> None:
@@ -22,18 +22,31 @@ def press(number: int) -> None:
     time.sleep(5)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOPS)
 def test_the_first_is_answered_at_once_and_once(number: int, capfd) -> None:
     before = signal.getsignal(number)
     with stop_on_signal() as stop:
         assert not stop.is_set()
         os.kill(os.getpid(), number)
         assert stop.wait(5)
+        os.kill(os.getpid(), signal.SIGHUP)  # a shell that ends tells of it twice: that is one wish
         for _ in ("the second", "a third"):
             with pytest.raises(KeyboardInterrupt):
-                press(number)
+                press(signal.SIGINT if number == signal.SIGHUP else number)
     assert capfd.readouterr().err.count(f"tabb: {SAVING}") == 1
     assert signal.getsignal(number) == before
+
+
+def test_a_closed_terminal_is_ignored_where_it_was() -> None:
+    """As under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.wait(0.1)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_another_library_keeps_its_pipe(capfd) -> None:

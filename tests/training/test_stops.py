@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -16,6 +17,7 @@ import pytest
 
 import tabb
 from tabb import files
+from tabb.cli import main
 from tabb.errors import HeldOutWarning, MachineWarning, RunError, Stopped, UsageError
 from tabb.training.folder import RunFolder, Saved
 from tabb.training.lanes import Lanes
@@ -45,6 +47,35 @@ def settings(**changes: Any) -> tabb.Settings:
 
 def train(target: tabb.Transitions, folder: Path | None, **options: Any) -> list[tabb.training.Run]:
     return tabb.train(tabb.TargetOnly(), None, target, **{"settings": settings(), "folder": folder, **options})
+
+
+def test_a_terminal_that_is_closed_stops_a_run_and_takes_nothing_more(target, tmp_path, monkeypatch):
+    mine, its = os.openpty()
+
+    def leave(line: Any) -> None:
+        if line["update"] == 7:
+            os.close(mine)
+            with pytest.raises(OSError, match="Input/output"):
+                os.write(its, b"a line")
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    terminal = open(its, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    monkeypatch.setattr("sys.stderr", terminal)
+    with pytest.raises(Stopped, match=r"stopped and saved after 7 updates.*--resume"):
+        train(target, tmp_path, progress="bar", track=lambda run: Telling(leave))
+    assert main(["no-command"]) == 2, "its last words are lost, and no error of their own"
+    with contextlib.suppress(OSError):
+        terminal.close()
+    assert RunFolder(tmp_path / "seed0").saved_update() == 7
+
+
+class Telling:
+    """A sink that hands each line on to a function."""
+
+    def __init__(self, function: Any) -> None:
+        self.log = function
+
+    def close(self) -> None: ...
 
 
 class Interrupting:

@@ -214,7 +214,7 @@ def log_cell(task: str) -> dict[str, Any]:
 def run_all(tasks: Sequence[str], names: Sequence[str], out: Path, runs: Path) -> list[str]:
     """Run the cells that are missing, and write each as it is finished; returns the names of those that failed.
 
-    Raises `Stopped` after Ctrl-C or SIGTERM; the running cell has saved its state.
+    Raises `Stopped` after Ctrl-C, SIGTERM or SIGHUP; the running cell has saved its state.
     """
     specs = {(task, name): spec_of(name, task) for task in tasks for name in names}  # a wrong name is told at once
     failed = []

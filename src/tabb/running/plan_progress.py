@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from tabb.running.plan import Cell
 from tabb.shown import alone
 from tabb.training.folder import RunFolder
-from tabb.training.progress import Style, say, shown_loss, told_steps
+from tabb.training.progress import Style, say, shown_loss, terminal, told_steps
 
 
 class PlanProgress:
@@ -34,7 +33,7 @@ class PlanProgress:
             BarColumn(bar_width=20),
             TextColumn("{task.fields[status]}"),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=terminal(),
         )
         if style == "bar":
             for cell in cells:

@@ -22,7 +22,7 @@ from tabb.running.plan import Cell, changed_data, failed_runs, forget_failures, 
 from tabb.running.plan_progress import PlanProgress
 from tabb.training.folder import RunFolder
 from tabb.training.progress import Style
-from tabb.training.signals import SAVING, told_at_once
+from tabb.training.signals import HANG_UP, SAVING, answered_by, told_at_once
 
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
@@ -43,7 +43,7 @@ def run_plan(
     times a second; what it returns is told.
 
     Raises:
-        Stopped: Ctrl-C or SIGTERM; the running cells have saved their state.
+        Stopped: Ctrl-C, SIGTERM or SIGHUP; the running cells have saved their state.
     """
     waiting = unfinished(root, only)
     cells = list(waiting)
@@ -53,12 +53,13 @@ def run_plan(
     free = list(range(jobs))
     stopped, asked = threading.Event(), 0
 
-    def ask(*_: Any) -> None:
+    def ask(number: int, frame: Any) -> None:
         nonlocal asked
-        asked += 1
+        asked += number != HANG_UP or not stopped.is_set()
         stopped.set()
 
-    handlers = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    telling = contextlib.ExitStack()
+    telling.enter_context(answered_by(ask))
     display = PlanProgress(root, waiting, progress)
 
     def fail(cell: Cell, reason: str) -> None:
@@ -67,7 +68,6 @@ def run_plan(
         if waiting or running:
             display.note(f"tabb: warning: {cell.label} failed: {reason}; the other runs go on")
 
-    telling = contextlib.ExitStack()
     telling.enter_context(told_at_once(SAVING))
     try:
         while waiting or running:
@@ -95,8 +95,6 @@ def run_plan(
         _end(running, lambda: asked)
         display.close()
         telling.close()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
         forget_failures(root, cells)
     return failed_runs(root, failed) or changed_data(root)
 

@@ -30,6 +30,33 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+class Lossy:
+    """Standard error as a bar writes to it: what cannot be written is lost, as with `say`.
+
+    A terminal that is gone (an ssh session that ended) takes nothing more.
+    """
+
+    def __init__(self) -> None:
+        self._file = sys.stderr
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def terminal() -> Console:
+    """Where bars are drawn."""
+    return Console(file=Lossy())  # type: ignore[arg-type]
+
+
 def told_steps(steps: Steps) -> list[str]:
     """What to say of steps: `1,200/2,000 target steps`."""
     return [f"{taken:,}/{budget:,} {domain} steps" for domain, taken, budget in steps]
@@ -78,7 +105,7 @@ class Bar:
             TaskProgressColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[status]}"),
-            console=Console(stderr=True),
+            console=terminal(),
         )
         self._label, self._updates = label, updates
         self._task = self._progress.add_task(label, total=updates, status="")

@@ -134,7 +134,7 @@ def train(
         UsageError: unknown task, options that cannot work.
         RunError: the folder holds other runs or cannot be written; a run diverged. With a folder, the other seeds are
             trained before that is raised.
-        Stopped: Ctrl-C or SIGTERM; what was done is saved.
+        Stopped: Ctrl-C, SIGTERM or SIGHUP; what was done is saved.
     """
     settings = settings or Settings()
     check_switches()

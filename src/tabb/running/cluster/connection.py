@@ -14,6 +14,7 @@ from typing import Any
 from tabb.errors import RunError, UsageError
 from tabb.running.cluster.options import Cluster
 from tabb.running.cluster.versions import versions
+from tabb.training.signals import STOPS, give_back
 
 REACH_SECONDS = 5.0
 LOOK_SECONDS = 120.0
@@ -46,7 +47,7 @@ def connected(cluster: Cluster, cpus: int) -> Iterator[Any]:
     reach(cluster)
     local = {"num_cpus": cpus, "include_dashboard": False} if cluster.address == "local" else {}
     # Ray takes SIGTERM for itself, and prints what raylets say; both are given back.
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOPS}
     with warnings.catch_warnings(), _silent(ray):
         warnings.simplefilter("ignore")
         try:
@@ -57,8 +58,7 @@ def connected(cluster: Cluster, cpus: int) -> Iterator[Any]:
             yield ray
         finally:
             ray.shutdown()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+            give_back(handlers)
 
 
 def reach(cluster: Cluster) -> None:

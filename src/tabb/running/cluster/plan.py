@@ -7,7 +7,6 @@ files of the first attempt, that is, with the first update.
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from contextlib import ExitStack
@@ -26,7 +25,7 @@ from tabb.running.plan_progress import PlanProgress
 from tabb.running.processes import last_words, one_core_environment
 from tabb.training.folder import RunFolder
 from tabb.training.progress import Style
-from tabb.training.signals import told_at_once
+from tabb.training.signals import answer, told_at_once
 
 AT_ONCE = 256
 """cells in Ray's hands at the same time, unless the user says otherwise; each holds a lock file open"""
@@ -43,7 +42,7 @@ def run_plan_on(
     data files which changed meanwhile; None without either.
 
     Raises:
-        Stopped: Ctrl-C or SIGTERM; what cells had sent is saved.
+        Stopped: Ctrl-C, SIGTERM or SIGHUP; what cells had sent is saved.
         RunError: no cluster, a node with other versions or without space.
     """
     waiting = unfinished(root, only)
@@ -56,8 +55,7 @@ def run_plan_on(
     check_files([cell.spec for cell in waiting])
     stopped = threading.Event()
     with connected(cluster, cpus) as ray, ExitStack() as held:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stopped.set())
+        answer(lambda *_: stopped.set())
         held.enter_context(told_at_once("stopping; what the cells have sent is here"))
         display = PlanProgress(root, waiting, progress)
         held.callback(display.close)
