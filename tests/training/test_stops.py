@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tabb.cli import main
 from tabb.errors import HeldOutWarning, MachineWarning, RunError, Stopped, UsageError
 from tabb.training.folder import RunFolder, Saved
 from tabb.training.lanes import Lanes
-from tabb.training.observers import Showing
+from tabb.training.observers import Showing, stoppable
 from tabb.training.progress import Lines
 from tabb.training.stretches import Stretch, stretches
 
@@ -92,10 +93,21 @@ class Interrupting:
 
 
 def test_a_stop_in_the_last_updates_of_a_seed_begins_no_other(target, tmp_path):
-    with pytest.raises(Stopped, match="--resume"):
+    with pytest.raises(Stopped, match=r"^stopped and saved after 0 updates of seed 1; go on with .*--resume"):
         train(target, tmp_path, seeds=[0, 1], track=Interrupting)
     assert RunFolder(tmp_path / "seed0").finished
     assert not (tmp_path / "seed1").exists()
+
+
+def test_a_stop_before_a_resumed_seed_trains_tells_what_is_saved(target, tmp_path):
+    with pytest.raises(Stopped, match="saved after 7 updates of seed 1"):
+        train(target, tmp_path, seeds=[1], track=lambda run: Stopping())
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Stopped, match="saved after 7 updates of seed 1"):
+        stoppable(lambda *_: None, Lanes([1], tmp_path), stop)("predictor", 0.5)
+    with pytest.raises(Stopped, match="saved after 7 updates of seed 1"):
+        train(target, tmp_path, seeds=[0, 1], resume=True, track=Interrupting)
 
 
 def test_who_comes_second_changes_nothing(target, tmp_path):

@@ -286,9 +286,12 @@ def resume_observers(observers: Sequence[Observer], lanes: Lanes) -> None:
 
 
 def stoppable(
-    phase: Callable[[str, float], None], lanes: Lanes, stop: threading.Event, update: int
+    phase: Callable[[str, float], None], lanes: Lanes, stop: threading.Event, update: int | None = None
 ) -> Callable[[str, float], None]:
-    """`phase`, which shows the progress of a part before or after training, made to stop where that was asked for."""
+    """`phase`, which shows the progress of a part before or after training, made to stop where that was asked for.
+
+    `update`: as in `how_to_go_on`.
+    """
 
     def report(what: str, share: float) -> None:
         phase(what, share)
@@ -298,9 +301,13 @@ def stoppable(
     return report
 
 
-def how_to_go_on(lanes: Lanes, update: int) -> str:
-    """What to say of a run that stops after so many updates."""
+def how_to_go_on(lanes: Lanes, update: int | None = None) -> str:
+    """What to say of seeds that stop after so many updates; before they train, after those of their checkpoints."""
     folder = lanes.folders[0]
+    if update is None:
+        update = 0 if folder is None else folder.saved_update()
+    seeds = " and ".join(str(seed) for seed in lanes.seeds)
+    after = f"after {update:,} updates of seed{'s' * (len(lanes) > 1)} {seeds}"
     if folder is None:
-        return f"stopped after {update:,} updates; nothing is kept, because the run has no folder"
-    return f"stopped and saved after {update:,} updates; go on with `tabb train --resume {quoted(folder.path.parent)}`"
+        return f"stopped {after}; nothing is kept, because the run has no folder"
+    return f"stopped and saved {after}; go on with `tabb train --resume {quoted(folder.path.parent)}`"

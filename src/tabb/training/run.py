@@ -235,7 +235,7 @@ def train(
             group, goes_on = waiting.pop(0)
             lanes = Lanes(group, folder)
             if stop.is_set():  # it was heard too late to stop the seeds before
-                raise Stopped(how_to_go_on(lanes, 0))
+                raise Stopped(how_to_go_on(lanes))
             try:
                 runs += _train_together(setup, lanes, goes_on, progress, open_sink, stop)
             except Diverged as error:
@@ -274,7 +274,7 @@ def _train_together(
 
         init_keys, prepare_keys, draw_keys = random_keys(lanes)
         with clock.time("prepare"):
-            report = stoppable(reporter.phase, lanes, stop, 0)
+            report = stoppable(reporter.phase, lanes, stop)
             models = fitted_models(setup, lanes, prepare_keys, resume, report, reporter.note)
             extra = extra_rows(setup, models, prepare_keys)
             conditions = [learner.conditions(of_seed, setup.domains) for of_seed in models]
@@ -299,7 +299,7 @@ def _train_together(
             try:
                 told = interaction.begin(start.steps, start.update < settings.updates, lanes.folders[0])
             except Interrupted:
-                raise Stopped(how_to_go_on(lanes, 0)) from None
+                raise Stopped(how_to_go_on(lanes)) from None
             for text in told:
                 reporter.note(text)
             setup = setup.normalised_by(interaction.normaliser)
