@@ -87,6 +87,22 @@ def test_what_makes_a_file_whole_must_work(tmp_path, monkeypatch, code, remedy):
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_never_takes_the_place_of_another(tmp_path, monkeypatch, links):
+    def none(*_):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not links:
+        monkeypatch.setattr(os, "link", none)
+    write_json(tmp_path / "a", {"first": 1}, new=True)
+    with pytest.raises(FileExistsError):
+        write_json(tmp_path / "a", {"second": 2}, new=True)
+    assert (tmp_path / "a").read_text() == '{\n  "first": 1\n}\n'
+    assert os.listdir(tmp_path) == ["a"]
+    write_json(tmp_path / "a", {"third": 3})
+    assert "third" in (tmp_path / "a").read_text()
+
+
 def test_a_missing_folder_is_not_blamed_on_space(tmp_path):
     with pytest.raises(RunError, match="make its folder") as caught, atomic(tmp_path / "none" / "a"):
         pass

@@ -27,8 +27,11 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, new: bool = False) -> Iterator[Path]:
     """A temporary file beside `path` that takes its name once the block has ended well; else nothing stays.
+
+    It takes the place of a file of that name. Where it is to be `new`, that is a `FileExistsError`, also where another
+    process has made the file meanwhile.
 
     What makes the file whole must work. Where the disk refuses the rest (the usual mode, a name that outlives a power
     cut), there is one `MachineWarning`.
@@ -44,15 +47,33 @@ def atomic(path: Path) -> Iterator[Path]:
         _make_ordinary(part)
         with open(part, "rb+") as file:
             sync(file.fileno(), path)
-        os.replace(part, path)
+        if new:
+            _take_free_name(part, path)
+        else:
+            os.replace(part, path)
         part = None
     except (OSError, ValueError) as error:
+        if new and isinstance(error, FileExistsError):
+            raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise RunError(f"{path}: cannot be written ({reason}); {_remedy(error)}") from None
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def _take_free_name(part: Path, path: Path) -> None:
+    """Rename a file to what no file is called. Raises `FileExistsError` where one is; of two processes one succeeds."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk on which a file has one name only
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.replace(part, path)
+    else:
+        part.unlink()
 
 
 def _make_ordinary(part: Path) -> None:
@@ -153,10 +174,13 @@ def warn_once(message: str) -> None:
         warnings.warn(message, MachineWarning, stacklevel=3)
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Indented JSON, whole or not at all; null where a number is not finite, for which JSON has no word."""
+def write_json(path: Path, values: Any, new: bool = False) -> None:
+    """Indented JSON, whole or not at all; null where a number is not finite, for which JSON has no word.
+
+    `new`: as in `atomic`.
+    """
     text = json.dumps(finite(values), indent=2, allow_nan=False) + "\n"
-    with atomic(path) as part:
+    with atomic(path, new) as part:
         part.write_text(text, encoding="utf-8")
 
 

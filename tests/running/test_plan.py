@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,25 @@ def test_a_plan_is_read_back(tmp_path: Path) -> None:
     assert [cell.updates for cell in read_plan(tmp_path)] == [9, 9, 9]
     with pytest.raises(RunError, match="already holds runs; go on with `tabb train --resume"):
         write_plan(tmp_path, CELLS[:1])
+    assert read_plan(tmp_path) == CELLS
     write_plan(tmp_path, CELLS[:1], replace=True)
     assert read_plan(tmp_path) == CELLS[:1]
+
+
+def test_of_two_that_begin_at_once_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second begins once the first has found the folder empty, before it has written."""
+    linked = os.link
+
+    def meanwhile(*names: Path) -> None:
+        monkeypatch.setattr(os, "link", linked)
+        write_plan(tmp_path, CELLS[:1])
+        linked(*names)
+
+    monkeypatch.setattr(os, "link", meanwhile)
+    with pytest.raises(RunError, match="already holds runs"):
+        write_plan(tmp_path, CELLS)
+    assert read_plan(tmp_path) == CELLS[:1]
+    assert os.listdir(tmp_path) == [PLAN]
 
 
 def test_what_is_left_of_it(tmp_path: Path) -> None:

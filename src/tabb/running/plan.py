@@ -39,23 +39,25 @@ def write_plan(root: Path, cells: Sequence[Cell], replace: bool = False) -> None
     """Write the plan into a new folder.
 
     Raises:
-        RunError: the folder holds a plan already, unless that is to be replaced.
+        RunError: the folder holds a plan already, unless that is to be replaced. Of two processes that begin at once,
+            one gets this.
         UsageError: a rule or backbone that no other process can import.
     """
     for cell in cells:
         cell.spec.check_importable()
     refuse_inside_run(root)
-    if (root / PLAN).exists() and not replace:
-        raise RunError(
-            f"{root}: already holds runs; go on with `tabb train --resume {quoted(root)}`, or choose another folder "
-            "with --out"
-        )
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{root}: cannot be made ({error.strerror}); choose another folder") from None
     lines = [{"label": cell.label, "folder": cell.folder, "spec": cell.spec.to_json()} for cell in cells]
-    write_json(root / PLAN, {"cells": lines})
+    try:
+        write_json(root / PLAN, {"cells": lines}, new=not replace)
+    except FileExistsError:
+        raise RunError(
+            f"{root}: already holds runs; go on with `tabb train --resume {quoted(root)}`, or choose another folder "
+            "with --out"
+        ) from None
 
 
 def plan_lines(root: Path) -> list[dict[str, Any]]:
