@@ -73,15 +73,26 @@ def test_episodes_that_were_cut_do_not_count(tmp_path, monkeypatch):
     whole = tabb.data.read([tmp_path / "whole.npz"]).report
     assert (whole.unfinished, whole.mean_return) == ((), pytest.approx((2 * 3 + 3 * 15 + 2 * 20 + 1) / 8))
     ended = tabb.data.read([tmp_path / "log.npz", tmp_path / "whole.npz"]).report
-    returns = 2 * 3 + 2 * 10 + 2 * 3 + 3 * 15 + 2 * 20 + 1
-    assert ended.mean_return == pytest.approx(returns / 12), "the last file says that its last episode ended"
+    assert ended.cut == (1,), "the second file says that its last episode ended"
+    assert ended.mean_return == pytest.approx((2 * 3 + 2 * 3 + 3 * 15 + 2 * 20 + 1) / 10)
+    twice = tabb.data.read([tmp_path / "log.npz"] * 2).report
+    assert (twice.cut, twice.mean_return) == ((1, 3), 3.0), "each log may end within an episode"
     joined = tabb.data.read([file, tmp_path / "log.npz"]).report
     assert joined.unfinished == (2, 3)
     assert joined.mean_return == pytest.approx((2 * 3 + 3 * 15 + 2 * 3) / 7)
     monkeypatch.setenv("TABB_CACHE", str(tmp_path / "cache"))
-    for files in ([file], [file, tmp_path / "log.npz"], [tmp_path / "log.npz", tmp_path / "whole.npz"]):
-        stored = tabb.data.read(files, store=True).report
-        assert stored.mean_return == tabb.data.read(files).report.mean_return
+    tabb.data.save_npz(tmp_path / "back.npz", rows[::-1])  # the last row is of episode 0
+    for names in (
+        ["steps.hdf5"],
+        ["steps.hdf5", "log.npz"],
+        ["log.npz", "whole.npz"],
+        ["log.npz"] * 2,
+        ["back.npz"] * 2,
+    ):
+        files = [tmp_path / name for name in names]
+        stored, wanted = (tabb.data.read(files, store=store) for store in (True, False))
+        assert (stored.report.mean_return, stored.report.cut) == (wanted.report.mean_return, wanted.report.cut)
+        np.testing.assert_array_equal(stored.transitions.episode, wanted.transitions.episode)
 
 
 def test_converted_steps_know_which_episodes_were_cut(tmp_path):

@@ -19,7 +19,7 @@ from tabb.data.lerobot import is_lerobot, load_lerobot
 from tabb.data.names import locate, parts_of
 from tabb.data.npz import load_npz
 from tabb.data.reading import Reading, reading_of, reading_with
-from tabb.data.report import STEPS, Loaded, join, log_return
+from tabb.data.report import STEPS, Loaded, join, log_return, not_counted
 from tabb.data.store import stored
 from tabb.data.tables import load_table
 from tabb.errors import DataError, UsageError
@@ -135,11 +135,9 @@ def _joined(parts: list[Loaded]) -> Loaded:
     del first
     before, cut = 0, set()
     for table, report in zip(tables, reports, strict=True):
+        cut |= {before + number for number in not_counted(report, table["episode"])}
         table["episode"] = table["episode"] + np.int32(before)
-        cut |= {before + number for number in report.cut or ()}
         before = int(table["episode"].max()) + 1
-    if reports[-1].cut is None:
-        cut.add(before - 1)
     joined = {name: np.concatenate([table.pop(name) for table in tables]) for name in COLUMNS}
     mean_return = log_return(joined["reward"], joined["episode"], cut)
     return Loaded(Transitions(**joined, action_bounds=bounds, extras=extras), join(reports, mean_return, cut))

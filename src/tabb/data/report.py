@@ -81,7 +81,8 @@ class Report:
     rows (`log_return`). It may lie outside `returns`, which are over all rows; None where no row is kept."""
     cut: tuple[int, ...] | None = None
     """Numbers of the episodes, as in the `Transitions`, that were or may be cut and so do not count in `mean_return`;
-    None where that is not known, and it is the last one, in which the file ends. Not in `to_dict`."""
+    None where that is not known, and it is the last one, in which the file ends (of several files, the last of each is
+    among these). Not in `to_dict`."""
     kept_rows: NDArray[np.intp] = dataclasses.field(
         default_factory=lambda: np.empty(0, np.intp), repr=False, compare=False
     )
@@ -203,6 +204,11 @@ def log_return(reward: NDArray[np.floating], episode: NDArray[np.integer], cut: 
     if 2 * lengths[whole].sum() < lengths.sum():
         whole = lengths > 0
     return float(np.average(returns[whole], weights=lengths[whole]))
+
+
+def not_counted(report: Report, episode: NDArray[np.integer]) -> set[int]:
+    """Numbers of the episodes of a file that do not count in what the log has; `episode` are those of its rows."""
+    return {int(episode.max())} if report.cut is None else set(report.cut)
 
 
 def join(reports: list[Report], mean_return: float, cut: Collection[int] = ()) -> Report:

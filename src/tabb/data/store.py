@@ -23,7 +23,7 @@ from tabb.action_bounds import ActionBounds
 from tabb.data import checks
 from tabb.data.allocation import Scratch, new_map
 from tabb.data.reading import Reading, reading_of
-from tabb.data.report import Loaded, Report, join, log_return
+from tabb.data.report import Loaded, Report, join, log_return, not_counted
 from tabb.errors import DataError, UsageError
 from tabb.files import cache_folder, write_json
 from tabb.transitions import FLOATS, Transitions
@@ -140,11 +140,9 @@ def _write(folder: Path, parts: list[Loaded], note: Note) -> None:
             if there.stop / rows >= told:
                 note(f"{report.name}: writing its store, {there.stop / rows:.0%}")
                 told += 0.1
-        cut |= {episode + number for number in part.report.cut or ()}
+        cut |= {episode + number for number in not_counted(part.report, data.episode)}
+        episode = int(episodes[begin : begin + len(data)].max()) + 1
         begin += len(data)
-        episode = int(episodes[begin - 1]) + 1
-    if parts[-1].report.cut is None:
-        cut.add(int(episodes.max()))
     for piece in checks.pieces(rows):
         kept[piece] = report.kept_rows[piece]
     # Of the parts' own columns: in the table, rewards lie so far apart that all of it would be read from the disk.
