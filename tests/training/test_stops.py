@@ -180,13 +180,15 @@ def seed_1_diverges(monkeypatch):
 
 @pytest.mark.parametrize("together", [False, True])
 def test_a_seed_that_diverges_leaves_the_others_alone(target, tmp_path, monkeypatch, seed_1_diverges, together):
+    told: dict[int, list[Any]] = {0: [], 1: [], 2: []}
     if together:
         monkeypatch.setattr(jax, "default_backend", lambda: "seeds")
     with pytest.raises(RunError, match=r"^seed 1 diverged: critic_loss is"):
-        train(target, tmp_path, seeds=[0, 1, 2])
+        train(target, tmp_path, seeds=[0, 1, 2], track=lambda run: Telling(told[run.config["seed"]].append))
     assert [RunFolder(tmp_path / f"seed{seed}").finished for seed in (0, 1, 2)] == [True, False, True]
     lines = RunFolder(tmp_path / "seed2").metrics()
     assert [line["update"] for line in lines] == list(range(1, 21)), "each stretch once"
+    assert [[line["update"] for line in of_seed] for of_seed in told.values()] == [[*range(1, 21)], [], [*range(1, 21)]]
     with pytest.raises(RunError, match="seed 1 diverged"):
         train(target, None, seeds=[0, 1, 2])
 

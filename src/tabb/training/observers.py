@@ -69,6 +69,9 @@ class Recording(Observer):
                 line = {"kind": "training", "update": stretch.update, "rate": round(stretch.rate, 1)}
                 self.record(lane, line | values)
         if diverged:
+            for lane, (seed, folder) in enumerate(zip(self._lanes.seeds, self._lanes.folders, strict=True)):
+                if seed not in diverged and folder is not None:  # it goes on from its checkpoint
+                    self._tracker.keep(lane)
             raise Diverged(
                 f"{' and '.join(diverged.values())} before update {stretch.update:,}; lower the backbone's learning "
                 "rate or check the scale of rewards and observations",

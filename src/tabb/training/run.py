@@ -26,6 +26,7 @@ from tabb.plain import plain
 from tabb.provenance import environment
 from tabb.rules import Rule
 from tabb.tracking import Opener, Tracker, opener
+from tabb.tracking.tracker import Told, kept_sinks
 from tabb.training.checks import (
     check_data,
     check_environment,
@@ -230,14 +231,14 @@ def train(
     waiting = [(group, resume) for group in _groups(seeds, folder if resume else None, together)]
     runs: list[Run] = []
     diverged: list[str] = []
-    with stop_on_signal() as stop:
+    with stop_on_signal() as stop, kept_sinks() as kept:
         while waiting:
             group, goes_on = waiting.pop(0)
             lanes = Lanes(group, folder)
             if stop.is_set():  # it was heard too late to stop the seeds before
                 raise Stopped(how_to_go_on(lanes))
             try:
-                runs += _train_together(setup, lanes, goes_on, progress, open_sink, stop)
+                runs += _train_together(setup, lanes, goes_on, progress, open_sink, stop, kept)
             except Diverged as error:
                 if folder is None:  # the others have no checkpoint to go on from
                     raise
@@ -260,14 +261,23 @@ def _groups(seeds: list[int], folder: str | Path | None, together: bool) -> list
 
 
 def _train_together(
-    setup: Setup, lanes: Lanes, resume: bool, progress: Style, open_sink: Opener | None, stop: threading.Event
+    setup: Setup,
+    lanes: Lanes,
+    resume: bool,
+    progress: Style,
+    open_sink: Opener | None,
+    stop: threading.Event,
+    kept: dict[str, Told],
 ) -> list[Run]:
-    """Train seeds in one compiled program: prepare, compile, update stretch by stretch, write policies and results."""
+    """Train seeds in one compiled program: prepare, compile, update stretch by stretch, write policies and results.
+
+    `kept` are the sinks of seeds that go on without one that diverged.
+    """
     learner, settings = setup.learner, setup.settings
     clock = Clock()
     with ExitStack() as closing:
         open_folders(setup, lanes, resume, closing)
-        tracker = Tracker(open_sink, tracked_runs(setup, lanes, resume))
+        tracker = Tracker(open_sink, tracked_runs(setup, lanes, resume), kept)
         closing.callback(tracker.close)
         reporter = open_reporter(progress, setup.label_of(lanes.seeds), settings.updates)
         closing.callback(reporter.close)
