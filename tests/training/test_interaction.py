@@ -214,15 +214,19 @@ def test_logged_source_rows_and_target_steps_share_the_batches(logged, tmp_path)
 
 
 def test_the_drop_at_the_switch_by_hand():
-    """Two episodes ended in the first 10,000 steps, before them the policy returned 7 and 9."""
+    """Three episodes ended in the first 10,000 steps, before them the policy returned 7 and 9.
+
+    A long run tells of many steps at once, of which some come later. One of an earlier version does not tell when each
+    episode ended.
+    """
     lines = [
         {"kind": "training", "update": 1},
         {"kind": "target-episodes", "steps": 100, "returns": [2.0]},
         {"kind": "source-episodes", "steps": 100, "returns": [90.0]},
-        {"kind": "target-episodes", "steps": 10_000, "returns": [4.0]},
-        {"kind": "target-episodes", "steps": 10_001, "returns": [50.0]},
+        {"kind": "target-episodes", "steps": 20_000, "returns": [4.0, 6.0, 70.0], "ends": [9_000, 10_000, 10_001]},
+        {"kind": "target-episodes", "steps": 20_001, "returns": [50.0]},
     ]
-    assert switch(lines, [7.0, 9.0]) == {"before": 8.0, "first_steps": 3.0, "episodes": 2, "steps": 10_000}
+    assert switch(lines, [7.0, 9.0]) == {"before": 8.0, "first_steps": 4.0, "episodes": 3, "steps": 10_000}
     assert switch([], None) == {"before": None, "first_steps": None, "episodes": 0, "steps": 10_000}
 
 

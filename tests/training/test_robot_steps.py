@@ -146,7 +146,10 @@ def test_episodes_that_ended_since_the_last_checkpoint_are_told_after_a_kill(lan
     again.logged_in(file)
     assert again.taken == 200
     told = again.finished()
-    assert [one.length for one in told] == [one.length for one in wanted]
+    assert [(one.length, one.steps) for one in told] == [(one.length, one.steps) for one in wanted]
+    if lanes == 1:
+        assert [one.steps for one in before + wanted] == np.cumsum([one.length for one in before + wanted]).tolist()
+    assert 50 < wanted[0].steps < wanted[-1].steps <= 200
     np.testing.assert_allclose([one.total for one in told], [one.total for one in wanted], rtol=1e-6)
     assert len(again.cut()) == len(np.unique(again.log().episode)) - len(before + wanted)
     # A log of an earlier version does not say where episodes ended.

@@ -224,10 +224,6 @@ class RunningEpisodes:
         """Have all further episodes begin with numbers above this one: it and those before it are known."""
         self._started = max(self._started, number + 1)
 
-    def remember(self, episode: FinishedEpisode) -> None:
-        """Tell of this episode, too, which ended before."""
-        self._finished.append(episode)
-
     def restore(self, state: EpisodesState) -> bool:
         """Go on from a state; whether the episodes go on where they were.
 

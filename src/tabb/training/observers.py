@@ -198,9 +198,9 @@ class Interacting(Observer):
             self._recording.record(0, {"kind": "refit"} | fit)
         for side in self._interaction.sides:
             if episodes := side.finished():
-                totals, lengths = zip(*episodes, strict=True)
+                totals, lengths, ends = map(list, zip(*episodes, strict=True))
                 line = {"kind": f"{side.domain}-episodes", "update": update, "steps": side.taken}
-                self._recording.record(0, line | {"returns": list(totals), "lengths": list(lengths)})
+                self._recording.record(0, line | {"returns": totals, "lengths": lengths, "ends": ends})
 
 
 class Showing(Observer):

@@ -66,8 +66,12 @@ def switch(metrics: Sequence[Mapping[str, Any]], before: Sequence[float] | None)
         metrics: the lines of the run that goes on.
         before: returns of the last evaluation of the run that it starts from; None where it has none.
     """
-    lines = [line for line in metrics if line["kind"] == "target-episodes" and line["steps"] <= SWITCH]
-    returns = [value for line in lines for value in line["returns"]]
+    returns = []
+    for line in metrics:
+        if line["kind"] == "target-episodes":
+            # A run of before does not say after how many steps each ended, but not later than the line was written.
+            ends = line.get("ends", [line["steps"]] * len(line["returns"]))
+            returns += [value for value, end in zip(line["returns"], ends, strict=True) if end <= SWITCH]
 
     def mean(values: Sequence[float] | None) -> float | None:
         return sum(values) / len(values) if values else None

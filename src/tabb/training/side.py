@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tabb.backbones.backbone import Backbone
 from tabb.batch import FIELDS, on_device
 from tabb.data.step_log import StepLog
-from tabb.environments.running_episodes import EpisodesState, FinishedEpisode, RunningEpisodes, Steps, World
+from tabb.environments.running_episodes import EpisodesState, RunningEpisodes, Steps, World
 from tabb.networks import Normaliser
 from tabb.training.online import DOMAINS, Domain, StepPlan
 from tabb.transitions import Transitions
@@ -39,6 +39,16 @@ class SideState(NamedTuple):
     numbers: NDArray[np.int32]
     """Shape [steps]: the number of each row's episode."""
     episodes: EpisodesState
+
+
+class Ended(NamedTuple):
+    """An episode that came to its end, or was cut."""
+
+    total: float
+    """Undiscounted return, with the environment's own rewards."""
+    length: int
+    steps: int
+    """Steps of the domain, of all lanes, up to its last one."""
 
 
 class Side:
@@ -66,6 +76,7 @@ class Side:
         self._widths = {name: widths[name] for name in FIELDS}
         self._rows = np.zeros((plan.steps, sum(self._widths.values())), np.float32)
         self._numbers = np.zeros(plan.steps, np.int32)
+        self._ended: list[Ended] = []
         self._stop = stop
         self._log: StepLog | None = None
 
@@ -98,7 +109,7 @@ class Side:
             for place in self._log.ends(slice(first, known)):
                 of_episode = np.flatnonzero(self._numbers[:known] == self._numbers[place])
                 total = self._columns(of_episode)["reward"].sum(dtype=np.float64)
-                self._episodes.remember(FinishedEpisode(float(total), len(of_episode)))
+                self._ended.append(Ended(float(total), len(of_episode), int(place) + 1))
 
     def take(self, total: int, backbone: Backbone, state: Any, normaliser: Normaliser, at_random: bool) -> slice:
         """Take steps until there are `total`, by the policy of this state or at random; where their rows lie.
@@ -123,6 +134,9 @@ class Side:
         places = slice(self.taken, self.taken + len(steps.reward))
         self._rows[places], self._numbers[places] = np.concatenate(columns, axis=1), steps.episode
         self.taken += len(steps.reward)
+        ends = places.start + np.flatnonzero(steps.last) + 1
+        for episode, end in zip(self._episodes.finished(), ends.tolist(), strict=True):
+            self._ended.append(Ended(episode.total, episode.length, end))
         if self._log is not None:
             self._log.add(self._columns(places), steps.last)
 
@@ -173,9 +187,10 @@ class Side:
             at += width
         return rows
 
-    def finished(self) -> list[FinishedEpisode]:
+    def finished(self) -> list[Ended]:
         """The episodes that have ended since this was asked the last time."""
-        return self._episodes.finished()
+        ended, self._ended = self._ended, []
+        return ended
 
     def state(self) -> SideState:
         if self._log is not None:
