@@ -55,6 +55,9 @@ SHUFFLED = 0.9
 SHUFFLED_ROWS = 500
 """With fewer rows inside episodes nothing is said of their order."""
 
+STILL = 0.7
+"""Share of its steps that leave a column as it is from which it is a switch or a goal: its changes are no jumps."""
+
 CLOSER = 0.9
 """Next observations follow the log if they are this much nearer to the next row than to their own."""
 
@@ -76,6 +79,14 @@ def step_size(observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
     usual = np.quantile(sizes, 0.9, axis=0)
     usual = np.where(usual > 0, usual, np.sqrt((sizes**2).mean(axis=0)))
     return np.where(usual > 0, usual, np.inf)
+
+
+def stand_still(observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Columns (bool [S]) that hardly ever change from one of `rows` to the row after it: switches, phases, goals."""
+    if not len(rows):
+        return np.zeros(observations.shape[1], bool)
+    same: np.ndarray = (observations[rows + 1] == observations[rows]).mean(axis=0) > STILL
+    return same
 
 
 def distances(first: np.ndarray, second: np.ndarray, unit: np.ndarray) -> np.ndarray:
@@ -230,8 +241,8 @@ def are_shuffled(observations: np.ndarray, end: np.ndarray) -> bool:
     to other rows, rows in no order 1.
     """
     rows = spread_rows(np.flatnonzero(~end[:-1]), SAMPLE)
-    if len(rows) < SHUFFLED_ROWS or _nearness(observations, rows) < SHUFFLED:
-        return False
+    if len(rows) < SHUFFLED_ROWS or not SHUFFLED <= _nearness(observations, rows) < math.inf:
+        return False  # infinite where most rows are one and the same: they say nothing of their order
     return not predictable(observations[rows], observations[rows + 1])
 
 
@@ -260,7 +271,9 @@ class Surprise:
         rows = spread_rows(np.flatnonzero(~near_end), SAMPLE)
         self.rows = rows
         spread = observations[rows].std(axis=0, dtype=np.float64) if len(rows) else np.zeros(observations.shape[1])
-        self._columns = np.flatnonzero(spread > 1e-6 * np.abs(observations[rows]).max(axis=0, initial=0.0))
+        moves = spread > 1e-6 * np.abs(observations[rows]).max(axis=0, initial=0.0)
+        steady = moves & ~stand_still(observations, rows)
+        self._columns = np.flatnonzero(steady if steady.any() else moves)
         self.enough = len(rows) >= FEW * (len(self._columns) + actions.shape[1]) and len(self._columns) > 0
         if not self.enough:
             return

@@ -4,9 +4,9 @@
 
 Each fault is put into the columns of a public target file, and the pair of files is audited as `tabb audit --source
 --target` does it. A fault counts as found if the audit then says what it does not say of the clean pair, and that is a
-finding of the fault's kind. Logs without fault are all of OTDF's targets, and logs that a linear clone of the source's
-policy makes in shifted robots. A fault of columns counts only if the finding names them all. Needs the public data in
-$TABB_DATA.
+finding of the fault's kind. A fault of columns counts only if the finding names them all. Logs without fault are all of
+OTDF's targets, those of experts with the expert's source too, and logs that a linear clone of the source's policy makes
+in shifted robots. Needs the public data in $TABB_DATA.
 """
 
 from __future__ import annotations
@@ -178,6 +178,15 @@ def _in_turn(columns: Columns, _: Columns) -> None:
     del columns["next_observations"]
 
 
+def _every_second(columns: Columns, _: Columns) -> None:
+    """As if the log had half the rate, with next observations two rows on; the last step of an odd episode goes."""
+    starts = np.r_[0, np.flatnonzero(_cuts(columns))[:-1] + 1]
+    place = np.arange(len(columns["rewards"])) - np.repeat(starts, np.diff(starts, append=len(columns["rewards"])))
+    first = np.flatnonzero((place % 2 == 0) & ~_cuts(columns))
+    for key, column in columns.items():
+        columns[key] = column[first + (key in ("next_observations", "terminals"))]
+
+
 def _ends_as_terminals(columns: Columns, _: Columns) -> None:
     columns["terminals"] = np.maximum(columns["terminals"].reshape(-1), _cuts(columns)).astype(np.float64)
 
@@ -216,6 +225,8 @@ FAULTS = (
     Fault("actions in [0, 1]", ("actions", "action-scale"), on_key("actions", lambda x: (x + 1) / 2)),
     Fault("actions unscaled", ("action-range",), on_key("actions", lambda x: 2 * x)),
     Fault("actions a row late", ("action-timing",), on_key("actions", lambda x: np.roll(x, 1, axis=0))),
+    Fault("actions a row early", ("action-timing",), on_key("actions", lambda x: np.roll(x, -1, axis=0))),
+    Fault("every second row alone", ("rate",), _every_second),
     Fault("next states that are the states", ("doubt",), _own_rows),
     Fault("next states two rows on", ("doubt",), _rows_on),
     Fault("next states shuffled", ("doubt",), on_key("next_observations", _shuffled)),
@@ -330,7 +341,7 @@ def shifts_of(robot: str) -> list[Task]:
 
 
 def without_fault(robot: str, source: Columns, folder: Path) -> Iterator[dict[str, Any]]:
-    """Alarms over OTDF's targets of a robot, and over logs of its shifts."""
+    """Alarms over OTDF's targets of a robot (of experts also beside the expert's source), and over logs of shifts."""
     source_file = written(source, folder / "source.hdf5")
     for task in ALL_TASKS.values():
         if task.robot != robot or "otdf" not in task.suites or not task.shift:
@@ -339,6 +350,11 @@ def without_fault(robot: str, source: Columns, folder: Path) -> Iterator[dict[st
             (file,) = resolve(quality, task.name, "target")
             known = TRUE_FINDINGS.get(quality, set())
             yield {"data": "otdf", "task": task.name, "quality": quality, "alarms": alarms(source_file, file, known)}
+    expert = written(columns_of(resolve("expert", robot, "source")[0], ROWS), folder / "source_expert.hdf5")
+    for task in ALL_TASKS.values():
+        if task.robot == robot and "otdf" in task.suites and task.shift:
+            (file,) = resolve("expert", task.name, "target")
+            yield {"data": "expert", "task": task.name, "quality": "expert", "alarms": alarms(expert, file)}
     for task in shifts_of(robot):
         file = written(shifted_log(task, source), folder / "shifted.hdf5")
         yield {"data": "shift", "task": task.name, "quality": "clone", "alarms": alarms(source_file, file)}
@@ -359,8 +375,15 @@ def table(results: Mapping[str, Any]) -> str:
     share = sum(counts) / (len(names) * len(robots))
     clean = results["clean"]
     sentences = [f"{sum(counts)} of {len(names) * len(robots)} faults are found ({percent(share)})."]
-    for data, what in (("otdf", "OTDF's target files"), ("shift", "logs of shifted robots")):
+    kinds = {
+        "otdf": "OTDF's target files",
+        "expert": "OTDF's expert files with the expert source",
+        "shift": "logs of shifted robots",
+    }
+    for data, what in kinds.items():
         of = [one for one in clean if one["data"] == data]
+        if not of and data == "expert":
+            continue
         wrong = [one for one in of if one["alarms"]]
         named = "; ".join(f"{one['task']} {one['quality']}: {', '.join(one['alarms'])}" for one in wrong)
         sentences.append(f"False alarms: {len(wrong)} of {len(of)} {what}{f' ({named})' if named else ''}.")

@@ -11,14 +11,21 @@ from tabb.data import inspect_arrays
 from tabb.data.audit.alike import check_columns_alike
 from tabb.data.audit.columns import check_columns
 from tabb.data.audit.episodes import check_timing
-from tabb.data.audit.mends import Model, best_mend, sample, turned
+from tabb.data.audit.mends import Mend, Model, best_mend, sample, turned
 
 
-def system(rows, seed, force=0.0, size=6, friction=0.0):
-    """A stable linear system of `size` states and two actions; `force` pushes half of the states, constantly."""
+def system(rows, seed, force=0.0, size=6, friction=0.0, turned=None):
+    """A stable linear system of `size` states and two actions; `force` pushes half of the states, constantly.
+
+    State `turned` is driven the other way round, and drives so.
+    """
     draw = np.random.default_rng(0)
     a = draw.normal(0, 1, (size, size)) / np.sqrt(size) - 0.8 * np.eye(size)
     b, goal = draw.normal(0, 1, (size, 2)), draw.normal(0, 1, size)
+    if turned is not None:
+        others = np.arange(size) != turned
+        b[turned] *= -1
+        a[turned, others], a[others, turned] = -a[turned, others], -a[others, turned]
     draw = np.random.default_rng(seed)
     s, actions = draw.normal(0, 1, (rows, size)), draw.uniform(-1, 1, (rows, 2))
     push = force * np.r_[np.zeros(size - size // 2), np.ones(size // 2)]
@@ -236,3 +243,14 @@ def test_what_is_absurd_has_no_unit(unit):
     table[7, 1] = 1e6 * unit
     (one,) = [one for one in check_columns("log", {"observations": table}) if one.code == "outlier"]
     assert one.rows == (7,)
+
+
+def test_a_speed_forwards_is_no_other_sign(monkeypatch):
+    """Steps of a speed may fit the source's backwards; but a target that runs forwards like it has no other sign."""
+    source, target = changed(scaled(2, 1.0, 8.0), SOURCE), changed(scaled(2, 1.0, 6.0), system(3000, 2, turned=2))
+    model = Model(sample(source), sample(target))
+    assert np.flatnonzero(model.turned_away()).tolist() == [2]
+    assert best_mend(model) is None
+    assert not Model(sample(source), sample(changed(scaled(2, -1.0), target))).turned_away().any()
+    monkeypatch.setattr(Model, "turned_away", lambda self: np.zeros(6, bool))
+    assert best_mend(model) == Mend("sign", (2,), -1.0)

@@ -18,16 +18,22 @@ from tabb.data.audit.columns import check_columns
 from tabb.data.audit.episodes import unexplained
 
 
-def robot(rows=3_000, seed=0, gain=0.3, length=100):
-    """A damped pendulum-like log: two positions, two velocities, two actions; truncated every `length` rows."""
+def robot(rows=3_000, seed=0, gain=0.3, length=100, lag=0, repeat=1):
+    """A damped pendulum-like log: two positions, two velocities, two actions; truncated every `length` rows.
+
+    The robot obeys the action `lag` steps before, and does each `repeat` times between two rows.
+    """
     generator = np.random.default_rng(seed)
     state, observations, actions, rewards = None, [], [], []
     for row in range(rows):
         if row % length == 0:
-            state = 0.3 * generator.normal(size=4)
+            state, sent = 0.3 * generator.normal(size=4), [np.zeros(2)] * lag
         action = generator.uniform(-0.9, 0.9, 2)
-        velocity = 0.9 * state[2:] - 0.2 * state[:2] + gain * action + 0.01 * generator.normal(size=2)
-        following = np.concatenate([state[:2] + 0.1 * velocity, velocity])
+        sent.append(action)
+        obeyed, following = sent.pop(0), state
+        for _ in range(repeat):
+            velocity = 0.9 * following[2:] - 0.2 * following[:2] + gain * obeyed + 0.01 * generator.normal(size=2)
+            following = np.concatenate([following[:2] + 0.1 * velocity, velocity])
         observations.append(state)
         actions.append(action)
         rewards.append(following[0] - state[0] - 0.1 * (action**2).sum())
@@ -108,6 +114,14 @@ def early(columns):
     columns["rewards"] = np.roll(columns["rewards"], -1)
 
 
+def ahead(columns):
+    columns["actions"] = np.roll(columns["actions"], -1, axis=0)
+
+
+def behind(columns):
+    columns["actions"] = np.roll(columns["actions"], 1, axis=0)
+
+
 def limits(columns):
     columns["terminals"], columns["timeouts"] = columns["timeouts"], columns["terminals"]
 
@@ -118,7 +132,7 @@ def flat(columns):
 
 PLANTED = {
     "nan": (put("rewards", [4, 17], np.nan), "error", "rewards: 2 rows hold NaN (row 4, 17)", "log them again"),
-    "inf": (put("observations", 7, np.inf), "error", "observations: 1 rows hold infinity (row 7)", "log them again"),
+    "inf": (put("observations", 7, np.inf), "error", "observations: 1 row holds infinity (row 7)", "log them again"),
     "action-range": (bounds, "error", "outside [-1, 1]; column 0 spans [-2.", "action_low and action_high"),
     "constant": (still, "note", "observations: columns 1 are the same", "none needed"),
     "constant ": (stuck, "warning", "actions: columns 1 are the same", "check the log"),
@@ -128,6 +142,8 @@ PLANTED = {
     "action-bound": (saturated, "note", "30% of the rows have an action at its bound", "saturates"),
     "reward-timing": (late, "warning", "explains the reward of the row after better", "towards the beginning"),
     "reward-timing ": (early, "warning", "explains the reward of the row before better", "towards the end"),
+    "action-timing": (behind, "warning", "from the action of the next row", "towards the beginning"),
+    "action-timing ": (ahead, "warning", "from the action of the row before", "towards the end"),
     "doubt": (limits, "warning", "come after 100 steps exactly", "mark them as timeouts"),
 }
 
@@ -142,6 +158,59 @@ def test_a_planted_fault_is_found(code, clean, tmp_path):
     assert says in str(found)
     assert fix in found.fix
     assert found.where.startswith(str(tmp_path / "file.hdf5"))
+
+
+@pytest.mark.parametrize("plant", [ahead, behind])
+def test_actions_in_another_row_are_no_fault_of_the_rewards(plant, clean, tmp_path):
+    columns = {key: column.copy() for key, column in clean.items()}
+    plant(columns)
+    assert set(codes(audit(stored(tmp_path / "file.hdf5", columns)))) == {"action-timing", "dropped"}
+
+
+def test_a_robot_that_obeys_late_is_told_as_such(tmp_path):
+    columns = robot(lag=1)
+    assert set(codes(audit(stored(tmp_path / "file.hdf5", columns)))) == {"action-timing", "dropped"}
+
+
+def switch(columns):
+    columns["observations"] = np.c_[0.3 * columns["observations"], np.arange(3_000) % 100 > 60].astype(np.float32)
+
+
+def contact(columns):
+    touching = columns["observations"][:, :1] > 0
+    columns["observations"] = np.c_[0.3 * columns["observations"], touching].astype(np.float32)
+
+
+def phase(columns):
+    columns["observations"] = np.c_[columns["observations"], np.arange(3_000) // 10 % 7].astype(np.float32)
+
+
+def goal(columns):
+    goals = np.repeat(9 * np.random.default_rng(0).normal(size=30), 100)
+    columns["observations"] = np.c_[columns["observations"], goals].astype(np.float32)
+
+
+@pytest.mark.parametrize("plant", [switch, contact, phase, goal])
+def test_switches_and_goals_are_neither_jumps_nor_clipped(plant, clean, tmp_path):
+    columns = {key: column.copy() for key, column in clean.items()}
+    plant(columns)
+    assert set(codes(audit(stored(tmp_path / "file.hdf5", columns)))) == {"dropped"}
+
+
+def test_a_sensor_that_ends_at_a_limit_is_clipped(clean, tmp_path):
+    columns = dict(clean, observations=np.clip(clean["observations"], -0.4, 0.4))
+    share = (np.abs(clean["observations"]) >= 0.4).any(axis=1).mean()
+    said = codes(audit(stored(tmp_path / "file.hdf5", columns)))["clipped"].what
+    assert said == f"{share:.0%} of the rows have an entry clipped at 0.4"
+
+
+def test_jumps_are_found_beside_a_switch(clean):
+    columns = {key: column.copy() for key, column in clean.items()}
+    switch(columns)
+    columns["timeouts"][1_999] = False
+    columns["observations"][2_000:2_100, :4] += 50
+    (doubt,) = inspect_arrays(**columns).report.doubts
+    assert doubt.startswith("after 1 row (row 1999) the step jumps")
 
 
 def test_false_next_observations_are_listed(clean, tmp_path):
@@ -180,6 +249,67 @@ def test_faults_between_the_domains(code, clean, tmp_path):
     assert says in found.what
 
 
+@pytest.mark.parametrize("slow", ["target", "source"])
+def test_steps_that_last_longer_in_one_domain(slow, clean, tmp_path):
+    sides = {"source": clean, "target": robot(2_000, seed=1, gain=0.33)}
+    sides[slow] = robot(2_000, seed=2, repeat=2)
+    files = {side: stored(tmp_path / f"{side}.hdf5", columns) for side, columns in sides.items()}
+    found = codes(audit(**files))
+    assert "misfit" not in found
+    times = float(found["rate"].what.split("seems to last ")[1].split()[0])
+    assert times == pytest.approx(2 if slow == "target" else 0.5, rel=0.05)
+    assert found["rate"].what.endswith("move columns 0, 1")
+
+
+def test_degrees_are_no_other_rate(clean, tmp_path):
+    target = robot(2_000, seed=1, gain=0.33)
+    target["observations"][:, :2] *= 57.3
+    files = stored(tmp_path / "source.hdf5", clean), stored(tmp_path / "target.hdf5", target)
+    assert {"units"} == {one.code for one in audit(source=files[0], target=files[1]).of_level("warning")}
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_sensor_that_is_dead_in_one_domain(side, clean, tmp_path):
+    sides = {"source": dict(clean), "target": robot(2_000, seed=1, gain=0.33)}
+    sides[side]["observations"] = sides[side]["observations"].copy()
+    sides[side]["observations"][:, 3] = 0.0
+    files = {name: stored(tmp_path / f"{name}.hdf5", columns) for name, columns in sides.items()}
+    (found,) = [one for one in audit(**files).of_level("warning") if one.code == "constant"]
+    assert found.what.startswith(f"observation columns are the same in every row of the {side}, but move in the ")
+    assert found.what.endswith(": 3")
+
+
+def test_what_never_changes_is_said_once(clean, tmp_path):
+    target = robot(2_000, seed=1)
+    target["rewards"][:] = 1.0
+    target["observations"][:] = 1.0
+    source, target = stored(tmp_path / "source.hdf5", clean), stored(tmp_path / "target.hdf5", target)
+    warned = audit(source=source, target=target).of_level("warning")
+    assert sorted(one.where for one in warned) == [f"{target}: observations", f"{target}: rewards"]
+    assert {one.code for one in warned} == {"constant"}
+
+
+def test_a_file_that_is_named_twice_is_audited_once(clean, tmp_path):
+    source, target = stored(tmp_path / "source.hdf5", clean), stored(tmp_path / "target.hdf5", robot(2_000, seed=1))
+    found = audit(source, target, target, source=source, target=target)
+    assert found.files == (source, target)
+    assert found.findings == audit(source=source, target=target).findings
+
+
+def test_rows_that_parts_of_a_file_share(clean, tmp_path):
+    other = {key: np.concatenate([clean[key][1_000:1_500], column]) for key, column in robot(900, seed=1).items()}
+    first, second = stored(tmp_path / "a.hdf5", clean), stored(tmp_path / "b.hdf5", other)
+    found = codes(audit(f"{second}+{first}"))["shared-rows"]
+    assert found.where == f"{second} and {first}"
+    assert found.what.startswith("495 rows of the first (36%) are in the second too")
+    assert set(found.rows) == set(range(500)) - set(range(99, 500, 100))
+    assert "these rows count twice" in found.fix
+    assert codes(audit(f"{first}+{first}"))["identical-rows"].level == "error"
+    assert not {"shared-rows", "identical-rows"} & set(
+        codes(audit([first, stored(tmp_path / "c.hdf5", robot(seed=5))]))
+    )
+
+
 def test_engines_and_sizes(clean, tmp_path):
     for engine in ("legacy", "native"):
         write_hdf5(tmp_path / f"{engine}.hdf5", robot(500, seed=len(engine)), {"engine": engine})
@@ -208,7 +338,8 @@ def test_the_same_rows_in_other_bytes(clean, tmp_path):
     assert found["identical-rows"].what == "hold the same 2,970 rows"  # 30 ends of episodes are dropped
     assert "identical-files" not in found
     said = codes(audit(source=first, target=second))
-    assert "hold the same 2,970 rows" in said["no-pair"].what
+    assert said["no-pair"].what == "hold the same 2,970 rows"
+    assert said["no-pair"].fix == "give the target domain's own data"
     assert "identical-rows" not in said
 
 
@@ -381,6 +512,29 @@ def test_one_absurd_number_is_found():
     assert found.where == "log: observations"
     assert found.rows == (123,)
     assert not [one for one in check_columns("log", robot(300)) if one.code == "outlier"]
+
+
+def test_an_absurd_number_is_found_beside_an_unknown_one():
+    columns = robot(300)
+    columns["observations"][[123, 200], 2] = 1e30, np.nan
+    found = {one.code: one for one in check_columns("log", columns)}
+    assert found["outlier"].rows == (123,)
+    assert found["nan"].rows == (200,)
+    assert found["nan"].what == "1 row holds NaN"
+
+
+def test_numbers_beyond_float32_are_an_error_and_no_warning_of_numpy(tmp_path):
+    columns = robot(300)
+    columns["observations"] = columns["observations"].astype(np.float64) * 1e45
+    (found,) = audit(stored(tmp_path / "file.hdf5", columns)).findings
+    assert found.code == "unreadable"
+    assert "not a finite float32" in found.what
+
+
+def test_rows_that_are_all_the_same_are_in_no_disorder(clean):
+    columns = {key: column.copy() for key, column in clean.items()}
+    columns["observations"][:] = 0.5
+    assert inspect_arrays(**columns).report.doubts == ()
 
 
 def test_pairs_are_told_when_they_are_trained_on():

@@ -12,6 +12,8 @@ import numpy as np
 
 from tabb.data.audit.finding import Finding
 from tabb.data.audit.mends import NEGATED, Mend, Model, Steps, mends_between, ridge_fit, sample
+from tabb.data.audit.rates import check_rates, rate_factor
+from tabb.data.steps import STILL
 from tabb.transitions import Transitions
 
 HELD = 300.0
@@ -46,10 +48,14 @@ def check_columns_alike(names: str, source: Transitions, target: Transitions) ->
     model = Model(here, there)
     mends = mends_between(model, here, there)
     yield from _findings(names, mends, int(model.moving.sum()))
+    yield from _still_in_one(names, here, there)
+    rate = rate_factor(here, there, {column for mend in mends for column in mend.columns})
+    if rate is not None:
+        yield from check_rates(names, *rate)
     yield from _rewards(names, here, there, bool(mends))
     actions_differ = list(_actions(names, here, there, model, bool(mends)))
     yield from actions_differ
-    if not actions_differ:  # steps of other actions fit nowhere
+    if not actions_differ and rate is None:  # steps of other actions, or of other lengths, fit nowhere
         yield from _misfits(names, model)
 
 
@@ -81,6 +87,19 @@ def _findings(names: str, mends: list[Mend], moving: int) -> Iterator[Finding]:
         listed = ", ".join(f"{i} looks like the target's {order[i]}" for i in sorted(order) if order[i] != i)
         fix = "bring the observation's entries into the same order in both files"
         yield Finding("warning", "order", names, f"the source's observation column {listed}", fix)
+
+
+def _still_in_one(names: str, source: Steps, target: Steps) -> Iterator[Finding]:
+    """Columns that never change in one domain, and from row to row in the other."""
+    sides = {"source": source.observation, "target": target.observation}
+    constant = {side: (table == table[0]).all(axis=0) for side, table in sides.items()}
+    for side, other, moves in (("source", "target", target.change), ("target", "source", source.change)):
+        dead = constant[side] & ~constant[other] & ((moves == 0).mean(axis=0) <= STILL)
+        if dead.any() and not constant[side].all():  # all of them are said of the file
+            listed = ", ".join(map(str, np.flatnonzero(dead)))
+            what = f"observation columns are the same in every row of the {side}, but move in the {other}: {listed}"
+            fix = "none needed if these joints are blocked there; else the sensor is dead, or another column is meant"
+            yield Finding("warning", "constant", names, what, fix)
 
 
 def _times(factor: float) -> str:

@@ -14,8 +14,9 @@ from tabb.data import hdf5, lerobot, npz, storage, tables
 from tabb.data.allocation import IN_MEMORY, Memory, Scratch
 from tabb.data.audit.alike import check_columns_alike
 from tabb.data.audit.columns import check_columns
+from tabb.data.audit.domains import constant_columns
 from tabb.data.audit.episodes import check_episodes, check_timing
-from tabb.data.audit.files import check_bytes, check_rows, check_tasks
+from tabb.data.audit.files import SHARED, check_bytes, check_parts, check_rows, check_tasks
 from tabb.data.audit.finding import LEVELS, Finding, Level
 from tabb.data.audit.pair import check_pair
 from tabb.data.audit.physics import check_physics
@@ -103,16 +104,20 @@ def audit(
     loaded: dict[str, Loaded] = {}
     digests: dict[str, str] = {}
     read_as: dict[str, Loaded] = {}
+    audited: dict[str, Loaded | None] = {}
     for one in named:
         paths = split(one)
-        for path in paths:
-            findings += check_bytes(path, digests)
-        own_findings, whole = _audit_one(paths, stated, store)
-        findings += own_findings
+        name = joined(paths)
+        if name not in audited:  # a file may be named among the files and as a side
+            for path in paths:
+                findings += check_bytes(path, digests)
+            own_findings, audited[name] = _audit_one(paths, stated, store)
+            findings += own_findings
+        whole = audited[name]
         if whole is not None:
             loaded[whole.report.name] = whole
             read_as[str(one)] = whole
-    reported = {finding.where for finding in findings if finding.code == "identical-files"}
+    reported = {finding.where for finding in findings if finding.code in ("identical-files", *SHARED)}
     if source is not None and target is not None and {str(source), str(target)} <= set(read_as):
         pair = list(check_pair(read_as[str(source)], read_as[str(target)], mixture))
         reported |= {finding.where for finding in pair if finding.code == "no-pair"}
@@ -121,19 +126,23 @@ def audit(
     if known is not None:
         findings += _physics(loaded, known, read_as.get(str(source)))
     ranked = sorted(findings, key=lambda finding: finding.rank)
-    return Audit(tuple(joined(split(one)) for one in named), tuple(ranked), loaded)
+    return Audit(tuple(audited), tuple(ranked), loaded)
 
 
 def short_form(loaded: Loaded) -> list[str]:
-    """The warnings about a file's own columns and rewards, one line each, for whoever loads it to train on it."""
+    """The warnings about a file's own columns and rewards, one line each, for whoever loads it to train on it.
+
+    What `check_side` says of columns that are the same in all rows is not among them.
+    """
     data = loaded.transitions
     stored = {"observations": data.observation, "actions": data.action, "rewards": data.reward}
     findings = [
         *check_columns("", {key: np.asarray(column) for key, column in stored.items()}),
         *(() if NO_ORDER in loaded.report.doubts else check_timing("", data)),
     ]
-    return [f"{finding.where.removeprefix(': ')}: {finding.what}; {finding.fix}".removeprefix(": ")
-            for finding in findings if finding.level != "note"]  # fmt: skip
+    said = {("constant", f": {key}s") for key in constant_columns(data)}
+    warned = [one for one in findings if one.level != "note" and (one.code, one.where) not in said]
+    return [f"{one.where.removeprefix(': ')}: {one.what}; {one.fix}".removeprefix(": ") for one in warned]
 
 
 def pair_form(source: Transitions, target: Transitions) -> list[str]:
@@ -188,7 +197,7 @@ def _audit_one(paths: list[Path], reading: Reading, store: bool) -> tuple[list[F
         data = whole.transitions
         kept = {"observations": data.observation, "actions": data.action, "rewards": data.reward}
         findings += check_columns(whole.report.name, {key: np.asarray(column) for key, column in kept.items()})
-    return [*findings, *check_episodes(whole.report.name, whole)], whole
+    return [*findings, *check_episodes(whole.report.name, whole), *check_parts(whole)], whole
 
 
 def _stored_findings(

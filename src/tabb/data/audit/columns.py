@@ -54,7 +54,7 @@ def _not_finite(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
     for code, is_so in (("nan", np.isnan), ("inf", np.isinf)):
         wrong = _rows_where(array, is_so)
         if wrong.any():
-            what = f"{int(wrong.sum()):,} rows hold {'NaN' if code == 'nan' else 'infinity'}"
+            what = f"{rows_hold(int(wrong.sum()))} {'NaN' if code == 'nan' else 'infinity'}"
             fix = "leave out the episodes of these rows, or log them again; filling in numbers makes up dynamics"
             yield Finding("error", code, f"{name}: {key}", what, fix, row_numbers(wrong))
 
@@ -73,16 +73,27 @@ def _absurd(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
     if not table.size:
         return
     with np.errstate(invalid="ignore"):
-        usual = np.array([np.quantile(np.abs(column), 0.99) for column in table.T])
+        usual = np.array([_usual_size(column) for column in table.T])
         # A sensor that is 0 nearly always is measured by the others, whatever the unit; where all are, by 1.
         known = usual[np.isfinite(usual) & (usual > 0)]
         least = float(np.median(known)) if known.size else 1.0
         limit = ABSURD * np.maximum(usual, least)
         wrong = _rows_where(table, lambda rows: np.isfinite(rows) & (np.abs(rows) > limit))
     if wrong.any():
-        what = f"{int(wrong.sum()):,} rows hold numbers over {ABSURD:,.0f} times as large as the rest of their column"
+        what = f"{rows_hold(int(wrong.sum()))} numbers over {ABSURD:,.0f} times as large as the rest of their column"
         fix = "leave out the episodes of these rows, or log them again: one such number drowns the rest of its column"
         yield Finding("warning", "outlier", f"{name}: {key}", what, fix, row_numbers(wrong))
+
+
+def _usual_size(column: np.ndarray) -> float:
+    """The size that 99% of a column's finite numbers do not exceed; 0 where there are none."""
+    finite = np.isfinite(column)
+    return float(np.quantile(np.abs(column if finite.all() else column[finite]), 0.99)) if finite.any() else 0.0
+
+
+def rows_hold(count: int) -> str:
+    """`1 row holds`, `2 rows hold`."""
+    return "1 row holds" if count == 1 else f"{count:,} rows hold"
 
 
 def _actions(name: str, actions: np.ndarray, bounds: ActionBounds | None) -> Iterator[Finding]:
@@ -107,7 +118,9 @@ def _actions(name: str, actions: np.ndarray, bounds: ActionBounds | None) -> Ite
         low, high = _spans(actions, finite)
         spans = [f"column {i} spans [{low[i]:.4g}, {high[i]:.4g}]" for i in columns[:SPANS]]
         spans += ["..."] if len(columns) > SPANS else []
-        what = f"{int(wrong.sum()):,} rows lie outside {bounds or '[-1, 1]'}; {', '.join(spans)}"
+        count = int(wrong.sum())
+        lie = "1 row lies" if count == 1 else f"{count:,} rows lie"
+        what = f"{lie} outside {bounds or '[-1, 1]'}; {', '.join(spans)}"
         fix = "state the bounds of the action space as action_low and action_high, the same for both domains"
         yield Finding("error", "action-range", where, what, fix, row_numbers(wrong))
         return
@@ -167,7 +180,9 @@ def _repeated_rows(name: str, columns: dict[str, Any]) -> Iterator[Finding]:
     if again.any():
         share = again.mean()
         level: Any = "warning" if share > MANY_TWICE else "note"
-        what = f"{int(again.sum()):,} rows are copies of earlier ones ({percent(float(share), 1.0)})"
+        count = int(again.sum())
+        copies = "1 row is a copy of an earlier one" if count == 1 else f"{count:,} rows are copies of earlier ones"
+        what = f"{copies} ({percent(float(share), 1.0)})"
         fix = "remove the second copies: rows that occur twice count twice, and held-out rows are no longer unseen"
         yield Finding(level, "duplicated-rows", name, what, fix, row_numbers(again))
 
@@ -181,8 +196,8 @@ def row_sums(parts: list[np.ndarray]) -> np.ndarray:
         width = part.size // max(1, len(part))
         odd = generator.integers(0, 2**63, width, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
         for piece in pieces(len(part)):
-            bits = part[piece].reshape(-1, width).astype(np.float32).view(np.uint32)
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore"):  # doubles beyond float32 are told of when the file is read
+                bits = part[piece].reshape(-1, width).astype(np.float32).view(np.uint32)
                 sums[piece] += (bits.astype(np.uint64) * odd).sum(axis=1, dtype=np.uint64)
     return sums
 

@@ -79,8 +79,22 @@ def check_side(domain: str, data: Transitions) -> list[str]:
     warnings = []
     if len(data) < FEW_ROWS:
         warnings.append(f"the {domain} has only {len(data):,} rows: too few to learn from")
-    for key in ("observation", "action", "reward"):
-        column = np.asarray(getattr(data, key))
-        if all((column[piece] == column[:1]).all() for piece in pieces(len(column))):
-            warnings.append(f"the {domain}'s {key} is the same in all {len(data):,} rows: nothing to learn from")
-    return warnings
+    return [*warnings, *constant_warnings(domain, data)]
+
+
+def constant_warnings(domain: str, data: Transitions) -> list[str]:
+    """Those of `check_side` about columns that are the same in all rows."""
+    return [
+        f"the {domain}'s {key} is the same in all {len(data):,} rows: nothing to learn from"
+        for key in constant_columns(data)
+    ]
+
+
+def constant_columns(data: Transitions) -> list[str]:
+    """Which of observation, action and reward are the same in all rows."""
+    columns = {key: np.asarray(getattr(data, key)) for key in ("observation", "action", "reward")}
+    return [
+        key
+        for key, column in columns.items()
+        if all((column[piece] == column[:1]).all() for piece in pieces(len(column)))
+    ]

@@ -28,16 +28,18 @@ rewards are late, or early; what comes after a step follows from it, so that rew
 SUMMED = 0.25
 """rewards are sums if the step explains the difference to a neighbour with less than this share of the error"""
 LEAST_GAIN = 0.1
-"""share of a step that late actions must explain"""
+"""share of a step that actions of another row must explain"""
 OWN_GAIN = 0.25
-"""a row's own action explains less than this share of it, if actions are late"""
+"""a row's own action explains less than this share of it, if actions stand in another row"""
 
 
 def check_episodes(name: str, loaded: Loaded) -> Iterator[Finding]:
     """Findings about a file that could be read, from its report and its transitions."""
     report = loaded.report
     if report.wrong_next:
-        what = f"{len(report.wrong_next):,} rows store the first observation of another episode as their next one"
+        count = len(report.wrong_next)
+        store = "1 row stores" if count == 1 else f"{count:,} rows store"
+        what = f"{store} the first observation of another episode as {'its' if count == 1 else 'their'} next one"
         fix = (
             "tabb drops or mends these rows itself; in other code leave them out: they bootstrap across a reset. "
             "Better: log the last observation of each episode"
@@ -61,24 +63,34 @@ def check_episodes(name: str, loaded: Loaded) -> Iterator[Finding]:
 
 
 def check_timing(name: str, data: Transitions) -> Iterator[Finding]:
-    """Whether actions stand a row late, and whether rewards stand a row late or early."""
-    late = actions_are_late(data)
-    if late:
+    """Whether actions stand a row late or early, and whether rewards do."""
+    lag = action_lag(data)
+    if lag == 1:
         what = "a step follows from the action of the next row, not from its own: rows hold the action that led to them"
         fix = (
             "move actions one row towards the beginning (actions[:-1] = actions[1:] within each episode, whose last "
             "row goes), so that actions[i] is what was done in observations[i]"
         )
         yield Finding("warning", "action-timing", f"{name}: actions", what, fix)
-    left = {lag: unexplained(data, lag, int(late)) for lag in (-1, 0, 1)}
-    beside = {lag: unexplained_difference(data, lag, int(late)) for lag in (-1, 0, 1, 2)}
+    if lag == -1:
+        what = (
+            "a step follows from the action of the row before, not from its own: rows hold the action of the next "
+            "step, or the robot obeys a step late"
+        )
+        fix = (
+            "move actions one row towards the end (actions[1:] = actions[:-1] within each episode, whose first row "
+            "goes); if the robot obeys late, add the action before to the observation, for the state lacks it"
+        )
+        yield Finding("warning", "action-timing", f"{name}: actions", what, fix)
+    left = {offset: unexplained(data, offset, lag) for offset in (-1, 0, 1)}
+    beside = {offset: unexplained_difference(data, offset, lag) for offset in (-1, 0, 1, 2)}
     side, difference = min((("before", beside[0]), ("after", beside[1])), key=lambda pair: pair[1])
     if difference < SUMMED * left[0] and difference < NEARLY_ALL:
         what = f"a step explains the difference to the reward of the row {side} far better than the reward itself"
         fix = "store the reward of each step alone, if these are sums along the episode (returns so far, or to go)"
         yield Finding("warning", "reward-sums", f"{name}: rewards", what, fix)
         return
-    best = _reward_lag(data, left, beside, int(late))
+    best = _reward_lag(data, left, beside, lag)
     if best != 0:
         what = f"a step explains the reward of the row {'before' if best == -1 else 'after'} better than its own: "
         if left[best] < SOMEWHAT_BETTER * left[0]:
@@ -145,7 +157,8 @@ def held_out_error(inputs: np.ndarray, outputs: np.ndarray, swapped: bool = Fals
 
 
 def action_gains(data: Transitions) -> dict[int, float]:
-    """Share of a step beyond (s, s²) that the action of the row itself (0) and of the next (1) explain.
+    """Share of a step beyond (s, s²) that the action of the row itself (0), of the next (1) and of that before (-1)
+    explain.
 
     Means over the columns that move; empty where there are too few rows to tell.
     """
@@ -160,20 +173,23 @@ def action_gains(data: Transitions) -> dict[int, float]:
     seen = np.concatenate([np.ones((len(rows), 1)), state, state**2], axis=1)
     alone = held_out_error(seen, change)
     gains = {}
-    for lag in (0, 1):
+    for lag in (-1, 0, 1):
         left = held_out_error(np.concatenate([seen, moving_columns(action[rows + lag])], axis=1), change)
         gains[lag] = float(np.mean(1 - left / np.maximum(alone, 1e-12)))
     return gains
 
 
-def actions_are_late(data: Transitions) -> bool:
-    """Whether steps follow from the action of the next row alone.
+def action_lag(data: Transitions) -> int:
+    """1 where steps follow from the action of the next row alone, -1 where from that of the row before alone; else 0.
 
-    That of the next row explains something in any log, for it was chosen in the state that the step led to; but then
-    the row's own explains something, too.
+    That of the next row explains something in any log, for it was chosen in the state that the step led to, and that of
+    the row before where actions go on; but then the row's own explains something, too.
     """
     gains = action_gains(data)
-    return bool(gains) and gains[1] > LEAST_GAIN and abs(gains[0]) < OWN_GAIN * gains[1]
+    if not gains:
+        return 0
+    lag = max((1, -1), key=lambda other: gains[other])
+    return lag if gains[lag] > LEAST_GAIN and abs(gains[0]) < OWN_GAIN * gains[lag] else 0
 
 
 def unexplained(data: Transitions, lag: int, action_lag: int = 0, swapped: bool = False) -> float:
@@ -202,12 +218,16 @@ def unexplained_difference(data: Transitions, lag: int, action_lag: int = 0) -> 
 
 
 def _step_terms(data: Transitions, rows: np.ndarray, action_lag: int) -> np.ndarray | None:
-    """A quadratic's terms of the step at each row; None where there are too few rows to fit it."""
+    """A quadratic's terms of the step at each row; None where there are too few rows to fit it.
+
+    Where actions seem early the robot may obey late instead, and its reward count its own row's action: both are terms.
+    """
     if not rows.size:
         return None
     observation = np.asarray(data.observation)[rows]
     change = np.asarray(data.next_observation)[rows] - observation
-    step = moving_columns(np.concatenate([observation, np.asarray(data.action)[rows + action_lag], change], axis=1))
+    actions = [np.asarray(data.action)[rows + lag] for lag in ((-1, 0) if action_lag == -1 else (action_lag,))]
+    step = moving_columns(np.concatenate([observation, *actions, change], axis=1))
     if len(rows) < 10 * (2 * step.shape[1] + 1):
         return None
     return np.concatenate([np.ones((len(step), 1)), step, step**2], axis=1)

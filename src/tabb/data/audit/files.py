@@ -18,6 +18,8 @@ from tabb.shown import percent
 
 MANY_SHARED = 0.001
 """share of a file's rows that are in another file too from which it is said"""
+SHARED = ("shared-rows", "identical-rows")
+"""codes of what is said then"""
 
 
 def check_bytes(path: Path, seen: dict[str, str]) -> Iterator[Finding]:
@@ -37,22 +39,46 @@ def check_bytes(path: Path, seen: dict[str, str]) -> Iterator[Finding]:
 
 def check_rows(loaded: Mapping[str, Loaded], reported: set[str]) -> Iterator[Finding]:
     """Rows (s, a, r) that two data sets have in common, bit for bit; pairs in `reported` (`a and b`) are left out."""
-    sums = {}
-    for name, data in loaded.items():
-        rows = data.transitions
-        sums[name] = row_sums([np.asarray(rows.observation), np.asarray(rows.action), np.asarray(rows.reward)])
+    sums = {name: _sums_of(data) for name, data in loaded.items()}
     for first, second in itertools.combinations(loaded, 2):
         where = f"{first} and {second}"
-        here, there = np.isin(sums[first], sums[second]), np.isin(sums[second], sums[first])
-        if where in reported or not max(here.mean(), there.mean()) > MANY_SHARED:
-            continue
-        if here.all() and there.all():
-            fix = "one of them is not what its name says, or both tasks are the same physics: use one of the two"
-            yield Finding("error", "identical-rows", where, f"hold the same {len(here):,} rows", fix)
-            continue
-        what = f"{int(here.sum()):,} rows of the first ({percent(float(here.mean()))}) are in the second too"
-        fix = "do not hold one out against the other, nor join them: these rows would count twice"
-        yield Finding("warning", "shared-rows", where, what, fix, tuple(loaded[first].report.kept_rows[here].tolist()))
+        if where not in reported:
+            fix = "do not hold one out against the other, nor join them: these rows would count twice"
+            yield from _shared(where, sums[first], sums[second], loaded[first].report.kept_rows, fix)
+
+
+def check_parts(whole: Loaded) -> Iterator[Finding]:
+    """Rows that files which are read as one have in common, bit for bit."""
+    report = whole.report
+    if len(report.parts) < 2:
+        return
+    sums = _sums_of(whole)
+    ends = np.cumsum([rows for _, rows in report.parts])
+    starts = [0, *ends[:-1]]
+    inside = [(report.kept_rows >= start) & (report.kept_rows < end) for start, end in zip(starts, ends, strict=True)]
+    for first, second in itertools.combinations(range(len(report.parts)), 2):
+        where = f"{report.parts[first][0]} and {report.parts[second][0]}"
+        rows = report.kept_rows[inside[first]] - starts[first]
+        fix = "do not read them as one: these rows count twice"
+        yield from _shared(where, sums[inside[first]], sums[inside[second]], rows, fix)
+
+
+def _sums_of(loaded: Loaded) -> np.ndarray:
+    rows = loaded.transitions
+    return row_sums([np.asarray(rows.observation), np.asarray(rows.action), np.asarray(rows.reward)])
+
+
+def _shared(where: str, first: np.ndarray, second: np.ndarray, rows: np.ndarray, fix: str) -> Iterator[Finding]:
+    """What two data sets have in common, by the sums of their rows; `rows` are the first's numbers in its file."""
+    here, there = np.isin(first, second), np.isin(second, first)
+    if not (here.size and there.size and max(here.mean(), there.mean()) > MANY_SHARED):
+        return
+    if here.all() and there.all():
+        fix = "one of them is not what its name says, or both tasks are the same physics: use one of the two"
+        yield Finding("error", "identical-rows", where, f"hold the same {len(here):,} rows", fix)
+        return
+    what = f"{int(here.sum()):,} rows of the first ({percent(float(here.mean()))}) are in the second too"
+    yield Finding("warning", "shared-rows", where, what, fix, tuple(rows[here].tolist()))
 
 
 def check_tasks(loaded: Mapping[str, Loaded]) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ HARM = (
         "sign",
         "offset",
         "order",
+        "rate",
         "rewards",
         "actions",
         "misfit",

@@ -7,9 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from tabb.data import checks
+from tabb.data.steps import stand_still
 
 SAME_PLACE = 0.1
 """Share of a column's spread: episodes whose last rows differ by less were ended by the task, not by the clock."""
+LOOKED_AT = 20_000
+"""rows at the beginning in which it is looked whether a column is a measured one"""
+FEW_VALUES = 20
+"""values of a column up to which it is a switch or a code"""
 FEW_LAST, SAME_PLACE_OF_FEW = 10, 0.02
 """Of fewer episodes than this, last rows are near each other by chance in one of many columns: nearer is asked."""
 
@@ -36,15 +41,30 @@ def last_unfinished(ends: np.ndarray, terminals: np.ndarray, timeouts: np.ndarra
 
 
 def clipped(observations: np.ndarray) -> tuple[float, float] | None:
-    """Entries sharing exactly the largest magnitude are clipped, unless nearly every row has one (a code)."""
+    """Entries sharing exactly the largest magnitude are clipped, unless nearly every row has one (a code).
+
+    Those of switches and goals are none: columns with few values, or that hardly ever change from row to row.
+    """
     limit = max(float(observations.max()), -float(observations.min()))
     entries = rows = 0
+    at = np.zeros(observations.shape[1], bool)
     for piece in checks.pieces(len(observations)):
-        at_limit = np.abs(observations[piece]) == limit
+        at |= (np.abs(observations[piece]) == limit).any(axis=0)
+    columns = [column for column in np.flatnonzero(at) if _measures(observations[:, column], limit)]
+    for piece in checks.pieces(len(observations)):
+        at_limit = np.abs(observations[piece][:, columns]) == limit
         entries += int(at_limit.sum())
         rows += int(at_limit.any(axis=1).sum())
     share = rows / len(observations)
     return (limit, share) if limit > 0 and entries > 2 and share < 0.9 else None
+
+
+def _measures(values: np.ndarray, limit: float) -> bool:
+    """Whether a column takes many values below the limit, and other ones from row to row."""
+    values = values[:LOOKED_AT]
+    below = np.flatnonzero(np.abs(values[:-1]) != limit)
+    few = len(np.unique(values[below])) <= min(FEW_VALUES, below.size // 2)
+    return below.size > 0 and not few and not stand_still(values[:, None], below)[0]
 
 
 def notes_of(columns: dict[str, np.ndarray], resets: int) -> Iterator[str]:

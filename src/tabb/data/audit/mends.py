@@ -151,6 +151,7 @@ class Model:
         self.own = np.maximum(np.median(error, axis=0), 1e-3)
         """the model's error [S] on source rows it was not fitted to, in units of each column's steps"""
         size = len(middle)
+        self._usual, self._scale = np.median(source.observation, axis=0), scale
         self.effect = weight[:size] / scale[:, None]
         """change [S] of each column's prediction by a unit of another, [S, S]"""
         self.action_effect = weight[size:-1]
@@ -219,6 +220,13 @@ class Model:
         product = (steps[0] * steps[1]).mean(axis=0)
         return np.log(np.maximum(product / squares[0], 1e-300)), product > FORETOLD * np.sqrt(squares[0] * squares[1])
 
+    def turned_away(self) -> np.ndarray:
+        """Columns (bool [S]) that another sign takes away from where the source's are, by a spread of theirs or more: a
+        speed forwards fits the steps backwards too, but it is no other sign."""
+        here = np.median(self.observation, axis=0)
+        away: np.ndarray = np.abs(-here - self._usual) > np.abs(here - self._usual) + self._scale
+        return away
+
     def suspects(self) -> np.ndarray:
         """The columns that fit worst, measured by the source's own error."""
         moving = np.flatnonzero(self.moving)
@@ -240,7 +248,7 @@ def best_mend(model: Model) -> Mend | None:
         cured = all(after[column] <= share * before[column] for column in mend.columns)
         return after[model.moving].sum() if cured else np.inf
 
-    alone = [Mend("sign", (int(i),), -1.0) for i in suspects]
+    alone = [Mend("sign", (int(i),), -1.0) for i in suspects[~model.turned_away()[suspects]]]
     alone += [Mend("units", (int(i),), 1 / factors[i]) for i in suspects if factors[i] != 1]
     exchanges = [Mend("order", (int(i), int(j))) for i, j in itertools.combinations(suspects, 2)]
     best, least = None, WORTH * total

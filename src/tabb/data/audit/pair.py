@@ -8,7 +8,7 @@ import numpy as np
 import scipy.spatial
 
 from tabb.data.audit.alike import check_columns_alike
-from tabb.data.audit.domains import check_domains
+from tabb.data.audit.domains import check_domains, constant_warnings
 from tabb.data.audit.finding import Finding
 from tabb.data.audit.mends import sample
 from tabb.data.audit.mixture import check_mixture
@@ -25,9 +25,18 @@ def check_pair(source: Loaded, target: Loaded, mixture: bool = False) -> Iterato
     try:
         warnings = check_domains(source.transitions, target.transitions, source.report, target.report)
     except DataError as error:
-        yield Finding("error", "no-pair", names, str(error).removeprefix(f"source {names}: "), "see there")
+        said = str(error).removeprefix(f"source {source.report.name} and target {target.report.name}: ")
+        what, _, fix = said.rpartition("; ")
+        yield Finding("error", "no-pair", names, what, fix)
         return
+    of_files = [
+        line
+        for domain, side in (("source", source), ("target", target))
+        for line in constant_warnings(domain, side.transitions)
+    ]
     for warning in warnings:
+        if warning in of_files:
+            continue  # said of the file
         what, _, fix = warning.partition("; ")
         yield Finding("warning", "pair", names, what, fix or "check that both are data of the same task")
     engines = [loaded.report.engine for loaded in (source, target)]
