@@ -80,7 +80,10 @@ class StepPlan(NamedTuple):
 
 
 def step_plan(program: Program, domain: Domain, online: Online) -> StepPlan:
-    """The steps of a domain over the updates that draw its rows, as many at a time as there are lanes."""
+    """The steps of a domain over the updates that draw its rows, as many at a time as there are lanes.
+
+    No lane waits while others take a step, but where the random steps and all steps end.
+    """
     side = DOMAINS.index(domain)
     parts = [(first, part.updates) for first, part in program.parts if part.shares[side]]
     drawing = np.concatenate([np.arange(first, first + updates) for first, updates in parts])
@@ -89,5 +92,6 @@ def step_plan(program: Program, domain: Domain, online: Online) -> StepPlan:
     rest, count = steps - warm_up, len(drawing)
     every = max(1, online.lanes * count // rest) if rest else count
     begun = np.arange(0, count, every)
-    totals = warm_up - (-rest * np.minimum(begun + every, count) // count)  # rounded up: a first batch needs a row
+    rounds = -(-rest * np.minimum(begun + every, count) // (count * online.lanes))  # up: a first batch needs a row
+    totals = np.minimum(warm_up + online.lanes * rounds, steps)
     return StepPlan(steps, warm_up, drawing[begun], totals)
