@@ -179,6 +179,20 @@ def test_random_policy_is_collected(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "policy=random" in text
 
 
+def test_what_would_be_ignored_in_collecting_is_refused(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "r.hdf5"
+    for words, says in (
+        (["random", "--task", "hopper", "--noise", "0.3"], "noise=0.3: uniform random actions have no noise added"),
+        (["random", "--env", "tabb/hopper-v0", "--engine", "native"], "engine=native: an environment of your own"),
+        ([str(policy), "--env", "tabb/hopper-v0", "--engine", "legacy"], "engine=legacy: an environment of your own"),
+    ):
+        assert main(["collect", *words, "--rows", "5", "--out", str(out)]) == 2
+        assert capsys.readouterr().err.startswith(f"tabb: error: {says}")
+        assert not out.exists()
+
+
 def test_evaluate(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("evaluate", policy, "--episodes", "2", "--json")
     first, again = json.loads(told(capsys, *arguments)), json.loads(told(capsys, *arguments))

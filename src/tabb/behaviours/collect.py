@@ -60,11 +60,16 @@ def collect(
         The report of the file, read back from disk.
 
     Raises:
-        UsageError: the task or engine is unknown, or the policy belongs to another robot.
+        UsageError: the task or engine is unknown, or the policy belongs to another robot; noise without a policy, or an
+            engine for an environment that is no task.
         RunError: the file cannot be written.
     """
     if (task is None) == (env_factory is None):
         raise UsageError("task and env_factory: give one of them")
+    if policy is None and noise:
+        raise UsageError(f"noise={noise}: uniform random actions have no noise added; use noise=0, or give a policy")
+    if env_factory is not None and engine is not None:
+        raise UsageError(f"engine={engine}: an environment of your own has its own physics; leave engine out")
     if env_factory is not None:
         return _collect_elsewhere(
             policy, env_factory, path, rows, noise, seed, next_observations, dict(provenance or {})

@@ -254,3 +254,16 @@ def test_a_speed_forwards_is_no_other_sign(monkeypatch):
     assert not Model(sample(source), sample(changed(scaled(2, -1.0), target))).turned_away().any()
     monkeypatch.setattr(Model, "turned_away", lambda self: np.zeros(6, bool))
     assert best_mend(model) == Mend("sign", (2,), -1.0)
+
+
+def test_an_action_that_does_nothing_is_not_negated():
+    for seed in range(10, 30):
+        sides = []
+        for rows, drawn in ((3000, seed), (1500, seed + 100)):
+            data = system(rows, drawn)
+            idle = np.random.default_rng(drawn).uniform(-1, 1, (len(data), 1))
+            sides.append(dataclasses.replace(data, action=np.c_[data.action, idle].astype(np.float32)))
+        source, target = sides
+        assert "actions" not in findings(target, source)
+        negated = dataclasses.replace(target, action=target.action * np.float32([1, -1, 1]))
+        assert findings(negated, source)["actions"].what.startswith("columns 1 have the opposite effect")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tabb.data.audit.finding import Finding
-from tabb.data.audit.mends import NEGATED, Mend, Model, Steps, mends_between, ridge_fit, sample
+from tabb.data.audit.mends import NEGATED, Mend, Model, Steps, mends_between, ridge_fit, sample, surely
 from tabb.data.audit.rates import check_rates, rate_factor
 from tabb.data.steps import STILL
 from tabb.transitions import Transitions
@@ -174,12 +174,15 @@ def _actions(names: str, source: Steps, target: Steps, model: Model, mended: boo
         return
     middle, spread = target.observation.mean(axis=0), target.observation.std(axis=0)
     seen = np.c_[(target.observation - middle) / np.where(spread > 0, spread, 1.0), target.action]
-    effect = ridge_fit(np.c_[seen, np.ones(len(seen))], target.change / model.unit)[len(middle) : -1][:, model.moving]
+    seen, change = np.c_[seen, np.ones(len(seen))], target.change / model.unit
+    weight = ridge_fit(seen, change)
+    effect = weight[len(middle) : -1][:, model.moving]
+    sure = model.sure_actions & surely(seen, change, weight, model.moving)[len(middle) : -1]
     known = model.action_effect[:, model.moving]
     square = (known**2).sum(axis=1)
     gain = (known * effect).sum(axis=1) / np.where(square > 0, square, 1.0)
     cosine = (known * effect).sum(axis=1) / np.sqrt(np.maximum(square * (effect**2).sum(axis=1), 1e-300))
-    negated = np.flatnonzero((gain < NEGATED) & (cosine < NEGATED))
+    negated = np.flatnonzero(sure & (gain < NEGATED) & (cosine < NEGATED))
     if negated.size:
         what = f"columns {', '.join(map(str, negated))} have the opposite effect in the target"
         yield Finding("warning", "actions", where, what, "negate them in one of the domains, if the motors turn alike")

@@ -54,6 +54,9 @@ SHRUNK = 1e-3
 NEGATED = -0.5
 """effect of an action in the target, in units of its effect in the source, below which its sign differs"""
 
+SURE = 10.0
+"""squared effect of an action, in units of its standard error, from which it is no chance; chance makes 1"""
+
 Kind = Literal["sign", "offset", "units", "order"]
 
 
@@ -81,6 +84,17 @@ def ridge_fit(inputs: np.ndarray, outputs: np.ndarray, ridge: float = 1e-6) -> n
     """Least squares with a ridge of a millionth (or `ridge`) of each input's mean square."""
     gram = inputs.T @ inputs
     return np.linalg.solve(gram + np.diag(ridge * np.diag(gram) + 1e-300), inputs.T @ outputs)
+
+
+def surely(inputs: np.ndarray, outputs: np.ndarray, weight: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Inputs (bool [K]) whose effect on the `moving` outputs is no chance: it is several standard errors large."""
+    if not moving.any():
+        return np.zeros(len(weight), bool)
+    gram = inputs.T @ inputs
+    spread = np.diag(np.linalg.inv(gram + np.diag(1e-6 * np.diag(gram) + 1e-300)))
+    error = np.maximum((outputs - inputs @ weight).var(axis=0), 1e-12)[moving]
+    sure: np.ndarray = (weight[:, moving] ** 2 / (spread[:, None] * error)).mean(axis=1) > SURE
+    return sure
 
 
 def couplings(steps: Steps) -> np.ndarray:
@@ -155,6 +169,8 @@ class Model:
         self.effect = weight[:size] / scale[:, None]
         """change [S] of each column's prediction by a unit of another, [S, S]"""
         self.action_effect = weight[size:-1]
+        self.sure_actions = surely(seen[fit], source.change[fit] / self.unit, weight, self.moving)[size:-1]
+        """actions [A] that surely do something in the source"""
         few = np.linspace(0, len(target.change) - 1, min(TRIED, len(target.change))).astype(int)
         self.observation, self.change = target.observation[few].copy(), target.change[few] / self.unit
         seen = np.c_[(self.observation - middle) / scale, target.action[few], np.ones(len(few))]

@@ -195,10 +195,14 @@ def _announce(
     display: PlanProgress, cluster: Cluster, waiting: list[Cell], resources: tuple[int, float, float]
 ) -> None:
     nodes, cpus, gpus = resources
-    kind = f"{gpus:g} GPUs" if cluster.gpus else f"{cpus:g} CPUs"
-    display.note(f"{len(waiting)} cells for {nodes} nodes with {kind}")
+    kind = _counted(gpus, "GPU") if cluster.gpus else _counted(cpus, "CPU")
+    display.note(f"{_counted(len(waiting), 'cell')} for {_counted(nodes, 'node')} with {kind}")
     if (gpus if cluster.gpus else cpus) < (cluster.gpus or 1) or cpus < 1:
         display.note("tabb: warning: no node has what a cell asks for; the cells wait for one that has")
+
+
+def _counted(number: float, what: str) -> str:
+    return f"{number:g} {what}{'' if number == 1 else 's'}"
 
 
 def _cancel(ray: Any, running: dict[Any, _Attempt]) -> None:
