@@ -36,6 +36,7 @@ import numpy as np
 import extraction
 from comparison_tables import oracle, side_by_side, targets
 from findings import better_source, error_of_half
+from headlines import headline
 from scores import RESULTS, SCORES, cell, gathered
 from tabb.environments.tasks import ALL_TASKS
 from tabb.experiments.benchmark import SCORES as SCORES_CSV
@@ -55,7 +56,7 @@ from tabb.files import read_json
 DOCS = Path(__file__).resolve().parents[1]
 WITH_TABLES = (
     *("audit", "few-rows", "field", "selection", "collected-data", "measured-rows", "measured-policies"),
-    "online",
+    *("online", "results"),
 )
 README = DOCS.parent / "README.md"
 PAGES = [README, *sorted((DOCS / "methods").glob("*.md")), *(DOCS / f"{name}.md" for name in WITH_TABLES)]
@@ -238,6 +239,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "all": lambda: measured(every, scores, costs),
         "demo": demo,
         "found": found,
+        "headline": headline,
         "field": lambda: score_table(scores_of(_field())),
         "field-ranks": lambda: rank_table(scores_of(_field())),
         "field-controls": lambda: best_controls(scores_of(_field())),
