@@ -85,7 +85,7 @@ def cell(scores: list[float]) -> str:
     if not scores:
         return "-"
     spread = f" ± {np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
-    return f"{np.mean(scores):.1f}{spread} ({len(scores)})"
+    return f"{np.mean(scores):z.1f}{spread} ({len(scores)})"
 
 
 def main() -> None:

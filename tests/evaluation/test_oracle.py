@@ -53,6 +53,7 @@ def test_rank_correlation():
     # d = (0, 1, -1, 0): 1 - 6 * 2 / (4 * 15)
     assert rank_correlation([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(0.8)
     assert rank_correlation([1, 1, 1], [1, 2, 3]) == 0.0
+    assert rank_correlation([-np.inf, -np.inf, -np.inf], [1, 2, 3]) == 0.0  # no policy has a TD error
 
 
 def test_nearest_distance_by_hand():

@@ -124,6 +124,10 @@ def test_what_does_not_fit_is_one_line(policy: Policy, tmp_path: Path, run: Path
         tabb.collect(policy, "hopper", tmp_path / "a.hdf5", env_factory=NAME)
     with pytest.raises(UsageError, match="give one of them"):
         tabb.watch(policy, "hopper", tmp_path / "a.gif", env_factory=NAME)
+    with pytest.raises(UsageError, match="engine=native: an environment of your own has its own physics"):
+        tabb.watch(policy, None, tmp_path / "a.gif", env_factory=NAME, engine="native")
+    with pytest.raises(UsageError, match="engine=legacy: an environment of your own has its own physics"):
+        tabb.evaluate(policy, None, env_factory=NAME, engine="legacy")
     for command in (["watch", str(run)], ["collect", str(run), "--out", str(tmp_path / "a.hdf5")]):
         assert main([*command, "--task", "hopper", "--env", NAME]) == 2
         assert "give one of them" in capsys.readouterr().err

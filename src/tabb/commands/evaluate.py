@@ -45,8 +45,6 @@ def run(arguments: Sequence[str]) -> int:
 
     if options.task and options.env:
         raise UsageError(f"--task {options.task} with --env {options.env}: give one of them")
-    if options.engine and options.env:
-        raise UsageError(f"--engine {options.engine} with --env {options.env}: an environment has its own physics")
     policy = Policy.load(options.policy)
     env = options.env
     task = None if env else options.task or policy.about.get("task")
@@ -55,10 +53,10 @@ def run(arguments: Sequence[str]) -> int:
     if task is None and env is None:
         raise UsageError(f"{options.policy}: the policy names no task; give --task or --env")
     factory = env_factory_of(env) if env else None
-    engine = options.engine or policy.about.get("engine") or "legacy"
+    engine = options.engine if env else options.engine or policy.about.get("engine") or "legacy"
     result = evaluate(policy, task, options.episodes, options.seed, engine=engine, env_factory=factory)
     if options.json:
-        about = {"policy": str(options.policy), "task": task, "env": env, "engine": None if env else engine}
+        about = {"policy": str(options.policy), "task": task, "env": env, "engine": engine}
         print(json.dumps(about | dataclasses.asdict(result) | {"mean": result.mean}, indent=2))
         return 0
     returns = sum(result.returns) / len(result.returns)

@@ -78,7 +78,7 @@ def oracle_error(value: Value, rows: Transitions, truth: Truth, discount: float)
 def rank_correlation(ranking: ArrayLike, error: ArrayLike) -> float:
     """Spearman's rank correlation; 0 if all rows have the same rank or the same error."""
     ranking, error = np.asarray(ranking, float), np.asarray(error, float)
-    if np.ptp(ranking) == 0 or np.ptp(error) == 0:
+    if min(len(np.unique(ranking)), len(np.unique(error))) < 2:
         return 0.0
     return float(scipy.stats.spearmanr(ranking, error).statistic)
 

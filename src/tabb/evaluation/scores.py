@@ -65,7 +65,7 @@ def evaluate(
     Raises:
         RunError: the policy's file cannot be read.
         UsageError: a wrong type, an unknown task, or one whose observations or actions have other sizes than the
-            policy's.
+            policy's; an engine for an environment that is no task.
     """
     if isinstance(policy, str | Path):
         policy = Policy.load(policy)
@@ -74,6 +74,8 @@ def evaluate(
     make = env_factory_of(env_factory) if isinstance(env_factory, str) else env_factory
     if task is None and make is None:
         raise UsageError("task and env_factory are None: name a task, or give the environment to evaluate in")
+    if make is not None and engine is not None:
+        raise UsageError(f"engine={engine}: an environment of your own has its own physics; leave engine out")
     if task is not None:
         task = get_task(task)
         for size in ("observation_size", "action_size"):

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import spearmanr
 
 from tabb.evaluation.fqe import estimate
+from tabb.evaluation.oracle import rank_correlation
 from tabb.files import read_json, write_json
 from tabb.own_files import refuse_others
 from tabb.policy import Policy
@@ -80,9 +80,9 @@ def judge(policies: list[dict[str, Any]]) -> dict[str, Any]:
     judgement: dict[str, Any] = {"policies": len(policies), "best": scores.max(), "mean": scores.mean(), "rankings": {}}
     for name in RANKINGS:
         ranking = np.array([policy[name] for policy in policies])
-        within = [spearmanr(ranking[learners == one], scores[learners == one]).statistic for one in np.unique(learners)]
+        within = [rank_correlation(ranking[learners == one], scores[learners == one]) for one in np.unique(learners)]
         judgement["rankings"][name] = {
-            "rank_correlation": float(spearmanr(ranking, scores).statistic),
+            "rank_correlation": rank_correlation(ranking, scores),
             "within_learners": float(np.mean(within)),
             "chosen": float(scores[np.argmax(ranking)]),
             "best_five": float(scores[np.argsort(-ranking)[:5]].mean()),

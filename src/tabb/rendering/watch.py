@@ -108,6 +108,8 @@ def watch(
         raise UsageError(f"film is {film}: name each episode once, from 0 to {episodes - 1}")
     if engine is not None and engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
+    if engine is not None and filmed is None:
+        raise UsageError(f"engine={engine}: an environment of your own has its own physics; leave engine out")
 
     from tabb.rendering import encode
     from tabb.rendering.backend import find_backend

@@ -116,7 +116,7 @@ class Evaluating(Observer):
             self._setup.task,
             settings.episodes,
             settings.evaluation_seed,
-            engine=settings.engine,
+            engine=settings.engine if self._setup.env_factory is None else None,
             env_factory=self._setup.env_factory,
             at_step=self._check_stop,
         )
