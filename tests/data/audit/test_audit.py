@@ -213,6 +213,13 @@ def test_jumps_are_found_beside_a_switch(clean):
     assert doubt.startswith("after 1 row (row 1999) the step jumps")
 
 
+def test_a_row_that_stands_alone_is_no_end_of_an_episode(clean):
+    columns = {key: column.copy() for key, column in clean.items()}
+    columns["observations"][7] = 500.0
+    (doubt,) = inspect_arrays(**columns).report.doubts
+    assert doubt.startswith("the steps to and from 1 row (row 7) both jump, as where a number is wrong: leave out")
+
+
 def test_false_next_observations_are_listed(clean, tmp_path):
     columns = {key: column for key, column in clean.items() if key != "timeouts"}
     columns["next_observations"] = np.roll(clean["observations"], -1, axis=0)

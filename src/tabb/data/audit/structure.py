@@ -147,6 +147,13 @@ def _disagreeing(
     unstated = np.setdiff1d(unstated, _stored_steps(columns, outcome.end))
     for rows in wrapped(observations, outcome.end).values():
         unstated = np.setdiff1d(unstated, rows)
+    alone = unstated[np.isin(unstated + 1, unstated)] + 1
+    if alone.size:
+        unstated = np.setdiff1d(unstated, [alone - 1, alone])
+        yield (
+            f"the steps to and from {counted(file_rows[alone])} both jump, as where a number is wrong: leave out the "
+            "episodes of such rows, or log them again"
+        )
     if unstated.size:
         yield (
             f"after {counted(file_rows[unstated])} the step jumps as if an episode ended, yet nothing marks it (taken "
