@@ -56,7 +56,7 @@ from tabb.files import read_json
 DOCS = Path(__file__).resolve().parents[1]
 WITH_TABLES = (
     *("audit", "few-rows", "field", "selection", "collected-data", "measured-rows", "measured-policies"),
-    *("online", "results"),
+    *("online", "results", "measured-few-rows"),
 )
 README = DOCS.parent / "README.md"
 PAGES = [README, *sorted((DOCS / "methods").glob("*.md")), *(DOCS / f"{name}.md" for name in WITH_TABLES)]
@@ -260,6 +260,8 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "matching": extraction.matching,
         "fewer": extraction.fewer,
         "others": extraction.others,
+        "rollouts": extraction.rollouts,
+        "today": extraction.today,
         "taken": extraction.taken,
     }
 
@@ -314,7 +316,7 @@ def found() -> str:
     better = sum(theirs > mine for mine, theirs in targets)
     judged = extraction.with_taken()
     given, target, source = (
-        extraction.scores_of(judged, name).mean() for name in ("taken", "best clone matched x5", "source")
+        extraction.scores_of(judged, name).mean() for name in ("taken", "best clone matched/64 x5", "source")
     )
     return (
         f"- **Few target rows are the bottleneck, and tabb eases it.** On {len(cells)} of OTDF's 36 targets, "

@@ -73,7 +73,7 @@ def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dic
     lines = []
     for name, curve in cell["curves"].items():
         last, _ = curve[-1]
-        place = kept / file.stem / f"{re.sub('[ :]', '-', name)}-{last}.npz"
+        place = kept / file.stem / f"{re.sub('[ :/]', '-', name)}-{last}.npz"
         lines.append(judged(name, Policy.load(place), cell["scores"][name]))
     policy = Policy.load(source_policies / task.robot / "seed0")
     lines.append(judged("source", policy, evaluate(policy, task.name, 10).mean))

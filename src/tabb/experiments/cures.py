@@ -23,19 +23,20 @@ class Cure(NamedTuple):
 def cure_of(name: str) -> Cure:
     """The cure of this name. Raises `UsageError` for an unknown one."""
     match = re.fullmatch(
-        r"(?:(best)(?:\+(?P<others>0?\.\d+))? )?(?P<rows>logged|clone|noisy|corrective)(?P<matched> matched)?"
-        r"(?::(?P<source>\w+))?(?: ?x(?P<networks>\d+))?",
+        r"(?:(best)(?:\+(?P<others>0?\.\d+))? )?(?P<rows>logged|clone|noisy|corrective)"
+        r"(?P<matched> matched(?:/(?P<rollouts>[1-9]\d*))?)?(?::(?P<source>\w+))?(?: ?x(?P<networks>\d+))?",
         name,
     )
     if match is None or (match["source"] and match["rows"] != "corrective" and not match["matched"]):
         raise UsageError(
             f"policy {name!r} is unknown: use logged, clone, noisy, corrective or corrective:QUALITY, matched or "
-            "matched:QUALITY after them, and x5; best or best+0.1 before them"
+            "matched:QUALITY after them (matched/64 for 64 rollouts in an update), and x5; best or best+0.1 before them"
         )
     imitation = Imitation(
         rows="logged" if match["rows"] == "clone" else match["rows"],  # type: ignore[arg-type]
         best=0.8 if match[1] else 0.0,
         others=float(match["others"] or 0),
         matching=MATCHING if match["matched"] else 0.0,
+        rollouts=int(match["rollouts"] or Imitation.rollouts),
     )
     return Cure(imitation, match["source"], match["rows"] != "clone", int(match["networks"] or 1))

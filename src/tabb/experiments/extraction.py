@@ -12,6 +12,7 @@ quality of target data and a seed; its policies:
     corrective:QUALITY  the same with a model of both domains, source rows of this quality
     ... matched         and the policy is held to the logged paths in a model of target rows alone
     ... matched:QUALITY the same in a model of both domains
+    ... matched/64      with 64 rollouts in an update instead of 16
     ... x5              five such networks, acting together as their mean
     best ...            of rows of the episodes with at least 0.8 of the best return alone
     best+W ...          and of the others with weight W
@@ -254,7 +255,7 @@ def run_cell(cell: Cell, keep: Path | None = None) -> dict[str, Any]:
             if keep is not None:
                 folder = keep / Path(cell.file).stem
                 folder.mkdir(parents=True, exist_ok=True)
-                policy.save(folder / f"{re.sub('[ :]', '-', name)}-{last}.npz")
+                policy.save(folder / f"{re.sub('[ :/]', '-', name)}-{last}.npz")
         spent["evaluate"] += time.monotonic() - began
     return {
         **{name: getattr(cell, name) for name in ("task", "target", "critic", "critic_source", "seed", "updates")},

@@ -47,7 +47,7 @@ class TargetModelConfig(TypedFields):
     """rows of each domain per update"""
     learning_rate: float = 1e-2
     """AdamW's rate, falling to 0 as a cosine [ours; at 1e-3 errors over five steps are more than twice as large:
-    docs/few-rows.md]"""
+    docs/measured-few-rows.md]"""
     weight_decay: float = 1e-4
     """AdamW's decay of all weights"""
     target_weight: float = 0.5
