@@ -436,7 +436,7 @@ def test_surprise_is_one_for_usual_steps_and_large_for_jumps():
     surprise = Surprise(observations, speed, end)
     assert np.median(surprise(np.arange(900))) == pytest.approx(1, rel=0.3)
     assert surprise(np.array([999]))[0] > 1e3
-    assert missed_jumps(observations, end, surprise).tolist() == [999]
+    assert missed_jumps(observations, end, end, surprise).tolist() == [999]
 
 
 def test_leaks_and_cuts_keep_their_names(cart_log):

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tabb.cli import main
 from tabb.data import inspect_arrays, save_npz, write_hdf5
 from tabb.data.audit import audit, pair_form, short_form
 from tabb.data.audit.columns import check_columns
-from tabb.data.audit.episodes import unexplained
+from tabb.data.audit.episodes import check_timing, unexplained
 
 
 def robot(rows=3_000, seed=0, gain=0.3, length=100, lag=0, repeat=1):
@@ -211,6 +212,31 @@ def test_jumps_are_found_beside_a_switch(clean):
     columns["observations"][2_000:2_100, :4] += 50
     (doubt,) = inspect_arrays(**columns).report.doubts
     assert doubt.startswith("after 1 row (row 1999) the step jumps")
+
+
+def gymnasium_log(name, rows):
+    """A log of actions that go on, in an environment of Gymnasium's, where most physics are without noise."""
+    env, generator = gymnasium.make(name), np.random.default_rng(1)
+    space, action, columns = env.action_space, np.zeros(env.action_space.shape), []
+    observation, _ = env.reset(seed=1)
+    for _ in range(rows):
+        action = np.clip(0.9 * action + 0.4 * generator.uniform(-1, 1, action.shape), -1, 1)
+        scaled = (space.low + space.high + (space.high - space.low) * action) / 2
+        following, reward, ended, cut, _ = env.step(scaled.astype(np.float32))
+        columns.append((observation, action, reward, ended, cut and not ended))
+        observation = following
+        if ended or cut:
+            (observation, _), action = env.reset(), np.zeros(action.shape)
+    keys = ("observations", "actions", "rewards", "terminals", "timeouts")
+    return {key: np.array(column) for key, column in zip(keys, zip(*columns, strict=True), strict=True)}
+
+
+@pytest.mark.parametrize("name", ["MountainCarContinuous-v0", "InvertedPendulum-v5"])
+def test_a_bump_is_no_end_and_a_reward_for_being_alive_is_not_late(name):
+    """Without noise a bump into a wall is as surprising as a reset, and a fall is foreseen by the step before it."""
+    inspected = inspect_arrays(**gymnasium_log(name, 6_000))
+    assert inspected.report.doubts == ()
+    assert list(check_timing("log", inspected.transitions)) == []
 
 
 def test_a_row_that_stands_alone_is_no_end_of_an_episode(clean):

@@ -122,12 +122,16 @@ def _reward_lag(data: Transitions, left: dict[int, float], beside: dict[int, flo
 
 
 def inner_rows(data: Transitions) -> np.ndarray:
-    """Rows whose neighbours on both sides are of the same episode, spread over the data: the same for every lag."""
+    """Rows whose neighbours on both sides are of the same episode, spread over the data: the same for every lag.
+
+    None of the three ends the task, which may be rewarded otherwise: a fall that is foreseen is no reward that is late.
+    """
     episode = np.asarray(data.episode)
     same = episode[1:] == episode[:-1]
     inner = np.zeros(len(episode), bool)
-    inner[1:-1] = same[:-1] & same[1:]
-    rows = np.flatnonzero(inner & (np.asarray(data.terminal) == 0))
+    goes_on = np.asarray(data.terminal) == 0
+    inner[1:-1] = same[:-1] & same[1:] & goes_on[1:-1] & goes_on[2:]
+    rows = np.flatnonzero(inner)
     return rows[np.linspace(0, len(rows) - 1, FIT_ROWS).astype(int)] if len(rows) > FIT_ROWS else rows
 
 
@@ -206,10 +210,10 @@ def unexplained(data: Transitions, lag: int, action_lag: int = 0, swapped: bool 
 
 def unexplained_difference(data: Transitions, lag: int, action_lag: int = 0) -> float:
     """As `unexplained`, of r[i + lag] - r[i + lag - 1]."""
-    rows, episode = inner_rows(data), np.asarray(data.episode)
+    rows, episode, goes_on = inner_rows(data), np.asarray(data.episode), np.asarray(data.terminal) == 0
     for offset in (lag, lag - 1):
         rows = rows[(rows + offset >= 0) & (rows + offset < len(episode))]
-        rows = rows[episode[rows + offset] == episode[rows]]
+        rows = rows[(episode[rows + offset] == episode[rows]) & goes_on[rows + offset]]
     seen = _step_terms(data, rows, action_lag)
     if seen is None:
         return 1.0

@@ -44,9 +44,9 @@ RARE = 0.001
 that only lives elsewhere comes there from where it starts."""
 CURED_SIGN = 0.3
 """share of a column's error that another sign may leave"""
-COUPLED = -0.6
+COUPLED = -0.65
 """Cosine of a column's couplings with all others in the two domains below which its sign differs: it then turns all of
-them round. In public data and shifted robots it stays above -0.5; a sign that was turned makes it -0.7 to -0.9."""
+them round. In public data and shifted robots it stays above -0.62; a sign that was turned makes it -0.7 to -0.9."""
 COUPLED_STATES = -0.3
 """the same of couplings with the other columns alone: actions that were negated turn the others round"""
 SHRUNK = 1e-3

@@ -30,7 +30,10 @@ TURN = 0.3
 OFF = 8.0
 """A flag sits a row off if the step beside it is a jump and this many times as surprising as its own."""
 FAR_JUMP = 1e6
-"""Surprise from which a step is a jump wherever it leads; inside episodes of public data it stays below 2e4."""
+"""Surprise from which a step is a jump wherever it leads, if it is as long as those at stated cuts. Inside episodes of
+public data it stays below 2e4, but in a simulator without noise a bump into a wall is as surprising as a reset."""
+SHORTEST = 0.05
+"""quantile of the lengths of steps at stated cuts that a jump must reach"""
 
 NO_ORDER = (
     "rows seem to stand in no order (a row says nothing of the next one), yet next_observations are taken from the "
@@ -142,7 +145,8 @@ def _disagreeing(
             yield f"`{key}` sits {where}, by where the steps jump: mark the last row of each episode"
     if off or not states_cuts:
         return
-    unstated = missed_jumps(observations, outcome.end, surprise)
+    cuts = outcome.end & ~columns["terminals"]
+    unstated = missed_jumps(observations, outcome.end, cuts, surprise)
     unstated = unstated[~outcome.apart[unstated]]
     unstated = np.setdiff1d(unstated, _stored_steps(columns, outcome.end))
     for rows in wrapped(observations, outcome.end).values():
@@ -278,13 +282,18 @@ def _stored_steps(columns: dict[str, np.ndarray], end: np.ndarray) -> np.ndarray
     return np.flatnonzero(joined) if known.size and joined[known].mean() < 0.5 else np.empty(0, int)
 
 
-def missed_jumps(observations: np.ndarray, end: np.ndarray, surprise: Surprise) -> np.ndarray:
-    """Rows after which the file jumps although no end is stated: onto a first state, or farther than any step does."""
+def missed_jumps(observations: np.ndarray, end: np.ndarray, cuts: np.ndarray, surprise: Surprise) -> np.ndarray:
+    """Rows after which the file jumps although no end is stated: onto a first state, or farther than any step does.
+
+    `cuts` are those of the stated ends at which the task did not end.
+    """
     jumps = resets(observations, end)
     inner = np.flatnonzero(~end[:-1])
+    stated = spread_rows(np.flatnonzero(cuts[:-1]), SAMPLE)
+    least = max(1.0, float(np.quantile(surprise.in_steps(stated), SHORTEST))) if len(stated) else 1.0
     for begin in range(0, len(inner), SAMPLE):
         rows = inner[begin : begin + SAMPLE]
-        jumps[rows[(surprise(rows) > FAR_JUMP) & (surprise.in_steps(rows) > 1)]] = True
+        jumps[rows[(surprise(rows) > FAR_JUMP) & (surprise.in_steps(rows) > least)]] = True
     return np.flatnonzero(jumps)
 
 
