@@ -67,6 +67,12 @@ def test_the_same_again_is_the_same():
     assert [one.score for one in first] != [one.score for one in other]
 
 
+def test_fewer_updates_than_evaluations_are_no_divergence():
+    """Four evaluations are due after 0, 0, 1 and 2 updates; there is one at the start anyway."""
+    few = dataclasses.replace(SETTINGS, updates=2, learner=SAC(hidden=(4,), batch_size=8))
+    assert [one.after for one in _ran(few)] == [0, 1, 2]
+
+
 def test_its_steps_are_as_many_as_it_says():
     class Counted(OneByOne):
         count = 0

@@ -96,7 +96,8 @@ def train_online(
         state = program.init(sizes, init_key)
         updates = InteractingUpdates(program, interaction, data, (), draw_key, state)
         save(0)
-        ends = [settings.updates * (i + 1) // settings.evaluations for i in range(settings.evaluations)]
+        # Of fewer updates than evaluations, some would come after no update at all, which has no losses.
+        ends = sorted({settings.updates * (i + 1) // settings.evaluations for i in range(settings.evaluations)} - {0})
         for first, last in zip([0, *ends], ends, strict=False):
             bounds = jnp.asarray(first, jnp.int32), jnp.asarray(last, jnp.int32)
             state, metrics = updates((), None, draw_key, state, *bounds)
