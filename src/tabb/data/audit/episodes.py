@@ -29,8 +29,10 @@ SUMMED = 0.25
 """rewards are sums if the step explains the difference to a neighbour with less than this share of the error"""
 LEAST_GAIN = 0.1
 """share of a step that actions of another row must explain"""
-OWN_GAIN = 0.25
-"""a row's own action explains less than this share of it, if actions stand in another row"""
+OWN_GAIN = {1: 0.25, -1: 0.5}
+"""A row's own action explains less than this share of it, if actions stand late (1) or early (-1). An early one was
+chosen in the state that the step led to, and tells of it. In public data that are right it explains 1.3 times as much at
+least."""
 
 
 def check_episodes(name: str, loaded: Loaded) -> Iterator[Finding]:
@@ -193,7 +195,7 @@ def action_lag(data: Transitions) -> int:
     if not gains:
         return 0
     lag = max((1, -1), key=lambda other: gains[other])
-    return lag if gains[lag] > LEAST_GAIN and abs(gains[0]) < OWN_GAIN * gains[lag] else 0
+    return lag if gains[lag] > LEAST_GAIN and abs(gains[0]) < OWN_GAIN[lag] * gains[lag] else 0
 
 
 def unexplained(data: Transitions, lag: int, action_lag: int = 0, swapped: bool = False) -> float:
