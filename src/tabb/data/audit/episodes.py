@@ -31,7 +31,7 @@ LEAST_GAIN = 0.1
 """share of a step that actions of another row must explain"""
 OWN_GAIN = {1: 0.25, -1: 0.5}
 """A row's own action explains less than this share of it, if actions stand late (1) or early (-1). An early one was
-chosen in the state that the step led to, and tells of it. In public data that are right it explains 1.3 times as much at
+chosen in the state that the step led to, and tells of it. In right public data it explains 1.3 times as much at
 least."""
 
 
