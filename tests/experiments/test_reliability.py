@@ -57,6 +57,8 @@ def test_what_a_folder_holds_is_not_computed_again(tmp_path):
     assert results_in(folder, ["b"], run) == [{"task": "b"}]
     assert results_in(folder, ["b", "a"], run) == [{"task": "a"}, {"task": "b"}]
     assert results_in(folder, [], run) == [{"task": "a"}, {"task": "b"}]
+    with pytest.raises(SystemExit, match="nowhere: holds no results"):
+        results_in(folder / "nowhere", [], run)
     assert asked == ["b", "a"]
 
 

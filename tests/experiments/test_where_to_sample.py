@@ -75,3 +75,8 @@ def test_a_short_run_and_its_table(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     main([*words, "--table"])
     assert capsys.readouterr().out in said
+
+
+def test_a_folder_without_results_has_no_table(tmp_path):
+    with pytest.raises(SystemExit, match="holds no results of these tasks and seeds"):
+        main(["--out", str(tmp_path), "--table"])

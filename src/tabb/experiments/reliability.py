@@ -160,7 +160,10 @@ def results_in(folder: Path, tasks: Sequence[str], run: Callable[[str], dict[str
             folder.mkdir(parents=True, exist_ok=True)
             write_json(file, run(task))
             print(f"{file}: done", flush=True)
-    return [read_json(file) for file in sorted(folder.glob("*.json"))]
+    found = [read_json(file) for file in sorted(folder.glob("*.json"))]
+    if not found:
+        raise SystemExit(f"{folder}: holds no results; name the folder that --out wrote to")
+    return found
 
 
 def main() -> None:

@@ -330,7 +330,12 @@ def main(arguments: list[str] | None = None) -> None:
             save_result(sampling, name, seed, {"source": fingerprint(source)}, found, options.out)
             print(name, seed, {way: round(rounds[-1]["error"], 3) for way, rounds in found["ways"].items()}, flush=True)
     files = [(name, seed) for name in options.tasks for seed in options.seeds]
-    print(table([read_result(options.out, *one, sampling) for one in files if result_file(options.out, *one).exists()]))
+    there_are = [one for one in files if result_file(options.out, *one).exists()]
+    if not there_are:
+        raise SystemExit(
+            f"{options.out}: holds no results of these tasks and seeds; name the folder that --out wrote to"
+        )
+    print(table([read_result(options.out, *one, sampling) for one in there_are]))
 
 
 if __name__ == "__main__":
