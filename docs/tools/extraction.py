@@ -25,7 +25,7 @@ from tabb.files import read_json
 MAIN, CORRECTIVE, MATCHING, FEWER, REFITTED = (
     RESULTS / "extraction" / name for name in ("main", "corrective", "matching", "rows-1000", "rate-1e-2")
 )
-TODAY = RESULTS / "extraction" / "today"
+FEW_ROLLOUTS = RESULTS / "extraction" / "rollouts-16"
 OTHERS = [RESULTS / "extraction" / name for name in ("others", "others-matching")]
 PICTURE = Path(__file__).resolve().parents[1] / "main-result.png"
 WORDS = {
@@ -37,30 +37,25 @@ WORDS = {
 """policies of the experiment in words"""
 HELD = {
     "best logged x5": "best episodes, five networks",
-    "best clone matched/64 x5": "held to the paths, model of target rows alone",
-    "best clone matched/64:medium x5": "held to the paths, model of both domains",
+    "best clone matched x5": "held to the paths, model of target rows alone",
+    "best clone matched:medium x5": "held to the paths, model of both domains",
 }
 """policies that are held to logged paths, beside the one that is not"""
 PICTURED = {
     "logged": "IQL on target rows, as the field trains it",
     "best logged x5": "the best episodes imitated by five networks",
-    "best clone matched/64 x5": "held to their paths in a model of target rows",
-    "best clone matched/64:medium x5": "held to their paths in a model of both domains",
+    "best clone matched x5": "held to their paths in a model of target rows",
+    "best clone matched:medium x5": "held to their paths in a model of both domains",
 }
 """policies of the README's picture"""
 TAKEN = {
-    "best clone matched/64 x5": "target rows alone, with the same cures",
+    "best clone matched x5": "target rows alone, with the same cures",
     "logged": "target rows alone, as the field trains it",
     "source": "the source's policy as it is",
-    "best clone matched/64:medium x5": "held to the paths in a model of both domains",
+    "best clone matched:medium x5": "held to the paths in a model of both domains",
     "taken": "what `tabb train` takes",
 }
 """what `tabb train` takes of two policies (`tabb.evaluation.choice`), beside its controls"""
-CURED = {
-    "best+0.01 clone matched x5": "model of target rows alone",
-    "best+0.01 clone matched:medium x5": "model of both domains",
-}
-"""policies with today's defaults"""
 COLOURS = ("#7f7f7f", "#56b4e9", "#0072b2", "#d55e00")
 
 
@@ -143,7 +138,7 @@ def with_others(policy: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def others() -> str:
     """Markdown: policies that imitate the best episodes alone, beside those that imitate the others a little."""
-    policies = {"": "clone x5", "held to the paths ": "clone matched/64:medium x5"}
+    policies = {"": "clone x5", "held to the paths ": "clone matched:medium x5"}
     names = [f"best{little} {policy}" for policy in policies.values() for little in ("", "+0.01")]
     heads = ["best alone", "the others a hundredth", "held to the paths: best alone", "the others a hundredth"]
     lines = [f"| target | the log | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
@@ -173,34 +168,21 @@ def matching() -> str:
 
 
 def rollouts() -> str:
-    """Markdown: policies held to their paths by 64 rollouts an update, beside those by 16; models of both domains."""
-    many = {(cell["task"], cell["target"]): cell["scores"] for cell in merged(OTHERS)}
-    lines = ["| target | the log | 64 | 16 |", "|---" * 4 + "|"]
-    pairs = []
-    for cell in merged([TODAY]):
-        before = many.get((cell["task"], cell["target"]), {}).get("best+0.01 clone matched/64:medium x5")
-        if before is not None:
-            pairs.append((before, cell["scores"]["best+0.01 clone matched:medium x5"]))
-            shown = " | ".join(f"{score:z.1f}" for score in pairs[-1])
-            lines.append(f"| {cell['task']}, {cell['target']} | {cell['returns']:z.1f} | {shown} |")
-    old, new = np.array(pairs).T
-    gain, low, high = gain_interval(new - old)
-    lines.append(f"| *mean* | | {old.mean():z.1f} | {new.mean():z.1f} |")
-    return "\n".join([*lines, "", f"Difference: {gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]."])
-
-
-def today() -> str:
-    """Markdown: policies with today's defaults, target by target, and what the source adds to the model."""
-    cells = cells_of(None, merged([TODAY]), CURED)
-    lines = [f"| target | the log | {' | '.join(CURED.values())} |", "|---" * (2 + len(CURED)) + "|"]
-    for cell in cells:
-        shown = " | ".join(f"{cell['scores'][name]:z.1f}" for name in CURED)
-        lines.append(f"| {cell['task']}, {cell['target']} | {cell['returns']:z.1f} | {shown} |")
-    alone, both = (scores_of(cells, name) for name in CURED)
-    gain, low, high = gain_interval(both - alone)
-    log = np.mean([cell["returns"] for cell in cells])
-    lines.append(f"| *mean* | {log:z.1f} | {alone.mean():z.1f} | {both.mean():z.1f} |")
-    return "\n".join([*lines, "", f"The source adds {gain:+z.1f} [{low:+z.1f}, {high:+z.1f}] on {len(cells)} targets."])
+    """Markdown: runs whose policies are held to their paths by 64 rollouts an update, beside those by 16."""
+    held = "best+0.01 clone matched{}:medium x5"
+    many = {(cell["task"], cell["target"]): cell["scores"].get(held.format("")) for cell in merged(OTHERS)}
+    rows = []
+    for cell in merged([FEW_ROLLOUTS]):
+        place = (cell["task"], cell["target"])
+        rows.append((f"{', '.join(place)}, 10,000 updates", many[place], cell["scores"][held.format("/16")]))
+    for file in sorted((RESULTS / "demo-rollouts-16").iterdir()):
+        learner, seed = file.stem.split("-seed")
+        words = f"the demo, {learner}, seed {seed}, 5,000 updates"
+        rows.append((words, *(read_json(one)["score"] for one in (RESULTS / "demo" / file.name, file))))
+    lines = ["| | 64 | 16 |", "|---|---|---|"]
+    lines += [f"| {words} | {before:z.1f} | {after:z.1f} |" for words, before, after in rows]
+    old, new = np.array([row[1:] for row in rows]).T
+    return "\n".join([*lines, f"| *mean* | {old.mean():z.1f} | {new.mean():z.1f} |"])
 
 
 def with_taken() -> list[dict[str, Any]]:
@@ -220,7 +202,7 @@ def with_taken() -> list[dict[str, Any]]:
 def taken() -> str:
     """What the policy that is taken scores, by robot, and how often it is far below a control."""
     cells = with_taken()
-    names = ("taken", "best clone matched/64 x5", "source")
+    names = ("taken", "best clone matched x5", "source")
     ours, target, source = (scores_of(cells, name) for name in names)
     far = int((ours < np.maximum(target, source) - 10).sum())
     return (

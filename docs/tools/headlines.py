@@ -60,7 +60,7 @@ def taken() -> str:
     """What the policy scores that `tabb train` takes, and how far its choice is below the better policy."""
     cells = extraction.with_taken()
     given, target, source = (
-        extraction.scores_of(cells, name).mean() for name in ("taken", "best clone matched/64 x5", "source")
+        extraction.scores_of(cells, name).mean() for name in ("taken", "best clone matched x5", "source")
     )
     medium, expert = (regrets(folder) for folder in ("choice", "choice-expert"))
     return (

@@ -261,7 +261,6 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "fewer": extraction.fewer,
         "others": extraction.others,
         "rollouts": extraction.rollouts,
-        "today": extraction.today,
         "taken": extraction.taken,
     }
 
@@ -316,7 +315,7 @@ def found() -> str:
     better = sum(theirs > mine for mine, theirs in targets)
     judged = extraction.with_taken()
     given, target, source = (
-        extraction.scores_of(judged, name).mean() for name in ("taken", "best clone matched/64 x5", "source")
+        extraction.scores_of(judged, name).mean() for name in ("taken", "best clone matched x5", "source")
     )
     return (
         f"- **Few target rows are the bottleneck, and tabb eases it.** On {len(cells)} of OTDF's 36 targets, "

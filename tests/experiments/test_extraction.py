@@ -52,7 +52,7 @@ def test_names_of_policies():
     assert cure_of("best corrective:expert x3") == (Imitation(rows="corrective", best=0.8), "expert", True, 3)
     assert cure_of("best+0.03 clone").imitation == Imitation(best=0.8, others=0.03)
     assert cure_of("clone matched:medium x5") == (Imitation(matching=0.1), "medium", False, 5)
-    assert cure_of("clone matched/64:medium").imitation == Imitation(matching=0.1, rollouts=64)
+    assert cure_of("clone matched/16:medium").imitation == Imitation(matching=0.1, rollouts=16)
     assert cure_of("logged") == (Imitation(), None, True, 1)
     for name in ("perfect", "noisy:expert", "matched", "logged x"):
         with pytest.raises(UsageError, match="is unknown: use logged, clone, noisy, corrective"):

@@ -30,7 +30,7 @@ def cure_of(name: str) -> Cure:
     if match is None or (match["source"] and match["rows"] != "corrective" and not match["matched"]):
         raise UsageError(
             f"policy {name!r} is unknown: use logged, clone, noisy, corrective or corrective:QUALITY, matched or "
-            "matched:QUALITY after them (matched/64 for 64 rollouts in an update), and x5; best or best+0.1 before them"
+            "matched:QUALITY after them (matched/16 for 16 rollouts in an update), and x5; best or best+0.1 before them"
         )
     imitation = Imitation(
         rows="logged" if match["rows"] == "clone" else match["rows"],  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ quality of target data and a seed; its policies:
     corrective:QUALITY  the same with a model of both domains, source rows of this quality
     ... matched         and the policy is held to the logged paths in a model of target rows alone
     ... matched:QUALITY the same in a model of both domains
-    ... matched/64      with 64 rollouts in an update instead of 16
+    ... matched/16      with 16 rollouts in an update instead of 64
     ... x5              five such networks, acting together as their mean
     best ...            of rows of the episodes with at least 0.8 of the best return alone
     best+W ...          and of the others with weight W

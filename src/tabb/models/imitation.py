@@ -62,7 +62,7 @@ class Imitation(TypedFields):
     backbones that can, with rows in memory, and 0 elsewhere"""
     horizon: int = 5
     """H: steps that the policy acts in the model"""
-    rollouts: int = 16
+    rollouts: int = 64
     """paths per update that the policy is held to"""
     model: Literal["both", "target"] = "both"
     """rows that the model behind corrective actions and matching is fitted to: `both` domains' if the rule draws source
