@@ -2,6 +2,7 @@ import atexit
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 
 import jax
@@ -42,6 +43,14 @@ def optimised_children():
     os.environ["XLA_FLAGS"] = flags.replace(UNOPTIMISED, "").strip()
     yield
     os.environ["XLA_FLAGS"] = flags
+
+
+@pytest.fixture
+def hang_up_is_heard():
+    """SIGHUP as a terminal's child has it, also where the tests run under `nohup`, or a CI that ignores it likewise."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 _finished = itertools.count(1)

@@ -54,6 +54,7 @@ def spec_of(rule: tabb.Rule, source: tuple[str, ...] | None, target: tuple[str, 
     return RunSpec(rule, BACKBONE, source, target, None, None, seed, SETTINGS)
 
 
+@pytest.mark.usefixtures("hang_up_is_heard")
 @pytest.mark.parametrize(("number", "wishes"), [(signal.SIGINT, 2), (signal.SIGTERM, 2), (signal.SIGHUP, 1)])
 def test_how_often_the_runs_of_a_plan_are_asked_to_stop(
     data: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, wishes: int

@@ -22,6 +22,7 @@ def press(number: int) -> None:
     time.sleep(5)
 
 
+@pytest.mark.usefixtures("hang_up_is_heard")
 @pytest.mark.parametrize("number", STOPS)
 def test_the_first_is_answered_at_once_and_once(number: int, capfd) -> None:
     before = signal.getsignal(number)

@@ -50,6 +50,7 @@ def train(target: tabb.Transitions, folder: Path | None, **options: Any) -> list
     return tabb.train(tabb.TargetOnly(), None, target, **{"settings": settings(), "folder": folder, **options})
 
 
+@pytest.mark.usefixtures("hang_up_is_heard")
 def test_a_terminal_that_is_closed_stops_a_run_and_takes_nothing_more(target, tmp_path, monkeypatch):
     mine, its = os.openpty()
 
