@@ -165,6 +165,7 @@ def test_wrong_settings(wrong, words):
         RandomSearch(**wrong)
 
 
+@pytest.mark.slow
 def test_a_clone_does_as_the_log_did():
     generator = np.random.default_rng(0)
     seen = (5.0 + 3.0 * generator.standard_normal((4_000, 3))).astype(np.float32)

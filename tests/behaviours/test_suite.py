@@ -40,6 +40,7 @@ def test_the_sets_of_the_suites():
     assert (target.domain, target.name, target.rows) == ("target", "antmaze_small_empty_diverse", 5_000)
 
 
+@pytest.mark.slow
 def test_a_suite_is_made_once_and_found_again(tmp_path, capsys, monkeypatch):
     out = tmp_path / "made"
     command = ["collect", "otdf", "--tasks", "hopper-morph", "--out", str(out), *SHORT]

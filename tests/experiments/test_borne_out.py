@@ -28,6 +28,7 @@ def run(tmp_path_factory):
     return folder / "seed0"
 
 
+@pytest.mark.slow
 def test_trust_is_judged_by_the_simulator(run, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "ROWS", 200)
     found = borne_out(run)

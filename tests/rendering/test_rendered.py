@@ -146,8 +146,8 @@ def test_an_environment_without_a_rate_has_thirty_pictures_per_second(policy: Po
 
 def test_data_are_collected_in_any_environment(run: Path, tmp_path: Path, capsys) -> None:
     for policy, out in ((str(run), "a.hdf5"), ("random", "b.hdf5")):
-        more = [] if policy != "random" else ["--env", NAME]
-        assert main(["collect", policy, *more, "--out", str(tmp_path / out), "--rows", "10", "--noise", "0.1"]) == 0
+        more = ["--noise", "0.1"] if policy != "random" else ["--env", NAME]
+        assert main(["collect", policy, *more, "--out", str(tmp_path / out), "--rows", "10"]) == 0
         loaded = read(tmp_path / out)
         assert loaded.report.rows == 10
         assert loaded.transitions.observation.shape[1] == 3
