@@ -1,4 +1,4 @@
-"""The audit of a file and of a pair: what is told, how it is ranked, and what is no alarm (faults: test_audit_planted)."""
+"""The audit of a file and of a pair: what it tells, in which order, and of what it keeps silent."""
 
 from __future__ import annotations
 
