@@ -23,6 +23,8 @@ M = TypeVar("M", bound=eqx.Module)
 
 LEAST_SCALE = 1e-3
 """What a column that has hardly moved is divided by."""
+FEWEST_DRAWN = 1024
+"""numbers that are drawn at least, for whatever shape"""
 
 
 def normed_relu(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
@@ -75,9 +77,27 @@ def mlp(key: PRNGKeyArray, sizes: Sequence[int], activation: str = "relu") -> ML
     for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
         bound = 1.0 / math.sqrt(n_in)
         weight_key, bias_key = jax.random.split(jax.random.fold_in(key, layer))
-        weights.append(jax.random.uniform(weight_key, (n_in, n_out), minval=-bound, maxval=bound))
-        biases.append(jax.random.uniform(bias_key, (n_out,), minval=-bound, maxval=bound))
+        weights.append(uniform(weight_key, (n_in, n_out), bound))
+        biases.append(uniform(bias_key, (n_out,), bound))
     return MLP(tuple(weights), tuple(biases), activation)
+
+
+def uniform(key: PRNGKeyArray, shape: tuple[int, ...], bound: float) -> Array:
+    """Numbers within +-bound: those of `jax.random.uniform` bit for bit, without compiling a program for each shape.
+
+    A program that draws takes a tenth of a second to compile on a CPU, and a learner has layers of some twenty shapes.
+    With JAX's usual generator a number depends on the key and on its place alone, so few numbers are the first of many,
+    and the programs for 1,024, 4,096, 16,384, ... numbers serve all shapes.
+    """
+    count = math.prod(shape)
+    by_place = jax.config.values["jax_threefry_partitionable"] and "threefry" in str(jax.random.key_impl(key))
+    if isinstance(key, jax.core.Tracer) or not by_place:
+        return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+    drawn = FEWEST_DRAWN
+    while drawn < count:
+        drawn *= 4
+    numbers = jax.random.uniform(key, (drawn,), minval=-bound, maxval=bound)
+    return jnp.array(np.asarray(numbers)[:count].reshape(shape))  # sliced by NumPy: JAX would compile that too
 
 
 class Committee(eqx.Module):

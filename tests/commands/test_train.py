@@ -58,6 +58,7 @@ def test_a_rule_on_another_backbone(own_files: list[str], tmp_path: Path, capsys
     assert Policy.load(tmp_path / "runs" / "seed0").act(np.zeros(3)).shape == (2,)
 
 
+@pytest.mark.slow
 def test_a_preset_reaches_the_learners_that_have_it(
     own_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,7 +153,7 @@ def test_the_last_words_of_a_child_are_no_warning(tmp_path: Path) -> None:
     assert last_words(log) == "ended without a word"
 
 
-@pytest.mark.parametrize("learners", [["pooled"], ["pooled", "target-only"]])
+@pytest.mark.parametrize("learners", [["pooled"], pytest.param(["pooled", "target-only"], marks=pytest.mark.slow)])
 def test_a_target_of_two_episodes_is_warned_of_once(
     learners: list[str], own_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -359,6 +359,18 @@ def test_a_file_that_changes_while_it_is_read(columns, tmp_path, monkeypatch):
         read(path)
 
 
+def test_a_doubt_names_its_file_unless_all_have_it(cart_log, tmp_path):
+    """Of two files read as one: what is wrong with the second alone is said of it, what both have is said once."""
+    far = dict(cart_log, rewards=cart_log["rewards"] + 1e8)
+    for name, columns in (("good", cart_log), ("far", far), ("further", far)):
+        np.savez(tmp_path / f"{name}.npz", **columns)
+    (alone,) = read(tmp_path / "far.npz").report.doubts
+    what, _, fix = alone.partition(": ")
+    (one,) = read([tmp_path / "good.npz", tmp_path / "far.npz"]).report.doubts
+    assert one == f"{what} (in {tmp_path / 'far.npz'}): {fix}"
+    assert read([tmp_path / "far.npz", tmp_path / "further.npz"]).report.doubts == (alone,)
+
+
 def test_joined_files_say_which_extras_are_left_out(columns, tmp_path):
     np.savez(tmp_path / "a.npz", **columns)
     np.savez(tmp_path / "b.npz", **columns, cost=columns["rewards"])

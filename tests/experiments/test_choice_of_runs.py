@@ -48,6 +48,14 @@ def test_it_is_chosen_from_numbers_as_they_are(judged):
     assert "Mean regret over 1 targets: 0.0; always the target's policy 11.2" in choice.table([told])
 
 
+def test_the_candidate_knows_the_source_that_the_choice_is_about():
+    """The policy of a model that knows this source is judged last, before the source's; other sources' are left out."""
+    names = ["logged", "clone matched x5", "clone matched:medium x5", "clone matched:medium_expert x5"]
+    assert choice.with_candidate_last(names, "medium") == ["logged", "clone matched x5", "clone matched:medium x5"]
+    assert choice.with_candidate_last(names, "medium_expert")[-1] == "clone matched:medium_expert x5"
+    assert choice.with_candidate_last(["clone matched x5", "logged"], "expert") == ["clone matched x5", "logged"]
+
+
 def test_runs_that_say_too_little_are_one_line(judged):
     with pytest.raises(UsageError, match="needs runs of tabb and source-only"):
         judged(5.96, 20.0, None)

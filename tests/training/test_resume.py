@@ -21,7 +21,7 @@ from tabb.training.folder import RunFolder
 pytestmark = pytest.mark.usefixtures("optimised_children")
 
 SMALL = [
-    *("--updates", "20000", "--task", "none", "--progress", "none", "--jobs", "1"),
+    *("--updates", "20000", "--evaluations", "5", "--task", "none", "--progress", "none", "--jobs", "1"),
     *("--backbone.policies", "1", "--backbone.hidden", "16", "16", "--backbone.batch-size", "16"),
     *("--imitation.matching", "0"),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -253,7 +253,7 @@ def join(reports: list[Report], mean_return: float, cut: Collection[int] = ()) -
             if all(report.provenance.get(key) == value for report in reports[1:])
         },
         notes=(*dict.fromkeys(note for report in reports for note in report.notes), *_lost_extras(reports)),
-        doubts=tuple(dict.fromkeys(doubt for report in reports for doubt in report.doubts)),
+        doubts=tuple(_joined_doubts(reports)),
         unread=tuple(dict.fromkeys(key for report in reports for key in report.unread)),
         episode_lengths=tuple(length for report in reports for length in report.lengths)
         if any(report.episode_lengths for report in reports)
@@ -266,6 +266,17 @@ def join(reports: list[Report], mean_return: float, cut: Collection[int] = ()) -
         parts=tuple((report.name, report.rows) for report in reports),
         kept_rows=np.concatenate([report.kept_rows + start for report, start in zip(reports, starts, strict=True)]),
     )
+
+
+def _joined_doubts(reports: list[Report]) -> Iterator[str]:
+    """Each doubt once. One that not all of the files raise names those that do, before what to do about it."""
+    for doubt in dict.fromkeys(doubt for report in reports for doubt in report.doubts):
+        raised_by = [report.name for report in reports if doubt in report.doubts]
+        if len(raised_by) == len(reports):
+            yield doubt
+        else:
+            what, colon, fix = doubt.partition(": ")
+            yield f"{what} (in {' and '.join(raised_by)}){colon}{fix}"
 
 
 def _lost_extras(reports: list[Report]) -> list[str]:

@@ -4,8 +4,8 @@ The policies of `tabb.experiments.extraction --keep` and a policy of source rows
 both domains, and one is taken (`tabb.evaluation.choice`, which `tabb train` without a rule applies). Regret is the
 better one's true score less the chosen one's.
 
-    TABB_DATA=... python -m tabb.experiments.extraction --policies "best clone matched:medium x5" --keep runs/kept \\
-        --out runs/cells
+    TABB_DATA=... python -m tabb.experiments.extraction --policies "best+0.01 clone matched:medium x5" \\
+        --keep runs/kept --out runs/cells
     TABB_DATA=... tabb train source-only --task TASK --source medium --target medium --out runs/source/ROBOT
     TABB_DATA=... python -m tabb.experiments.choice --cells runs/cells --kept runs/kept --source-policies runs/source \\
         --out runs/choice
@@ -71,16 +71,25 @@ def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dic
         return Judged(name, true, value, seen, found.steps, found.lost)
 
     lines = []
-    for name, curve in cell["curves"].items():
-        last, _ = curve[-1]
+    for name in with_candidate_last(list(cell["curves"]), quality):
+        last, _ = cell["curves"][name][-1]
         place = kept / file.stem / f"{re.sub('[ :/]', '-', name)}-{last}.npz"
         lines.append(judged(name, Policy.load(place), cell["scores"][name]))
     policy = Policy.load(source_policies / task.robot / "seed0")
     lines.append(judged("source", policy, evaluate(policy, task.name, 10).mean))
-    by_name = {line.name: line for line in lines}
-    best = by_name[list(cell["curves"])[-1]]
     told = {"task": task.name, "target": cell["target"], "logged": cell["returns"]}
-    return told | _chosen(cell["returns"], lines, best, by_name["source"])
+    return told | _chosen(cell["returns"], lines, *lines[-2:])
+
+
+def with_candidate_last(names: list[str], quality: str) -> list[str]:
+    """The policies of a cell. The last one is the target's policy of the choice.
+
+    It is the one whose model knows source rows of this quality. A cell without such a policy has it at the end.
+    Policies whose model knows other source rows are left out, since this source's user does not have them.
+    """
+    own = [name for name in names if f":{quality} " in f"{name} "] or names[-1:]
+    others = [name for name in names if name not in own and ":" not in name]
+    return [*others, own[-1]]
 
 
 def of_runs(folder: Path) -> dict[str, Any]:

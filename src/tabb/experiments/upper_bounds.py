@@ -128,7 +128,7 @@ def train_with_answers(task: str, quality: str, form: str, seed: int, settings: 
         normaliser = fit_normaliser(source, target, "pooled")
         following = np.asarray(normaliser(jnp.asarray(truth.next_observation)))
         out.mkdir(parents=True, exist_ok=True)
-        file = out / f"{task}.npz"
+        file = out / f"{task}-{quality}.npz"
         refuse_others(file, "answers")
         np.savez(file, next=following, reward_hat=truth.reward, terminal_hat=truth.terminal)
         rule = TABB(predictor=GivenOutcomes(str(file)))

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -222,10 +223,10 @@ class AgreedShift(TargetPredictor):
         change_scale, rewards = outcome_scales(domains.source)
         target = jnp.concatenate([domains.target.observation, domains.target.action], axis=-1)
         spread, still = jnp.std(target, axis=0), never_changes(target)
+        fresh = map(dynamics, jax.random.split(key, len(self.target_shares)))
         return ShiftEnsemble(
-            jax.tree.map(
-                lambda *leaves: jnp.stack(leaves), *map(dynamics, jax.random.split(key, len(self.target_shares)))
-            ),
+            # Stacked by NumPy: JAX would compile a program for each shape.
+            jax.tree.map(lambda *leaves: jnp.array(np.stack(leaves)), *fresh),
             jnp.mean(target, axis=0),
             damped(spread, still),
             change_scale,

@@ -20,7 +20,7 @@ from tabb.data.audit.files import SHARED, check_bytes, check_parts, check_rows, 
 from tabb.data.audit.finding import LEVELS, Finding, Level
 from tabb.data.audit.pair import check_pair
 from tabb.data.audit.physics import check_physics
-from tabb.data.audit.structure import NO_ORDER
+from tabb.data.audit.structure import has_no_order
 from tabb.data.files import read, split
 from tabb.data.lerobot import is_lerobot
 from tabb.data.minari_sets import is_minari
@@ -138,7 +138,7 @@ def short_form(loaded: Loaded) -> list[str]:
     stored = {"observations": data.observation, "actions": data.action, "rewards": data.reward}
     findings = [
         *check_columns("", {key: np.asarray(column) for key, column in stored.items()}),
-        *(() if NO_ORDER in loaded.report.doubts else check_timing("", data)),
+        *(() if has_no_order(loaded.report.doubts) else check_timing("", data)),
     ]
     said = {("constant", f": {key}s") for key in constant_columns(data)}
     warned = [one for one in findings if one.level != "note" and (one.code, one.where) not in said]

@@ -8,7 +8,7 @@ import numpy as np
 
 from tabb.data.arrays import ABSENT, NOT_STORED, OUTSIDE, PADDED
 from tabb.data.audit.finding import Finding
-from tabb.data.audit.structure import NO_ORDER
+from tabb.data.audit.structure import has_no_order
 from tabb.data.report import Loaded
 from tabb.float32 import is_constant
 from tabb.shown import percent
@@ -60,7 +60,7 @@ def check_episodes(name: str, loaded: Loaded) -> Iterator[Finding]:
         what = f"{percent(report.clipped[1])} of the rows have an entry clipped at {report.clipped[0]:g}"
         fix = "none needed for training; the true state of these rows is not known, so no simulator can be put into it"
         yield Finding("note", "clipped", f"{name}: observations", what, fix)
-    if NO_ORDER not in report.doubts:
+    if not has_no_order(report.doubts):
         yield from check_timing(name, loaded.transitions)
 
 

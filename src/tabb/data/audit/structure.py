@@ -6,7 +6,7 @@ What is stated is believed; where the steps of the file disagree, the rows are c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -39,6 +39,12 @@ NO_ORDER = (
     "rows seem to stand in no order (a row says nothing of the next one), yet next_observations are taken from the "
     "next row: store rows in the order of the log, or next_observations"
 )
+
+
+def has_no_order(doubts: Iterable[str]) -> bool:
+    """Whether these doubts of a report say so, of its file or of one of several."""
+    return any(doubt.startswith(NO_ORDER.partition(": ")[0]) for doubt in doubts)
+
 
 RELATIONS = {
     "own row": "equal the row's own observation: if the buffer was written in place, leave next_observations out and "
