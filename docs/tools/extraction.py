@@ -25,6 +25,7 @@ from tabb.files import read_json
 MAIN, CORRECTIVE, MATCHING, FEWER, REFITTED = (
     RESULTS / "extraction" / name for name in ("main", "corrective", "matching", "rows-1000", "rate-1e-2")
 )
+TODAY = RESULTS / "extraction" / "today"
 FEW_ROLLOUTS = RESULTS / "extraction" / "rollouts-16"
 OTHERS = [RESULTS / "extraction" / name for name in ("others", "others-matching")]
 PICTURE = Path(__file__).resolve().parents[1] / "main-result.png"
@@ -48,14 +49,32 @@ PICTURED = {
     "best clone matched:medium x5": "held to their paths in a model of both domains",
 }
 """policies of the README's picture"""
+ALONE = "best+0.01 clone matched x5"
+"""the policy of target rows alone with all cures, as they are today"""
+
+
+def held_with(source: str) -> str:
+    """The policy whose model knows source rows of this quality too."""
+    return ALONE.replace("matched", f"matched:{source}")
+
+
+CURED = {
+    "logged": "IQL on target rows, as the field trains it",
+    ALONE: "held to the paths, model of target rows alone",
+    held_with("medium"): "model of the medium source too",
+    held_with("expert"): "model of the expert source too",
+}
+"""policies with today's defaults, beside the field's"""
 TAKEN = {
-    "best clone matched x5": "target rows alone, with the same cures",
+    "alone": "target rows alone, with the same cures",
     "logged": "target rows alone, as the field trains it",
     "source": "the source's policy as it is",
-    "best clone matched:medium x5": "held to the paths in a model of both domains",
+    "held": "held to the paths in a model of both domains",
     "taken": "what `tabb train` takes",
 }
 """what `tabb train` takes of two policies (`tabb.evaluation.choice`), beside its controls"""
+CHOICES = {"medium": "choice", "expert": "choice-expert"}
+"""where the choices between the source's policy and the target's are, by the quality of the source"""
 COLOURS = ("#7f7f7f", "#56b4e9", "#0072b2", "#d55e00")
 
 
@@ -185,29 +204,60 @@ def rollouts() -> str:
     return "\n".join([*lines, f"| *mean* | {old.mean():z.1f} | {new.mean():z.1f} |"])
 
 
-def with_taken() -> list[dict[str, Any]]:
-    """The cells of which a choice was made, with the scores of the source's policy and of the one that is taken."""
+def today() -> str:
+    """Markdown: policies with today's defaults, target by target, and what a source adds to the model."""
+    cells = merged([TODAY])
+    lines = [f"| target | the log | {' | '.join(CURED.values())} |", "|---" * (2 + len(CURED)) + "|"]
+    for quality in QUALITIES:
+        for cell in cells_of(quality, cells, ()):
+            scores = [cell["scores"].get(name) for name in CURED]
+            shown = " | ".join("-" if score is None else f"{score:z.1f}" for score in scores)
+            lines.append(f"| {cell['task']}, {quality} | {cell['returns']:z.1f} | {shown} |")
+    whole = cells_of(None, cells, CURED)
+    means = " | ".join(f"{scores_of(whole, name).mean():z.1f}" for name in CURED)
+    log = np.mean([cell["returns"] for cell in whole])
+    lines.append(f"| *mean of {len(whole)}* | {log:z.1f} | {means} |")
+    added = []
+    for source in CHOICES:
+        gain, low, high = gain_interval(scores_of(whole, held_with(source)) - scores_of(whole, ALONE))
+        added.append(f"the {source} source adds {gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]")
+    told = ", and ".join(added)
+    return "\n".join([*lines, "", f"To the policy of target rows alone {told}."])
+
+
+def with_taken(quality: str = "medium") -> list[dict[str, Any]]:
+    """The cells of which a choice was made from a source of this quality, with the scores of `TAKEN`.
+
+    A target that was not trained with today's defaults yet has the policies of the table of matching.
+    """
     cells = []
-    for cell in merged([MAIN, MATCHING]):
-        file = RESULTS / "choice" / f"{cell['task']}-{cell['target']}-seed{cell['seed']}.json"
+    for cell in merged([MAIN, MATCHING, TODAY]):
+        file = RESULTS / CHOICES[quality] / f"{cell['task']}-{cell['target']}-seed{cell['seed']}.json"
         if not file.exists():
             continue
-        choice = read_json(file)
-        *_, target, source = (policy["true"] for policy in choice["policies"])
-        more = {"source": source, "taken": source if choice["chosen"] == "source" else target}
-        cells.append(cell | {"scores": cell["scores"] | more})
-    return [cell for cell in cells if all(name in cell["scores"] for name in TAKEN)]
+        choice, scores = read_json(file), cell["scores"]
+        *_, held, source = (policy["true"] for policy in choice["policies"])
+        alone = scores.get(ALONE, scores.get("best clone matched x5"))
+        given = {"alone": alone, "logged": scores.get("logged"), "source": source, "held": held}
+        if None not in given.values():
+            cells.append(cell | {"scores": given | {"taken": source if choice["chosen"] == "source" else held}})
+    return cells
+
+
+def far_below(cells: list[dict[str, Any]]) -> int:
+    """How many of the policies that are taken are more than 10 below the better one of two controls."""
+    ours, alone, source = (scores_of(cells, name) for name in ("taken", "alone", "source"))
+    return int((ours < np.maximum(alone, source) - 10).sum())
 
 
 def taken() -> str:
-    """What the policy that is taken scores, by robot, and how often it is far below a control."""
-    cells = with_taken()
-    names = ("taken", "best clone matched x5", "source")
-    ours, target, source = (scores_of(cells, name) for name in names)
-    far = int((ours < np.maximum(target, source) - 10).sum())
-    return (
-        f"{by_robot(cells, TAKEN)}\n\nMore than 10 below the better one of target rows alone (with the same cures) and "
-        f"the source's policy: {far} of {len(cells)} targets."
+    """What the policy that is taken scores, by robot and by source, and how often it is far below a control."""
+    by_source = {quality: with_taken(quality) for quality in CHOICES}
+    tables = [f"With {quality} source data:\n\n{by_robot(cells, TAKEN)}" for quality, cells in by_source.items()]
+    cells = [cell for part in by_source.values() for cell in part]
+    return "\n\n".join(tables) + (
+        "\n\nMore than 10 below the better one of target rows alone (with the same cures) and the source's policy: "
+        f"{far_below(cells)} of {len(cells)}."
     )
 
 

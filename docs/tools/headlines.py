@@ -59,9 +59,7 @@ def trust() -> str:
 def taken() -> str:
     """What the policy scores that `tabb train` takes, and how far its choice is below the better policy."""
     cells = extraction.with_taken()
-    given, target, source = (
-        extraction.scores_of(cells, name).mean() for name in ("taken", "best clone matched x5", "source")
-    )
+    given, target, source = (extraction.scores_of(cells, name).mean() for name in ("taken", "alone", "source"))
     medium, expert = (regrets(folder) for folder in ("choice", "choice-expert"))
     return (
         f"- **The policy that `tabb train` takes scores {given:.1f}** in the mean of {len(cells)} targets. Target rows "

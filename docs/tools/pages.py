@@ -262,6 +262,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "others": extraction.others,
         "rollouts": extraction.rollouts,
         "taken": extraction.taken,
+        "today": extraction.today,
     }
 
     def table(match: re.Match[str]) -> str:
@@ -314,9 +315,7 @@ def found() -> str:
     targets = better_source()
     better = sum(theirs > mine for mine, theirs in targets)
     judged = extraction.with_taken()
-    given, target, source = (
-        extraction.scores_of(judged, name).mean() for name in ("taken", "best clone matched x5", "source")
-    )
+    given, target, source = (extraction.scores_of(judged, name).mean() for name in ("taken", "alone", "source"))
     return (
         f"- **Few target rows are the bottleneck, and tabb eases it.** On {len(cells)} of OTDF's 36 targets, "
         f"IQL on target rows\n  scores {field.mean():.1f} as the field trains it. It scores "
