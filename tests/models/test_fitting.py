@@ -9,6 +9,7 @@ import pytest
 from tabb.batch import make_domains
 from tabb.errors import DataError
 from tabb.models.fitting import outcome_scales, step_normaliser, with_next
+from tabb.transitions import Transitions
 
 
 def test_normaliser_counts_domains_by_half_and_no_terminal_row(rows):
@@ -56,3 +57,21 @@ def test_what_counts_as_constant_has_no_unit(pair, unit):
     np.testing.assert_allclose(other_reward.scale, unit * np.asarray(reward.scale), rtol=1e-4)
     flat = dataclasses.replace(usual.source, reward=jnp.full(len(usual.source), unit))
     assert float(outcome_scales(flat)[1].scale) == 1.0
+
+
+def test_units_are_those_of_the_rows_that_count():
+    """Beside a source: the target's spread, a hundredth of the source's at least, the source's where nothing moves."""
+
+    def log(sizes, reward):
+        states = np.tile(np.zeros((1, len(sizes)), np.float32), (4, 1))
+        change = np.outer([1.0, -1.0, 1.0, -1.0], sizes).astype(np.float32)
+        return Transitions(
+            states, np.zeros((4, 1), np.float32), np.asarray(reward, np.float32), states + change,
+            np.zeros(4, np.float32), np.zeros(4, np.int32),
+        )  # fmt: skip
+
+    target, source = log([0.1, 1e-4, 0.0, 0.5, 0.0], [2.0] * 4), log([3.0, 3.0, 3.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0])
+    change, reward = outcome_scales(target, source)
+    np.testing.assert_allclose(change, [0.1, 0.03, 3.0, 0.5, 1.0], rtol=1e-6)
+    assert (float(reward.mean), float(reward.scale)) == (2.0, 0.5)  # the target's reward never changes
+    np.testing.assert_allclose(outcome_scales(target)[0], [0.1, 1e-4, 1.0, 0.5, 1.0], rtol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -52,6 +54,38 @@ def test_the_source_helps_where_target_rows_are_few() -> None:
     assert error(both, unseen, 1.0) < 0.5 * error(alone, unseen, 1.0)
 
 
+def test_a_joint_that_the_target_hardly_moves_is_known_in_the_targets_units() -> None:
+    """The source moves s₀ fifteen times as far. In the source's units the errors of the target's s₀ would be small."""
+
+    def narrowed(data: Transitions, factor: float) -> Transitions:
+        unit = np.array([factor, 1.0], np.float32)
+        observation = data.observation * unit
+        return dataclasses.replace(
+            data,
+            observation=observation,
+            next_observation=observation + unit * (data.next_observation - data.observation),
+        )
+
+    source, target, unseen = rows(5_000, 0.0, 0), rows(500, 0.0, 1), rows(500, 0.0, 4)
+    target, unseen = narrowed(target, 1 / 15), narrowed(unseen, 1 / 15)
+    model = fit_target_model(SMALL, source, target, jax.random.key(0))
+    np.testing.assert_allclose(model.inputs.scale[0], target.observation[:, 0].std(), rtol=1e-4)
+    change = unseen.next_observation - unseen.observation
+    missed = np.asarray(model(unseen.observation, unseen.action).change) - change
+    alive = unseen.terminal == 0
+    assert np.abs(missed[alive, 0]).mean() < 0.2 * change[alive, 0].std()
+
+
+def test_target_rows_count_more_in_the_last_part() -> None:
+    """Where domains contradict each other and nothing may tell them apart, the last part decides for the target."""
+    source, target = rows(2_000, 0.0, 0), rows(2_000, 0.3, 1)
+    held_together = dataclasses.replace(SMALL, shift_penalty=1e6)
+    late = fit_target_model(held_together, source, target, jax.random.key(0))
+    even = fit_target_model(dataclasses.replace(held_together, last_part=0.0), source, target, jax.random.key(0))
+    unseen = rows(500, 0.3, 4)
+    assert error(late, unseen, 1.0) < 0.5 * error(even, unseen, 1.0)
+
+
 def test_alone_it_has_no_modulation() -> None:
     alone = fit_target_model(SMALL, None, rows(100, 0.1, 1), jax.random.key(0))
     assert float(alone.members[0].shift_size()) == 0
@@ -79,5 +113,6 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     )
     with pytest.raises(DataError, match="target"):
         fit_target_model(SMALL, data, ended, jax.random.key(0))
-    with pytest.raises(UsageError):
-        TargetModelConfig(members=0)
+    for name, value in (("members", 0), ("last_part", 1.5), ("last_target_weight", -1.0)):
+        with pytest.raises(UsageError, match=name):
+            TargetModelConfig(**{name: value})

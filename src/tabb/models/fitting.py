@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy.typing import NDArray
 
 from tabb.batch import Domains
@@ -31,6 +31,10 @@ ROWS_PER_CALL = 8192
 
 ROUNDING = 4 * float(jnp.finfo(jnp.float32).eps)
 """part of a number that only rounding makes"""
+
+LEAST_UNIT = 0.01
+"""least unit of an entry in one domain, as a part of its spread in the other: what hardly moves in the target would
+otherwise make errors on source rows so large that they drown all else"""
 
 Report = Callable[[str, float], None]
 
@@ -85,20 +89,38 @@ def column_moments(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], ND
     return mean, ((values - mean.astype(np.float32)) ** 2).mean(axis=0, dtype=np.float64)
 
 
-def outcome_scales(source: Transitions) -> tuple[Float[Array, " s"], Normaliser]:
+def outcome_scales(data: Transitions, other: Transitions | None = None) -> tuple[Float[Array, " s"], Normaliser]:
     """Units of a step's outcome: the spread of the changes s' - s, entry by entry; mean and spread of the rewards.
 
     Rewards are centred, changes need not be: theirs is a small part of their spread. A sparse task's reward of -1
     with rare successes lies some 20 spreads from 0, and its error would drown that of the states.
+
+    With the rows of the `other` domain the units are still those of `data`, since errors there are what counts. Only
+    what does not move there has the other's unit, and none is below `LEAST_UNIT` of the other's.
     """
-    change = source.next_observation - source.observation
-    alive = 1.0 - source.terminal
-    spread = jnp.sqrt(jnp.sum(change**2 * alive[:, None], axis=0) / jnp.sum(alive))
+    change, moves = _changes(data)
+    reward, varies = jnp.std(data.reward), ~never_changes(data.reward)
+    if other is not None:
+        other_change, other_moves = _changes(other)
+        change, moves = unit_beside(change, moves, other_change, other_moves)
+        reward, varies = unit_beside(reward, varies, jnp.std(other.reward), ~never_changes(other.reward))
     # A constant column (Ant's contact forces) has no spread to divide by.
     # So has a constant reward (no step of a sparse task succeeds): divided by next to nothing it would drown the rest.
-    reward = jnp.std(source.reward)
-    rewards = Normaliser(jnp.mean(source.reward), jnp.where(never_changes(source.reward), 1.0, reward))
-    return jnp.where(stands_still(change * alive[:, None], source.observation), 1.0, spread), rewards
+    return jnp.where(moves, change, 1.0), Normaliser(jnp.mean(data.reward), jnp.where(varies, reward, 1.0))
+
+
+def _changes(data: Transitions) -> tuple[Float[Array, " s"], Bool[Array, " s"]]:
+    """The spread of the changes of each entry, and whether it moves at all."""
+    change = data.next_observation - data.observation
+    alive = 1.0 - data.terminal
+    spread = jnp.sqrt(jnp.sum(change**2 * alive[:, None], axis=0) / jnp.sum(alive))
+    return spread, ~stands_still(change * alive[:, None], data.observation)
+
+
+def unit_beside(spread: Any, moves: Any, other: Any, other_moves: Any) -> tuple[Array, Array]:
+    """The unit of something with this spread, that moves or not, beside the spread in another domain; if it has one."""
+    least = jnp.where(other_moves, LEAST_UNIT * other, 0.0)
+    return jnp.where(moves, jnp.maximum(spread, least), other), moves | other_moves
 
 
 def stands_still(change: Float[Array, "n s"], observation: Float[Array, "m s"]) -> Array:

@@ -5,8 +5,10 @@ shifted and the outputs get an offset (FiLM, Perez et al. 2018): few numbers, wh
 their size, so that the target differs from the source only as far as target rows say so. Fitted to target rows alone it
 is a plain network, the control that says what the source is worth.
 
-Errors are robust (pseudo-Huber): contacts make rare large ones.
-[ours]
+Errors are robust (pseudo-Huber): contacts make rare large ones. Inputs and errors are in units of the target domain,
+where the model is used: a joint that the target hardly moves would otherwise count for next to nothing. In the last
+part of the fit target rows count most. Source rows stay, so that the network does not forget where the target has none.
+[ours; measured: docs/measured-few-rows.md]
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.errors import DataError, UsageError
 from tabb.field_types import TypedFields
 from tabb.float32 import is_constant
-from tabb.models.fitting import Report, check_widths, outcome_scales, run_fit
+from tabb.models.fitting import Report, check_widths, outcome_scales, run_fit, unit_beside
 from tabb.networks import ACTIVATIONS, MLP, Normaliser, mlp
 from tabb.transitions import Transitions
 
@@ -52,6 +54,10 @@ class TargetModelConfig(TypedFields):
     """AdamW's decay of all weights"""
     target_weight: float = 0.5
     """weight of the target rows' loss against the source rows'"""
+    last_target_weight: float = 10.0
+    """the same in the last part of the fit"""
+    last_part: float = 0.4
+    """share of the updates that are its last part"""
     shift_penalty: float = 0.01
     """factor on the squared size of what the target domain changes in the network"""
     target_noise: float = 0.0
@@ -62,7 +68,10 @@ class TargetModelConfig(TypedFields):
         for name in ("members", "updates", "batch_size"):
             if getattr(self, name) < 1:
                 raise UsageError(f"target model {name}={getattr(self, name)}: must be at least 1")
-        for name in ("learning_rate", "weight_decay", "target_weight", "shift_penalty", "target_noise"):
+        if not 0 <= self.last_part <= 1:
+            raise UsageError(f"target model last_part={self.last_part}: must lie between 0 and 1")
+        weights = ("target_weight", "last_target_weight")
+        for name in ("learning_rate", "weight_decay", *weights, "shift_penalty", "target_noise"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"target model {name}={getattr(self, name)}: must be a number, zero or more")
 
@@ -144,19 +153,11 @@ def init_target_model(
     config: TargetModelConfig, source: Transitions | None, target: Transitions, key: PRNGKeyArray
 ) -> TargetModel:
     """A fresh model; before it has learned otherwise the domains are one."""
-    parts = [part for part in (source, target) if part is not None]
-    moments = []
-    for part in parts:
-        columns = [np.asarray(part.observation), np.asarray(part.action)]
-        mean = np.concatenate([column.mean(axis=0, dtype=np.float64) for column in columns])
-        spread = np.concatenate([column.std(axis=0, dtype=np.float64) for column in columns])
-        moments.append((mean, spread**2 + mean**2))
-    # Each domain counts half, whatever the sizes of the files.
-    mean, square = np.mean(moments, axis=0)
-    scale = np.sqrt(np.maximum(square - mean**2, 0))
-    scale = np.where(is_constant(mean, scale), 1.0, scale)
-    inputs = Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
-    change_scale, rewards = outcome_scales(jax.tree.map(jnp.asarray, parts[0]))
+    mean, scale, moves = _input_moments(target)
+    if source is not None:
+        scale, moves = unit_beside(scale, moves, *_input_moments(source)[1:])
+    inputs = Normaliser(jnp.asarray(mean, jnp.float32), jnp.where(moves, jnp.asarray(scale, jnp.float32), 1.0))
+    change_scale, rewards = outcome_scales(*(jax.tree.map(jnp.asarray, p) for p in (target, source) if p is not None))
     outputs = target.observation_size + 2
 
     def member(key: PRNGKeyArray) -> TwoDomainNetwork:
@@ -166,6 +167,16 @@ def init_target_model(
 
     members = tuple(member(part) for part in jax.random.split(key, config.members))
     return TargetModel(members, inputs, change_scale, rewards)
+
+
+def _input_moments(data: Transitions) -> tuple[Any, Any, Any]:
+    """Mean and spread of each entry of (s, a), and whether it moves."""
+    columns = [np.asarray(data.observation), np.asarray(data.action)]
+    mean, spread = (
+        np.concatenate([getattr(column, name)(axis=0, dtype=np.float64) for column in columns])
+        for name in ("mean", "std")
+    )
+    return mean, spread, ~is_constant(mean, spread)
 
 
 def robust(error: Array) -> Array:
@@ -208,14 +219,23 @@ def fit_target_model(
         return jnp.concatenate([jnp.clip(x, -FARTHEST, FARTHEST), change, *(c[:, None] for c in columns)], axis=-1)
 
     data = tuple(packed(part) for part in (source, target) if part is not None)
-    weights = (1.0, config.target_weight) if source is not None else (1.0,)
     domain = jnp.repeat(jnp.asarray([0.0, 1.0] if source is not None else [1.0]), count)
-    weight = jnp.repeat(jnp.asarray(weights), count) / sum(weights) * len(weights)
+    last = round((1.0 - config.last_part) * config.updates)
+
+    def weight_of(target_weight: Array) -> Float[Array, " b"]:
+        """Weights of source and target rows, 1 in the mean."""
+        if source is None:
+            return jnp.ones(count)
+        weights = jnp.stack([jnp.ones(()), target_weight])
+        return jnp.repeat(weights / jnp.mean(weights), count, total_repeat_length=2 * count)
+
     optimiser = optax.adamw(
         optax.cosine_decay_schedule(config.learning_rate, config.updates), weight_decay=config.weight_decay
     )
 
-    def loss(member: TwoDomainNetwork, rows: Float[Array, "b w"], noise: Float[Array, "b i"]) -> Float[Array, ""]:
+    def loss(
+        member: TwoDomainNetwork, rows: Float[Array, "b w"], noise: Float[Array, "b i"], weight: Float[Array, " b"]
+    ) -> Float[Array, ""]:
         x, goal, known = rows[:, :size], rows[:, size:-1], rows[:, -1]
         error = step_loss(member(x + noise, domain), goal, known)
         if source is None:  # nothing to differ from: the modulation stays at zero
@@ -223,8 +243,10 @@ def fit_target_model(
         return jnp.mean(weight * error) + config.shift_penalty * member.shift_size()
 
     def update(carry: Any, data: tuple[Array, ...], key: PRNGKeyArray) -> Any:
+        members, number = carry
+        weight = weight_of(jnp.where(number < last, config.target_weight, config.last_target_weight))
         changed = []
-        for member_key, (member, state) in zip(jax.random.split(key, config.members), carry, strict=True):
+        for member_key, (member, state) in zip(jax.random.split(key, config.members), members, strict=True):
             keys = jax.random.split(member_key, len(data) + 1)
             drawn = [
                 part[jax.random.randint(k, (count,), 0, len(part))] for part, k in zip(data, keys[1:], strict=True)
@@ -232,14 +254,14 @@ def fit_target_model(
             noise = jnp.zeros((len(domain), size))
             if config.target_noise:
                 noise = config.target_noise * domain[:, None] * jax.random.normal(keys[0], noise.shape)
-            gradient = jax.grad(loss)(member, jnp.concatenate(drawn), noise)
+            gradient = jax.grad(loss)(member, jnp.concatenate(drawn), noise, weight)
             if source is None:
                 still = eqx.tree_at(lambda m: m.base, jax.tree.map(jnp.zeros_like, gradient), gradient.base)
                 gradient = still
             step, state = optimiser.update(gradient, state, member)
             changed.append((optax.apply_updates(member, step), state))
-        return tuple(changed)
+        return tuple(changed), number + 1
 
-    carry = tuple((member, optimiser.init(member)) for member in model.members)
-    carry = run_fit(update, carry, data, config.updates, draw_key, report, "target model")
-    return eqx.tree_at(lambda m: m.members, model, tuple(member for member, _ in carry))
+    members = tuple((member, optimiser.init(member)) for member in model.members)
+    members, _ = run_fit(update, (members, jnp.int32(0)), data, config.updates, draw_key, report, "target model")
+    return eqx.tree_at(lambda m: m.members, model, tuple(member for member, _ in members))
