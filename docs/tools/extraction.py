@@ -25,7 +25,7 @@ from tabb.files import read_json
 MAIN, CORRECTIVE, MATCHING, FEWER, REFITTED = (
     RESULTS / "extraction" / name for name in ("main", "corrective", "matching", "rows-1000", "rate-1e-2")
 )
-TODAY = RESULTS / "extraction" / "today"
+MIXED, UNITS = (RESULTS / "extraction" / name for name in ("mixed", "units"))
 FEW_ROLLOUTS = RESULTS / "extraction" / "rollouts-16"
 OTHERS = [RESULTS / "extraction" / name for name in ("others", "others-matching")]
 PICTURE = Path(__file__).resolve().parents[1] / "main-result.png"
@@ -50,7 +50,7 @@ PICTURED = {
 }
 """policies of the README's picture"""
 ALONE = "best+0.01 clone matched x5"
-"""the policy of target rows alone with all cures, as they are today"""
+"""the policy of target rows alone with all cures"""
 
 
 def held_with(source: str) -> str:
@@ -58,13 +58,6 @@ def held_with(source: str) -> str:
     return ALONE.replace("matched", f"matched:{source}")
 
 
-CURED = {
-    "logged": "IQL on target rows, as the field trains it",
-    ALONE: "held to the paths, model of target rows alone",
-    held_with("medium"): "model of the medium source too",
-    held_with("expert"): "model of the expert source too",
-}
-"""policies with today's defaults, beside the field's"""
 TAKEN = {
     "alone": "target rows alone, with the same cures",
     "logged": "target rows alone, as the field trains it",
@@ -204,41 +197,49 @@ def rollouts() -> str:
     return "\n".join([*lines, f"| *mean* | {old.mean():z.1f} | {new.mean():z.1f} |"])
 
 
-def today() -> str:
-    """Markdown: policies with today's defaults, target by target, and what a source adds to the model."""
-    cells = merged([TODAY])
-    lines = [f"| target | the log | {' | '.join(CURED.values())} |", "|---" * (2 + len(CURED)) + "|"]
-    for quality in QUALITIES:
-        for cell in cells_of(quality, cells, ()):
-            scores = [cell["scores"].get(name) for name in CURED]
-            shown = " | ".join("-" if score is None else f"{score:z.1f}" for score in scores)
-            lines.append(f"| {cell['task']}, {quality} | {cell['returns']:z.1f} | {shown} |")
-    whole = cells_of(None, cells, CURED)
-    means = " | ".join(f"{scores_of(whole, name).mean():z.1f}" for name in CURED)
-    log = np.mean([cell["returns"] for cell in whole])
-    lines.append(f"| *mean of {len(whole)}* | {log:z.1f} | {means} |")
-    added = []
-    for source in CHOICES:
-        gain, low, high = gain_interval(scores_of(whole, held_with(source)) - scores_of(whole, ALONE))
-        added.append(f"the {source} source adds {gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]")
-    told = ", and ".join(added)
-    return "\n".join([*lines, "", f"To the policy of target rows alone {told}."])
+def units() -> str:
+    """Markdown: mixed logs with all cures; the model in the source's units, and as it is fitted now."""
+    medium = held_with("medium")
+    now = {(cell["task"], cell["seed"]): cell["scores"][medium] for cell in merged([UNITS])}
+    heads = ["target rows alone", "expert source, its units", "medium source, its units", "medium source, as it is now"]
+    lines = [f"| target | the log | as the field trains it | {' | '.join(heads)} |", "|---" * (3 + len(heads)) + "|"]
+    rows = []
+    for cell in merged([MIXED]):
+        scores = [cell["scores"].get(name) for name in ("logged", ALONE, held_with("expert"), medium)]
+        scores.append(now.get((cell["task"], cell["seed"])))
+        shown = " | ".join("-" if score is None else f"{score:z.1f}" for score in scores)
+        name = cell["task"] + (f", seed {cell['seed']}" if cell["seed"] else "")
+        lines.append(f"| {name} | {cell['returns']:z.1f} | {shown} |")
+        if None not in scores:
+            rows.append([cell["returns"], *scores])
+    whole = np.array(rows)
+    means = " | ".join(f"{mean:z.1f}" for mean in whole.mean(axis=0))
+    lines.append(f"| *mean of {len(whole)}* | {means} |")
+
+    def gain(after: int, before: int) -> str:
+        gained, low, high = gain_interval(whole[:, after] - whole[:, before])
+        return f"{gained:+z.1f} [{low:+z.1f}, {high:+z.1f}]"
+
+    return "\n".join(
+        [*lines, "", f"The medium source adds {gain(5, 2)} now; {gain(4, 2)} in its units. The change: {gain(5, 4)}."]
+    )
 
 
 def with_taken(quality: str = "medium") -> list[dict[str, Any]]:
-    """The cells of which a choice was made from a source of this quality, with the scores of `TAKEN`.
-
-    A target that was not trained with today's defaults yet has the policies of the table of matching.
-    """
+    """The cells of which a choice was made from a source of this quality, with the scores of `TAKEN`."""
     cells = []
-    for cell in merged([MAIN, MATCHING, TODAY]):
+    for cell in merged([MAIN, MATCHING]):
         file = RESULTS / CHOICES[quality] / f"{cell['task']}-{cell['target']}-seed{cell['seed']}.json"
         if not file.exists():
             continue
         choice, scores = read_json(file), cell["scores"]
         *_, held, source = (policy["true"] for policy in choice["policies"])
-        alone = scores.get(ALONE, scores.get("best clone matched x5"))
-        given = {"alone": alone, "logged": scores.get("logged"), "source": source, "held": held}
+        given = {
+            "alone": scores.get("best clone matched x5"),
+            "logged": scores.get("logged"),
+            "source": source,
+            "held": held,
+        }
         if None not in given.values():
             cells.append(cell | {"scores": given | {"taken": source if choice["chosen"] == "source" else held}})
     return cells

@@ -253,6 +253,9 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
             [read_json(file) for file in sorted((RESULTS / "reliability").glob("*.json"))]
         ),
         "model-fit": lambda: model_fit([read_json(file) for file in sorted((RESULTS / "model-fit").glob("*.json"))]),
+        "model-alone": lambda: model_fit(
+            [read_json(file) for file in sorted((RESULTS / "model-alone").glob("*.json"))]
+        ),
         "refitted": extraction.refitted,
         "online": online,
         "extraction": extraction.summary,
@@ -262,7 +265,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "others": extraction.others,
         "rollouts": extraction.rollouts,
         "taken": extraction.taken,
-        "today": extraction.today,
+        "units": extraction.units,
     }
 
     def table(match: re.Match[str]) -> str:

@@ -9,14 +9,18 @@ rows that it was fitted to, the last fifth of the medium rows, and expert rows o
 The tables have medians over 500 starts: single paths leave the data and grow without bound.
 
     TABB_DATA=... python -m tabb.experiments.model_fit --out benchmarks/results/model-fit
+    TABB_DATA=... python -m tabb.experiments.model_fit --alone --out benchmarks/results/model-alone
+        the model as it is used, beside one of target rows alone
     python -m tabb.experiments.model_fit --table benchmarks/results/model-fit        prints it again
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +38,9 @@ from tabb.transitions import Transitions
 
 TASKS = ("hopper-gravity-0.5", "hopper-morph", "walker2d-gravity-0.5", "halfcheetah-kinematic", "ant-kinematic")
 FITS = ((1e-3, 5_000), (3e-3, 5_000), (1e-2, 5_000), (1e-2, 10_000))
-"""rates of learning and numbers of updates"""
+"""rates of learning and numbers of updates, of the model of both domains"""
+USED = (1e-2, 5_000)
+"""those with which policies' models are fitted"""
 STEPS = (1, 5, 20)
 STARTS = 500
 ROWS = {"fitted": "rows that it was fitted to", "held": "held-out rows", "expert": "expert rows"}
@@ -69,22 +75,23 @@ def errors_along(model: TargetModel, rows: Transitions, spread: NDArray[np.float
     return errors
 
 
-def run_task(task: str, fits: Sequence[tuple[float, int]] = FITS) -> dict[str, Any]:
-    """The result of a task as JSON types."""
+def run_task(task: str, fits: Sequence[tuple[float, int]] = FITS, alone: bool = False) -> dict[str, Any]:
+    """The result of a task as JSON types; with `alone` each fit is also made to target rows alone."""
     domains, unseen = rows_of(task)
     observation = np.asarray(domains.target.observation, np.float64)
     mean, spread = observation.mean(axis=0), observation.std(axis=0)
     spread = np.where(is_constant(mean, spread), 0.0, spread)
     rows = {"fitted": domains.target} | unseen
     results = []
-    for rate, updates in fits:
+    for (rate, updates), source in itertools.product(fits, (None, domains.source) if alone else (domains.source,)):
         began = time.monotonic()
         config = TargetModelConfig(learning_rate=rate, updates=updates)
-        model = jax.block_until_ready(fit_target_model(config, domains.source, domains.target, jax.random.key(0)))
+        model = jax.block_until_ready(fit_target_model(config, source, domains.target, jax.random.key(0)))
         seconds = time.monotonic() - began
         along = {name: np.median(errors_along(model, part, spread, max(STEPS)), axis=1) for name, part in rows.items()}
         errors = {name: [round(float(one[k - 1]), 4) for k in STEPS] for name, one in along.items()}
-        results.append({"learning_rate": rate, "updates": updates, "seconds": round(seconds, 1), "errors": errors})
+        about = {"learning_rate": rate, "updates": updates, "source": source is not None}
+        results.append({**about, "seconds": round(seconds, 1), "errors": errors})
     return {"task": task, "fits": results, "environment": environment()}
 
 
@@ -97,7 +104,9 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     for result in results:
         for fit in result["fits"]:
             cells = [", ".join(f"{error:.3f}" for error in fit["errors"][name]) for name in ROWS]
-            about = f"{fit['learning_rate']:g}, {fit['updates']:,}"
+            about = f"{fit['learning_rate']:g}, {fit['updates']:,}" + (
+                ", target rows alone" if not fit.get("source", True) else ""
+            )
             lines.append(f"| {result['task']} | {about} | {fit['seconds']:.0f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -105,10 +114,12 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=TASKS)
+    parser.add_argument("--alone", action="store_true", help="the fit as it is used, beside one of target rows alone")
     parser.add_argument("--out", type=Path, default=Path("runs/model-fit"))
     parser.add_argument("--table", type=Path, metavar="FOLDER", help="print the results of this folder")
     options = parser.parse_args()
-    print(table(results_in(options.table or options.out, () if options.table else options.tasks, run_task)))
+    run = partial(run_task, fits=(USED,), alone=True) if options.alone else run_task
+    print(table(results_in(options.table or options.out, () if options.table else options.tasks, run)))
 
 
 if __name__ == "__main__":
