@@ -25,7 +25,7 @@ from tabb.files import read_json
 MAIN, CORRECTIVE, MATCHING, FEWER, REFITTED = (
     RESULTS / "extraction" / name for name in ("main", "corrective", "matching", "rows-1000", "rate-1e-2")
 )
-MIXED, UNITS = (RESULTS / "extraction" / name for name in ("mixed", "units"))
+MIXED, UNITS, LATE = (RESULTS / "extraction" / name for name in ("mixed", "units", "units-late"))
 FEW_ROLLOUTS = RESULTS / "extraction" / "rollouts-16"
 OTHERS = [RESULTS / "extraction" / name for name in ("others", "others-matching")]
 PICTURE = Path(__file__).resolve().parents[1] / "main-result.png"
@@ -198,31 +198,30 @@ def rollouts() -> str:
 
 
 def units() -> str:
-    """Markdown: mixed logs with all cures; the model in the source's units, and as it is fitted now."""
+    """Markdown: mixed logs with all cures, by the model: its source, its units, what counts at the end of its fit."""
     medium = held_with("medium")
-    now = {(cell["task"], cell["seed"]): cell["scores"][medium] for cell in merged([UNITS])}
-    heads = ["target rows alone", "expert source, its units", "medium source, its units", "medium source, as it is now"]
+    fits = [
+        {(cell["task"], cell["seed"]): cell["scores"][medium] for cell in merged([folder])} for folder in (UNITS, LATE)
+    ]
+    heads = ("target rows alone", "expert source", "medium source", "target's units", "and target rows tenfold")
     lines = [f"| target | the log | as the field trains it | {' | '.join(heads)} |", "|---" * (3 + len(heads)) + "|"]
     rows = []
     for cell in merged([MIXED]):
         scores = [cell["scores"].get(name) for name in ("logged", ALONE, held_with("expert"), medium)]
-        scores.append(now.get((cell["task"], cell["seed"])))
+        scores += [fit.get((cell["task"], cell["seed"])) for fit in fits]
         shown = " | ".join("-" if score is None else f"{score:z.1f}" for score in scores)
         name = cell["task"] + (f", seed {cell['seed']}" if cell["seed"] else "")
         lines.append(f"| {name} | {cell['returns']:z.1f} | {shown} |")
-        if None not in scores:
-            rows.append([cell["returns"], *scores])
-    whole = np.array(rows)
-    means = " | ".join(f"{mean:z.1f}" for mean in whole.mean(axis=0))
-    lines.append(f"| *mean of {len(whole)}* | {means} |")
+        if cell["seed"] == 0:
+            rows.append(scores)
 
-    def gain(after: int, before: int) -> str:
-        gained, low, high = gain_interval(whole[:, after] - whole[:, before])
-        return f"{gained:+z.1f} [{low:+z.1f}, {high:+z.1f}]"
+    def told(words: str, after: int, before: int) -> str:
+        pairs = np.array([(row[after], row[before]) for row in rows if None not in (row[after], row[before])])
+        gained, low, high = gain_interval(pairs[:, 0] - pairs[:, 1])
+        return f"{words} {gained:+z.1f} [{low:+z.1f}, {high:+z.1f}] over {len(pairs)} targets"
 
-    return "\n".join(
-        [*lines, "", f"The medium source adds {gain(5, 2)} now; {gain(4, 2)} in its units. The change: {gain(5, 4)}."]
-    )
+    added = (told("the expert source adds", 2, 1), told("the medium source", 3, 1), told("with all of it", 5, 1))
+    return "\n".join([*lines, "", f"To target rows alone {', '.join(added)}."])
 
 
 def with_taken(quality: str = "medium") -> list[dict[str, Any]]:
