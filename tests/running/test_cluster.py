@@ -246,6 +246,7 @@ def job(spec: RunSpec, files: dict[str, bytes] | None = None) -> dict:
     return {"name": "seed0", "spec": spec.to_json(), "files": files or {}, "data": {}, "environment": {}, "gpus": 0}
 
 
+@pytest.mark.slow
 def test_a_cell_goes_on_elsewhere(
     optimised_children: None,
     data: list[str],

@@ -129,6 +129,7 @@ def test_a_rule_of_another_module_and_scripts_beside_it(
     assert config["rule"] == {"name": "mine", "class": "users_rules:Mine"}
 
 
+@pytest.mark.slow
 def test_a_child_by_hand(data: dict, tmp_path: Path) -> None:
     """A spec in a file, an error in one line, and a finished run that is left as it is."""
     spec = spec_of(tabb.TargetOnly(), None, data["target"], seed=5)

@@ -105,6 +105,7 @@ def test_killed_in_training(files: list[str], whole: Path, tmp_path: Path) -> No
     assert_same_run(whole, tmp_path / "seed0")
 
 
+@pytest.mark.slow
 def test_killed_while_preparing(files: list[str], whole: Path, tmp_path: Path) -> None:
     process = start_and_wait_for(
         tmp_path / "seed0" / "config.json", "tabb", *files, *SMALL, *SMALL_PREDICTOR, "--out", str(tmp_path)
