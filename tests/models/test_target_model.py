@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tabb.errors import DataError, UsageError
-from tabb.models.target_model import TargetModelConfig, fit_target_model
+from tabb.models.target_model import TargetModelConfig, fit_target_model, init_target_model
 from tabb.transitions import Transitions
 
 SMALL = TargetModelConfig(hidden=(64, 64), updates=1_500, batch_size=64)
@@ -74,6 +74,53 @@ def test_a_joint_that_the_target_hardly_moves_is_known_in_the_targets_units() ->
     missed = np.asarray(model(unseen.observation, unseen.action).change) - change
     alive = unseen.terminal == 0
     assert np.abs(missed[alive, 0]).mean() < 0.2 * change[alive, 0].std()
+
+
+def far_apart() -> tuple[Transitions, Transitions, Transitions]:
+    """The target moves s₀ a hundredth as far as the source does, and only s₀ says what becomes of s₁."""
+
+    def within(data: Transitions, factor: float) -> Transitions:
+        observation = data.observation * np.array([factor, 1.0], np.float32)
+        change = 0.1 * np.stack([np.zeros(len(data)), np.tanh(observation[:, 0])], axis=1).astype(np.float32)
+        alive = np.zeros(len(data), np.float32)
+        return dataclasses.replace(
+            data, observation=observation, next_observation=observation + change, reward=alive, terminal=alive
+        )
+
+    return within(rows(5_000, 0.0, 0), 1.0), within(rows(500, 0.0, 1), 0.01), within(rows(500, 0.0, 2), 1.0)
+
+
+def test_where_the_target_never_was_the_model_still_tells_the_sources_states_apart() -> None:
+    source, target, unseen = far_apart()
+    model = fit_target_model(SMALL, source, target, jax.random.key(0))
+    assert model.beyond == (0,)  # nine of ten source rows lie beyond ten target deviations, a tenth of a source's
+    # Cut at ten, 0.2 and 2 would be one input.
+    assert error(model, unseen, 0.0) < 0.2 * np.abs(unseen.next_observation - unseen.observation).mean()
+    # By hand: the second look is in the source's units, cut at ten of them.
+    moments = float(source.observation[:, 0].mean()), float(source.observation[:, 0].std())
+    seen = np.asarray(model.seen(np.array([[1.0, 0.0], [50.0, 0.0]], np.float32), np.zeros((2, 1), np.float32)))
+    np.testing.assert_allclose(seen[:, 0], [10.0, 10.0])
+    np.testing.assert_allclose(seen[:, 3], [(1.0 - moments[0]) / moments[1], 10.0], rtol=1e-4)
+
+
+def test_the_second_look_begins_without_effect_and_few_cut_rows_ask_for_none() -> None:
+    source, target, _ = far_apart()
+    config = TargetModelConfig(hidden=(16,))
+    model = init_target_model(config, source, target, jax.random.key(0))
+    first = np.asarray(model.members[0].base.weights[0])
+    assert first.shape == (4, 16)
+    assert not first[3].any()
+    plain = init_target_model(config, None, target, jax.random.key(0))
+    np.testing.assert_array_equal(first[:3], plain.members[0].base.weights[0])
+    assert plain.beyond == ()
+    near = rows(200, 0.0, 3)
+    assert init_target_model(config, near, near, jax.random.key(0)).beyond == ()
+    # Exactly a tenth of the rows may be cut.
+    far = np.where(np.arange(200)[:, None] < 20, 1e3, near.observation).astype(np.float32)
+    assert init_target_model(config, dataclasses.replace(near, observation=far), near, jax.random.key(0)).beyond == ()
+    far[20] = 1e3
+    moved = dataclasses.replace(near, observation=far)
+    assert init_target_model(config, moved, near, jax.random.key(0)).beyond == (0, 1)
 
 
 def test_target_rows_count_more_in_the_last_part() -> None:

@@ -82,6 +82,14 @@ def test_without_paths_or_on_other_data_there_is_none(runs, tmp_path):
     shutil.copytree(runs / "source-only", tmp_path / "a" / "again")
     assert answer_of(tmp_path / "a") is None, "two runs of one seed"
     shutil.rmtree(tmp_path / "a" / "again")
+    config = tmp_path / "a" / "tabb" / "seed0" / "config.json"
+    told = json.loads(config.read_text())
+    told["settings"]["imitation"]["model"] = "target"
+    config.write_text(json.dumps(told))
+    assert answer_of(tmp_path / "a") is None, "the model knows nothing of where the source's policy goes"
+    told["settings"]["imitation"]["model"] = "both"
+    config.write_text(json.dumps(told))
+    assert answer_of(tmp_path / "a") is not None
     (tmp_path / "a" / "tabb" / "seed0" / "path-model.npz").unlink()
     assert give_answer(tmp_path / "a") is None
     assert not (tmp_path / "a" / "answer.json").exists()

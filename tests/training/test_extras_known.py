@@ -3,16 +3,18 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import tabb
 from tabb.errors import RunError, UsageError
+from tabb.networks import Normaliser
 from tabb.plain import plain
 from tabb.provenance import comparable, extras_fingerprint, fingerprint
 from tabb.results.row_scores import run_data
 from tabb.rules import CPQ, Pooled
-from tabb.training.cache import entry_name, imitated_name
+from tabb.training.cache import entry_name, imitated_name, path_model_name
 from tabb.training.config import Settings
 from tabb.training.folder import RunFolder
 from tabb.training.learned_rows import learned_rows
@@ -63,7 +65,16 @@ def test_fits_of_the_rule_depend_on_them_and_copies_to_imitate_do_not(config):
     one, other = config(1.0)["data"], config(2.0)["data"]
     assert entry_name(CPQ(), one, "pooled", KEY) != entry_name(CPQ(), other, "pooled", KEY)
     copies = tabb.Imitation(rows="noisy")
-    assert imitated_name(copies, one, True, "pooled", KEY) == imitated_name(copies, other, True, "pooled", KEY)
+    units = Normaliser(jnp.zeros(3), jnp.ones(3))
+    assert imitated_name(copies, one, True, units, KEY) == imitated_name(copies, other, True, units, KEY)
+
+
+def test_entries_of_runs_with_other_units_are_others(config):
+    """Runs that draw no source rows may still be normalised with them (`--normaliser`)."""
+    one, copies = config(1.0)["data"], tabb.Imitation(rows="noisy", matching=0.1)
+    units, others = Normaliser(jnp.zeros(3), jnp.ones(3)), Normaliser(jnp.zeros(3), 2 * jnp.ones(3))
+    for name in (imitated_name, path_model_name):
+        assert name(copies, one, False, units, KEY) != name(copies, one, False, others, KEY)
 
 
 def test_a_run_with_other_costs_is_not_resumed_and_one_from_before_is(config, tmp_path):

@@ -126,7 +126,7 @@ class ImitatedRows(NamedTuple):
     """normalised, as `Domains` has them"""
     action: Float[Array, "k n a"]
     weight: Float[Array, "k n"]
-    """1 for a row of the best episodes, `others` for one of another, 0 for one that is set aside"""
+    """by `row_weight`"""
 
 
 def imitated_template(config: Imitation, domains: Domains) -> ImitatedRows:
@@ -174,11 +174,15 @@ def imitated_rows(
 def row_weight(
     config: Imitation, best: NDArray[np.bool_], aside: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float32]:
-    """How much each row is imitated, given whether it is of the best episodes; one that is set `aside` not at all."""
-    weight = np.where(best, 1.0, config.others).astype(np.float32)
+    """How much each row is imitated, given whether it is of the best episodes; one that is set `aside` not at all.
+
+    A row of the best episodes counts 1 / `others` times one of another. The mean is 1, so that what else is in the
+    policy's loss, such as source rows, counts as much as without a choice of episodes.
+    """
+    weight = np.where(best, 1.0, config.others)
     if aside is not None:
         weight[aside] = 0.0
-    return weight
+    return (weight / weight.mean()).astype(np.float32)
 
 
 def learned_from(domains: Domains, aside: NDArray[np.bool_] | None) -> Domains:

@@ -88,7 +88,12 @@ def model_config(config: Imitation) -> TargetModelConfig:
 
 def model_template(config: Imitation, domains: Domains, key: PRNGKeyArray) -> TargetModel:
     """A model of the shapes that `path_model` returns."""
-    return init_target_model(model_config(config), None, domains.target, key)
+    return init_target_model(model_config(config), model_source(config, domains), domains.target, key)
+
+
+def model_source(config: Imitation, domains: Domains) -> Transitions | None:
+    """The source rows that the model is fitted to; None without any."""
+    return domains.source if config.model == "both" and len(domains.source) else None
 
 
 def path_model(
@@ -99,8 +104,7 @@ def path_model(
     Raises:
         DataError: every row of a domain is terminal.
     """
-    source = domains.source if config.model == "both" and len(domains.source) else None
-    return fit_target_model(model_config(config), source, domains.target, key, report)
+    return fit_target_model(model_config(config), model_source(config, domains), domains.target, key, report)
 
 
 def draw_rollouts(

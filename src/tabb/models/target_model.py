@@ -6,7 +6,8 @@ their size, so that the target differs from the source only as far as target row
 is a plain network, the control that says what the source is worth.
 
 Errors are robust (pseudo-Huber): contacts make rare large ones. Inputs and errors are in units of the target domain,
-where the model is used: a joint that the target hardly moves would otherwise count for next to nothing.
+where the model is used: a joint that the target hardly moves would otherwise count for next to nothing. Entries in
+which many source rows lie beyond all target rows are seen in the source's units too.
 [ours; measured: docs/measured-few-rows.md]
 """
 
@@ -32,6 +33,8 @@ from tabb.transitions import Transitions
 
 FARTHEST = 10.0
 """deviations of the data at which the model's inputs are cut"""
+BEYOND = 0.1
+"""share of source rows that are cut in an entry, above which the model sees it in the source's units too"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,16 +122,27 @@ class TargetModel(eqx.Module):
 
     members: tuple[TwoDomainNetwork, ...]
     inputs: Normaliser
-    """mean and spread of (s, a)"""
+    """mean and spread of (s, a) in the target"""
     change_scale: Float[Array, " s"]
     rewards: Normaliser
+    beyond: tuple[int, ...] = eqx.field(static=True, default=())
+    """entries of (s, a) that are seen in the source's units too"""
+    source_inputs: Normaliser | None = None
+    """their mean and spread in the source"""
+
+    def seen(self, observation: Float[Array, "*b s"], action: Float[Array, "*b a"]) -> Float[Array, "*b i"]:
+        """What the networks see of (s, a): all entries in the target's units, then those `beyond` in the source's."""
+        entries = jnp.concatenate([observation, action], axis=-1)
+        x = self.inputs(entries)
+        if self.source_inputs is not None:
+            x = jnp.concatenate([x, self.source_inputs(entries[..., self.beyond])], axis=-1)
+        return jnp.clip(x, -FARTHEST, FARTHEST)
 
     def outputs(
         self, observation: Float[Array, "*b s"], action: Float[Array, "*b a"], domain: float = 1.0
     ) -> Float[Array, "k *b o"]:
         """Each member's (change / change_scale, standardised reward, logit of terminal)."""
-        x = self.inputs(jnp.concatenate([observation, action], axis=-1))
-        x = jnp.clip(x, -FARTHEST, FARTHEST)
+        x = self.seen(observation, action)
         return jnp.stack([member(x, domain) for member in self.members])
 
     def steps(
@@ -154,19 +168,37 @@ def init_target_model(
 ) -> TargetModel:
     """A fresh model; before it has learned otherwise the domains are one."""
     mean, scale, moves = _input_moments(target)
-    if source is not None:
-        scale, moves = unit_beside(scale, moves, *_input_moments(source)[1:])
+    of_source = None if source is None else _input_moments(source)
+    if of_source is not None:
+        scale, moves = unit_beside(scale, moves, *of_source[1:])
     inputs = Normaliser(jnp.asarray(mean, jnp.float32), jnp.where(moves, jnp.asarray(scale, jnp.float32), 1.0))
+    beyond = () if source is None else often_cut(source, inputs)
+    source_inputs = None
+    if of_source is not None and beyond:
+        there = list(beyond)
+        source_inputs = Normaliser(*(jnp.asarray(moment[there], jnp.float32) for moment in of_source[:2]))
     change_scale, rewards = outcome_scales(*(jax.tree.map(jnp.asarray, p) for p in (target, source) if p is not None))
     outputs = target.observation_size + 2
 
     def member(key: PRNGKeyArray) -> TwoDomainNetwork:
         base = mlp(key, (len(mean), *config.hidden, outputs), "swish")
+        # The second look at an entry begins without effect.
+        first = jnp.concatenate([base.weights[0], jnp.zeros((len(beyond), config.hidden[0]))])
+        base = eqx.tree_at(lambda net: net.weights[0], base, first)
         zeros = tuple(jnp.zeros(width) for width in config.hidden)
         return TwoDomainNetwork(base, zeros, zeros, jnp.zeros(outputs))
 
     members = tuple(member(part) for part in jax.random.split(key, config.members))
-    return TargetModel(members, inputs, change_scale, rewards)
+    return TargetModel(members, inputs, change_scale, rewards, beyond, source_inputs)
+
+
+def often_cut(source: Transitions, inputs: Normaliser) -> tuple[int, ...]:
+    """Entries of (s, a) in which more than `BEYOND` of the source's rows lie beyond `FARTHEST` in these units."""
+    # Entry by entry: all rows of Ant at once would take gigabytes.
+    entries = (*np.asarray(source.observation).T, *np.asarray(source.action).T)
+    units = zip(np.asarray(inputs.mean), np.asarray(inputs.scale), strict=True)
+    cut = [np.mean(np.abs(x - mean) > FARTHEST * scale) for x, (mean, scale) in zip(entries, units, strict=True)]
+    return tuple(i for i, share in enumerate(cut) if share > BEYOND)
 
 
 def _input_moments(data: Transitions) -> tuple[Any, Any, Any]:
@@ -207,17 +239,17 @@ def fit_target_model(
             raise DataError(f"{name}: every row is terminal, so there are no dynamics to learn; check terminals")
     init_key, draw_key = jax.random.split(key)
     model = init_target_model(config, source, target, init_key)
-    size = model.inputs.mean.shape[0]
     count = config.batch_size
 
     def packed(data: Transitions) -> Float[Array, "n w"]:
         """Inputs, goals and what is known, side by side: drawing rows is one gather."""
         data = jax.tree.map(jnp.asarray, data)
-        x = model.inputs(jnp.concatenate([data.observation, data.action], axis=-1))
         change = (data.next_observation - data.observation) / model.change_scale
         columns = [model.rewards(data.reward), data.terminal, 1.0 - data.terminal]
-        return jnp.concatenate([jnp.clip(x, -FARTHEST, FARTHEST), change, *(c[:, None] for c in columns)], axis=-1)
+        seen = model.seen(data.observation, data.action)
+        return jnp.concatenate([seen, change, *(c[:, None] for c in columns)], axis=-1)
 
+    size = model.inputs.mean.shape[0] + len(model.beyond)
     data = tuple(packed(part) for part in (source, target) if part is not None)
     domain = jnp.repeat(jnp.asarray([0.0, 1.0] if source is not None else [1.0]), count)
     last = round((1.0 - config.last_part) * config.updates)

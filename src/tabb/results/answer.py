@@ -29,6 +29,7 @@ from tabb.evaluation.choice import (
     longest_episode,
 )
 from tabb.files import path_of, read_json, write_json
+from tabb.models.imitation import Imitation, learned_from
 from tabb.models.matching import model_template
 from tabb.own_files import refuse_others
 from tabb.policy import Policy
@@ -69,7 +70,8 @@ def answer_of(root: str | Path) -> Answer | None:
 
     Both act in the model of the target that TABB's policy was held to its paths in. How often that was right is on the
     docs' page on selection. None where nothing can be said: a learner is missing, the runs had other source data or
-    were trained from arrays, or TABB was held to no paths (its run was shorter than 5,000 updates).
+    were trained from arrays, or TABB was held to no paths (its run was shorter than 5,000 updates), or to those of a
+    model of target rows alone, which knows nothing of where the source's policy goes.
 
     Raises:
         RunError: there is no such folder, or a run is damaged.
@@ -199,11 +201,18 @@ def _runs_of(root: Path, learner: str) -> dict[int, RunFolder]:
 
 
 def _comparable(target: RunFolder, source: RunFolder) -> bool:
-    """Whether both runs had the same source log, task and files, and TABB was held to paths."""
+    """Whether both runs had the same source log, task and files, and TABB was held to paths by a model of both."""
     one, other = target.config(), source.config()
     same = one["data"]["source"] == other["data"]["source"] and one["task"] == other["task"]
     files = all(isinstance(one.get("origin", {}).get(domain), dict) for domain in ("source", "target"))
-    return same and files and target.path_model_file.exists()
+    return same and files and target.path_model_file.exists() and imitation_in(target).model == "both"
+
+
+def imitation_in(run: RunFolder) -> Imitation:
+    """What the policy of a run imitates."""
+    imitation = settings_from(run.config()).imitation
+    assert imitation is not None  # a run's own settings say so
+    return imitation
 
 
 def logged_return(loaded: Loaded, task: Task | None) -> float:
@@ -228,9 +237,8 @@ def _judged(target: RunFolder, source: RunFolder) -> _Judged:
     run = open_run(target.path)
     loaded = run_data(run.config, "target", None, str(target.path))
     log = loaded.transitions
-    imitation = settings_from(run.config).imitation
-    assert imitation is not None  # a run's own settings say what its policy imitates
-    template = model_template(imitation, run.domains, jax.random.key(0))
+    learned = learned_from(run.domains, run.rule.set_aside(run.domains.target))
+    template = model_template(imitation_in(target), learned, jax.random.key(0))
     model, _ = load_tree(target.path_model_file, template)
     task = None if run.config["task"] is None else get_task(run.config["task"])
     # The source's episodes may be longer: a return of more steps than the log's has is not to be held against it.

@@ -14,6 +14,7 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -29,7 +30,7 @@ from tabb.transitions import Transitions
 class LimitedModel(TargetModel):
     """The model of both domains, and the disagreement above which it knows nothing."""
 
-    limit: Float[Array, ""]
+    limit: Float[Array, ""] = eqx.field(kw_only=True)
 
 
 def pairwise(following: Float[Array, "b k s"], scale: Float[Array, " s"]) -> Float[Array, " b"]:
@@ -97,4 +98,5 @@ class MOReL(Rollouts):
 
 def limited(model: TargetModel, limit: Float[Array, ""]) -> LimitedModel:
     """The model with this limit."""
-    return LimitedModel(model.members, model.inputs, model.change_scale, model.rewards, limit)
+    parts = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    return LimitedModel(**parts, limit=limit)

@@ -25,6 +25,7 @@ from tabb.files import cache_folder
 from tabb.models.fitting import Report
 from tabb.models.imitation import Imitation
 from tabb.models.matching import model_config
+from tabb.networks import Normaliser
 from tabb.plain import plain
 from tabb.provenance import EXTRAS, environment
 from tabb.rules import Rule
@@ -69,31 +70,37 @@ def imitated_name(
     config: Imitation,
     data: dict[str, Any],
     with_source: bool,
-    normalise: str,
+    units: Normaliser,
     key: Any,
     aside: NDArray[np.bool_] | None = None,
 ) -> str | None:
     """The name of the entry for the copies that policies imitate; the same for every rule that draws the same data.
 
-    `aside` are the target rows that the rule sets aside (`Rule.set_aside`).
+    `units` are those of the run's observations: runs that draw the same rows may have other ones. `aside` are the
+    target rows that the rule sets aside (`Rule.set_aside`).
     """
     depends = {"imitation": plain(config), "code": code_of(config), "data": _drawn(data, with_source)}
-    return _name("imitated", depends | {"normalise": normalise} | _less(aside), key)
+    return _name("imitated", depends | _in(units) | _less(aside), key)
 
 
 def path_model_name(
     config: Imitation,
     data: dict[str, Any],
     with_source: bool,
-    normalise: str,
+    units: Normaliser,
     key: Any,
     aside: NDArray[np.bool_] | None = None,
 ) -> str | None:
-    """The name of the entry for the model in which policies are held to logged paths; `aside` as in `imitated_name`."""
+    """The name of the entry for the model in which policies are held to logged paths, as that of `imitated_name`."""
     with_source = with_source and config.model == "both"
     fitted = model_config(config)
     depends = {"model": plain(fitted), "code": code_of(fitted), "data": _drawn(data, with_source)}
-    return _name("path-model", depends | {"normalise": normalise} | _less(aside), key)
+    return _name("path-model", depends | _in(units) | _less(aside), key)
+
+
+def _in(units: Normaliser) -> dict[str, Any]:
+    """What an entry whose states are in these units depends on."""
+    return {"units": [np.asarray(moment, np.float64).tolist() for moment in (units.mean, units.scale)]}
 
 
 def _less(aside: NDArray[np.bool_] | None) -> dict[str, Any]:

@@ -129,9 +129,7 @@ def rows_to_imitate(
             return pack_imitated(load_tree(folder.imitated_file, template)[0])
         key = jax.random.fold_in(key, IMITATED)
         rows: ImitatedRows = cached(
-            imitated_name(
-                config, setup.config["data"], bool(len(domains.source)), setup.config["normaliser"], key, aside
-            ),
+            imitated_name(config, setup.config["data"], bool(len(domains.source)), domains.normaliser, key, aside),
             lambda: template,
             lambda: imitated_rows(config, domains, key, report, aside),
             note,
@@ -164,15 +162,14 @@ def logged_paths(
 
     def of_seed(folder: RunFolder | None, key: Any) -> Paths:
         key = jax.random.fold_in(key, PATHS)
+        learned = learned_from(domains, aside)
         if folder is not None and resume and folder.path_model_file.exists():
-            model = load_tree(folder.path_model_file, model_template(config, domains, key))[0]
+            model = load_tree(folder.path_model_file, model_template(config, learned, key))[0]
             return paths_with(model, config, domains.target, aside)
         model = cached(
-            path_model_name(
-                config, setup.config["data"], bool(len(domains.source)), setup.config["normaliser"], key, aside
-            ),
-            lambda: model_template(config, domains, key),
-            lambda: path_model(config, learned_from(domains, aside), key, report),
+            path_model_name(config, setup.config["data"], bool(len(domains.source)), domains.normaliser, key, aside),
+            lambda: model_template(config, learned, key),
+            lambda: path_model(config, learned, key, report),
             note,
         )
         if folder is not None:
