@@ -26,6 +26,7 @@ MAIN, CORRECTIVE, MATCHING, FEWER, REFITTED = (
     RESULTS / "extraction" / name for name in ("main", "corrective", "matching", "rows-1000", "rate-1e-2")
 )
 MIXED, UNITS, LATE = (RESULTS / "extraction" / name for name in ("mixed", "units", "units-late"))
+DEFAULTS = RESULTS / "extraction" / "defaults"
 FEW_ROLLOUTS = RESULTS / "extraction" / "rollouts-16"
 OTHERS = [RESULTS / "extraction" / name for name in ("others", "others-matching")]
 PICTURE = Path(__file__).resolve().parents[1] / "main-result.png"
@@ -226,15 +227,21 @@ def units() -> str:
 
 def with_taken(quality: str = "medium") -> list[dict[str, Any]]:
     """The cells of which a choice was made from a source of this quality, with the scores of `TAKEN`."""
+    # A cell that was measured again, with today's defaults, counts as it is now.
+    measured = {
+        (cell["task"], cell["target"], cell["seed"]): cell
+        for folders in ([MAIN, MATCHING], [DEFAULTS])
+        for cell in merged(folders)
+    }
     cells = []
-    for cell in merged([MAIN, MATCHING]):
+    for cell in measured.values():
         file = RESULTS / CHOICES[quality] / f"{cell['task']}-{cell['target']}-seed{cell['seed']}.json"
         if not file.exists():
             continue
         choice, scores = read_json(file), cell["scores"]
         *_, held, source = (policy["true"] for policy in choice["policies"])
         given = {
-            "alone": scores.get("best clone matched x5"),
+            "alone": scores.get(ALONE, scores.get("best clone matched x5")),
             "logged": scores.get("logged"),
             "source": source,
             "held": held,
