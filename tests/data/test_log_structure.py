@@ -242,6 +242,44 @@ def test_no_row_of_an_episode():
         inspect_arrays(np.zeros((5, 1)), np.zeros((5, 1)), np.zeros(5), episodes=[np.nan] * 5)
 
 
+@pytest.mark.parametrize("none", [np.nan, -1])
+@pytest.mark.parametrize("stored", [True, False], ids=["next observations", "none"])
+def test_no_step_leads_across_rows_of_no_episode(stored, none):
+    """Places 0, 1, ..., 7 of one episode, of which rows 3 and 4 are of none: 2 must not be followed by 5."""
+    place = np.arange(8.0)[:, None]
+    following = {"next_observations": place + 1} if stored else {}
+    number = np.where(np.isin(np.arange(8), (3, 4)), none, 6.0)
+    columns = {"observations": place, "actions": place * 0, "rewards": np.ones(8), "episodes": number, **following}
+    rows, report = inspect_arrays(**columns)
+    np.testing.assert_array_equal(rows.next_observation, rows.observation + 1)
+    here = [0, 1, 2, 5, 6, 7] if stored else [0, 1, 5, 6]
+    assert rows.observation[:, 0].tolist() == here
+    assert rows.episode.tolist() == [int(place > 2) for place in here]
+    assert (report.episode_ends, report.lengths, report.returns) == ((2, 7), (3, 3), (3.0, 3.0))
+    (doubt,) = (doubt for doubt in report.doubts if "no episode" in doubt)
+    assert doubt.startswith("after 1 row (row 2) come rows of no episode, and then the same episode goes on (cut there")
+
+
+def test_gaps_do_not_cut_where_another_episode_begins():
+    place = np.arange(8.0)[:, None]
+    number = np.array([0, 0, 0, -1, -1, 1, 1, 1])
+    report = inspect_arrays(place, place * 0, np.ones(8), episodes=number).report
+    assert (report.episode_ends, [doubt for doubt in report.doubts if "no episode" in doubt]) == ((2, 7), [])
+
+
+def test_an_unknown_next_observation_cuts_a_stated_episode():
+    """Row 3 is dropped, so that row 2 is not followed by row 4 in any episode."""
+    place = np.arange(8.0)[:, None]
+    following = np.where(place == 3, np.nan, place + 1)
+    rows, report = inspect_arrays(place, place * 0, np.ones(8), following, episodes=np.zeros(8))
+    assert rows.observation[:, 0].tolist() == [0, 1, 2, 4, 5, 6, 7]
+    assert rows.episode.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert report.dropped_rows == {ABSENT: (3,)}
+    assert any(
+        doubt.startswith("next_observations is NaN in 1 row (row 3) inside of episodes") for doubt in report.doubts
+    )
+
+
 # --- F4: ends that are stated in part ---
 
 

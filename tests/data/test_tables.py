@@ -402,6 +402,22 @@ def test_missing_steps_cut_episodes():
     assert not inspect_table(table).report.doubts
 
 
+@pytest.mark.parametrize("counted", [True, False], ids=["steps", "no steps"])
+def test_rows_whose_episode_is_missing_cut_the_episode(counted):
+    """Also where steps are counted: the rows are in order, and the gap stays where it is."""
+    episode, step = steps_of(LOG)
+    row = int(np.flatnonzero(step == 4)[2])
+    columns = changed(next_obs_0=None, next_obs_1=None, timeouts=None, episode_id=with_missing(episode, row))
+    columns |= {"step": np.where(np.arange(200) > row, step - (episode == episode[row]), step)} if counted else {}
+    loaded = inspect_table(pa.table(columns))
+    kept = loaded.report.kept_rows
+    assert row not in kept
+    assert row - 1 not in kept
+    before, behind = np.flatnonzero(kept == row - 2)[0], np.flatnonzero(kept == row + 1)[0]
+    assert loaded.transitions.episode[behind] == loaded.transitions.episode[before] + 1
+    assert any(f"after 1 row (row {row - 1}) come rows of no episode" in doubt for doubt in loaded.report.doubts)
+
+
 def test_a_missing_step_is_none_where_next_observations_are_stored():
     episode, step = steps_of(LOG)
     left = np.delete(np.arange(200), int(np.flatnonzero(step == 4)[2]))

@@ -10,8 +10,8 @@ import numpy as np
 from tabb.data import checks, precision
 from tabb.data.allocation import IN_MEMORY, Memory
 from tabb.data.audit.inspection import clipped, flag_doubts, last_unfinished, notes_of, returns_of
-from tabb.data.audit.structure import structure_doubts
-from tabb.data.boundaries import Boundaries, boundaries
+from tabb.data.audit.structure import gap_doubts, structure_doubts
+from tabb.data.boundaries import Boundaries, apart_at_gaps, boundaries
 from tabb.data.column_names import OPTIONAL, REQUIRED, Names, names_of, resolve, unread_doubts
 from tabb.data.reading import (
     BOUNDS,
@@ -74,7 +74,8 @@ def from_arrays(
     - `next_observations` [N, S]: leave it out if it is just the next row. NaN where it is not known.
     - `terminals`, `timeouts` [N] or [N, 1]: booleans or 0 and 1; the task itself ended after this row, or the
       episode was cut after it. A row marked as both is terminal.
-    - `episodes` [N]: the number of each row's episode, where no flag marks truncations; NaN or -1 for rows of none.
+    - `episodes` [N]: the number of each row's episode, where no flag marks truncations; NaN or -1 for rows of none,
+      across which no step leads: an episode is cut there.
     - `extras`: further columns [N] of numbers by name; they are kept with their rows, and only rules that
       name them see them.
     - `others`: these columns under names of other libraries (`terminated`, `truncations`, `next_obs`, ...). Names that
@@ -195,6 +196,11 @@ def build(
         columns = {key: _kept(column, there, owned) for key, column in columns.items()}
         extras = {key: _kept(column, there, owned) for key, column in extras.items()}
         owned = True
+    stated = columns.get("episodes")
+    gaps = np.empty(0, int)
+    if stated is not None:
+        columns["episodes"] = apart_at_gaps(stated, inside)
+        gaps = np.flatnonzero((np.diff(columns["episodes"]) != 0) & (stated[1:] == stated[:-1]))
     observations, terminals = columns["observations"], columns["terminals"]
     timeouts, episodes = columns.get("timeouts"), columns.get("episodes")
     stores_next = "next_observations" in columns
@@ -216,6 +222,7 @@ def build(
         *unread_doubts(names),
         *([DISCRETE] if whole and bounds is None else []),
         *flag_doubts(columns, ends),
+        *gap_doubts(gaps, outcome.absent, episodes, inside),
         *structure_doubts(columns, outcome, drop, inside),
     ]
     reasons = _reasons(drop, outcome, stores_next)
@@ -225,8 +232,8 @@ def build(
     numbers = _numbers(outcome.end, keep)
     unfinished: tuple[int, ...] = (len(ends) - 1,) if last_unfinished(ends, terminals, timeouts) else ()
     cut: tuple[int, ...] | None = None
-    if cut_there is not None and episodes is not None:
-        was_cut = np.isin(episodes, list(cut_there))
+    if cut_there is not None and stated is not None:
+        was_cut = np.isin(stated, [*cut_there, *stated[gaps]])
         unfinished = tuple(np.flatnonzero(was_cut[ends] & ~terminals[ends]).tolist())
         cut = tuple(np.unique(numbers[was_cut[keep]]).tolist())
     report = Report(
@@ -293,9 +300,9 @@ def _blocks(value: Any, key: str, name: str, wide: Mapping[str, list[np.ndarray]
 def _rows_of_episodes(columns: dict[str, np.ndarray], name: str) -> np.ndarray:
     """Numbers of the rows that belong to an episode, as far as `episodes` says otherwise."""
     episodes = columns.get("episodes")
-    if episodes is None or episodes.dtype.kind not in "if":
+    if episodes is None:
         return np.arange(len(columns["observations"]))
-    rows = np.flatnonzero(episodes != checks.NO_EPISODE)
+    rows = np.flatnonzero(checks.of_an_episode(episodes))
     if not rows.size:
         checks.fail(name, "episodes", "no row belongs to an episode; give the number of each row's episode")
     return rows

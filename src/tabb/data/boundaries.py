@@ -1,7 +1,7 @@
 """Where episodes end, and which next observations can be trusted: one rule for every file, source or target.
 
 A row ends an episode if it is terminal, if the data say so (`timeouts`, `episodes`), if it is the last, if its stored
-next observation is unknown (NaN) or far from the next row (`tabb.data.steps`; not where `episodes` states the ends),
+next observation is unknown (NaN) or, unless `episodes` states the ends, far from the next row (`tabb.data.steps`),
 or, in data that do not state their ends, if its step to the next row is a reset: see `resets`.
 
 Its next observation is unknown if none is stored, if the stored one is NaN, if it is the first observation of another
@@ -83,13 +83,13 @@ def boundaries(
         absent[piece] = np.isnan(next_observations[piece]).any(axis=1)
     compared = compare_next_rows(observations, next_observations, ~stated)
     apart = ~compared.near & ~stated & ~absent
-    end = stated.copy()
-    if episodes is None:
-        end |= absent
-        # Rows whose next observations have nothing to do with the next row say nothing of ends: the flags do, or the
-        # order of the rows. Rows in no order are each an episode of their own.
-        if compared.follow or not (states_cuts or (compared.relation != "unknown" and in_order(observations))):
-            end |= apart
+    end = stated | absent  # a row that is dropped is a gap, also inside of stated episodes
+    # Rows whose next observations have nothing to do with the next row say nothing of ends: the flags do, or the
+    # order of the rows. Rows in no order are each an episode of their own.
+    if episodes is None and (
+        compared.follow or not (states_cuts or (compared.relation != "unknown" and in_order(observations)))
+    ):
+        end |= apart
     reset = none if states_cuts else resets(observations, end)
     end |= reset
 
@@ -112,6 +112,15 @@ def boundaries(
         next_observations = next_observations if owned else next_observations.copy()
         next_observations[unknown] = observations[unknown]
     return Boundaries(end, next_observations, unknown, leaked, reset, padded, absent, apart, compared)
+
+
+def apart_at_gaps(episodes: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Number of each row's episode, a new one behind each gap: no step leads across rows of no episode.
+
+    `inside` are the numbers that the rows have in the file, where those of no episode stand between them.
+    """
+    starts = (episodes[1:] != episodes[:-1]) | (np.diff(inside) > 1)
+    return np.append(0, np.cumsum(starts))
 
 
 def _padding(

@@ -186,6 +186,11 @@ def episode_numbers(value: Any, name: str, key: str) -> np.ndarray:
     return array
 
 
+def of_an_episode(numbers: np.ndarray) -> np.ndarray:
+    """Which rows (bool [N]) belong to an episode: the others have the number `NO_EPISODE` or NaN."""
+    return ~np.isnan(numbers) & (numbers != NO_EPISODE)
+
+
 def same_rows(shape_of: Mapping[str, tuple[int, ...]], name: str) -> None:
     """All columns have as many rows as the first one, and at least one; matrices that lie on their side are told so."""
     lengths = {shape[0] for shape in shape_of.values() if len(shape) == 1 or shape[1:] == (1,)}

@@ -210,7 +210,12 @@ def _moved(column: np.ndarray, order: np.ndarray, memory: Memory) -> np.ndarray:
 
 
 def _is_in_order(steps: np.ndarray, episodes: np.ndarray) -> bool:
-    """Whether rows of an episode are adjacent and their steps rise, whatever the numbers of the episodes."""
+    """Whether rows of an episode are adjacent and their steps rise, whatever the numbers of the episodes.
+
+    Rows of no episode may stand anywhere: they are gaps, and stay where they are.
+    """
+    there = checks.of_an_episode(episodes)
+    steps, episodes = steps[there], episodes[there]
     changes = episodes[1:] != episodes[:-1]
     starts = episodes[np.flatnonzero(np.append(True, changes))]
     return len(np.unique(starts)) == len(starts) and bool((np.diff(steps)[~changes] > 0).all())

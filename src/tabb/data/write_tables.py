@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tabb.data.arrow import import_pyarrow
+from tabb.data.boundaries import apart_at_gaps
 from tabb.data.checks import NO_EPISODE
 from tabb.data.lerobot import INFO, OWN, PATHS
 from tabb.data.reading import BOUNDS
@@ -86,8 +87,9 @@ def write_lerobot(
 ) -> None:
     """The columns of a log as a LeRobot data set, v3.0, in the new folder `folder`; rows of no episode are left out.
 
-    Beside `observation.state`, `action` and `next.reward` there are `next.terminated`, `next.truncated` and, where the
-    log has them, `next.observation.state`. `attributes` are kept under `tabb` in `info.json`.
+    An episode with such rows in between becomes two. Beside `observation.state`, `action` and `next.reward` there are
+    `next.terminated`, `next.truncated` and, where the log has them, `next.observation.state`. `attributes` are kept
+    under `tabb` in `info.json`.
 
     Raises:
         RunError: the folder cannot be written.
@@ -98,6 +100,7 @@ def write_lerobot(
         raise UsageError(f"{folder}: is there already; name a new folder for a LeRobot data set")
     kept = columns["episodes"] != NO_EPISODE
     columns = {key: column if kept.all() else column[kept] for key, column in columns.items()}
+    columns["episodes"] = apart_at_gaps(columns["episodes"], np.flatnonzero(kept))
     fps = int(fps or attributes.get("fps") or 1)
     rows = _rows(columns, fps)
     try:

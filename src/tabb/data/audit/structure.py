@@ -111,6 +111,28 @@ def structure_doubts(
     yield from _disagreeing(columns, flags, outcome, states_cuts, file_rows)
 
 
+def gap_doubts(
+    gaps: np.ndarray, absent: np.ndarray, episodes: np.ndarray | None, file_rows: np.ndarray
+) -> Iterator[str]:
+    """Doubts about stated episodes that have gaps: rows of none in between (after rows `gaps`), and unknown next rows.
+
+    `absent` marks rows whose next observation is NaN.
+    """
+    if gaps.size:
+        yield (
+            f"after {counted(file_rows[gaps])} come rows of no episode, and then the same episode goes on (cut there, "
+            "as no step leads across): log the episode whole, or give what comes behind another number"
+        )
+    if episodes is None:
+        return
+    unknown = np.flatnonzero(absent[:-1] & (episodes[1:] == episodes[:-1]))
+    if unknown.size:
+        yield (
+            f"next_observations is NaN in {counted(file_rows[unknown])} inside of episodes (cut there): store what was "
+            "seen, or leave next_observations out and the next row is taken"
+        )
+
+
 def _disagreeing(
     columns: dict[str, np.ndarray],
     flags: dict[str, np.ndarray],
