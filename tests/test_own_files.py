@@ -79,6 +79,7 @@ STRANGERS = {
     "list": lambda path: path.write_text("[1, 2]"),
     "npz of a log": lambda path: npz(path, **LOG),
     "npz under other names": lambda path: npz(path, obs=np.zeros((9, 2)), acts=np.ones(9)),
+    "npz under singular names": lambda path: npz(path, **dataclasses.asdict(tabb.from_arrays(**LOG)) | {"extras": 0}),
     "npz with a header": lambda path: npz(path, header=np.array("{}"), obs=np.ones(9)),
     "hdf5 of a log": lambda path: hdf5(path, LOG),
     "robomimic": lambda path: hdf5(path, {"data/demo_0/obs": np.zeros((9, 2)), "data/demo_0/actions": np.ones((9, 1))}),

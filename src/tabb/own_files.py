@@ -30,7 +30,6 @@ _PLAN_FILES = (
     *("ablations.json", "ablations.png", "failed.json", "intervals.png", "profiles.png"),
     *("report.md", "scores.csv", "verdicts.json"),
 )
-_TRANSITIONS = {"observation", "action", "reward", "next_observation", "terminal", "episode"}
 
 
 def refuse_others(path: Path, kind: str) -> None:
@@ -107,8 +106,16 @@ def _is_policy(path: Path) -> bool:
 
 def _is_npz_of(path: Path, names: Collection[str]) -> bool:
     with zipfile.ZipFile(path) as archive:
-        found = {name.removesuffix(".npy") for name in archive.namelist()}
-        return {name for name in found if not name.startswith("extras/")} == set(names)
+        return {name.removesuffix(".npy") for name in archive.namelist()} == set(names)
+
+
+def is_steps_of_run(path: Path) -> bool:
+    """Whether a file lies where a run keeps the steps that it took: earlier versions left no mark in it."""
+    return path.name in RUN_FILES and path.name.endswith("-steps.npz") and _is_run(path.parent)
+
+
+def _is_saved(path: Path) -> bool:
+    return _holds_npz_key(path, "tabb_saved") or is_steps_of_run(path)
 
 
 def _holds_npz_key(path: Path, name: str) -> bool:
@@ -204,14 +211,7 @@ def _has_runs(folder: Path) -> bool:
 
 KINDS: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "policy": ("a policy", _is_policy),
-    "transitions": (
-        "a file of transitions",
-        lambda path: any(
-            _is_npz_of(path, _TRANSITIONS | bounds | cut)
-            for bounds in (set(), {"action_low", "action_high"})
-            for cut in (set(), {"cut"})
-        ),
-    ),
+    "transitions": ("a file of transitions", _is_saved),
     "columns": ("a file of columns", lambda path: _holds_npz_key(path, "tabb")),
     "table": ("a table", _is_table),
     "data": ("a data set", lambda path: _has_attributes(path, ["content_sha256"], ["tabb_version", "task"])),

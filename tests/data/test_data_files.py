@@ -11,6 +11,7 @@ import pytest
 from tabb.data import available, catalogue, find, from_arrays, load, npz, read, resolve, save_npz, write_hdf5
 from tabb.data.audit import audit
 from tabb.data.convert import convert
+from tabb.data.reading import Reading
 from tabb.errors import DataError, RunError, TabbError, UsageError
 from tabb.transitions import COLUMNS
 
@@ -178,6 +179,36 @@ def test_writing_what_could_not_be_read(columns, tmp_path):
     with pytest.raises(DataError, match="terminals: missing"):
         write_hdf5(path, {key: columns[key] for key in ("observations", "actions", "rewards")})
     assert os.listdir(tmp_path) == []
+
+
+def test_a_strangers_npz_is_not_taken_for_saved_transitions(columns, tmp_path):
+    """Its `terminal` may mark time limits, and its rows may be in any order: nothing is taken for granted."""
+    rows = from_arrays(**columns)
+    save_npz(tmp_path / "saved.npz", rows, cut=[1])
+    with np.load(tmp_path / "saved.npz") as file:
+        kept = dict(file)
+    assert kept.pop("tabb_saved") == 1
+    np.savez(tmp_path / "other.npz", **kept)
+    with pytest.raises(
+        DataError, match=r"other\.npz: tabb_saved: missing, so nothing says what `terminal` and"
+    ) as told:
+        read(tmp_path / "other.npz")
+    assert "\n" not in str(told.value)
+    # What the line says mends both a file of an earlier version and a stranger's.
+    with np.load(tmp_path / "other.npz") as old:
+        np.savez(tmp_path / "again.npz", **old, tabb_saved=1)
+    np.testing.assert_array_equal(read(tmp_path / "again.npz").transitions.next_observation, rows.next_observation)
+    assert read(tmp_path / "again.npz").report.cut == (1,)
+    names = {f"{key}s": key for key in ("observation", "action", "reward", "next_observation")}
+    assert len(read(tmp_path / "other.npz", Reading(names=names)).transitions) > 0
+
+
+def test_old_steps_of_a_run_are_known_by_their_place(columns, tmp_path):
+    rows = from_arrays(**columns)
+    (tmp_path / "config.json").write_text('{"rule": "tabb", "settings": {}}')
+    np.savez(tmp_path / "target-steps.npz", **{key: np.asarray(getattr(rows, key)) for key in COLUMNS})
+    np.testing.assert_array_equal(read(tmp_path / "target-steps.npz").transitions.observation, rows.observation)
+    save_npz(tmp_path / "target-steps.npz", rows)
 
 
 FULL_DISK = """

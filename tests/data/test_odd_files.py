@@ -384,6 +384,7 @@ def test_saved_rows_with_odd_episode_numbers(steps, tmp_path):
         "reward": np.zeros(3, "f4"),
         "next_observation": np.ones((3, 2), "f4"),
         "terminal": np.zeros(3, "f4"),
+        "tabb_saved": np.array(1),
     }
     for number in (np.inf, 2.0**40, -(2.0**31) - 1):
         path = npz(tmp_path / "odd.npz", columns | {"episode": np.array([0, 0, number])})

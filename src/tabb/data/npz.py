@@ -21,11 +21,14 @@ from tabb.data.report import Loaded
 from tabb.data.saved_rows import CUT, EXTRA, saved_rows
 from tabb.errors import DataError, TabbError
 from tabb.files import atomic
-from tabb.own_files import refuse_others
+from tabb.own_files import is_steps_of_run, refuse_others
 from tabb.transitions import COLUMNS, Transitions
 
 MARK = "tabb"
 """key that tells that tabb wrote a file of columns; it holds attributes as JSON"""
+SAVED = "tabb_saved"
+"""key that tells that `save_npz` wrote a file; it holds the version of that layout"""
+SAVED_VERSION = 1
 POLICY = frozenset({"header", "mean", "scale"})
 """keys that every policy of tabb has"""
 
@@ -50,7 +53,7 @@ def load_npz(path: str | Path, reading: Reading = NOTHING_STATED, memory: Memory
     - columns: `observations`, `actions`, `rewards` and, where known, `next_observations`, `terminals`,
       `timeouts`, `episodes`, or their names in other libraries: treated as `from_arrays` does, further keys listed in
       the report; `action_low` and `action_high`, if they are there, bound the actions;
-    - a file of `save_npz` (`observation`, `action`, ...): its rows are checked and taken as they are.
+    - a file of `save_npz` (`observation`, `action`, ..., and its mark): its rows are checked and taken as they are.
 
     Nothing is unpickled. Raises `DataError` (one line) naming file, key and row.
     """
@@ -113,6 +116,7 @@ def save_npz(path: str | Path, transitions: Transitions, cut: Collection[int] | 
     columns |= {f"{EXTRA}{name}": np.asarray(column) for name, column in transitions.extras.items()}
     columns |= {} if bounds is None else {"action_low": np.asarray(bounds.low), "action_high": np.asarray(bounds.high)}
     columns |= {} if cut is None else {CUT: np.array(sorted(cut), np.int64)}
+    columns[SAVED] = np.array(SAVED_VERSION)
     with atomic(path) as part, open(part, "wb") as file:
         np.savez_compressed(file, **columns)
 
@@ -132,9 +136,8 @@ def write_npz(path: Path, columns: Mapping[str, np.ndarray], attributes: Mapping
 def _read(path: Path, reading: Reading, memory: Memory) -> Content:
     with zipfile.ZipFile(path) as archive:
         entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        names = (
-            None if {"observation", "episode"} <= set(entries) else names_of(entries, str(path), reading.names.stated())
-        )
+        stated_names = reading.names.stated()
+        names = None if _is_saved(path, entries, stated_names) else names_of(entries, str(path), stated_names)
         kept = [key for key in entries if key.startswith(EXTRA)]
         wanted = (*COLUMNS, *kept) if names is None else names.keys
         more = [key for key in (*BOUNDS, *([CUT] if names is None else [])) if key in entries]
@@ -177,6 +180,23 @@ def _read(path: Path, reading: Reading, memory: Memory) -> Content:
         stated = _attributes(file, entries) | {key: file[key].tolist() for key in more if key != CUT}
         cut = _cut(file[CUT], str(path)) if CUT in more else None
     return Content(columns, names, wide, stated, cut)
+
+
+def _is_saved(path: Path, entries: Collection[str], stated: Collection[str]) -> bool:
+    """Whether `save_npz` wrote the file. Raises `DataError` where it may have, but other libraries may have as well.
+
+    Their `terminal` may mark time limits too, and their rows may be in any order.
+    """
+    if SAVED in entries or is_steps_of_run(path):
+        return True
+    if {"observation", "episode"} <= set(entries) and not {"observations"} & {*entries, *stated}:
+        checks.fail(
+            str(path),
+            SAVED,
+            "missing, so nothing says what `terminal` and `episode` mean here; name the keys (names.observations), or, "
+            f"if an earlier tabb saved this file, save it again: numpy.savez(NEW, **numpy.load(OLD), {SAVED}=1)",
+        )
+    return False
 
 
 def _cut(numbers: np.ndarray, name: str) -> set[int]:
