@@ -96,6 +96,19 @@ def test_columns_that_contradict_each_other(key, cart_log):
         inspect_arrays(**cart_log, **CONTRADICTIONS[key](cart_log))
 
 
+def test_unknown_numbers_of_episodes_are_compared_as_such(cart_log):
+    """-1 and NaN say the same; a number where the other column has none is another answer, not an equal one."""
+    log = {key: cart_log[key] for key in ("observations", "actions", "rewards", "next_observations")}
+    number = np.cumsum(np.roll(cart_log["terminals"] | cart_log["timeouts"], 1)).astype(float)
+    some = np.isin(number, [3, 4])
+    rows = from_arrays(**log, episodes=np.where(some, np.nan, number), traj_id=np.where(some, -1, number))
+    assert len(rows) == 3000 - some.sum()
+    with pytest.raises(DataError, match="traj_id: says otherwise than episodes"):
+        from_arrays(
+            np.ones((5, 1)), np.zeros((5, 1)), np.zeros(5), episodes=[0, 0, np.nan, 1, 1], traj_id=[0, 0, 5, 1, 1]
+        )
+
+
 def test_rlds_rows_are_asked_about(needed, ends):
     """Its last rows hold no step."""
     with pytest.raises(DataError, match="is_last: marks a row that holds the last observation and no step"):

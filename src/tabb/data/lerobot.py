@@ -181,7 +181,7 @@ def _check_widths(info: _Info, columns: dict[str, np.ndarray], assigned: Assigne
 
 def _check_totals(episodes: np.ndarray, info: _Info, name: str) -> None:
     """There are as many rows and episodes as `info.json` says."""
-    counts = {"total_frames": len(episodes), "total_episodes": len(np.unique(episodes))}
+    counts = {"total_frames": len(episodes), "total_episodes": len(np.unique(episodes[checks.of_an_episode(episodes)]))}
     for key, count in counts.items():
         stated = info.values.get(key)
         if stated is not None and stated != count:

@@ -191,6 +191,24 @@ def test_all_faults_of_npz_files_are_told(clean, tmp_path, pair):
     assert codes(audit(tmp_path / "saved.npz"))["inf"].rows == (3, 9)
 
 
+def test_unknown_next_observations_and_episodes_are_no_errors(clean, tmp_path):
+    """NaN says there what is read of it: that the next observation, or the row's episode, is not known."""
+    number = np.arange(3_000) // 100 * 1.0
+    number[300:400] = np.nan
+    following = np.roll(clean["observations"], -1, axis=0)
+    following[99::100] = np.nan
+    columns = {key: clean[key] for key in ("observations", "actions", "rewards", "terminals")}
+    columns |= {"episodes": number, "next_observations": following, "next_obs": following}
+    found = audit(stored(tmp_path / "own.hdf5", columns))
+    assert found.of_level("error") == found.of_level("warning") == []
+    unknown = {one.where.rpartition(": ")[2]: one for one in found.findings if one.code == "unknown"}
+    assert set(unknown) == {"episodes", "next_observations", "next_obs"}
+    assert unknown["episodes"].what.startswith("100 rows hold NaN: which episode the row belongs to is not known")
+    assert unknown["next_observations"].rows == tuple(range(99, 3_000, 100))
+    outside = next(one for one in found.findings if one.what == "100 rows are dropped: the row belongs to no episode")
+    assert outside.fix == "none needed; to keep them, give the number of each row's episode"
+
+
 def test_lengths_and_returns_are_told(clean, tmp_path):
     found = audit(stored(tmp_path / "file.hdf5", clean))
     report = found.to_dict()["reports"][str(tmp_path / "file.hdf5")]

@@ -11,6 +11,7 @@ import numpy as np
 from tabb.action_bounds import ActionBounds
 from tabb.data.audit.finding import Finding, row_numbers
 from tabb.data.checks import ACTION_TOLERANCE, pieces
+from tabb.data.column_names import SAME
 from tabb.shown import percent
 
 AT_BOUND = 1.0 - 1e-4
@@ -23,6 +24,11 @@ SPANS = 6
 """columns listed with their spans"""
 ABSURD = 1e4
 """factor between a number and 99% of its column that no sensor makes"""
+UNKNOWN = {
+    "next_observations": "what was seen after the step is not known",
+    "episodes": "which episode the row belongs to is not known, if to any",
+}
+"""what NaN says in columns in which it is read"""
 MANY_TWICE = 0.001
 """share of rows that occur twice from which it is a warning"""
 
@@ -51,10 +57,16 @@ def check_columns(name: str, columns: dict[str, np.ndarray], bounds: ActionBound
 
 
 def _not_finite(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
+    """Rows that hold NaN or infinity; in some columns NaN is no error, but says that a value is not known."""
+    unknown = UNKNOWN.get(SAME.get(key, key))
     for code, is_so in (("nan", np.isnan), ("inf", np.isinf)):
         wrong = _rows_where(array, is_so)
         if wrong.any():
             what = f"{rows_hold(int(wrong.sum()))} {'NaN' if code == 'nan' else 'infinity'}"
+            if code == "nan" and unknown:
+                fix = "none needed if that is so; else log them again"
+                yield Finding("note", "unknown", f"{name}: {key}", f"{what}: {unknown}", fix, row_numbers(wrong))
+                continue
             fix = "leave out the episodes of these rows, or log them again; filling in numbers makes up dynamics"
             yield Finding("error", code, f"{name}: {key}", what, fix, row_numbers(wrong))
 

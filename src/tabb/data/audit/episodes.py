@@ -52,6 +52,7 @@ def check_episodes(name: str, loaded: Loaded) -> Iterator[Finding]:
         if reason in (NOT_STORED, PADDED, ABSENT, OUTSIDE) or not report.wrong_next:
             what = f"{'1 row is' if count == 1 else f'{count:,} rows are'} dropped: {reason}"
             fix = "none needed; to keep them, store next_observations with the true last observation of each episode"
+            fix = "none needed; to keep them, give the number of each row's episode" if reason == OUTSIDE else fix
             yield Finding("note", "dropped", name, what, fix, report.dropped_rows[reason])
     for doubt in report.doubts:
         what, _, fix = doubt.partition(": ")
