@@ -21,5 +21,6 @@ def step_of(batch, models=None, learned=(), value=lambda x: x[..., 0], discount=
         discount=discount,
         key=jax.random.key(0),
         number=jnp.asarray(0),
+        updates=100,
         represented=features,
     )

@@ -11,6 +11,7 @@ import pytest
 from steps import step_of
 from tabb.batch import make_domains
 from tabb.models.ensemble import LOG_VARIANCE, fit_ensemble, gaussian, negative_log_likelihood
+from tabb.models.fitting import with_next
 from tabb.rules import DROCO, EnsembleConfig
 from tabb.rules.droco import huber, robust_penalty
 
@@ -54,6 +55,22 @@ def test_likelihood_by_hand():
     np.testing.assert_allclose(bounded, [low, high], atol=1e-3)
 
 
+def test_the_ensemble_sees_the_target_in_its_own_units(make_pair):
+    """A joint that the target moves a hundredth as far as the source is next to nothing in the run's units."""
+    config = EnsembleConfig(members=1, elites=1, updates=600, batch_size=64, hidden=(32, 32), learning_rate=3e-3)
+
+    def narrowed(data):
+        parts = {name: getattr(data, name) / 100 for name in ("observation", "next_observation")}
+        return dataclasses.replace(data, **parts)
+
+    target, fresh = (narrowed(make_domains(*make_pair(seed=seed), "none").target) for seed in (0, 1))
+    ensemble = fit_ensemble(config, target, jax.random.key(0), silent)
+    predicted = ensemble.following(fresh.observation, fresh.action)[:, 0]
+    changes = np.asarray(fresh.next_observation - fresh.observation)
+    error = np.asarray(predicted) - np.asarray(fresh.next_observation)
+    assert (error**2).mean() < 0.2 * (changes**2).mean()
+
+
 def test_ensemble_learns_the_target_dynamics_and_keeps_the_best(make_pair):
     domains = make_domains(*make_pair(), "none")
     config = EnsembleConfig(members=3, elites=2, updates=600, batch_size=64, hidden=(32, 32), learning_rate=3e-3)
@@ -67,12 +84,15 @@ def test_ensemble_learns_the_target_dynamics_and_keeps_the_best(make_pair):
     assert (error**2).mean() < 0.2 * (changes**2).mean()
     everyone = fit_ensemble(dataclasses.replace(config, elites=3), domains.target, jax.random.key(0), silent)
 
+    order = jax.random.permutation(jax.random.split(jax.random.key(0), 3)[1], with_next(domains.target, "target"))
+    held = domains.target[order[: int(config.held_out * len(order))]]
+
     def error_of(member):
-        alone = dataclasses.replace(ensemble, members=(member,)).following(fresh.observation, fresh.action)[:, 0]
-        return float(jnp.mean(((alone - fresh.next_observation) / ensemble.scale) ** 2))
+        alone = dataclasses.replace(ensemble, members=(member,)).following(held.observation, held.action)[:, 0]
+        return float(jnp.mean(((alone - held.next_observation) / ensemble.scale) ** 2))
 
     kept = {np.asarray(member.weights[0]).tobytes() for member in ensemble.members}
     errors = [error_of(member) for member in everyone.members]
     left_out = [np.asarray(member.weights[0]).tobytes() not in kept for member in everyone.members]
     assert sum(left_out) == 1
-    assert np.argmax(errors) == np.argmax(left_out), "the worst on rows it has not seen is left out"
+    assert np.argmax(errors) == np.argmax(left_out), "the worst on the rows set aside is left out"

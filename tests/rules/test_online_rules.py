@@ -64,11 +64,12 @@ def test_log_ratio_of_the_dynamics_by_hand(rows):
 
 
 def test_darc_pays_source_rows_from_its_update_on(rows):
-    rule = DARC(bonus_scale=2.0, after=5)
+    rule = DARC(bonus_scale=2.0, after=0.05)
     learned = StepClassifiers(linear([0.0, 0.0, 4.0]), linear([0.0, 0.0]), ())  # ratio 4 s'
     step = step_of(rows, learned=learned)
     np.testing.assert_allclose(rule.reward(step), rows.reward)
-    late = dataclasses.replace(step, number=jnp.asarray(5))
+    np.testing.assert_allclose(rule.reward(dataclasses.replace(step, number=jnp.asarray(4))), rows.reward)
+    late = dataclasses.replace(step, number=jnp.asarray(5))  # of 100
     np.testing.assert_allclose(rule.reward(late), [1.0 + 2.0 * 4 * -0.25, 2.0, 3.0, 4.0])
 
 
@@ -236,9 +237,9 @@ def test_vgdf_online_scores_backups_by_hand(rows):
     b = np.array([1.0 + 0.9 * 0.1, 2.0 + 0.9 * 0.3])
     own = 1.0 + 0.9 * -0.25
     assert float(score[0]) == pytest.approx(-0.5 * ((own - b.mean()) / b.std()) ** 2 - math.log(b.std()), rel=1e-4)
-    weights, _ = VGDFOnline(members=2, keep=0.5, after=3).weigh(step)
+    weights, _ = VGDFOnline(members=2, keep=0.5, after=0.03).weigh(step)
     assert weights.critic.tolist() == [1.0] * 4
-    late, _ = VGDFOnline(members=2, keep=0.5, after=3).weigh(dataclasses.replace(step, number=jnp.asarray(3)))
+    late, _ = VGDFOnline(members=2, keep=0.5, after=0.03).weigh(dataclasses.replace(step, number=jnp.asarray(3)))
     # The second row is terminal: its own backup is 2, the members' are 1 and 2.
     assert late.critic.tolist() == [0.0, 1.0, 1.0, 1.0]
     assert late.policy.tolist() == [1.0] * 4

@@ -46,7 +46,7 @@ def nothing(observation):
 
 
 def step_of(batch, models=()):
-    return Step(models, (), batch, nothing, nothing, 0.99, KEY, jnp.asarray(0))
+    return Step(models, (), batch, nothing, nothing, 0.99, KEY, jnp.asarray(0), 100)
 
 
 def test_fragments_end_at_their_row_and_stay_in_its_episode():

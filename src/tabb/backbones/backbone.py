@@ -132,7 +132,14 @@ class Backbone(TypedFields, abc.ABC):
         return jnp.clip(action + EXPLORATION * jax.random.normal(key, action.shape), -1.0, 1.0)
 
     def step(
-        self, rule: Rule, models: Models, state: State, batch: Batch, key: PRNGKeyArray, number: Int[Array, ""]
+        self,
+        rule: Rule,
+        models: Models,
+        updates: int,
+        state: State,
+        batch: Batch,
+        key: PRNGKeyArray,
+        number: Int[Array, ""],
     ) -> Step:
         """What the rule may know of this state and batch; no features yet."""
         return Step(
@@ -144,17 +151,25 @@ class Backbone(TypedFields, abc.ABC):
             discount=self.discount,
             key=jax.random.fold_in(key, RULE_KEY),
             number=number,
+            updates=updates,
             action_value=least_of(state.critic) if self.has_critics else None,
         )
 
     def open_update(
-        self, rule: Rule, models: Models, state: State, batch: Batch, key: PRNGKeyArray, number: Int[Array, ""]
+        self,
+        rule: Rule,
+        models: Models,
+        updates: int,
+        state: State,
+        batch: Batch,
+        key: PRNGKeyArray,
+        number: Int[Array, ""],
     ) -> tuple[Step, Weights, Metrics]:
         """How every update begins: select rows, represent them, train the rule's own networks, weigh the rows.
 
         The step that comes back has the selected rows, their features and what the rule has learned by now.
         """
-        step = self.step(rule, models, state, batch, key, number)
+        step = self.step(rule, models, updates, state, batch, key, number)
         step = dataclasses.replace(step, batch=rule.select(step))
         step = dataclasses.replace(step, represented=rule.represent(step))
         learned, seen = rule.observe(step)

@@ -163,11 +163,10 @@ class BCQ(Backbone):
         key: PRNGKeyArray,
         number: Int[Array, ""],
     ) -> tuple[State, Metrics]:
-        del updates
         adam = optax.adam(self.learning_rate)
         noise_key, next_key, now_key = jax.random.split(key, 3)
         # The rules it takes weigh all rows alike; the weights keep this backbone's losses those of the others.
-        step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
+        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
         batch, features = step.batch, step.features
         latent_shape = (len(batch), 2 * batch.action.shape[-1])
 

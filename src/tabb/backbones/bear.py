@@ -187,7 +187,7 @@ class BEAR(Backbone):
     ) -> tuple[State, Metrics]:
         adam = optax.adam(self.learning_rate)
         noise_key, next_key, latent_key, policy_key = jax.random.split(key, 4)
-        step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
+        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
         batch, features = step.batch, step.features
         rows, size = batch.action.shape
 

@@ -99,7 +99,7 @@ class Clone(Backbone):
         key: PRNGKeyArray,
         number: Int[Array, ""],
     ) -> tuple[State, Metrics]:
-        step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
+        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
         observation, wanted = step.batch.to_imitate()
         weight = step.batch.imitation_weight(weights.policy)
 

@@ -141,9 +141,8 @@ class CQL(Backbone):
         key: PRNGKeyArray,
         number: Int[Array, ""],
     ) -> tuple[State, Metrics]:
-        del updates
         adam, policy_adam = optax.adam(self.learning_rate), optax.adam(self.policy_learning_rate)
-        step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
+        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
         batch, features = step.batch, step.features
         sample_key, next_key, policy_key = jax.random.split(key, 3)
 

@@ -182,7 +182,7 @@ class DT(Backbone):
         key: PRNGKeyArray,
         number: Int[Array, ""],
     ) -> tuple[State, Metrics]:
-        step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
+        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
         windows = step.batch.windows
         assert windows is not None, "drawn with `window`"
         dropout = jax.random.fold_in(key, DROPOUT), self.dropout

@@ -183,7 +183,7 @@ class IQL(Backbone):
     ) -> tuple[State, Metrics]:
         """One update of V, Q, slow Q and the policy on one batch; pure."""
         adam, policy_adam = self.optimisers(updates)
-        step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
+        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
         batch, features = step.batch, step.features
 
         # --- V: expectile regression on the slow critic ---

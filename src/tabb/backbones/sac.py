@@ -159,9 +159,8 @@ class SAC(Backbone):
         key: PRNGKeyArray,
         number: Int[Array, ""],
     ) -> tuple[State, Metrics]:
-        del updates
         adam = optax.adam(self.learning_rate)
-        step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
+        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
         batch, features = step.batch, step.features
         next_key, policy_key, draw_key = jax.random.split(key, 3)
         temperature = jnp.exp(state.log_temperature)

@@ -151,9 +151,8 @@ class TD3BC(Backbone):
         key: PRNGKeyArray,
         number: Int[Array, ""],
     ) -> tuple[State, Metrics]:
-        del updates
         adam = optax.adam(self.learning_rate)
-        step, weights, metrics = self.open_update(rule, models, state, batch, key, number)
+        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
         batch, features = step.batch, step.features
 
         # --- Q: regression on the backup with the slow networks' value of the next state ---

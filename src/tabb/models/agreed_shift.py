@@ -220,7 +220,7 @@ class AgreedShift(TargetPredictor):
             model = mlp(model_key, (inputs, self.hidden, self.hidden, outputs))
             return Dynamics(model, shifts, jnp.zeros(outputs), jnp.zeros((len(shifts), outputs)))
 
-        change_scale, rewards = outcome_scales(domains.source)
+        change_scale, rewards = outcome_scales(domains.source, domains.target)
         target = jnp.concatenate([domains.target.observation, domains.target.action], axis=-1)
         spread, still = jnp.std(target, axis=0), never_changes(target)
         fresh = map(dynamics, jax.random.split(key, len(self.target_shares)))

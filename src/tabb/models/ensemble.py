@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.errors import UsageError
 from tabb.field_types import TypedFields
-from tabb.models.fitting import Report, draw_rows, fit, outcome_scales, stands_still, with_next
+from tabb.models.fitting import Report, draw_rows, fit, outcome_scales, pair_normaliser, stands_still, with_next
 from tabb.networks import MLP, Normaliser, mlp
 from tabb.transitions import Transitions
 
@@ -63,23 +63,28 @@ class Ensemble(eqx.Module):
     """Elite members; (s' - s) / `scale` is what they predict, and after it the standardised reward."""
 
     members: tuple[MLP, ...]
+    inputs: Normaliser
+    """mean and spread of (s, a) in the rows that it is fitted to: a run's units are those of both domains"""
     scale: Float[Array, " s"]
     rewards: Normaliser | None = None
     """mean and spread of rewards; None where members predict none"""
 
     def following(self, observation: Float[Array, "b s"], action: Float[Array, "b a"]) -> Float[Array, "b e s"]:
         """Mean next state of each member."""
-        inputs = jnp.concatenate([observation, action], axis=-1)
-        means = jnp.stack([gaussian(member(inputs))[0] for member in self.members], axis=1)
+        means = self.means(observation, action)
         return observation[:, None] + self.scale * means[..., : len(self.scale)]
+
+    def means(self, observation: Float[Array, "b s"], action: Float[Array, "b a"]) -> Float[Array, "b e o"]:
+        """What each member predicts."""
+        seen = self.inputs(jnp.concatenate([observation, action], axis=-1))
+        return jnp.stack([gaussian(member(seen))[0] for member in self.members], axis=1)
 
     def outcomes(
         self, observation: Float[Array, "b s"], action: Float[Array, "b a"]
     ) -> tuple[Float[Array, "b e"], Float[Array, "b e s"]]:
         """Mean reward and next state of each member; it must predict rewards."""
         assert self.rewards is not None
-        inputs = jnp.concatenate([observation, action], axis=-1)
-        means = jnp.stack([gaussian(member(inputs))[0] for member in self.members], axis=1)
+        means = self.means(observation, action)
         reward = self.rewards.mean + self.rewards.scale * means[..., -1]
         return reward, observation[:, None] + self.scale * means[..., :-1]
 
@@ -109,7 +114,8 @@ def init_ensemble(
     scale = jnp.asarray(np.where(still, 1.0, spread), jnp.float32)
     sizes = (data.observation_size + data.action_size, *config.hidden, 2 * (data.observation_size + rewards))
     members = tuple(mlp(k, sizes, "swish") for k in jax.random.split(key, count))
-    return Ensemble(members, scale, outcome_scales(jax.tree.map(jnp.asarray, data))[1] if rewards else None)
+    of_rewards = outcome_scales(jax.tree.map(jnp.asarray, data))[1] if rewards else None
+    return Ensemble(members, pair_normaliser(data), scale, of_rewards)
 
 
 def fit_ensemble(
@@ -120,7 +126,7 @@ def fit_ensemble(
     fresh = init_ensemble(config, data, init_key, config.members, rewards)
     rows = jax.random.permutation(order_key, with_next(data, "target"))
     aside = max(1, int(config.held_out * len(rows)))
-    inputs = jnp.concatenate([data.observation, data.action], axis=-1)
+    inputs = fresh.inputs(jnp.concatenate([data.observation, data.action], axis=-1))
     changes = (data.next_observation - data.observation) / fresh.scale
     if fresh.rewards is not None:
         changes = jnp.concatenate([changes, fresh.rewards(data.reward)[:, None]], axis=-1)
@@ -147,4 +153,4 @@ def fit_ensemble(
     )
     errors = [float(jnp.mean((gaussian(m(inputs[rows[:aside]]))[0] - changes[rows[:aside]]) ** 2)) for m in members]
     best = sorted(np.argsort(errors)[: config.elites].tolist())
-    return Ensemble(tuple(members[i] for i in best), fresh.scale, fresh.rewards)
+    return Ensemble(tuple(members[i] for i in best), fresh.inputs, fresh.scale, fresh.rewards)

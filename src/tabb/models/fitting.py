@@ -83,6 +83,22 @@ def step_normaliser(domains: Domains) -> Normaliser:
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
 
 
+def pair_moments(data: Transitions) -> tuple[Any, Any, Any]:
+    """Mean and spread [S + A, doubles] of the entries of (s, a), and whether each moves."""
+    columns = [np.asarray(data.observation), np.asarray(data.action)]
+    mean, spread = (
+        np.concatenate([getattr(column, name)(axis=0, dtype=np.float64) for column in columns])
+        for name in ("mean", "std")
+    )
+    return mean, spread, ~is_constant(mean, spread)
+
+
+def pair_normaliser(data: Transitions) -> Normaliser:
+    """Standardises (s, a) by these rows; what never changes is only centred."""
+    mean, spread, moves = pair_moments(data)
+    return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(np.where(moves, spread, 1.0), jnp.float32))
+
+
 def column_moments(values: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and variance of each column, summed in double precision without a copy of all in doubles."""
     mean = values.mean(axis=0, dtype=np.float64)

@@ -117,7 +117,7 @@ class HeadPredictor(TargetPredictor):
         """Where states live."""
         del keys
         sizes = Sizes(domains.source.observation_size, domains.source.action_size)
-        change_scale, _ = outcome_scales(domains.source)
+        change_scale, _ = outcome_scales(domains.source, domains.target)
         wide, half = (self.hidden, self.hidden), (self.hidden // 2, self.hidden // 2)
         return Space(None, sizes.observation, sizes.observation + sizes.action, change_scale, wide, half)
 
@@ -132,7 +132,7 @@ class HeadPredictor(TargetPredictor):
         """Fresh networks; scales come from the data (spread of the changes and of the rewards)."""
         *encoder_keys, source_key, target_key = jax.random.split(key, 4)
         space = self.space(domains, (encoder_keys[0], encoder_keys[1]))
-        _, rewards = outcome_scales(domains.source)
+        _, rewards = outcome_scales(domains.source, domains.target)
         output = space.state + 2
         target_heads = tuple(
             mlp(k, (space.trunk, *space.target_hidden, output)) for k in jax.random.split(target_key, self.heads)

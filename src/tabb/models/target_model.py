@@ -26,8 +26,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.errors import DataError, UsageError
 from tabb.field_types import TypedFields
-from tabb.float32 import is_constant
-from tabb.models.fitting import Report, check_widths, outcome_scales, run_fit, unit_beside
+from tabb.models.fitting import Report, check_widths, outcome_scales, pair_moments, run_fit, unit_beside
 from tabb.networks import ACTIVATIONS, MLP, Normaliser, mlp
 from tabb.transitions import Transitions
 
@@ -167,8 +166,8 @@ def init_target_model(
     config: TargetModelConfig, source: Transitions | None, target: Transitions, key: PRNGKeyArray
 ) -> TargetModel:
     """A fresh model; before it has learned otherwise the domains are one."""
-    mean, scale, moves = _input_moments(target)
-    of_source = None if source is None else _input_moments(source)
+    mean, scale, moves = pair_moments(target)
+    of_source = None if source is None else pair_moments(source)
     if of_source is not None:
         scale, moves = unit_beside(scale, moves, *of_source[1:])
     inputs = Normaliser(jnp.asarray(mean, jnp.float32), jnp.where(moves, jnp.asarray(scale, jnp.float32), 1.0))
@@ -199,16 +198,6 @@ def often_cut(source: Transitions, inputs: Normaliser) -> tuple[int, ...]:
     units = zip(np.asarray(inputs.mean), np.asarray(inputs.scale), strict=True)
     cut = [np.mean(np.abs(x - mean) > FARTHEST * scale) for x, (mean, scale) in zip(entries, units, strict=True)]
     return tuple(i for i, share in enumerate(cut) if share > BEYOND)
-
-
-def _input_moments(data: Transitions) -> tuple[Any, Any, Any]:
-    """Mean and spread of each entry of (s, a), and whether it moves."""
-    columns = [np.asarray(data.observation), np.asarray(data.action)]
-    mean, spread = (
-        np.concatenate([getattr(column, name)(axis=0, dtype=np.float64) for column in columns])
-        for name in ("mean", "std")
-    )
-    return mean, spread, ~is_constant(mean, spread)
 
 
 def robust(error: Array) -> Array:

@@ -36,21 +36,23 @@ class DARC(Rule):
     name: ClassVar[str] = "darc"
     backbone: ClassVar[str] = "sac"
     neutral: ClassVar[dict[str, Any] | None] = {"bonus_scale": 0.0, "target_weight": 1.0}
-    small: ClassVar[dict[str, Any]] = {"after": 0, "classifiers": StepClassifierConfig(hidden=(16,))}
+    small: ClassVar[dict[str, Any]] = {"after": 0.0, "classifiers": StepClassifierConfig(hidden=(16,))}
 
     bonus_scale: float = 1.0
     """η, the weight of Δr in source rewards; 0 leaves them [paper: 1]"""
     target_weight: float = 0.0
     """weight of target rows in the losses of critics and policy, against 1 of source rows [paper: 0]"""
-    after: int = 10_000
-    """updates before rewards are corrected: the classifiers know nothing yet [ODRL: 100,000 of 1,000,000]"""
+    after: float = 0.1
+    """share of the run before rewards are corrected: the classifiers know nothing yet [ODRL: 100,000 of 1,000,000]"""
     classifiers: StepClassifierConfig = dataclasses.field(default_factory=StepClassifierConfig)
     """the two classifiers"""
 
     def __post_init__(self) -> None:
-        for name in ("bonus_scale", "target_weight", "after"):
+        for name in ("bonus_scale", "target_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name}={getattr(self, name)} must be a number, zero or more")
+        if not 0 <= self.after <= 1:
+            raise UsageError(f"after={self.after}: a share of the run's updates lies in [0, 1]")
 
     def init_learned(self, sizes: Sizes, key: PRNGKeyArray) -> StepClassifiers:
         return self.classifiers.init(sizes, key)
@@ -68,6 +70,6 @@ class DARC(Rule):
     def reward(self, step: Step) -> Float[Array, " b"]:
         if not self.bonus_scale:  # 0 times a network still changes how the compiler rounds what follows
             return super().reward(step)
-        batch, scale = step.batch, self.bonus_scale * (step.number >= self.after)
+        batch, scale = step.batch, self.bonus_scale * step.is_past(self.after)
         ratio = step.learned.log_ratio(batch)[: batch.source_rows]
         return batch.reward + on_source(batch, scale * ratio, 0.0)

@@ -58,9 +58,15 @@ class Step:
     """a random key of this update for the rule alone; fold in a number of your own for each use"""
     number: Int[Array, ""]
     """the number of the update, from 0"""
+    updates: int
+    """the updates of the whole run"""
     represented: Features | None = None
     action_value: Value | None = None
     """min_i Q_i of what `see_action` makes of (s, a), from before the update; None where there are no critics"""
+
+    def is_past(self, share: float) -> Array:
+        """Whether this share of the run's updates is over."""
+        return self.number >= round(share * self.updates)
 
     @property
     def features(self) -> Features:

@@ -54,12 +54,12 @@ class VGDFOnline(Rule):
     name: ClassVar[str] = "vgdf-online"
     backbone: ClassVar[str] = "sac"
     neutral: ClassVar[dict[str, Any] | None] = {"keep": 1.0}
-    small: ClassVar[dict[str, Any]] = {"members": 2, "hidden": (16,), "after": 0}
+    small: ClassVar[dict[str, Any]] = {"members": 2, "hidden": (16,), "after": 0.0}
 
     keep: float = 0.25
     """share of each batch's source rows that count [authors: those above the 0.75 quantile]"""
-    after: int = 10_000
-    """updates before rows are filtered: the ensemble knows nothing yet [authors: 100,000 of 1,000,000]"""
+    after: float = 0.1
+    """share of the run before rows are filtered: the ensemble knows nothing yet [authors: 100,000 of 1,000,000]"""
     members: int = 5
     """networks of the ensemble [authors: the 5 best of 7]"""
     learning_rate: float = 1e-3
@@ -72,9 +72,10 @@ class VGDFOnline(Rule):
             raise UsageError(f"keep={self.keep} must lie in (0, 1]")
         if self.members < 2:
             raise UsageError(f"members={self.members} must be at least 2: the spread between them is what counts")
-        for name in ("after", "learning_rate"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UsageError(f"{name}={getattr(self, name)} must be a number, zero or more")
+        if not 0 <= self.after <= 1:
+            raise UsageError(f"after={self.after}: a share of the run's updates lies in [0, 1]")
+        if not 0 <= self.learning_rate < math.inf:
+            raise UsageError(f"learning_rate={self.learning_rate} must be a number, zero or more")
         check_widths(self.hidden)
 
     def init_learned(self, sizes: Sizes, key: PRNGKeyArray) -> Members:
@@ -107,7 +108,7 @@ class VGDFOnline(Rule):
         if self.keep == 1.0:
             return plain, metrics
         score = self.score(step)
-        counts = jnp.where(step.number >= self.after, likely(score, self.keep), 1.0)
+        counts = jnp.where(step.is_past(self.after), likely(score, self.keep), 1.0)
         return plain._replace(critic=on_source(step.batch, counts, 1.0)), metrics | {"source_score": jnp.mean(score)}
 
     def score(self, step: Step) -> Float[Array, " s"]:

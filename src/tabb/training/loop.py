@@ -153,7 +153,7 @@ def refreshed(
     def make() -> Packed:
         update_key = jax.random.fold_in(key, number)
         start = draw(data, rule.refresh_shares(), jax.random.fold_in(update_key, REFRESH))
-        step = program.backbone.step(rule, models, state, start, update_key, number)
+        step = program.backbone.step(rule, models, program.updates, state, start, update_key, number)
         present = unpack_extra(state.extra, jnp.arange(len(state.extra.matrix)))
         rows = pack_extra(rule.refresh(step, present))
         if rows.layout != state.extra.layout or rows.matrix.shape != state.extra.matrix.shape:
