@@ -588,3 +588,10 @@ def test_actions_that_are_whole_numbers(cart_log):
     (says,) = [doubt for doubt in doubts(**{**cart_log, "actions": steps}) if "whole numbers" in doubt]
     assert "discrete actions" in says
     assert doubts(**{**cart_log, "actions": steps.astype(float)}) == ()
+    # With bounds stated, few values are codes still; ticks of a motor are many.
+    three = np.arange(3000)[:, None] % 3
+    bounds = {"action_low": 0, "action_high": 2}
+    (says,) = inspect_arrays(**{**cart_log, "actions": three}, **bounds).report.doubts
+    assert says.startswith("actions are whole numbers with 3 values at most, read as sizes")
+    ticks = np.random.default_rng(0).integers(0, 4096, (3000, 1))
+    assert doubts(**{**cart_log, "actions": ticks}, action_low=0, action_high=4095) == ()

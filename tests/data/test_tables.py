@@ -374,6 +374,20 @@ def test_rows_out_of_order_are_put_in_order():
     assert turned.report.episodes == len(np.unique(episode))
 
 
+def test_whole_numbers_as_actions_of_tables_are_doubted(tmp_path):
+    """Also in CSV files, which are read as floats; floats that happen to be whole are sizes."""
+    codes = np.arange(200) % 2
+    for actions, doubted in ((codes, True), (codes > 0, True), (codes.astype(float), False)):
+        table = pa.table(changed(action_0=actions))
+        parquet.write_table(table, tmp_path / "a.parquet")
+        # NumPy's text of floats has a point, Arrow's has none.
+        rows = [",".join(table.column_names), *(",".join(map(str, row.values())) for row in table.to_pylist())]
+        (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
+        for found in (inspect_table(table), read(tmp_path / "a.parquet"), read(tmp_path / "a.csv")):
+            said = [doubt for doubt in found.report.doubts if "whole numbers with 2 values at most" in doubt]
+            assert len(said) == doubted, (actions.dtype, found.report.layout)
+
+
 def test_missing_steps_cut_episodes():
     episode, step = steps_of(LOG)
     columns = changed(next_obs_0=None, next_obs_1=None, timeouts=None, episode_id=episode, step=step)

@@ -9,7 +9,15 @@ import numpy as np
 
 from tabb.data import checks, precision
 from tabb.data.allocation import IN_MEMORY, Memory
-from tabb.data.audit.inspection import clipped, flag_doubts, last_unfinished, notes_of, returns_of
+from tabb.data.audit.inspection import (
+    action_codes,
+    clipped,
+    code_doubts,
+    flag_doubts,
+    last_unfinished,
+    notes_of,
+    returns_of,
+)
 from tabb.data.audit.structure import gap_doubts, structure_doubts
 from tabb.data.boundaries import Boundaries, apart_at_gaps, boundaries
 from tabb.data.column_names import OPTIONAL, REQUIRED, Names, names_of, resolve, unread_doubts
@@ -31,11 +39,6 @@ LEAKED = "the next observation is another episode's first"
 PADDED = "the next observation only fills the place (the row repeated, zeros or one value)"
 ABSENT = "the next observation is unknown (NaN)"
 OUTSIDE = "the row belongs to no episode"
-
-DISCRETE = (
-    "actions are whole numbers, read as sizes from -1 to 1: store them as floats if that is what they are; if they "
-    "name choices (discrete actions), no method here can learn from them"
-)
 
 MAZE_SIZE = 29
 """Entries of an observation of AntMaze."""
@@ -154,6 +157,7 @@ def build(
     wide: Mapping[str, list[np.ndarray]] | None = None,
     reading: Reading = NOTHING_STATED,
     memory: Memory = IN_MEMORY,
+    whole: bool = False,
 ) -> Loaded:
     """Check the columns `raw`, find the episodes, drop rows with nowhere to go.
 
@@ -165,6 +169,7 @@ def build(
         wide: stretches of rows as the file holds them, by column, where `raw` has them in float32 already.
         reading: what the user states of the file, `action_low` and `action_high` among it; else those of `provenance`.
         memory: where columns go that are made here.
+        whole: the file has actions as integers, though those of `raw` are floats.
     """
     memory.note(f"{name}: looking for the ends of episodes")
     names = names or names_of(raw, name)
@@ -174,7 +179,7 @@ def build(
     notes = resolve(raw, names, name)
     blocks = {key: _blocks(raw[key], key, name, wide) for key in ("observations", "rewards")}
     extras = {key: checks.real(raw[key], name, key) for key in names.extras}
-    whole = np.asarray(raw["actions"]).dtype.kind in "iub"
+    whole = whole or np.asarray(raw["actions"]).dtype.kind in "iub"
     columns = _checked(raw, name, names)
     checks.same_length(columns | extras, name)
     if owned:
@@ -183,6 +188,7 @@ def build(
     size = columns["actions"].shape[1]
     bounds = bounds_of(reading, provenance, size, name)
     notes += overruled(reading, provenance, size, name)
+    codes = action_codes(columns["actions"]) if whole else 0
     columns["actions"] = checks.unit_actions(columns["actions"], bounds, name, owned=owned)
     cut_there = cut_of(provenance, name)
     provenance = {key: value for key, value in provenance.items() if key not in (*BOUNDS, CUT_EPISODES)}
@@ -220,7 +226,7 @@ def build(
     doubts = [
         *(doubt for key in blocks for doubt in precision.precision_doubts(key, blocks[key])),
         *unread_doubts(names),
-        *([DISCRETE] if whole and bounds is None else []),
+        *code_doubts(codes),
         *flag_doubts(columns, ends),
         *gap_doubts(gaps, outcome.absent, episodes, inside),
         *structure_doubts(columns, outcome, drop, inside),

@@ -46,6 +46,8 @@ class Source:
     table: Any = None
     files: tuple[Path, ...] = ()
     csv: Path | None = None
+    whole: frozenset[str] = frozenset()
+    """Of a CSV file, columns that begin with whole numbers, though they are read as floats."""
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -103,6 +105,7 @@ def csv_source(path: Path) -> Source:
         _check_header(path)
         with _csv_reader(path) as reader:
             schema = reader.schema
+        whole = frozenset(field.name for field in schema if pa.types.is_integer(field.type))
         wide = pa.float64()
         schema = pa.schema(
             [
@@ -121,7 +124,7 @@ def csv_source(path: Path) -> Source:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         _damaged(path, "CSV", error)
-    return Source(str(path), schema, rows, csv=path)
+    return Source(str(path), schema, rows, csv=path, whole=whole)
 
 
 def _check_header(path: Path) -> None:
@@ -201,6 +204,13 @@ def is_numeric(kind: Any) -> bool:
     if is_list(kind):
         return is_numeric(kind.value_type) and not is_list(kind.value_type)
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind))
+
+
+def are_whole(source: Source, columns: Sequence[str]) -> bool:
+    """Whether all of these columns are of whole numbers or truth values, as far as types tell."""
+    types = import_pyarrow().types
+    kinds = {name: kind.value_type if is_list(kind := source.schema.field(name).type) else kind for name in columns}
+    return all(name in source.whole or types.is_integer(kind) or types.is_boolean(kind) for name, kind in kinds.items())
 
 
 def is_label(kind: Any) -> bool:

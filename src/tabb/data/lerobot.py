@@ -18,7 +18,7 @@ import numpy as np
 
 from tabb.data import checks
 from tabb.data.allocation import IN_MEMORY, Memory
-from tabb.data.arrow import Source, is_numeric, parquet_source, read_columns
+from tabb.data.arrow import Source, are_whole, is_numeric, parquet_source, read_columns
 from tabb.data.column_names import MATRICES
 from tabb.data.reading import NOTHING_STATED, RawColumns, Reading
 from tabb.data.report import Loaded
@@ -100,7 +100,8 @@ def _content(folder: Path, reading: Reading, memory: Memory) -> Content:
     provenance = {key: info.values[key] for key in ("codebase_version", "robot_type", "fps") if info.values.get(key)}
     own = info.values.get(OWN)
     provenance |= own if isinstance(own, dict) else {}
-    content = put_in_order(Content(name, columns, wide, assigned, provenance, [], []), memory)
+    whole = are_whole(source, assigned.matrices["actions"])
+    content = put_in_order(Content(name, columns, wide, assigned, provenance, [], [], whole), memory)
     if ignored:
         content.notes.append(f"videos and images are ignored: {checks.listed(ignored)}")
     _state_ends(content, ends, {key: columns.pop(f" {key}") for key in ends})

@@ -12,7 +12,7 @@ import numpy as np
 from tabb.data import checks
 from tabb.data.allocation import IN_MEMORY, Memory
 from tabb.data.arrays import build
-from tabb.data.arrow import Source, csv_source, is_numeric, parquet_source, read_columns, table_source
+from tabb.data.arrow import Source, are_whole, csv_source, is_numeric, parquet_source, read_columns, table_source
 from tabb.data.column_names import STARTS, starts_as_numbers
 from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading, reading_with
 from tabb.data.report import Loaded
@@ -37,6 +37,8 @@ class Content(NamedTuple):
     provenance: dict[str, Any]
     notes: list[str]
     doubts: list[str]
+    whole: bool = False
+    """The file has actions as integers."""
     order: np.ndarray | None = None
     """The row of the file that each row was before rows were put in order; None if none moved."""
 
@@ -105,6 +107,7 @@ def build_table(content: Content, reading: Reading, layout: str, memory: Memory 
         wide=content.wide,
         reading=reading,
         memory=memory,
+        whole=content.whole,
     )
     report = loaded.report
     return loaded._replace(
@@ -142,7 +145,8 @@ def _content(source: Source, reading: Reading, memory: Memory) -> Content:
     columns, wide = read_columns(source, assigned.matrices, vectors, memory)
     if (starts := vectors.get("episodes")) in STARTS:
         columns["episodes"] = starts_as_numbers(columns["episodes"], source.name, starts)
-    return put_in_order(Content(source.name, columns, wide, assigned, _provenance(source), [], []), memory)
+    whole = are_whole(source, assigned.matrices["actions"])
+    return put_in_order(Content(source.name, columns, wide, assigned, _provenance(source), [], [], whole), memory)
 
 
 def _provenance(source: Source) -> dict[str, Any]:

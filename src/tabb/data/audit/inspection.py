@@ -80,6 +80,32 @@ def notes_of(columns: dict[str, np.ndarray], resets: int) -> Iterator[str]:
         yield "neither timeouts, episodes nor next_observations: truncations were looked for, not stated"
 
 
+def action_codes(actions: np.ndarray) -> int:
+    """How many values actions [N, A] have where all are whole numbers, a few in each column: codes of choices.
+
+    0 where they are not. Of columns that never change nothing is said.
+    """
+    values: list[set[float]] = [set() for _ in range(actions.shape[1])]
+    for piece in checks.pieces(len(actions)):
+        rows = actions[piece]
+        if (rows != np.round(rows)).any():
+            return 0
+        for column, seen in enumerate(values):
+            seen.update(np.unique(rows[:, column]).tolist())
+            if len(seen) > FEW_VALUES:
+                return 0
+    return max(map(len, values)) if max(map(len, values)) > 1 else 0
+
+
+def code_doubts(values: int) -> Iterator[str]:
+    """A doubt about actions that are whole numbers with so many values, if any (`action_codes`)."""
+    if values:
+        yield (
+            f"actions are whole numbers with {values} values at most, read as sizes: if they name choices (discrete "
+            "actions), no method here can learn from them; if they are sizes, nothing need be done"
+        )
+
+
 def flag_doubts(columns: dict[str, np.ndarray], ends: np.ndarray) -> Iterator[str]:
     """Flags that look wrong, each "what: remedy"; `ends` are the last rows of episodes."""
     terminals, timeouts = columns["terminals"], columns.get("timeouts")
