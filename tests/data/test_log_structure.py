@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import h5py
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from cart import cart
 from tabb.data import inspect_arrays, read
 from tabb.data.arrays import ABSENT, LEAKED, NOT_STORED, OUTSIDE, PADDED
 from tabb.data.audit import audit
+from tabb.data.audit.inspection import flag_doubts
 from tabb.data.audit.structure import missed_jumps
 from tabb.data.steps import Surprise
 from tabb.errors import DataError
@@ -391,6 +394,21 @@ def test_true_ends_at_the_time_limits_length_are_not_doubted():
     assert doubts(**cart_log) == ()
     cut_as_over = cart_log["terminals"] | cart_log["timeouts"]
     assert "come after 20 steps exactly" in doubts(**{**cart_log, "terminals": cut_as_over, "timeouts": None})[0]
+
+
+def test_a_time_limit_is_looked_for_without_a_copy_in_doubles(monkeypatch):
+    """3,000 episodes of 40 steps that the task ends, 9.6 MB of float32: a copy in float64 would take twice that."""
+    monkeypatch.setattr("tabb.data.checks.PIECE", 8192)
+    draw = np.random.default_rng(0)
+    observations = draw.normal(size=(120_000, 20)).astype(np.float32)
+    terminals = np.arange(120_000) % 40 == 39
+    columns = {"observations": observations, "terminals": terminals}
+    tracemalloc.start()
+    (doubt,) = flag_doubts(columns, np.flatnonzero(terminals))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert doubt.startswith("3,000 of 3,000 terminal rows come after 40 steps exactly")
+    assert peak < observations.nbytes
 
 
 def test_a_path_of_fixed_length_is_not_doubted():

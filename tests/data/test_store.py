@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import tabb
 from cart import cart
 from tabb.action_bounds import action_bounds
 from tabb.cli import main
-from tabb.data import Reading, allocation, convert, read, store, write_hdf5
+from tabb.data import Reading, allocation, checks, convert, read, store, write_hdf5
 from tabb.data.audit import audit
 from tabb.data.hdf5 import write_columns
 from tabb.errors import DataError, RunError, UsageError
@@ -210,3 +211,35 @@ def test_load_gives_the_columns_of_the_table(log):
     assert is_stored(rows)
     assert np.array_equal(rows.reward, tabb.load(log).reward)
     assert store.stores_folder().name == "stores"
+
+
+@pytest.mark.parametrize("kind", ["f2", "i2", "f8"])
+def test_numbers_of_any_type_become_float32_piece_by_piece(kind, tmp_path, small_pieces, monkeypatch):
+    """Never as one array in memory, which the rows need not fit into: all matrices lie in files, as float32."""
+    log = cart(1000, 1)
+    wide = {"observations": np.round(100 * log["observations"]).astype(kind), "actions": log["actions"].astype("f2")}
+    np.savez(tmp_path / "log.npz", **{key: log[key] for key in ("rewards", "terminals", "timeouts")}, **wide)
+    made = []
+
+    def matrix(*arguments, **options):
+        made.append(whole(*arguments, **options))
+        return made[-1]
+
+    whole = checks.matrix
+    monkeypatch.setattr(checks, "matrix", matrix)
+    same(read(tmp_path / "log.npz", store=True), read(tmp_path / "log.npz"))
+    for one in made[:2]:
+        assert one.dtype == np.float32
+        assert isinstance(one, np.memmap) or isinstance(one.base, np.memmap)
+
+
+def test_a_matrix_is_made_float32_in_a_file(tmp_path, small_pieces):
+    stored = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.int16, (40_000, 60))
+    stored[:] = np.arange(60)
+    with allocation.Scratch(tmp_path / "scratch") as scratch:
+        tracemalloc.start()
+        made = checks.matrix(stored, "log", "observations", memory=scratch)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(made[[0, -1]], [range(60)] * 2)
+    assert peak < 1_000_000 < made.nbytes

@@ -178,9 +178,9 @@ def build(
             checks.fail(name, key, f"is missing; a data set needs {', '.join(REQUIRED)}")
     notes = resolve(raw, names, name)
     blocks = {key: _blocks(raw[key], key, name, wide) for key in ("observations", "rewards")}
-    extras = {key: checks.real(raw[key], name, key) for key in names.extras}
+    extras = {key: checks.real(raw[key], name, key, memory) for key in names.extras}
     whole = whole or np.asarray(raw["actions"]).dtype.kind in "iub"
-    columns = _checked(raw, name, names)
+    columns = _checked(raw, name, names, memory)
     checks.same_length(columns | extras, name)
     if owned:
         raw.clear()
@@ -354,17 +354,17 @@ def _kept(column: np.ndarray, keep: np.ndarray, owned: bool) -> np.ndarray:
     return column[:filled]
 
 
-def _checked(raw: dict[str, Any], name: str, names: Names) -> dict[str, np.ndarray]:
+def _checked(raw: dict[str, Any], name: str, names: Names, memory: Memory) -> dict[str, np.ndarray]:
     """The columns of `raw` with their final types, of one length; no terminals given means none happened."""
     label = names.read
     columns = {
-        "observations": checks.matrix(raw["observations"], name, "observations"),
-        "actions": checks.matrix(raw["actions"], name, "actions"),
-        "rewards": checks.real(raw["rewards"], name, "rewards"),
+        "observations": checks.matrix(raw["observations"], name, "observations", memory=memory),
+        "actions": checks.matrix(raw["actions"], name, "actions", memory=memory),
+        "rewards": checks.real(raw["rewards"], name, "rewards", memory),
     }
     if "next_observations" in raw:
         key = label["next_observations"]
-        columns["next_observations"] = checks.matrix(raw["next_observations"], name, key, unknown=True)
+        columns["next_observations"] = checks.matrix(raw["next_observations"], name, key, unknown=True, memory=memory)
     for column in ("terminals", "timeouts"):
         if column in raw:
             columns[column] = checks.flag(raw[column], name, label.get(column, column))

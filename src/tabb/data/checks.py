@@ -87,11 +87,11 @@ def narrow(array: np.ndarray, memory: Memory = IN_MEMORY) -> np.ndarray:
     return result
 
 
-def matrix(value: Any, name: str, key: str, unknown: bool = False) -> np.ndarray:
+def matrix(value: Any, name: str, key: str, unknown: bool = False, memory: Memory = IN_MEMORY) -> np.ndarray:
     """A float32 matrix [N, K] without infinity; without NaN unless it may be `unknown`, which NaN says."""
     array = number(value, name, key)
     matrix_shape(array.shape, name, key)
-    return _finite(array, name, key, unknown)
+    return _finite(array, name, key, unknown, memory)
 
 
 def matrix_shape(shape: tuple[int, ...], name: str, key: str) -> None:
@@ -130,9 +130,9 @@ def listed(keys: Iterable[str]) -> str:
     return (", ".join(name[:60] or "'' (no name)" for name in names[:10]) or "none") + more
 
 
-def real(value: Any, name: str, key: str) -> np.ndarray:
+def real(value: Any, name: str, key: str, memory: Memory = IN_MEMORY) -> np.ndarray:
     """A float32 vector [N] without NaN or infinity."""
-    return _finite(column(value, name, key), name, key)
+    return _finite(column(value, name, key), name, key, memory=memory)
 
 
 def flag(value: Any, name: str, key: str) -> np.ndarray:
@@ -271,10 +271,15 @@ def _unscaled(
     return UnscaledActions(one_line(f"{name}: {key}: row {row}, column {column} {problem}"), low, high)
 
 
-def _finite(array: np.ndarray, name: str, key: str, unknown: bool = False) -> np.ndarray:
+def _finite(array: np.ndarray, name: str, key: str, unknown: bool = False, memory: Memory = IN_MEMORY) -> np.ndarray:
     """`array` as contiguous float32; the first value that is not finite there (NaN may be `unknown`) is an error."""
     with np.errstate(over="ignore"):
-        result = np.ascontiguousarray(array, dtype=np.float32)
+        if memory.on_disk and (array.dtype != np.float32 or not array.flags.c_contiguous):
+            result = memory.empty(array.shape, np.float32)
+            for piece in pieces(len(array)):
+                result[piece] = array[piece]
+        else:
+            result = np.ascontiguousarray(array, dtype=np.float32)
     refused = np.isinf if unknown else (lambda values: ~np.isfinite(values))
     if any(refused(result[piece]).any() for piece in pieces(len(result))):
         at = np.argwhere(refused(result))[0]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tabb.data import checks
+from tabb.data.boundaries import deviation_of
 from tabb.data.steps import stand_still
 
 SAME_PLACE = 0.1
@@ -138,7 +139,7 @@ def _time_limit(observations: np.ndarray, terminals: np.ndarray, ends: np.ndarra
     last = ends[terminals[ends] & at_limit]
     if len(last) < 3 or longest < 20 or (at_limit & ~terminals[ends]).any():
         return None
-    spread = observations.std(axis=0, dtype=np.float64)
+    spread = deviation_of(observations)
     moves = spread > 0
     near = SAME_PLACE if len(last) >= FEW_LAST else SAME_PLACE_OF_FEW
     if (observations[last].std(axis=0, dtype=np.float64)[moves] < near * spread[moves]).any():
