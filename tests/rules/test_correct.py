@@ -61,6 +61,13 @@ def test_the_update_sees_the_corrected_rows(batch):
     assert float(metrics["dropped"]) == pytest.approx(1 / 3)
 
 
+def test_source_rows_are_judged_in_units_of_the_sources_changes(rows):
+    """Entry 0 hardly moves in the target: in its units every row of the source would miss it by as much as nothing."""
+    state, change = np.zeros(2), np.array([1.0, 7.0])
+    domains = make_domains(rows(state, state, change, state), rows(state, state, change / 100, state), "none")
+    assert float(Correct(**Correct.small).template(domains, jax.random.key(0)).scale[0]) == pytest.approx(5.0)
+
+
 @pytest.mark.parametrize("fitted_to", ["target", "both"])
 def test_actions_of_a_weaker_robot_are_recovered(rows, fitted_to):
     """The source moves by a, the target by 2 a: a source row gets half its action, and the reward that pays for it."""

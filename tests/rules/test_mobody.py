@@ -10,9 +10,10 @@ import pytest
 
 from steps import step_of
 from tabb.backbones import TD3BC
-from tabb.batch import Batch
+from tabb.batch import Batch, Domains
 from tabb.errors import UsageError
 from tabb.models.target_model import PredictedStep
+from tabb.networks import Normaliser
 from tabb.rules import MOBODY
 from tabb.rules.mobody import cloning_weight, mismatches
 from tabb.rules.rollouts import Outcome
@@ -63,6 +64,17 @@ def test_mismatch_by_hand():
     np.testing.assert_allclose(
         mismatches(World().steps, World.change_scale, jax.tree.map(jnp.asarray, data)), [0, 8 / 3, 4 / 3], rtol=1e-5
     )
+
+
+def test_source_rows_are_judged_in_units_of_the_sources_changes():
+    """Source rows move by 1 and 7, the target by a hundredth of that; the model's answer is 0.5 everywhere."""
+    zeros, ones = np.zeros((2, 3), np.float32), np.ones((2, 2), np.float32)
+    moved = np.array([[1.0] * 3, [7.0] * 3], np.float32)
+    alive, episode = np.zeros(2, np.float32), np.arange(2, dtype=np.int32)
+    source, target = (Transitions(zeros, ones, alive, part, alive, episode) for part in (moved, moved / 100))
+    domains = Domains(*(jax.tree.map(jnp.asarray, part) for part in (source, target)), Normaliser(0.0, 1.0))
+    found = MOBODY().mismatches(World(), domains)
+    np.testing.assert_allclose(found, [(0.5 / 5) ** 2, (6.5 / 5) ** 2], rtol=1e-5)  # 5: the root of 1 and 49
 
 
 def test_rows_of_a_round(batch):

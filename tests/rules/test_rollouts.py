@@ -87,12 +87,14 @@ def test_combo_lifts_logged_rows_alone(mixed):
     values = jnp.array([[1.0, 3.0, 10.0, 50.0], [0.0, 0.0, 4.0, 0.0]])
     weights = jnp.array([1.0, 1.0, 1.0, 0.0])
     # First critic: mean of w Q is 14 / 4, of the logged rows 2; second: 1 and 0.
-    assert float(lifted_less(values, weights, 2)) == pytest.approx(3.5 - 2 + 1)
+    assert float(lifted_less(values, weights, 2)) == pytest.approx(3.5 - 0.75 * 2 + 1)
+    # A constant on all values changes nothing: they are pushed and lifted alike.
+    assert float(lifted_less(values + 10.0, weights, 2)) == pytest.approx(3.5 - 0.75 * 2 + 1)
     rule = COMBO().on(CQL(conservatism=2.0))
-    assert float(rule.critic_term(step_of(mixed), values)) == pytest.approx(5.0)
+    assert float(rule.critic_term(step_of(mixed), values)) == pytest.approx(6.0)
     # With CQL's own lift of every row, mean of w Q, the lift is that of the logged rows.
     own = -2.0 * jnp.sum(jnp.mean(weights * values, axis=-1))
-    assert float(own + rule.critic_term(step_of(mixed), values)) == pytest.approx(-2.0 * 2)
+    assert float(own + rule.critic_term(step_of(mixed), values)) == pytest.approx(-2.0 * 0.75 * 2)
 
 
 def test_weights_by_hand(mixed):

@@ -1,6 +1,8 @@
 """COMBO (Yu et al., NeurIPS 2021) on a model of the target domain: CQL, which doubts generated rows and trusts logged.
 
-    L_Q = Σ_i mean (Q_i - b)² + α_cql (mean over all rows ln Σ exp{Q_i - ln p} - mean over target rows Q_i(s, a))
+    L_Q = Σ_i mean w (Q_i - b)² + α_cql (mean over all rows w ln Σ exp{Q_i - ln p} - w̄ mean over target rows Q_i(s, a))
+
+w is 0 for rows after the end of a rollout, else 1; w̄ is its mean.
 
 CQL's term lifts Q at the action of each row. Here it is lifted at logged rows alone, by as much in all, and so pushed
 down where only the model says how good an action is. Rewards of generated rows are not changed.
@@ -20,9 +22,12 @@ from tabb.rules.rule import BackboneTraits, Step
 
 
 def lifted_less(values: Float[Array, "2 b"], weights: Float[Array, " b"], generated: int) -> Float[Array, ""]:
-    """Σ_i (mean over all rows w Q_i - mean over logged rows Q_i); the last `generated` rows are not logged."""
+    """Σ_i (mean over all rows w Q_i - w̄ mean over logged rows Q_i); the last `generated` rows are not logged.
+
+    Rows are pushed down by w̄, the mean of w, in all. They are lifted by as much: else all values would drift upwards.
+    """
     logged = values[:, : values.shape[1] - generated]
-    return jnp.sum(jnp.mean(weights * values, axis=-1) - jnp.mean(logged, axis=-1))
+    return jnp.sum(jnp.mean(weights * values, axis=-1) - jnp.mean(weights) * jnp.mean(logged, axis=-1))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Batch, Domains
 from tabb.errors import UsageError
-from tabb.models.fitting import Report, scores
+from tabb.models.fitting import Report, outcome_scales, scores
 from tabb.models.inverse import Inverse, InverseConfig, fit_inverse, init_inverse
 from tabb.models.target_model import TargetModel, TargetModelConfig, fit_target_model, init_target_model
 from tabb.rules.rule import Metrics, Rule, Step, Value, Weights, on_source, row_by_row
@@ -35,6 +35,8 @@ class Models(eqx.Module):
 
     forward: TargetModel
     inverse: Inverse
+    scale: Float[Array, " s"]
+    """spread of a step's change in the source, whose rows are judged; the model's own unit is the target's"""
 
 
 class Correction(NamedTuple):
@@ -120,6 +122,7 @@ class Correct(Rule):
         return Models(
             init_target_model(self.model, domains.source, domains.target, key),
             init_inverse(self.inverse, domains.source, domains.target, key),
+            outcome_scales(domains.source, domains.target)[0],
         )
 
     def prepare(self, domains: Domains, key: PRNGKeyArray, report: Report) -> Models:
@@ -127,6 +130,7 @@ class Correct(Rule):
         return Models(
             fit_target_model(self.model, domains.source, domains.target, forward_key, report),
             fit_inverse(self.inverse, domains.source, domains.target, inverse_key, report),
+            outcome_scales(domains.source, domains.target)[0],
         )
 
     def corrected(self, models: Models, domains: Domains) -> Correction:
@@ -138,7 +142,7 @@ class Correct(Rule):
 
         def of_rows(rows: Transitions) -> Correction:
             proposed = models.inverse(rows.observation, rows.next_observation)
-            return corrections(predict, proposed, rows, models.forward.change_scale, self)
+            return corrections(predict, proposed, rows, models.scale, self)
 
         found: Correction = scores(of_rows, domains.source)
         return found

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.batch import Domains, ExtraRows
 from tabb.errors import UsageError
-from tabb.models.fitting import Report, scores
+from tabb.models.fitting import Report, outcome_scales, scores
 from tabb.models.target_model import TargetModel, fit_target_model, init_target_model
 from tabb.rules.rollouts import Outcome, Predict, Rollouts, one_outcome
 from tabb.rules.rule import Step, on_source
@@ -96,7 +96,7 @@ class MOBODY(Rollouts):
     states]"""
     mismatch_penalty: float = 0.1
     """k, what a source row's reward loses per squared unit of its distance from the target's step; the unit is the
-    spread of a step's change [authors: 0.1, in the units of states]"""
+    spread of a step's change in the source [authors: 0.1, in the units of states]"""
     cloning: float = 1.0
     """κ, weight of the cloning term; that of the backbone is 0 [authors: 1]"""
     cloning_temperature: float = 3.0
@@ -144,8 +144,12 @@ class MOBODY(Rollouts):
         return {"likeness": -self.mismatches(models, domains)} if self.has_model else {}
 
     def mismatches(self, models: TargetModel, domains: Domains) -> Float[Array, " n"]:
-        """How far each source row is from what the target would do."""
-        return mismatches(models.steps, models.change_scale, domains.source)
+        """How far each source row is from what the target would do, in units of the source's own changes.
+
+        In the model's units, the target's, a joint that the target hardly moves would make all source rows strangers.
+        """
+        scale, _ = outcome_scales(domains.source, domains.target)
+        return mismatches(models.steps, scale, domains.source)
 
     @property
     def round_rows(self) -> int:
