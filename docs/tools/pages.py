@@ -323,7 +323,7 @@ def found() -> str:
         f"- **Few target rows are the bottleneck, and tabb eases it.** On {len(cells)} of OTDF's 36 targets, "
         f"IQL on target rows\n  scores {field.mean():.1f} as the field trains it. It scores "
         f"{imitating.mean():.1f} when five networks imitate the log's best episodes,\n"
-        f"  as every learner here does. A hundredth of the other episodes' weight adds {more:z.1f} on "
+        f"  as on IQL under every rule here. A hundredth of the other episodes' weight adds {more:z.1f} on "
         f"{len(alike)} mixed logs ([few target rows](docs/few-rows.md)).\n"
         "- **A model of the target's dynamics helps.** A policy held to the log's good paths, in a model of both "
         f"domains, scores {both.mean():.1f}.\n  With a model of target rows alone it scores {alone.mean():.1f}. The "

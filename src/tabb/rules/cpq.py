@@ -164,7 +164,7 @@ class CPQ(Rule):
         cost = costs_of(domains.target)
         if cost is None:
             raise DataError(
-                "target: rule cpq needs the cost of each row; name the column `cost`, or state it (--names.extras)"
+                "target: rule cpq needs the cost of each row; name the column `cost` or `costs`"
             )
         return {"cost": cost}
 
