@@ -239,7 +239,11 @@ def with_taken(quality: str = "medium") -> list[dict[str, Any]]:
         if not file.exists():
             continue
         choice, scores = read_json(file), cell["scores"]
-        *_, held, source = (policy["true"] for policy in choice["policies"])
+        *_, target, source_policy = choice["policies"]
+        held, source = target["true"], source_policy["true"]
+        judged = {"logged": choice["logged"]}
+        for name, policy in (("target", target), ("source", source_policy)):
+            judged |= {f"{name}_{key}": policy[key] for key in ("model", "lost")}
         given = {
             "alone": scores.get(ALONE, scores.get("best clone matched x5")),
             "logged": scores.get("logged"),
@@ -247,7 +251,8 @@ def with_taken(quality: str = "medium") -> list[dict[str, Any]]:
             "held": held,
         }
         if None not in given.values():
-            cells.append(cell | {"scores": given | {"taken": source if choice["chosen"] == "source" else held}})
+            given["taken"] = source if choice["chosen"] == "source" else held
+            cells.append(cell | {"scores": given, "judged": judged})
     return cells
 
 

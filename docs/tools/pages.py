@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 
+import choice_bounds
 import extraction
 from comparison_tables import oracle, side_by_side, targets
 from findings import better_source, error_of_half
@@ -264,7 +265,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "fewer": extraction.fewer,
         "others": extraction.others,
         "rollouts": extraction.rollouts,
-        "taken": extraction.taken,
+        "taken": choice_bounds.taken,
         "units": extraction.units,
     }
 

@@ -163,9 +163,7 @@ class CPQ(Rule):
     def target_columns(self, models: Any, domains: Domains) -> dict[str, Array]:
         cost = costs_of(domains.target)
         if cost is None:
-            raise DataError(
-                "target: rule cpq needs the cost of each row; name the column `cost` or `costs`"
-            )
+            raise DataError("target: rule cpq needs the cost of each row; name the column `cost` or `costs`")
         return {"cost": cost}
 
     def row_scores(self, models: Any, domains: Domains, value: Value, discount: float) -> dict[str, Array]:
