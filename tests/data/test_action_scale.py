@@ -77,6 +77,34 @@ def test_what_is_stated_counts_more_than_the_file(newtons, tmp_path):
     assert any("as stated, not [-3, 3], [0, 0.5] as in the file" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("door", ["arrays", "npz", "hdf5", "parquet", "store"])
+def test_doubles_are_scaled_before_they_are_rounded(door, tmp_path, monkeypatch):
+    """Float32 has 250,000,000 and then 250,000,016: ticks of a motor are in between."""
+    monkeypatch.setenv("TABB_CACHE", str(tmp_path / "cache"))
+    ticks = np.array([[2.5e8], [2.5e8 + 25], [2.5e8 + 50], [2.5e8 + 100], [2.5e8]])
+    log = {"observations": np.arange(5.0)[:, None], "actions": ticks, "rewards": np.arange(5.0)}
+    log |= {"terminals": np.arange(5) == 4}
+    bounds = {"action_low": 2.5e8, "action_high": 2.5e8 + 100}
+    if door == "arrays":
+        found = tabb.from_arrays(**log, **bounds)
+    elif door == "parquet":
+        pa = pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table({key: column.reshape(-1) for key, column in log.items()}), tmp_path / "a.parquet")
+        found = load(tmp_path / "a.parquet", **bounds)
+    elif door == "hdf5":
+        with h5py.File(tmp_path / "a.hdf5", "w") as file:
+            for key, column in log.items():
+                file[key] = column
+        found = load(tmp_path / "a.hdf5", **bounds)
+    else:
+        np.savez(tmp_path / "a.npz", **log)
+        found = load(tmp_path / "a.npz", **bounds, store=door == "store")
+    assert found.action[:, 0].tolist() == [-1, -0.5, 0, 1, -1]
+    assert found.action.dtype == np.float32
+
+
 def test_rounding_at_the_bounds_is_no_error():
     log = cart(60)
     log["actions"] = np.where(log["actions"] > 0, np.float32(100.3), np.float32(100.1))

@@ -189,7 +189,7 @@ def build(
     bounds = bounds_of(reading, provenance, size, name)
     notes += overruled(reading, provenance, size, name)
     codes = action_codes(columns["actions"]) if whole else 0
-    columns["actions"] = checks.unit_actions(columns["actions"], bounds, name, owned=owned)
+    columns["actions"] = checks.unit_actions(columns["actions"], bounds, name, owned=owned, memory=memory)
     cut_there = cut_of(provenance, name)
     provenance = {key: value for key, value in provenance.items() if key not in (*BOUNDS, CUT_EPISODES)}
     if names.maze and columns["observations"].shape[1] == MAZE_SIZE:
@@ -359,7 +359,7 @@ def _checked(raw: dict[str, Any], name: str, names: Names, memory: Memory) -> di
     label = names.read
     columns = {
         "observations": checks.matrix(raw["observations"], name, "observations", memory=memory),
-        "actions": checks.matrix(raw["actions"], name, "actions", memory=memory),
+        "actions": checks.stored_actions(raw["actions"], name, "actions"),
         "rewards": checks.real(raw["rewards"], name, "rewards", memory),
     }
     if "next_observations" in raw:

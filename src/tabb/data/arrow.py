@@ -260,10 +260,10 @@ def read_columns(
 ) -> tuple[dict[str, np.ndarray], dict[str, list[np.ndarray]]]:
     """Columns side by side as float32 matrices [N, K], and single columns [N] as they are, by the names given to them.
 
-    A missing value is NaN; texts of `episodes` are numbered. Also returned: stretches of the matrices, and of single
-    columns of rewards, before they became float32 (see `tabb.data.precision`). No more than the result and a batch is
-    in memory at once; matrices go where `memory` says. Raises `DataError` (one line) for columns that hold no numbers,
-    and lists of several lengths.
+    Actions that are stored in more than float32 are float64. A missing value is NaN; texts of `episodes` are numbered.
+    Also returned: stretches of the matrices, and of single columns of rewards, before they became float32 (see
+    `tabb.data.precision`). No more than the result and a batch is in memory at once; matrices go where `memory` says.
+    Raises `DataError` (one line) for columns that hold no numbers, and lists of several lengths.
     """
     if not source.rows:
         checks.fail(source.name, next(iter(matrices), "table"), "has no rows; give at least two steps of an episode")
@@ -280,7 +280,7 @@ def read_columns(
         if widths[column] != 1:
             checks.fail(source.name, column, f"has {widths[column]} numbers in a row; give a column with one")
     result: dict[str, np.ndarray] = {
-        key: memory.empty((source.rows, sum(widths[c] for c in columns)), np.float32)
+        key: memory.empty((source.rows, sum(widths[c] for c in columns)), _kind_of(source, key, columns))
         for key, columns in matrices.items()
     }
     doubles = {
@@ -335,6 +335,12 @@ def _check_size(source: Source, width: int) -> None:
     claimed = 4 * width * source.rows
     if source.files and claimed > max(_ALWAYS_FINE, _LARGEST_RATIO * size):
         checks.fail(source.name, "rows", f"are {source.rows:,}, more than the file can hold: it is damaged")
+
+
+def _kind_of(source: Source, key: str, columns: Sequence[str]) -> type[np.floating[Any]]:
+    """The type of a matrix: float32, but float64 for doubles of actions, which are scaled before they are rounded."""
+    wide = any(_is_wider_than_float32(source.schema.field(column).type) for column in columns)
+    return np.float64 if key == "actions" and wide else np.float32
 
 
 def _is_wider_than_float32(kind: Any) -> bool:

@@ -218,18 +218,39 @@ class UnscaledActions(DataError):
         self.low, self.high = low, high
 
 
-def unit_actions(
-    actions: np.ndarray, bounds: ActionBounds | None, name: str, key: str = "actions", owned: bool = False
-) -> np.ndarray:
-    """`actions` [N, A] scaled by their bounds to [-1, 1]; those beyond by rounding alone (1e-6) are brought back.
+def stored_actions(value: Any, name: str, key: str) -> np.ndarray:
+    """A matrix [N, A] that is finite in float32, in the type it came in: it is scaled before it is rounded."""
+    array = number(value, name, key)
+    matrix_shape(array.shape, name, key)
+    _all_finite(array, name, key)
+    return array
 
-    `owned`: they may be scaled in place. Raises `UnscaledActions` for actions outside of the bounds.
+
+def unit_actions(
+    actions: np.ndarray,
+    bounds: ActionBounds | None,
+    name: str,
+    key: str = "actions",
+    owned: bool = False,
+    memory: Memory = IN_MEMORY,
+) -> np.ndarray:
+    """`actions` [N, A] scaled by their bounds to [-1, 1], as float32; those beyond by rounding alone are brought back.
+
+    Rounding is 1e-6, and what float32 makes of the bounds. `owned`: they may be scaled in place. Raises
+    `UnscaledActions` for actions outside of the bounds.
     """
     low, high = actions.min(axis=0), actions.max(axis=0)
     beyond: Any = np.float32(1 + ACTION_TOLERANCE) if bounds is None else 1 + ACTION_TOLERANCE + bounds.rounding()
 
+    # Most bounds lie where float32 resolves them: there doubles are read as float32 first, as texts of it are in CSV.
+    coarse = bounds is not None and bounds.rounding() > ACTION_TOLERANCE
+
+    def scaled(rows: np.ndarray) -> np.ndarray:
+        single = rows.astype(np.float32)
+        return single if bounds is None else bounds.scaled(np.where(coarse, rows, single))
+
     def outside(rows: np.ndarray) -> np.ndarray:
-        mask: np.ndarray = np.abs(rows if bounds is None else bounds.scaled(rows)) > beyond
+        mask: np.ndarray = np.abs(scaled(rows)) > beyond
         return mask
 
     if outside(np.stack([low, high])).any():
@@ -239,11 +260,12 @@ def unit_actions(
             if (found := np.argwhere(outside(actions[piece]))).size
         )
         raise _unscaled(float(actions[row, column]), row, column, low, high, bounds, name, key)
-    if bounds is None:
-        return np.clip(actions, -1, 1, out=actions if owned else None) if low.min() < -1 or high.max() > 1 else actions
-    result = actions if owned else np.empty_like(actions)
+    single = actions.dtype == np.float32 and actions.flags.c_contiguous
+    if bounds is None and single and low.min() >= -1 and high.max() <= 1:
+        return actions
+    result = actions if owned and single else memory.empty(actions.shape, np.float32)
     for piece in pieces(len(actions)):
-        result[piece] = np.clip(bounds.scaled(actions[piece]), -1, 1)
+        result[piece] = np.clip(scaled(actions[piece]), -1, 1)
     return result
 
 
@@ -280,13 +302,27 @@ def _finite(array: np.ndarray, name: str, key: str, unknown: bool = False, memor
                 result[piece] = array[piece]
         else:
             result = np.ascontiguousarray(array, dtype=np.float32)
-    refused = np.isinf if unknown else (lambda values: ~np.isfinite(values))
-    if any(refused(result[piece]).any() for piece in pieces(len(result))):
-        at = np.argwhere(refused(result))[0]
-        where = f"row {at[0]}" if result.ndim == 1 else f"row {at[0]}, column {at[1]}"
-        fail(
-            name,
-            key,
-            f"{where} is {array[tuple(at)]}, not a finite float32; leave the row's episode out or mend it",
-        )
+    _all_finite(result, name, key, unknown, array)
     return result
+
+
+def _all_finite(
+    array: np.ndarray, name: str, key: str, unknown: bool = False, stored: np.ndarray | None = None
+) -> None:
+    """`array` is finite as float32; NaN may be `unknown`. Messages show what is `stored`."""
+
+    def refused(rows: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            narrow = rows.astype(np.float32, copy=False)
+        mask: np.ndarray = np.isinf(narrow) if unknown else ~np.isfinite(narrow)
+        return mask
+
+    for piece in pieces(len(array)):
+        wrong = refused(array[piece])
+        if not wrong.any():
+            continue
+        at = np.argwhere(wrong)[0]
+        at[0] += piece.start
+        where = f"row {at[0]}" if array.ndim == 1 else f"row {at[0]}, column {at[1]}"
+        value = (array if stored is None else stored)[tuple(at)]
+        fail(name, key, f"{where} is {value}, not a finite float32; leave the row's episode out or mend it")

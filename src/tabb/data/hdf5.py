@@ -197,7 +197,7 @@ def _read(path: Path, reading: Reading, memory: Memory) -> Content:
         for key, item in items.items():
             memory.note(f"{name}: reading {key}")
             try:
-                if names.column(key) == "episodes" or DIGEST in file.attrs:
+                if names.column(key) in ("episodes", "actions") or DIGEST in file.attrs:
                     columns[key] = _as_stored(item, memory)
                 else:
                     columns[key], wide[names.column(key)] = _values(item, memory)

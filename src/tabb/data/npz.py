@@ -171,7 +171,7 @@ def _read(path: Path, reading: Reading, memory: Memory) -> Content:
                 advice = "store it as float32" if pickled else "fetch or write the file again"
                 checks.fail(str(path), key, f"cannot be read ({reason[:200]}); {advice}")
             column = SAME.get(key, key) if names is None else names.column(key)
-            if column == "episodes":  # float32 would round whole numbers
+            if column in ("episodes", "actions"):  # numbers would be rounded, and actions are scaled first
                 columns[key] = array
                 continue
             columns[key] = checks.narrow(array, memory)
