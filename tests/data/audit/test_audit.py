@@ -351,6 +351,20 @@ def test_one_absurd_number_is_found():
     assert not [one for one in check_columns("log", robot(300)) if one.code == "outlier"]
 
 
+@pytest.mark.parametrize("others", [1e-6, 1.0, 1e9])
+def test_what_is_absurd_in_a_column_does_not_depend_on_the_others(others):
+    """99% of column 1 do not exceed 3: 40,000 is absurd there in any unit of the others, and a rare 3 is not."""
+    table = np.random.default_rng(0).normal(0, others, (1_000, 4))
+    table[:, 1] = np.arange(1_000) % 4
+    table[:, 2] = 0.0
+    table[[5, 900], 2] = 3.0
+    table[:, 3] = 0.0
+    assert not [one for one in check_columns("log", {"observations": table}) if one.code == "outlier"]
+    table[70, 1], table[80, 3] = 40_000.0, 1e30
+    (one,) = [one for one in check_columns("log", {"observations": table}) if one.code == "outlier"]
+    assert one.rows == (70, 80)
+
+
 def test_an_absurd_number_is_found_beside_an_unknown_one():
     columns = robot(300)
     columns["observations"][[123, 200], 2] = 1e30, np.nan

@@ -86,10 +86,7 @@ def _absurd(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
         return
     with np.errstate(invalid="ignore"):
         usual = np.array([_usual_size(column) for column in table.T])
-        # A sensor that is 0 nearly always is measured by the others, whatever the unit; where all are, by 1.
-        known = usual[np.isfinite(usual) & (usual > 0)]
-        least = float(np.median(known)) if known.size else 1.0
-        limit = ABSURD * np.maximum(usual, least)
+        limit = ABSURD * usual
         wrong = _rows_where(table, lambda rows: np.isfinite(rows) & (np.abs(rows) > limit))
     if wrong.any():
         what = f"{rows_hold(int(wrong.sum()))} numbers over {ABSURD:,.0f} times as large as the rest of their column"
@@ -98,9 +95,17 @@ def _absurd(name: str, key: str, array: np.ndarray) -> Iterator[Finding]:
 
 
 def _usual_size(column: np.ndarray) -> float:
-    """The size that 99% of a column's finite numbers do not exceed; 0 where there are none."""
+    """The size that 99% of a column's finite numbers do not exceed, whatever the others hold.
+
+    That of a sensor that is 0 nearly always is the median of its other numbers, or 1 where it has a single one.
+    """
     finite = np.isfinite(column)
-    return float(np.quantile(np.abs(column if finite.all() else column[finite]), 0.99)) if finite.any() else 0.0
+    sizes = np.abs(column if finite.all() else column[finite])
+    usual = float(np.quantile(sizes, 0.99)) if sizes.size else 0.0
+    if usual > 0:
+        return usual
+    others = sizes[sizes > 0]
+    return float(np.median(others)) if others.size > 1 else 1.0
 
 
 def rows_hold(count: int) -> str:
