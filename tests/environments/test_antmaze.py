@@ -207,6 +207,23 @@ def test_ends_that_an_antmaze_file_misses_are_found(tmp_path):
     assert np.abs(steps).max() < 1
 
 
+def test_ends_that_an_antmaze_file_states_are_not_counted_as_missed(tmp_path):
+    """Row 9 is at the goal and times out, at row 5 the ant walks on; only the jump after 19 is missed."""
+    _maze_file(tmp_path / "maze.hdf5")
+    with h5py.File(tmp_path / "maze.hdf5", "a") as file:
+        file["timeouts"][...] = np.arange(30) == 9
+        file["terminals"][...] = np.isin(np.arange(30), (5, 9))
+    transitions, report = read(tmp_path / "maze.hdf5")
+    assert report.provenance["unstated_ends"] == 1
+    assert report.episode_ends == (5, 9, 19, 29)
+    assert "1 rows are marked both terminal and timeout; they count as terminal" in report.notes
+    assert (report.terminals, report.kept) == (2, 28)
+    assert np.flatnonzero(transitions.terminal).tolist() == [5, 9]
+    with h5py.File(tmp_path / "maze.hdf5", "a") as file:
+        file["timeouts"][...] = np.isin(np.arange(30), (9, 19))
+    assert "unstated_ends" not in read(tmp_path / "maze.hdf5").report.provenance
+
+
 def test_other_files_are_left_alone(tmp_path):
     _maze_file(tmp_path / "other.hdf5", goal=False)
     loaded = read(tmp_path / "other.hdf5")

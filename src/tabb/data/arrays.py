@@ -321,13 +321,14 @@ def _mark_maze_jumps(columns: dict[str, np.ndarray]) -> dict[str, int]:
     """
     place = columns["observations"][:, :2].astype(np.float64)
     jumps = np.flatnonzero(np.linalg.norm(np.diff(place, axis=0), axis=1) > LARGEST_STEP)
-    if not jumps.size:
-        return {}
     timeouts = columns.get("timeouts")
     timeouts = np.zeros(len(place), bool) if timeouts is None else timeouts.copy()
-    timeouts[jumps] = True
+    unstated = jumps[~(timeouts | columns["terminals"])[jumps]]
+    if not unstated.size:
+        return {}
+    timeouts[unstated] = True
     columns["timeouts"] = timeouts
-    return {"unstated_ends": int(jumps.size)}
+    return {"unstated_ends": int(unstated.size)}
 
 
 def _numbers(end: np.ndarray, keep: np.ndarray) -> np.ndarray:

@@ -52,9 +52,9 @@ def load_hdf5(path: str | Path, reading: Reading = NOTHING_STATED, memory: Memor
     Read are `observations`, `actions`, `rewards` (needed), `terminals`, `next_observations`, `timeouts`, `episodes`,
     these under their names in other libraries (`tabb.data.column_names`), and the file's attributes, among which
     `action_low` and `action_high` bound the actions (they may be datasets, too); in AntMaze files
-    (29 observation entries and `infos/goal`) rows after which the ant is elsewhere count as timeouts, their number as
-    `unstated_ends`; `infos` and `metadata` are otherwise ignored, further keys listed in the report. Nothing is
-    unpickled. Raises `DataError` (one line) naming file, key and row.
+    (29 observation entries and `infos/goal`) rows after which the ant is elsewhere count as timeouts, the number of
+    those that no flag marks as `unstated_ends`; `infos` and `metadata` are otherwise ignored, further keys listed in
+    the report. Nothing is unpickled. Raises `DataError` (one line) naming file, key and row.
     """
     path = Path(path)
     content = read_content(path, reading, memory)
