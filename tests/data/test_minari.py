@@ -112,21 +112,43 @@ def test_training_on_minari_data(make, root, tmp_path, capsys):
     assert config["origin"]["source"]["files"] == [str(root / first)]
 
 
-def test_gymnasiums_robots_are_of_the_engine_native(make):
-    spec = gymnasium.spec("Hopper-v5")
+def moved_at_random(env_id):
+    """Two episodes of a robot of Gymnasium's."""
+    spec = gymnasium.spec(env_id)
+    observed, done = {"Hopper-v5": (11, 3), "Walker2d-v5": (17, 6), "HalfCheetah-v5": (17, 6)}[env_id]
     rows = [
         EpisodeBuffer(
-            observations=np.random.default_rng(seed).normal(size=(5, 11)),
-            actions=np.zeros((4, 3), np.float32),
+            observations=np.random.default_rng(seed).normal(size=(5, observed)),
+            actions=np.zeros((4, done), np.float32),
             rewards=[1.0] * 4,
             terminations=[False] * 4,
             truncations=[False] * 3 + [True],
         )
         for seed in (1, 2)
     ]
-    report = read(f"minari:{make('m/hopper/x-v0', rows, env=spec, requirements=['mujoco==3.2.3'])}").report
-    assert (report.engine, report.provenance["env_id"]) == ("native", "Hopper-v5")
-    assert report.provenance["requirements"] == ["mujoco==3.2.3"]
+    return rows, spec
+
+
+@pytest.mark.parametrize(
+    ("env_id", "requirements", "doubts"),
+    [
+        ("HalfCheetah-v5", ["mujoco==3.2.3"], []),  # no margins, and the same file
+        ("Hopper-v5", ["gymnasium", "mujoco==3.5.0"], []),
+        ("Hopper-v5", ["mujoco>=4.0.0"], []),
+        ("Hopper-v5", ["mujoco==3.2.3"], ["steps were made by MuJoCo 3.2.3, and before 3.5"]),
+        ("Hopper-v5", ["mujoco>=3.2.3"], ["MuJoCo is not known to be 3.5 or later"]),
+        ("Hopper-v5", ["mujoco-py<2.2"], ["MuJoCo is not known to be 3.5 or later"]),
+        ("Walker2d-v5", ["mujoco==3.2.3"], ["Walker2d-v5 has a friction of 1.9 at both feet"]),
+    ],
+)
+def test_gymnasiums_robots_are_of_the_engine_native(make, env_id, requirements, doubts):
+    """Where robot or MuJoCo is not that of tabb's engine `native` a doubt says so."""
+    rows, spec = moved_at_random(env_id)
+    report = read(f"minari:{make('m/robot/x-v0', rows, env=spec, requirements=requirements)}").report
+    assert (report.engine, report.provenance["env_id"]) == ("native", env_id)
+    assert report.provenance["requirements"] == requirements
+    said = [doubt for doubt in report.doubts if "MuJoCo" in doubt or "friction" in doubt]
+    assert [doubt[: len(start)] for doubt, start in zip(said, doubts, strict=True)] == doubts
 
 
 WRONG = {

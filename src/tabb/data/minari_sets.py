@@ -7,11 +7,13 @@ of truncated steps; the rest is the one rule of `tabb.data.arrays.build`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import shutil
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ from tabb.data.report import Loaded
 from tabb.errors import DataError, TabbError, UsageError
 
 _ID = re.compile(r"(?:[-\w]+/)*[-\w]+-v\d+")
+_MUJOCO = re.compile(r"mujoco\s*(==|>=|~=)\s*((\d+)\.(\d+).*)")
+WITH_MARGINS = ("Hopper-", "Ant-")
+"""how ids of robots begin whose contacts have a margin, which MuJoCo adds up since 3.5"""
 
 
 def is_minari(path: Path) -> bool:
@@ -98,7 +103,11 @@ def raw_columns(folder: Path, reading: Reading = NOTHING_STATED) -> RawColumns:
 
 def _load(folder: Path, metadata: dict[str, Any], name: str, reading: Reading) -> Loaded:
     stored = _stored(folder, metadata, name)
-    return build(stored.columns, name=name, layout="minari", provenance=stored.provenance, owned=True, reading=reading)
+    doubts = _engine_doubts(stored.provenance)
+    loaded = build(
+        stored.columns, name=name, layout="minari", provenance=stored.provenance, owned=True, reading=reading
+    )
+    return loaded._replace(report=dataclasses.replace(loaded.report, doubts=(*doubts, *loaded.report.doubts)))
 
 
 def _stored(folder: Path, metadata: dict[str, Any], name: str) -> RawColumns:
@@ -198,7 +207,10 @@ def _check_infos(group: Any, name: str, size: int) -> None:
 
 
 def _provenance(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Where the data come from. Gymnasium's own v4 and v5 classes run today's MuJoCo: the engine `native`."""
+    """Where the data come from. Gymnasium's own v4 and v5 classes run a plain MuJoCo: the engine `native`.
+
+    Where that is not all of it, `_engine_doubts` says so.
+    """
     kept = ("dataset_id", "algorithm_name", "requirements", "minari_version", "code_permalink")
     provenance = {key: metadata[key] for key in kept if isinstance(metadata.get(key), str | list)}
     try:
@@ -212,6 +224,29 @@ def _provenance(metadata: dict[str, Any]) -> dict[str, Any]:
     if own and provenance["env_id"].endswith(("-v4", "-v5")) and not (spec.get("kwargs") or {}).get("xml_file"):
         provenance["engine"] = "native"
     return provenance
+
+
+def _engine_doubts(provenance: dict[str, Any]) -> Iterator[str]:
+    """Doubts about data of the engine `native`, where its robot or its MuJoCo is another than tabb's."""
+    env_id = provenance.get("env_id", "")
+    if provenance.get("engine") != "native":
+        return
+    if env_id == "Walker2d-v5":
+        yield (
+            "Walker2d-v5 has a friction of 1.9 at both feet, the walker2d of tabb one of 0.9 and 1.9 in either engine: "
+            "evaluate on `--env Walker2d-v5`, and take the other domain from it too"
+        )
+    made_by = next(
+        (match for one in provenance.get("requirements", ()) if (match := _MUJOCO.fullmatch(str(one)))), None
+    )
+    if env_id.startswith(WITH_MARGINS) and (made_by is None or (int(made_by[3]), int(made_by[4])) < (3, 5)):
+        what = "MuJoCo is not known to be 3.5 or later"
+        if made_by is not None and made_by[1] == "==":
+            what = f"steps were made by MuJoCo {made_by[2]}"
+        yield (
+            f"{what}, and before 3.5 contacts of {env_id} began nearer than in engine native: take both domains from "
+            "one MuJoCo, and scores on this one as rough"
+        )
 
 
 def _import() -> None:
