@@ -388,6 +388,26 @@ def test_whole_numbers_as_actions_of_tables_are_doubted(tmp_path):
             assert len(said) == doubted, (actions.dtype, found.report.layout)
 
 
+@pytest.mark.parametrize("stored", [True, False], ids=["parquet", "table"])
+def test_what_float32_resolves_is_the_same_in_any_order_of_rows(stored, tmp_path):
+    """Steps are those of the log, also where its rows come shuffled and were put in order."""
+    log = cart(3_000, 1)
+    end = log["terminals"] | log["timeouts"]
+    episode = np.cumsum(np.append(False, end[:-1]))
+    columns = {"obs_0": 5.4e6 + 0.01 * log["observations"][:, 0], "obs_1": log["observations"][:, 1]}
+    columns |= {"action": log["actions"][:, 0], "reward": 1e8 + log["rewards"], "terminal": log["terminals"]}
+    columns |= {"episode": episode, "step": np.arange(3_000) - np.searchsorted(episode, episode)}
+    mixed = np.random.default_rng(0).permutation(3_000)
+    doubts = []
+    for rows in (np.arange(3_000), mixed):
+        table = pa.table({key: column[rows] for key, column in columns.items()})
+        parquet.write_table(table, tmp_path / "a.parquet", row_group_size=700)
+        report = read(tmp_path / "a.parquet").report if stored else inspect_table(table).report
+        doubts.append([doubt for doubt in report.doubts if "float32 resolves" in doubt])
+    assert len(doubts[0]) == 2
+    assert doubts[0] == doubts[1]
+
+
 def test_missing_steps_cut_episodes():
     episode, step = steps_of(LOG)
     columns = changed(next_obs_0=None, next_obs_1=None, timeouts=None, episode_id=episode, step=step)

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -233,23 +233,46 @@ def is_list(kind: Any) -> bool:
 
 
 class _Blocks:
-    """Stretches of a matrix in double precision, as `precision.blocks_of` takes them, filled as batches pass by."""
+    """Stretches of a matrix in double precision, as `precision.blocks_of` takes them, filled as batches pass by.
 
-    def __init__(self, rows: int, width: int) -> None:
+    `order` are the rows of the table in the order that they are put in, None for their own.
+    """
+
+    def __init__(self, rows: int, width: int, order: np.ndarray | None = None) -> None:
         starts = np.linspace(0, max(0, rows - precision.BLOCK), precision.BLOCKS).astype(int)
-        self._parts = {
-            start: np.empty((min(precision.BLOCK, rows - start), width)) for start in dict.fromkeys(starts.tolist())
-        }
+        order = np.arange(rows) if order is None else order
+        self._rows = [order[start : start + precision.BLOCK] for start in dict.fromkeys(starts.tolist())]
+        self.parts = [np.empty((len(rows_of), width)) for rows_of in self._rows]
 
     def take(self, values: np.ndarray, begin: int, columns: slice) -> None:
-        for start, part in self._parts.items():
-            first, last = max(start, begin), min(start + len(part), begin + len(values))
-            if first < last:
-                part[first - start : last - start, columns] = values[first - begin : last - begin]
+        """The rows [n, K] of a batch that begins with row `begin` of the table, as far as they are in a stretch."""
+        for part, rows in zip(self.parts, self._rows, strict=True):
+            here = np.flatnonzero((rows >= begin) & (rows < begin + len(values)))
+            part[here, columns] = values[rows[here] - begin]
 
-    @property
-    def parts(self) -> list[np.ndarray]:
-        return list(self._parts.values())
+
+def blocks_in_order(
+    source: Source, keys: Iterable[str], matrices: Mapping[str, Sequence[str]], order: np.ndarray
+) -> dict[str, list[np.ndarray]]:
+    """The stretches that `read_columns` returns, of these of its columns, once rows have been put in this order.
+
+    The table is read again: doubles are not kept. `matrices` has the columns that each key is joined from.
+    """
+    groups = {key: list(matrices[key]) for key in keys}
+    widths = _widths(source, [column for columns in groups.values() for column in columns])
+    blocks = {
+        key: _Blocks(source.rows, sum(widths[column] for column in columns), order) for key, columns in groups.items()
+    }
+    begin = 0
+    for batch in source.batches(list(widths)):
+        for key, columns in groups.items():
+            at = 0
+            for column in columns:
+                values = _table(batch.column(column), widths[column], source.name, column, begin, unknown=True)
+                blocks[key].take(values, begin, slice(at, at + widths[column]))
+                at += widths[column]
+        begin += batch.num_rows
+    return {key: one.parts for key, one in blocks.items()}
 
 
 def read_columns(

@@ -101,7 +101,7 @@ def _content(folder: Path, reading: Reading, memory: Memory) -> Content:
     own = info.values.get(OWN)
     provenance |= own if isinstance(own, dict) else {}
     whole = are_whole(source, assigned.matrices["actions"])
-    content = put_in_order(Content(name, columns, wide, assigned, provenance, [], [], whole), memory)
+    content = put_in_order(Content(name, columns, wide, assigned, provenance, [], [], whole), source, memory)
     if ignored:
         content.notes.append(f"videos and images are ignored: {checks.listed(ignored)}")
     _state_ends(content, ends, {key: columns.pop(f" {key}") for key in ends})

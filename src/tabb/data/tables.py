@@ -12,7 +12,16 @@ import numpy as np
 from tabb.data import checks
 from tabb.data.allocation import IN_MEMORY, Memory
 from tabb.data.arrays import build
-from tabb.data.arrow import Source, are_whole, csv_source, is_numeric, parquet_source, read_columns, table_source
+from tabb.data.arrow import (
+    Source,
+    are_whole,
+    blocks_in_order,
+    csv_source,
+    is_numeric,
+    parquet_source,
+    read_columns,
+    table_source,
+)
 from tabb.data.column_names import STARTS, starts_as_numbers
 from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading, reading_with
 from tabb.data.report import Loaded
@@ -146,7 +155,8 @@ def _content(source: Source, reading: Reading, memory: Memory) -> Content:
     if (starts := vectors.get("episodes")) in STARTS:
         columns["episodes"] = starts_as_numbers(columns["episodes"], source.name, starts)
     whole = are_whole(source, assigned.matrices["actions"])
-    return put_in_order(Content(source.name, columns, wide, assigned, _provenance(source), [], [], whole), memory)
+    content = Content(source.name, columns, wide, assigned, _provenance(source), [], [], whole)
+    return put_in_order(content, source, memory)
 
 
 def _provenance(source: Source) -> dict[str, Any]:
@@ -160,8 +170,11 @@ def _provenance(source: Source) -> dict[str, Any]:
     return own | {key: metadata[key] for key in BOUNDS if key in metadata}
 
 
-def put_in_order(content: Content, memory: Memory = IN_MEMORY) -> Content:
-    """Put rows in the order of their episodes' steps, and mark rows after which steps are missing as cut."""
+def put_in_order(content: Content, source: Source, memory: Memory = IN_MEMORY) -> Content:
+    """Put rows in the order of their episodes' steps, and mark rows after which steps are missing as cut.
+
+    `source` is the table that they were read from.
+    """
     columns, name = content.columns, content.name
     steps = columns.pop("steps", None)
     if steps is None:
@@ -179,6 +192,8 @@ def put_in_order(content: Content, memory: Memory = IN_MEMORY) -> Content:
         order = moved
         for column in list(columns):
             columns[column] = _moved(columns[column], order, memory)
+        groups = content.assigned.matrices | {key: [column] for key, column in content.assigned.vectors.items()}
+        content = content._replace(wide=blocks_in_order(source, content.wide, groups, order))
         steps, episodes = steps[order], episodes[order]
         content.notes.append(
             f"rows were put in the order of `{key}` within their episodes; numbers of rows are those after that"
