@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tabb.errors import UsageError
-from tabb.evaluation.choice import STARTS
+from tabb.evaluation.choice import STARTS, InModel
 from tabb.experiments import choice
 from tabb.models.predictors import PREDICTORS
 from tabb.results.answer import Answer
@@ -54,6 +54,28 @@ def test_the_candidate_knows_the_source_that_the_choice_is_about():
     assert choice.with_candidate_last(names, "medium") == ["logged", "clone matched x5", "clone matched:medium x5"]
     assert choice.with_candidate_last(names, "medium_expert")[-1] == "clone matched:medium_expert x5"
     assert choice.with_candidate_last(["clone matched x5", "logged"], "expert") == ["clone matched x5", "logged"]
+
+
+def test_true_scores_are_from_as_many_episodes(monkeypatch, tmp_path):
+    """A cell's are means over three evaluations of ten episodes: the source's policy acts in thirty."""
+    cell = {"task": "hopper-gravity-0.5", "target": "medium", "returns": 10.0}
+    cell |= {"curves": {"logged": [[5, 7.0]]}, "scores": {"logged": 7.0}}
+    (tmp_path / "cell.json").write_text(json.dumps(cell))
+    asked = []
+
+    def evaluate(policy, task, episodes):
+        asked.append((task, episodes))
+        return SimpleNamespace(mean=4.0)
+
+    monkeypatch.setattr(choice, "evaluate", evaluate)
+    monkeypatch.setattr(choice, "load", lambda *where: [])
+    for name in ("make_domains", "with_source", "fit_target_model"):
+        monkeypatch.setattr(choice, name, lambda *given: SimpleNamespace(source=None, target=None))
+    monkeypatch.setattr(choice.Policy, "load", lambda place: None)
+    monkeypatch.setattr(choice, "in_model", lambda *given: InModel(0.0, 1.0, 0.0, 0.0))
+    told = choice.run_cell(tmp_path / "cell.json", tmp_path, tmp_path, "medium")
+    assert asked == [("hopper-gravity-0.5", 30)]
+    assert [policy["true"] for policy in told["policies"]] == [7.0, 4.0]
 
 
 def test_runs_that_say_too_little_are_one_line(judged):

@@ -32,7 +32,7 @@ from tabb.environments.tasks import get_task
 from tabb.errors import UsageError
 from tabb.evaluation.choice import InModel, choose, in_model
 from tabb.evaluation.scores import evaluate
-from tabb.experiments.extraction import load, with_source
+from tabb.experiments.extraction import LAST, load, with_source
 from tabb.files import read_json, write_json
 from tabb.models.target_model import TargetModelConfig, fit_target_model
 from tabb.policy import Policy
@@ -41,6 +41,8 @@ from tabb.training.config import settings_from
 from tabb.training.folder import RunFolder
 
 STEPS = 1_000
+EPISODES = 10 * LAST
+"""episodes of the source's true score: as many as the score of each policy of a cell is from"""
 
 
 class Judged(NamedTuple):
@@ -76,7 +78,7 @@ def run_cell(file: Path, kept: Path, source_policies: Path, quality: str) -> dic
         place = kept / file.stem / f"{re.sub('[ :/]', '-', name)}-{last}.npz"
         lines.append(judged(name, Policy.load(place), cell["scores"][name]))
     policy = Policy.load(source_policies / task.robot / "seed0")
-    lines.append(judged("source", policy, evaluate(policy, task.name, 10).mean))
+    lines.append(judged("source", policy, evaluate(policy, task.name, EPISODES).mean))
     told = {"task": task.name, "target": cell["target"], "logged": cell["returns"]}
     return told | _chosen(cell["returns"], lines, *lines[-2:])
 
