@@ -6,9 +6,22 @@ import numpy as np
 import pytest
 
 from tabb.backbones.iql import IQL
+from tabb.data import from_arrays, save_npz
+from tabb.environments.tasks import get_task
 from tabb.errors import UsageError
+from tabb.experiments import extraction
 from tabb.experiments.cures import cure_of
-from tabb.experiments.extraction import Cell, Imitated, Imitator, table, updates_of_all
+from tabb.experiments.extraction import (
+    Cell,
+    Imitated,
+    Imitator,
+    merged,
+    returns_of,
+    settings_of,
+    table,
+    target_of,
+    updates_of_all,
+)
 from tabb.files import write_json
 from tabb.models.imitation import Imitation, imitated_rows
 from tabb.models.matching import paths_with
@@ -78,3 +91,51 @@ def test_the_table_has_every_cell_and_the_means_of_whole_ones(tmp_path):
         "| above logged | | | | | +15.0 [+15.0, +15.0] |",
     ]
     assert len(table([tmp_path / "second"]).splitlines()) == 5
+
+
+def test_cells_that_contradict_each_other_are_no_table(tmp_path):
+    """Files of one name in two folders, and of settings that no name tells."""
+
+    def write(folder, **told):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        about = {"task": "hopper-morph", "target": "medium", "seed": 0, "updates": 10, "target_rows": None}
+        about |= {"critic": "target-only", "critic_source": None, "returns": 50.0, "scores": {"logged": 10.0}}
+        write_json(tmp_path / folder / "hopper-morph-medium-seed0.json", about | told)
+        return tmp_path / folder
+
+    first = write("first", model={"learning_rate": 0.01})
+    assert merged([first, write("same")]) == merged([first])
+    with pytest.raises(UsageError, match=r"logged is 11, but .*first.* says 10 of the same cell"):
+        merged([first, write("score", scores={"logged": 11.0})])
+    with pytest.raises(UsageError, match=r"returns is 51, but .*first.* says 50 of the same cell"):
+        merged([first, write("log", returns=51.0, scores={"clone": 1.0})])
+    for name, value in (("updates", 20), ("target_rows", 1000), ("model", {"learning_rate": 0.001})):
+        other = write(name, **{name: value}, seed=1)
+        with pytest.raises(UsageError, match=f"{name} is .*, but .*first.*; print two tables, or allow '{name}'"):
+            table([first, other])
+        assert len(table([first, other], allowed=[name]).splitlines()) == 6
+    beta = write("beta", temperature=3.0, scores={"logged": 11.0})
+    assert merged([first, beta])[0]["scores"] == {"logged": 10.0, "β 3: logged": 11.0}
+
+
+def test_a_cell_says_what_it_was_measured_with():
+    cell, cures = Cell("hopper-morph", "medium", ()), [cure_of("logged"), cure_of("clone matched")]
+    told = settings_of(cell, IQL(temperature=2.0), cures)
+    assert (told["evaluations"], told["episodes"], told["model"]["learning_rate"]) == (5, 10, 0.01)
+    assert told == settings_of(cell, IQL(temperature=3.0), cures)
+    assert told != settings_of(cell, IQL(learning_rate=1.0), cures)
+    assert "model" not in settings_of(cell, IQL(), cures[:1])
+
+
+def test_an_episode_that_the_limit_cuts_does_not_count_in_what_the_log_has(monkeypatch, tmp_path):
+    """Eight episodes of five rows, of which each row has 1; of 28 rows five episodes are whole, and one has three."""
+    rewards = np.ones(40, np.float32)
+    draw = np.random.default_rng(0)
+    log = (draw.normal(size=(40, 11)), draw.uniform(-1, 1, (40, 3)), rewards)
+    save_npz(tmp_path / "log.npz", from_arrays(*log, terminals=np.arange(40) % 5 == 4))
+    monkeypatch.setattr(extraction, "resolve", lambda quality, task, domain: [tmp_path / "log.npz"])
+    task = get_task("hopper-morph")
+    for seed in range(6):
+        target, cut = target_of(Cell(task.name, "medium", (), seed=seed, target_rows=28))
+        assert sorted(np.bincount(target.episode)[np.unique(target.episode)].tolist()) == [3, 5, 5, 5, 5, 5]
+        assert returns_of(target, task.name, cut) == pytest.approx(float(task.normalised_score(5.0)))

@@ -29,7 +29,7 @@ import argparse
 import dataclasses
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -41,27 +41,29 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from numpy.typing import NDArray
 
-from tabb.backbones.backbone import held_to_paths, sum_of
+from tabb.backbones.backbone import Backbone, held_to_paths, sum_of
 from tabb.backbones.iql import IQL, advantage_weight
 from tabb.batch import Batch, Domains, Sizes, make_domains
 from tabb.data import read
 from tabb.data.catalogue import resolve
 from tabb.data.report import log_return
 from tabb.environments.tasks import get_task
+from tabb.errors import UsageError
 from tabb.evaluation.scores import evaluate
 from tabb.experiments.cures import Cure, cure_of
 from tabb.files import read_json, write_json
 from tabb.models.imitation import imitated_rows
-from tabb.models.matching import Paths, path_model, paths_with
+from tabb.models.matching import Paths, model_config, path_model, paths_with
 from tabb.models.target_model import TargetModel
 from tabb.networks import MLP, Committee, committee, members_of
+from tabb.plain import plain
 from tabb.policy import Policy
 from tabb.provenance import environment
 from tabb.registry import rule_class
 from tabb.training.drawing import Data, Packed, draw, pack_data, pack_imitated
 from tabb.training.loop import Program
 from tabb.training.opening import IMITATED, PATHS
-from tabb.training.row_limit import limited
+from tabb.training.row_limit import cut_episodes, limited
 from tabb.transitions import Transitions
 
 POLICIES = ("logged", "clone", "corrective", "corrective:medium", "corrective:expert")
@@ -70,6 +72,8 @@ ROBOTS = ("hopper", "halfcheetah", "walker2d", "ant")
 QUALITIES = ("medium", "medium_expert", "expert")
 TEMPERATURE = 0.5
 """IQL's β on these data"""
+SETTINGS = ("updates", "target_rows", "evaluations", "episodes", "backbone", "model")
+"""what cells of one table were all measured with; the critic and IQL's β are in the names of their policies"""
 LAST = 3
 """evaluations whose mean is the score: a single one swings by 20 points"""
 
@@ -201,9 +205,7 @@ def run_cell(cell: Cell, keep: Path | None = None) -> dict[str, Any]:
     With `keep` the policies of each evaluation are saved there, as CELL/POLICY-UPDATE.npz.
     """
     began = time.monotonic()
-    target = load(cell.target, cell.task, "target")
-    if cell.target_rows is not None:
-        target = limited(target, cell.target_rows, cell.seed)
+    target, cut = target_of(cell)
     cures = tuple(cure_of(name) for name in cell.policies)
     init_key, prepare_key, draw_key = jax.random.split(jax.random.key(cell.seed), 3)
     program = Program(
@@ -263,7 +265,8 @@ def run_cell(cell: Cell, keep: Path | None = None) -> dict[str, Any]:
         **{name: getattr(cell, name) for name in ("task", "target", "critic", "critic_source", "seed", "updates")},
         "target_rows": cell.target_rows,
         "temperature": cell.temperature,
-        "returns": returns_of(target, cell.task),
+        "returns": returns_of(target, cell.task, cut),
+        **settings_of(cell, program.backbone, cures),
         "scores": {name: float(np.mean([score for _, score in curve[-LAST:]])) for name, curve in curves.items()},
         "curves": curves,
         "seconds": {name: round(value, 1) for name, value in spent.items()},
@@ -281,16 +284,54 @@ def with_source(domains: Domains, source: Transitions) -> Domains:
     return domains._replace(source=known)
 
 
-def returns_of(target: Transitions, task: str) -> float:
+def target_of(cell: Cell) -> tuple[Transitions, set[int] | None]:
+    """The target rows of a cell, and the numbers of the episodes that may not be whole in them (`log_return`)."""
+    loaded = read(resolve(cell.target, cell.task, "target"))
+    target, cut = loaded.transitions, loaded.report.cut
+    rows = limited(target, cell.target_rows, cell.seed)
+    if len(rows) < len(target):
+        return rows, cut_episodes(target.episode, rows.episode) | set(cut or ())
+    return target, None if cut is None else set(cut)
+
+
+def returns_of(target: Transitions, task: str, cut: Collection[int] | None) -> float:
     """What the data themselves have, as a score (`log_return`)."""
-    return float(get_task(task).normalised_score(log_return(target.reward, target.episode)))
+    return float(get_task(task).normalised_score(log_return(target.reward, target.episode, cut)))
 
 
-def merged(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The cells of all folders, those of one task, target, seed and length together; other critics are in the names."""
+def settings_of(cell: Cell, backbone: Backbone, cures: Sequence[Cure]) -> dict[str, Any]:
+    """What else the result of a cell depends on; JSON types. The model is that of policies that are held to paths."""
+    told = {"evaluations": cell.evaluations, "episodes": cell.episodes, "backbone": plain(backbone)}
+    del told["backbone"]["temperature"]  # in the names
+    matched = [cure.imitation for cure in cures if cure.imitation.matching]
+    return told | ({"model": plain(model_config(matched[0]))} if matched else {})
+
+
+def check_same(cells: Mapping[Path, Mapping[str, Any]], allowed: Collection[str] = ()) -> None:
+    """Raise `UsageError` if cells of one table differ in a setting, unless it is `allowed` to differ.
+
+    Cells from before a setting was written tell nothing of it.
+    """
+    for name in (name for name in SETTINGS if name not in allowed):
+        told = [(file, cell[name]) for file, cell in cells.items() if name in cell]
+        for file, value in told:
+            first, same = told[0]
+            if value != same:
+                raise UsageError(
+                    f"{file}: {name} is {value}, but {first} has {same}; print two tables, or allow {name!r} to differ"
+                )
+
+
+def merged(folders: Sequence[Path], allowed: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The cells of all folders, those of one task, target, seed and length together; other critics are in the names.
+
+    Raises `UsageError` if two files say different things of one policy, or for other settings (`check_same`).
+    """
+    files = {file: read_json(file) for folder in folders for file in folder.glob("*.json")}
+    check_same(files, allowed)
     cells: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for file in sorted(file for folder in folders for file in folder.glob("*.json")):
-        cell = read_json(file)
+    said: dict[tuple[Any, ...], tuple[Path, float]] = {}
+    for file, cell in sorted(files.items()):
         key = tuple(cell[name] for name in ("task", "target", "seed", "updates", "target_rows"))
         critic = "" if cell["critic"] == "target-only" else f"{cell['critic']} ({cell['critic_source']}): "
         beta = cell.get("temperature", TEMPERATURE)
@@ -298,7 +339,14 @@ def merged(folders: Sequence[Path]) -> list[dict[str, Any]]:
         one = cells.setdefault(
             key, {name: cell[name] for name in ("task", "target", "seed", "returns")} | {"scores": {}}
         )
-        one["scores"] |= {critic + name: score for name, score in cell["scores"].items()}
+        scores = {critic + name: score for name, score in cell["scores"].items()}
+        for what, value in ({"returns": cell["returns"]} | scores).items():
+            first, same = said.setdefault((*key, what), (file, value))
+            if value != same:
+                raise UsageError(
+                    f"{file}: {what} is {value:.4g}, but {first} says {same:.4g} of the same cell; leave one out"
+                )
+        one["scores"] |= scores
     return list(cells.values())
 
 
@@ -309,13 +357,13 @@ def gain_interval(differences: NDArray[np.float64]) -> tuple[float, float, float
     return float(differences.mean()), float(low), float(high)
 
 
-def table(folders: Sequence[Path]) -> str:
+def table(folders: Sequence[Path], allowed: Collection[str] = ()) -> str:
     """The cells of the folders as a Markdown table, and means over those cells that have every policy.
 
     Below them is how far each policy is above the first: the mean over tasks and targets (of which seeds are averaged
     first) with a 95% interval by bootstrap over them.
     """
-    cells = merged(folders)
+    cells = merged(folders, allowed)
     names = list(dict.fromkeys(name for cell in cells for name in cell["scores"]))
     lines = [f"| task | target data | seed | the data | {' | '.join(names)} |", "|---" * (4 + len(names)) + "|"]
     for cell in cells:
@@ -358,9 +406,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/extraction"))
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="save the policies there too")
     parser.add_argument("--table", nargs="+", type=Path, metavar="FOLDER", help="print the table of finished cells")
+    parser.add_argument(
+        "--allow", nargs="+", choices=SETTINGS, default=(), help="settings in which its cells may differ"
+    )
     options = parser.parse_args()
     if options.table is not None:
-        print(table(options.table))
+        print(table(options.table, options.allow))
         return
     for seed in options.seeds:
         for target in options.targets:

@@ -200,12 +200,12 @@ def cell_of(name: str, result: Mapping[str, Any], config: Mapping[str, Any]) -> 
 
 def log_cell(task: str) -> dict[str, Any]:
     """The control that is the target data themselves."""
-    rows = read(resolve(QUALITY, task, "target")).transitions
+    rows, report = read(resolve(QUALITY, task, "target"))
     return {
         "method": LOG,
         "task": task,
         "quality": QUALITY,
-        "score": round(returns_of(rows, task), 2),
+        "score": round(returns_of(rows, task, report.cut), 2),
         "data": {"target": fingerprint(rows)},
         "environment": environment(),
     }
