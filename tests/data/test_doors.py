@@ -106,6 +106,19 @@ def test_saved_transitions_are_converted_too(tmp_path):
     assert found.action_bounds == data.action_bounds
 
 
+def test_cut_episodes_keep_their_numbers_in_a_lerobot_data_set(tmp_path):
+    """Episodes 5, 7 and 9 become 0, 1 and 2, and 5, which a row of none divides, two: 0 and 1."""
+    place = np.arange(12.0)[:, None]
+    number = np.array([5, 5, -1, 5, 5, 7, 7, 7, 9, 9, 9, 9])
+    columns = {"observations": place, "actions": place * 0, "rewards": np.ones(12), "next_observations": place + 1}
+    columns |= {"terminals": np.zeros(12), "episodes": number}
+    write_hdf5(tmp_path / "log.hdf5", columns, {"cut_episodes": [9]})
+    convert(tmp_path / "log.hdf5", tmp_path / "log")
+    for name in ("log.hdf5", "log"):
+        report = read(tmp_path / name).report
+        assert (report.lengths, report.cut) == ((2, 2, 3, 4), (0, 1, 3)), "the halves of 5 are no whole episodes"
+
+
 def test_attributes_go_along(tmp_path):
     attributes = {"engine": "legacy", "algorithm": "SAC"}
     write_hdf5(tmp_path / "a.hdf5", WHOLE, attributes)

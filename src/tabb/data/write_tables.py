@@ -16,7 +16,7 @@ from tabb.data.arrow import import_pyarrow
 from tabb.data.boundaries import apart_at_gaps
 from tabb.data.checks import NO_EPISODE
 from tabb.data.lerobot import INFO, OWN, PATHS
-from tabb.data.reading import BOUNDS
+from tabb.data.reading import BOUNDS, CUT_EPISODES
 from tabb.data.tables import METADATA
 from tabb.errors import RunError, UsageError
 from tabb.files import atomic
@@ -100,7 +100,11 @@ def write_lerobot(
         raise UsageError(f"{folder}: is there already; name a new folder for a LeRobot data set")
     kept = columns["episodes"] != NO_EPISODE
     columns = {key: column if kept.all() else column[kept] for key, column in columns.items()}
-    columns["episodes"] = apart_at_gaps(columns["episodes"], np.flatnonzero(kept))
+    numbers = apart_at_gaps(columns["episodes"], np.flatnonzero(kept))
+    if CUT_EPISODES in attributes:  # by the numbers that episodes have from now on
+        was_cut = np.isin(columns["episodes"], attributes[CUT_EPISODES])
+        attributes = {**attributes, CUT_EPISODES: np.unique(numbers[was_cut]).tolist()}
+    columns["episodes"] = numbers
     fps = int(fps or attributes.get("fps") or 1)
     rows = _rows(columns, fps)
     try:
