@@ -13,7 +13,10 @@ import tabb
 from tabb.cli import main
 
 SMALL = ["--updates", "20", "--evaluations", "2", "--progress", "none", "--jobs", "1"]
-NETWORKS = ["--backbone.policies", "2", "--backbone.hidden", "8", "8", "--backbone.batch-size", "32"]
+NETWORKS = [
+    *("--backbone.policies", "2", "--backbone.hidden", "8", "8", "--backbone.batch-size", "32"),
+    *("--backbone.discount", "0.9"),  # FQE: 44 iterations, of 0.99 459
+]
 
 
 @pytest.fixture(scope="module")
