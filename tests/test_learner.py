@@ -10,6 +10,7 @@ import pytest
 
 import tabb
 from tabb.data import save_npz
+from tabb.data.catalogue import resolve
 from tabb.errors import UsageError
 from tabb.learner import SettingsByName
 
@@ -55,6 +56,14 @@ def test_seeds_folders_and_files(pair, tmp_path):
     assert read_back.columns.keys() == here.columns.keys()
     for name, column in read_back.columns.items():
         np.testing.assert_allclose(column, here.columns[name], rtol=1e-5, err_msg=name)
+
+
+def test_files_of_another_engine_than_the_runs_are_refused():
+    """Evaluated with other physics, a policy would seem to be bad where its data are."""
+    task = "hopper-gravity-0.5"
+    source, target = (resolve("bundled", task, domain)[0] for domain in ("source", "target"))
+    with pytest.raises(UsageError, match=r"the source data come from engine legacy but --engine is native"):
+        tabb.Learner(RULE, SMALL, updates=4, evaluations=0, engine="native").fit(source, target, task=task)
 
 
 def test_row_scores_in_memory(pair, fitted, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tabb.backbones import Backbone
-from tabb.data import read
+from tabb.data import Loaded, read
 from tabb.environments.engine import Engine
 from tabb.environments.tasks import Task, get_task
 from tabb.errors import UsageError, meant
@@ -24,6 +24,7 @@ from tabb.rules import Rule
 from tabb.tracking import Opener
 from tabb.training import Run, Settings, train
 from tabb.training.checks import check_backbone, check_seeds
+from tabb.training.from_files import check_engine
 from tabb.training.online import Online
 from tabb.training.progress import Style
 from tabb.transitions import Transitions
@@ -169,11 +170,16 @@ class Learner:
         The other arguments, and what is raised, are those of `tabb.train`.
         """
         origin: dict[str, Any] = {}
-        rows = {domain: _rows(data, domain, origin) for domain, data in (("source", source), ("target", target))}
+        given = {"source": source, "target": target}
+        loaded = {domain: _read(data, domain) for domain, data in given.items() if not _are_rows(data)}
+        if task is not None:
+            check_engine(loaded, self.settings.engine)
+        origin |= {domain: one.report.origin() for domain, one in loaded.items()}
+        rows = {domain: loaded[domain].warned() if domain in loaded else data for domain, data in given.items()}
         runs = train(
             self.rule,
-            rows["source"],
-            rows["target"],
+            rows["source"],  # type: ignore[arg-type]
+            rows["target"],  # type: ignore[arg-type]
             task=task,
             seeds=self.seeds,
             backbone=self.backbone,
@@ -229,14 +235,15 @@ class Learner:
         return score_rows(run, *self._data)
 
 
-def _rows(data: Data | None, domain: str, origin: dict[str, Any]) -> Transitions | None:
-    """The rows of one domain; of files, where they come from is noted in `origin`."""
-    if data is None or isinstance(data, Transitions):
-        return data
+def _are_rows(data: Any) -> bool:
+    """Whether these are the rows of a domain, or none."""
+    return data is None or isinstance(data, Transitions)
+
+
+def _read(data: Any, domain: str) -> Loaded:
+    """The rows of one domain from its files."""
     if not isinstance(data, str | Path | list | tuple):
         raise UsageError(
             f"{domain} is {type(data).__name__}: give a file, or Transitions from tabb.load or tabb.from_arrays"
         )
-    loaded = read(data)
-    origin[domain] = loaded.report.origin()
-    return loaded.warned()
+    return read(data)

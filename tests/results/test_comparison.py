@@ -15,7 +15,7 @@ from tabb.errors import UsageError
 from tabb.results.comparison import _root_of, folders_of
 from tabb.results.report.rows import rank_correlation
 from tabb.results.row_scores import score_rows
-from tabb.results.summary import results_in
+from tabb.results.summary import results_in, summarise
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +162,18 @@ def test_measures_on_different_held_out_rows_are_not_to_be_compared(compared, op
     assert caution in open_page(tabb.write_comparison([tmp_path])).words("held-out")
     file.write_text(file.read_text().replace('"episodes": [1]', '"episodes": [0]'))
     assert "Caution" not in open_page(tabb.write_comparison([tmp_path])).words("held-out")
+
+
+def test_two_runs_of_one_seed_are_no_two_seeds(compared, tmp_path):
+    """They differ in a setting, perhaps: their mean and spread over "seeds" would mean nothing."""
+    root = shutil.copytree(compared, tmp_path / "all")
+    assert "target-only" in summarise(root)
+    shutil.copytree(root / "target-only", root / "again")
+    (seed,) = (root / "again").glob("seed*")
+    assert summarise(root) == (
+        f"{root}: no table, since {seed} and {root / 'target-only' / seed.name} are both seed {seed.name[4:]} of "
+        f"target-only; `tabb report {root}` compares them"
+    )
 
 
 def test_files_of_other_programs_are_passed_over(compared, tmp_path):

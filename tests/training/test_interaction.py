@@ -30,6 +30,7 @@ from tabb.rules import (
 )
 from tabb.rules.finetune import FineTune
 from tabb.training import Settings, train
+from tabb.training.config import settings_from
 from tabb.training.drawing import draw, pack_data
 from tabb.training.folder import RunFolder
 from tabb.training.loop import Program
@@ -195,6 +196,17 @@ def test_a_robots_run_goes_on_in_a_new_episode_and_says_so(tmp_path, monkeypatch
     assert "the episodes in Cart could not be gone on with: new ones begin" in capsys.readouterr().err
     lines = RunFolder(tmp_path / "seed0").metrics()
     assert [line["target_steps"] for line in lines if line["kind"] == "training"][-1] == 30
+
+
+def test_a_run_with_source_steps_beside_a_log_holds_nothing_out_and_goes_on(logged, tmp_path):
+    """By default a fifth of a target without rollouts is held out, and steps refuse that as the run goes on."""
+    plan = settings(online=Online(source_steps=30, warm_up=8), evaluations=1)
+    arguments = {"settings": plan, "source_env": Cart, "folder": tmp_path}
+    (run,) = train(Pooled(), None, logged, **arguments)
+    told = RunFolder(tmp_path / "seed0").config()["settings"]
+    assert told["held_out"] == 0.0
+    (again,) = train(Pooled(), None, logged, **arguments | {"settings": settings_from({"settings": told})}, resume=True)
+    np.testing.assert_array_equal(run.policy.weights[0], again.policy.weights[0])
 
 
 @pytest.mark.slow

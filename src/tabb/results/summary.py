@@ -19,14 +19,21 @@ from tabb.shown import tenths
 
 def results_in(root: str | Path) -> list[dict[str, Any]]:
     """Every run's `result.json` below `root`, sorted by learner and seed; those of other programs are left out."""
-    results = []
+    results = [result for _, result in _finished(root)]
+    return sorted(results, key=lambda result: (learner_of(result), result["seed"]))
+
+
+def _finished(root: str | Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The finished runs below `root`, by path, with their results; files of other programs are left out."""
+    found = []
     for file in sorted(Path(root).rglob("result.json")):
         try:
             result = json.loads(file.read_text(encoding="utf-8"))
-            results.append((learner_of(result), result["seed"], result))
+            if isinstance(learner_of(result), str) and isinstance(result["seed"], int):
+                found.append((file.parent, result))
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue
-    return [result for *_, result in sorted(results, key=lambda one: one[:2])]
+    return found
 
 
 def learner_of(result: dict[str, Any]) -> str:
@@ -92,6 +99,8 @@ def summarise(root: Path, levels: Mapping[str, float] | None = None) -> str:
                 f"{root}: for the table, add --report to the command (`tabb benchmark` or `tabb ablate`) that made it",
             ]
         )
+    if again := _twice(root):
+        return again
     groups = by_rule(results)
     first = results[0]
     where = first["task"] or "own environment"
@@ -120,6 +129,20 @@ def summarise(root: Path, levels: Mapping[str, float] | None = None) -> str:
             f"next: `tabb report {quoted(root)}` shows on one page what was learned, and from which source rows"
         )
     return "\n".join(lines)
+
+
+def _twice(root: Path) -> str | None:
+    """What to say where two runs below `root` are of one learner and seed; they differ in what no table shows."""
+    seen: dict[tuple[str, int], Path] = {}
+    for folder, result in _finished(root):
+        one = learner_of(result), result["seed"]
+        if one in seen:
+            return (
+                f"{root}: no table, since {seen[one]} and {folder} are both seed {one[1]} of {one[0]}; "
+                f"`tabb report {quoted(root)}` compares them"
+            )
+        seen[one] = folder
+    return None
 
 
 ERRORS = {"td_error": "TD error", "predictor_error": "predictor error", "action_error": "off actions"}

@@ -39,7 +39,7 @@ def check_engine(loaded: dict[str, Loaded], engine: str) -> None:
         if stated is not None and stated != engine:
             raise UsageError(
                 f"{data.report.name}: the {domain} data come from engine {stated} but --engine is {engine}; "
-                f"say --engine {stated}"
+                f"say --engine {stated} (in Python engine={stated!r})"
             )
 
 

@@ -166,6 +166,8 @@ def train(
     )
     worlds = worlds_of(settings, task, env_factory, source_env)
     check_online(settings, rule, backbone, worlds)
+    if worlds:  # no default share either: the run would be recorded with one, and refused as it goes on
+        settings = dataclasses.replace(settings, held_out=0.0)
     if target is None:
         target = no_rows(target_world(worlds, task, settings.engine, env_factory))
     target = usable_target(target, reads[1], worlds)
