@@ -15,6 +15,7 @@ from tabb.commands.train_options import changed_learner
 from tabb.environments.tasks import ALL_TASKS, TASKS, get_task
 from tabb.errors import RunError, UsageError
 from tabb.experiments.benchmark import Comparison, Place, gather, places_of, plain_method, preset_for
+from tabb.files import write_json
 from tabb.models.imitation import BEST, LOGGED
 from tabb.plain import plain
 from tabb.registry import learners_of
@@ -202,6 +203,16 @@ def test_a_small_benchmark_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "is a run of 20 updates, not 21" in capsys.readouterr().err
     assert main([*SMALL, "--seeds", "7", "--out", str(out), "--report"]) == 2
     assert "no run is finished" in capsys.readouterr().err
+
+
+def test_a_plan_of_another_command_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """`tabb train` without a rule has a plan too, and its runs could not be gone on with."""
+    monkeypatch.delenv("TABB_DATA", raising=False)
+    write_json(tmp_path / "plan.json", {"cells": [{"label": "tabb seed 0", "folder": "tabb/seed0", "spec": {}}]})
+    before = (tmp_path / "plan.json").read_bytes()
+    assert main([*SMALL, "--seeds", "0", "--out", str(tmp_path)]) == 4
+    assert "holds the runs of `tabb train`; choose another folder with --out" in capsys.readouterr().err
+    assert (tmp_path / "plan.json").read_bytes() == before
 
 
 def test_results_of_another_length_are_refused(tmp_path: Path) -> None:

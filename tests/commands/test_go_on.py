@@ -182,6 +182,47 @@ def test_a_run_whose_folder_was_renamed(tmp_path: Path, logs, capsys) -> None:
     assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == ["copy"]
 
 
+def test_a_run_below_a_plan_of_others_goes_on_by_itself(tmp_path: Path, logs, capsys) -> None:
+    """It was put there later, and the plan knows nothing of it."""
+    out = tmp_path / "mine"
+    assert main(["train", "target-only", *logs, *TINY, "--held-out", "0", "--out", str(out)]) == 0
+    run = RunFolder(out / "seed0")
+    run.result_file.unlink()
+    spec = RunSpec.from_config(run.config(), 0)
+    write_plan(tmp_path, [Cell("other", "other/seed0", spec)])
+    plan = (tmp_path / "plan.json").read_bytes()
+    jobs = ["train", "--resume", str(out), "--progress", "none", "--jobs"]
+    assert main([*jobs, "2"]) == 2
+    assert "mine: was not started as a plan" in capsys.readouterr().err
+    assert main([*jobs, "1"]) == 0
+    assert run.finished
+    assert (tmp_path / "plan.json").read_bytes() == plan
+    assert not (tmp_path / "other").exists()
+    # Another program's file of this name is no plan.
+    (tmp_path / "plan.json").write_text('{"steps": []}')
+    run.result_file.unlink()
+    assert main([*jobs, "1"]) == 0
+    assert run.finished
+
+
+def test_files_that_runs_would_replace_at_their_end_are_refused_before(tmp_path: Path, logs, capsys) -> None:
+    train = ["train", "target-only", *logs, *TINY, "--seeds", "0", "1", "--out", str(tmp_path / "out"), "--jobs"]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "comparison.png").write_bytes(b"my holidays")
+    assert main([*train, "1"]) == 2
+    assert "comparison.png: is there already" in capsys.readouterr().err
+    (tmp_path / "out" / "comparison.png").unlink()
+    (tmp_path / "out" / "failed.json").write_text('{"mine": 1}')
+    assert main([*train, "2"]) == 4
+    assert "out: holds failed.json but no plan of tabb" in capsys.readouterr().err
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["failed.json"]
+
+
+def test_an_engine_is_of_tasks(tmp_path: Path, logs, capsys) -> None:
+    assert main(["train", "target-only", *logs, *TINY, "--env", "Hopper-v5", "--engine", "native"]) == 2
+    assert "--engine native with --env: is of the robots of tasks; leave it out" in capsys.readouterr().err
+
+
 def test_a_folder_that_several_calls_filled_is_finished_whole(tmp_path: Path, logs, capsys) -> None:
     """One call was to train seeds 0 and 1, a later one seed 2, and one seed 3 on rows of its own."""
     out = tmp_path / "runs"

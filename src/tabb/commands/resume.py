@@ -16,7 +16,7 @@ from tabb.errors import DataError, RunError, UsageError
 from tabb.files import quoted
 from tabb.provenance import EXTRAS
 from tabb.results.summary import summarise
-from tabb.running.plan import PLAN, read_plan, unfinished, write_plan
+from tabb.running.plan import PLAN, plan_lines, read_plan, unfinished, write_plan
 from tabb.training.folder import RunFolder
 from tabb.training.lanes import run_folder
 from tabb.training.spec import RunSpec
@@ -42,10 +42,11 @@ def resume(options: Any) -> int:
     root = options.resume
     # Of a comparison: <task>/<data>/<method>/seed<k>. A run of a plan had a process and a core of its own; with other
     # threads it would round otherwise.
-    above = next((folder for folder in root.resolve().parents[:4] if (folder / PLAN).exists()), None)
+    above = next((folder for folder in root.resolve().parents[:4] if _has_in_plan(folder, root)), None)
     plan = root if (root / PLAN).exists() else above
-    if options.ray is not None and plan is None:
-        raise UsageError(f"{root}: was not started as a plan (of several runs, or with --ray); leave --ray out")
+    for option, given in (("--ray", options.ray is not None), ("--jobs", options.jobs not in (None, 1))):
+        if given and plan is None:
+            raise UsageError(f"{root}: was not started as a plan (of several runs, or with --ray); leave {option} out")
     check_ray(options)
     if plan is None:
         _go_on(root, options)
@@ -66,6 +67,18 @@ def resume(options: Any) -> int:
         raise failed
     tell_answer(plan)
     return 0 if cells else 1
+
+
+def _has_in_plan(folder: Path, root: Path) -> bool:
+    """Whether `folder` holds a plan of which some run lies in `root` or is the one that `root` lies in."""
+    if not (folder / PLAN).exists():
+        return False
+    try:
+        runs = [(folder / line["folder"]).resolve() for line in plan_lines(folder)]
+    except RunError:  # another program's file of this name
+        return False
+    place = root.resolve()
+    return any(run.is_relative_to(place) or place.is_relative_to(run) for run in runs)
 
 
 def _go_on(root: Path, options: Any) -> None:

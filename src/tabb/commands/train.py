@@ -13,6 +13,7 @@ from tabb.errors import UsageError
 from tabb.registry import Chosen
 from tabb.running.plan import Cell, write_plan
 from tabb.tracking import opener
+from tabb.training.config import Settings
 from tabb.training.spec import RunSpec
 
 OWN = {"--source", "--target", "--task", "--env"}
@@ -43,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _train(learners: list[Chosen], options: Any) -> int:
-    from tabb.own_files import refuse_inside_run
+    from tabb.own_files import refuse_inside_run, refuse_others
     from tabb.training.checks import check_seeds
     from tabb.training.from_files import check_spec
 
@@ -53,6 +54,10 @@ def _train(learners: list[Chosen], options: Any) -> int:
     if options.out is None and len(learners) == 1:
         root = root / learners[0].name
     refuse_inside_run(root)
+    if options.env is not None and options.engine != Settings.engine:
+        raise UsageError(f"--engine {options.engine} with --env: is of the robots of tasks; leave it out")
+    if len(learners) * len(options.seeds) > 1:  # what is written after the runs is refused before them
+        refuse_others(root / "comparison.png", "figure")
     check_seeds(options.seeds)
     check_ray(options)
     specs = [(learner, spec) for learner in learners for spec in specs_of(learner, options, place)]

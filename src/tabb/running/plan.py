@@ -50,6 +50,8 @@ def write_plan(root: Path, cells: Sequence[Cell], replace: bool = False) -> None
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{root}: cannot be made ({error.strerror}); choose another folder") from None
+    if (root / FAILED).exists() and not (root / PLAN).exists():
+        raise RunError(f"{root}: holds {FAILED} but no plan of tabb, which writes such a file; choose another folder")
     lines = [{"label": cell.label, "folder": cell.folder, "spec": cell.spec.to_json()} for cell in cells]
     try:
         write_json(root / PLAN, {"cells": lines}, new=not replace)
