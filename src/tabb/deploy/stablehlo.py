@@ -80,7 +80,8 @@ def write_stablehlo(policy: Policy, out: Path) -> None:
         **({} if bounds is None else {"action_bounds": dataclasses.asdict(bounds)}),
         "about": policy.about,
     }
-    with atomic(out) as part:
-        part.write_bytes(exported.serialize())
+    # The description first: a program without one would be taken for a whole export.
     with atomic(metadata_file) as part:
         part.write_text(json.dumps(header, indent=2) + "\n")
+    with atomic(out) as part:
+        part.write_bytes(exported.serialize())

@@ -281,6 +281,17 @@ def test_runs_from_arrays_want_their_files_or_say_so(pair, report_files, open_pa
 
 
 @pytest.mark.slow
+def test_data_may_be_named_in_any_form(two_seeds, report_files, open_page, tmp_path):
+    """A file as text, as a path, or the rows themselves, which the audit does not read."""
+    source, target = (report_files[domain] for domain in ("source", "target"))
+    for named in ((source, Path(target)), ([source], [target])):
+        page = open_page(tabb.write_report(two_seeds / "seed0", tmp_path / "a.html", *named))
+        assert Path(source).name in page.words("audit")
+    rows = (tabb.load(source), tabb.load(target))
+    page = open_page(tabb.write_report(two_seeds / "seed0", tmp_path / "a.html", *rows))
+    assert Path(source).name not in page.words("audit")
+
+
 def test_other_predictors(train_small, predictor_options, open_page, tmp_path):
     small = [*predictor_options, "--rule.predictor", "agreed"]
     page = open_page(tabb.write_report(train_small(tmp_path / "agreed", "tabb", *small)))

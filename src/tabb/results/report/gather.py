@@ -111,9 +111,19 @@ def gather(
         data = {domain: run_data(first.config, domain, files, str(first.folder)) for domain, files in given.items()}
     keeps = keeps and not any(too_many(loaded.transitions) for loaded in data.values())
     scored = _scored(records, data, source, target) if keeps else None
-    files = {domain: given[domain] or _files(origin, domain, steps[domain]) for domain in data}
+    files = {
+        domain: _files(origin, domain, steps[domain]) if (named := given[domain]) is None else _paths(named)
+        for domain in data
+    }
     found = _audited(files, reading_from(origin), bool(origin.get("store", False))) if audited else None
     return Gathered(Path(folder), records, data, scored, found)
+
+
+def _paths(named: Files) -> list[Path] | None:
+    """The data files that were named; None for rows in memory."""
+    if isinstance(named, Transitions):
+        return None
+    return [Path(named)] if isinstance(named, str | Path) else [Path(one) for one in named]
 
 
 def _files(origin: dict[str, Any], domain: str, steps: Path | None) -> list[Path]:
@@ -181,9 +191,11 @@ def _yardstick(run: Finished, record: Record, target: Loaded) -> Yardstick | Non
     return Yardstick(np.abs(predicted.mean(axis=1) - own), held_out)
 
 
-def _audited(files: dict[str, Any], reading: Reading, store: bool) -> Audit | None:
-    """The audit of the data files; None where there are none, or folders (Minari's), which it does not read."""
-    if not files or any(is_minari(Path(path)) for paths in files.values() for path in paths):
-        return None
-    sides: dict[str, Any] = {domain: joined(paths) for domain, paths in files.items()}
-    return audit(**sides, reading=reading, store=store)
+def _audited(files: dict[str, list[Path] | None], reading: Reading, store: bool) -> Audit | None:
+    """The audit of the data files; None for rows in memory, and for folders (Minari's), which it does not read."""
+    sides: dict[str, Any] = {}
+    for domain, paths in files.items():
+        if paths is None or any(map(is_minari, paths)):
+            return None
+        sides[domain] = joined(paths)
+    return audit(**sides, reading=reading, store=store) if sides else None
