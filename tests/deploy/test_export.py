@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -326,3 +327,19 @@ def test_missing_extra(format, package, policies, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=re.escape('pip install "tabb-rl[export]"')):
         tabb.export(policies["policy"], format, tmp_path / f"policy.{format}")
     tabb.export(policies["policy"], "npz", tmp_path / "policy.npz")
+
+
+def test_half_a_stablehlo_export_is_never_taken_for_a_whole_one(policies, tmp_path, monkeypatch):
+    """The program takes its name last: where that is cut off, there is none, an older one neither."""
+    out = tabb.export(policies["policy"], "stablehlo", tmp_path / "mine.stablehlo")
+    real = os.replace
+
+    def cut_off(part, path):
+        if Path(path) == out:
+            raise KeyboardInterrupt
+        real(part, path)
+
+    monkeypatch.setattr(os, "replace", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        tabb.export(policies["several"], "stablehlo", out)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.stablehlo.json"]

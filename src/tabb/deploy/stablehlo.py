@@ -80,8 +80,8 @@ def write_stablehlo(policy: Policy, out: Path) -> None:
         **({} if bounds is None else {"action_bounds": dataclasses.asdict(bounds)}),
         "about": policy.about,
     }
-    # The description first: a program without one would be taken for a whole export.
-    with atomic(metadata_file) as part:
-        part.write_text(json.dumps(header, indent=2) + "\n")
-    with atomic(out) as part:
-        part.write_bytes(exported.serialize())
+    # The description takes its place first, and no older program beside it: what is cut off here has nothing to load.
+    with atomic(out) as program, atomic(metadata_file) as description:
+        program.write_bytes(exported.serialize())
+        description.write_text(json.dumps(header, indent=2) + "\n")
+        out.unlink(missing_ok=True)
