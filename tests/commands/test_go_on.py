@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tabb
-from cart import cart
+from cart import Cart, cart
 from tabb.cli import main
 from tabb.commands.resume import unfinished_seeds
 from tabb.commands.training_data import tell_reading
@@ -202,6 +202,21 @@ def test_a_run_below_a_plan_of_others_goes_on_by_itself(tmp_path: Path, logs, ca
     (tmp_path / "plan.json").write_text('{"steps": []}')
     run.result_file.unlink()
     assert main([*jobs, "1"]) == 0
+    assert run.finished
+
+
+def test_an_environment_that_code_made_is_not_left_out(tmp_path: Path, logs, capsys) -> None:
+    """The command would go on without evaluations; Python goes on with the same function."""
+    source, target = logs[1::2]
+    learner = tabb.Learner(
+        tabb.TargetOnly(), tabb.IQL(policies=1, hidden=(8,), batch_size=16), updates=40, evaluations=1, episodes=1
+    )
+    learner.fit(source, target, folder=tmp_path / "out", env_factory=Cart)
+    run = RunFolder(tmp_path / "out" / "seed0")
+    run.result_file.unlink()
+    assert main(["train", "--resume", str(tmp_path / "out"), "--progress", "none"]) == 2
+    assert "out: its environment was made by Python code, which tabb does not keep" in capsys.readouterr().err
+    learner.fit(source, target, folder=tmp_path / "out", env_factory=Cart, resume=True)
     assert run.finished
 
 

@@ -145,6 +145,9 @@ def train(
     origin = check_origin(origin)
     if isinstance(env_factory, str) and not settings.online.domains:  # else it says that there are no logged rows
         origin = {"env": env_factory} | origin
+    given_envs = {"env": env_factory, "source_env": source_env}
+    if made := [name for name, env in given_envs.items() if callable(env) and not origin.get(name)]:
+        origin = {"made": made} | origin
     open_sink = opener(track)
     if resume and folder is None:
         raise UsageError("resume=True without folder: name the folder that holds the runs")

@@ -113,7 +113,7 @@ class RunSpec:
         """The spec of a run that was started, from its `config.json`; `seed` for another one of the same call.
 
         Raises:
-            UsageError: the run learned from arrays, which tabb does not keep.
+            UsageError: the run learned from arrays, or in an environment that Python code made: tabb keeps neither.
             RunError: a rule or backbone that cannot be found, or a config of another version.
         """
         origin = config.get("origin") or {}
@@ -124,6 +124,11 @@ class RunSpec:
             raise UsageError(
                 "was trained from arrays, which tabb does not keep; go on in Python with "
                 "tabb.train(..., folder=..., resume=True) and the same data"
+            )
+        if origin.get("made"):
+            raise UsageError(
+                "its environment was made by Python code, which tabb does not keep; go on in Python with "
+                "tabb.train(..., folder=..., resume=True) and the same env_factory and source_env"
             )
         files = {domain: tuple(paths) for domain, paths in named.items() if paths is not None}
         start = config.get("start")
