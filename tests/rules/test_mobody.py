@@ -72,7 +72,9 @@ def test_source_rows_are_judged_in_units_of_the_sources_changes():
     moved = np.array([[1.0] * 3, [7.0] * 3], np.float32)
     alive, episode = np.zeros(2, np.float32), np.arange(2, dtype=np.int32)
     source, target = (Transitions(zeros, ones, alive, part, alive, episode) for part in (moved, moved / 100))
-    domains = Domains(*(jax.tree.map(jnp.asarray, part) for part in (source, target)), Normaliser(0.0, 1.0))
+    domains = Domains(
+        *(jax.tree.map(jnp.asarray, part) for part in (source, target)), Normaliser(jnp.zeros(3), jnp.ones(3))
+    )
     found = MOBODY().mismatches(World(), domains)
     np.testing.assert_allclose(found, [(0.5 / 5) ** 2, (6.5 / 5) ** 2], rtol=1e-5)  # 5: the root of 1 and 49
 
