@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from scores import RESULTS
 from tabb.evaluation.figures import ENDS, new_figure, save_png
-from tabb.experiments.extraction import QUALITIES, gain_interval, merged
+from tabb.experiments.cells import gain_interval, merged
+from tabb.experiments.extraction import QUALITIES
 from tabb.files import read_json
 
 MAIN, CORRECTIVE, MATCHING, FEWER, REFITTED = (

@@ -23,7 +23,7 @@ from diagrams import INK, PICTURES, SOFT, SOURCE, TARGET
 from tabb.evaluation.figures import new_figure, save_png
 from tabb.experiments.benchmark import SCORES as SCORES_CSV
 from tabb.experiments.benchmark_scores import read_scores_csv
-from tabb.experiments.extraction import merged
+from tabb.experiments.cells import merged
 from tabb.files import read_json
 
 GREY = "#8a939c"

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import extraction
 from findings import error_of_half
 from scores import RESULTS
-from tabb.experiments.extraction import merged
+from tabb.experiments.cells import merged
 from tabb.files import read_json
 
 

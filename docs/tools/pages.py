@@ -43,8 +43,8 @@ from tabb.environments.tasks import ALL_TASKS
 from tabb.experiments.benchmark import SCORES as SCORES_CSV
 from tabb.experiments.benchmark import Table
 from tabb.experiments.benchmark_scores import read_scores_csv
+from tabb.experiments.cells import gain_interval, merged
 from tabb.experiments.choice import table as choice
-from tabb.experiments.extraction import gain_interval, merged
 from tabb.experiments.field import Cells, best_controls, picking, rank_table, read_cells, score_table, scores_of
 from tabb.experiments.model_fit import table as model_fit
 from tabb.experiments.own_ranking import table as own_ranking

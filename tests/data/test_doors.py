@@ -12,7 +12,7 @@ import tabb
 from cart import cart
 from command_line import refused, told
 from tabb.cli import main
-from tabb.data import arrow, convert, describe, load, read, save_npz, write_hdf5
+from tabb.data import arrow, arrow_columns, convert, describe, load, read, save_npz, write_hdf5
 from tabb.data.audit import audit
 from tabb.errors import UsageError
 from tabb.results.row_scores import RowScores, save_scores
@@ -216,7 +216,7 @@ def test_reading_takes_at_most_twice_the_columns(lists, tmp_path):
     tracemalloc.start()
     try:
         source = arrow.parquet_source([tmp_path / "log.parquet"], "log")
-        found, _ = arrow.read_columns(source, {"observations": names}, {})
+        found, _ = arrow_columns.read_columns(source, {"observations": names}, {})
         peak = tracemalloc.get_traced_memory()[1] + pool.max_memory()
     finally:
         tracemalloc.stop()

@@ -10,15 +10,14 @@ from tabb.data import from_arrays, save_npz
 from tabb.environments.tasks import get_task
 from tabb.errors import UsageError
 from tabb.experiments import extraction
+from tabb.experiments.cells import merged, table
 from tabb.experiments.cures import cure_of
 from tabb.experiments.extraction import (
     Cell,
     Imitated,
     Imitator,
-    merged,
     returns_of,
     settings_of,
-    table,
     target_of,
     updates_of_all,
 )

@@ -18,7 +18,8 @@ import numpy as np
 
 from tabb.data import checks
 from tabb.data.allocation import IN_MEMORY, Memory
-from tabb.data.arrow import Source, are_whole, is_numeric, parquet_source, read_columns
+from tabb.data.arrow import Source, parquet_source
+from tabb.data.arrow_columns import are_whole, is_numeric, read_columns
 from tabb.data.column_names import MATRICES
 from tabb.data.reading import NOTHING_STATED, RawColumns, Reading
 from tabb.data.report import Loaded

@@ -12,16 +12,8 @@ import numpy as np
 from tabb.data import checks
 from tabb.data.allocation import IN_MEMORY, Memory
 from tabb.data.arrays import build
-from tabb.data.arrow import (
-    Source,
-    are_whole,
-    blocks_in_order,
-    csv_source,
-    is_numeric,
-    parquet_source,
-    read_columns,
-    table_source,
-)
+from tabb.data.arrow import Source, csv_source, parquet_source, table_source
+from tabb.data.arrow_columns import are_whole, blocks_in_order, is_numeric, read_columns
 from tabb.data.column_names import STARTS, starts_as_numbers
 from tabb.data.reading import BOUNDS, NOTHING_STATED, RawColumns, Reading, reading_with
 from tabb.data.report import Loaded
