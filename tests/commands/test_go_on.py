@@ -233,11 +233,6 @@ def test_files_that_runs_would_replace_at_their_end_are_refused_before(tmp_path:
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["failed.json"]
 
 
-def test_an_engine_is_of_tasks(tmp_path: Path, logs, capsys) -> None:
-    assert main(["train", "target-only", *logs, *TINY, "--env", "Hopper-v5", "--engine", "native"]) == 2
-    assert "--engine native with --env: is of the robots of tasks; leave it out" in capsys.readouterr().err
-
-
 def test_a_folder_that_several_calls_filled_is_finished_whole(tmp_path: Path, logs, capsys) -> None:
     """One call was to train seeds 0 and 1, a later one seed 2, and one seed 3 on rows of its own."""
     out = tmp_path / "runs"

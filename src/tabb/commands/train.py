@@ -13,7 +13,6 @@ from tabb.errors import UsageError
 from tabb.registry import Chosen
 from tabb.running.plan import Cell, write_plan
 from tabb.tracking import opener
-from tabb.training.config import Settings
 from tabb.training.spec import RunSpec
 
 OWN = {"--source", "--target", "--task", "--env"}
@@ -54,8 +53,6 @@ def _train(learners: list[Chosen], options: Any) -> int:
     if options.out is None and len(learners) == 1:
         root = root / learners[0].name
     refuse_inside_run(root)
-    if options.env is not None and options.engine != Settings.engine:
-        raise UsageError(f"--engine {options.engine} with --env: is of the robots of tasks; leave it out")
     if len(learners) * len(options.seeds) > 1:  # what is written after the runs is refused before them
         refuse_others(root / "comparison.png", "figure")
     check_seeds(options.seeds)
