@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import ClassVar
 
 import h5py
@@ -49,6 +50,25 @@ class Robot(Cart):
         if event == "stop":
             os.kill(os.getpid(), signal.SIGINT)
         return result
+
+
+class Still(Cart):
+    """A cart without a motor, which never leaves its track."""
+
+    def step(self, action):
+        return super().step(0 * action)
+
+
+def killed_at(name):
+    """A `Path.unlink` that does not come back from the file of this name."""
+    unlink = Path.unlink
+
+    def until_killed(path, *arguments, **options):
+        if path.name == name:
+            raise KeyboardInterrupt
+        unlink(path, *arguments, **options)
+
+    return until_killed
 
 
 def matrix(data):
@@ -98,6 +118,35 @@ def test_no_step_is_lost_and_none_is_taken_after_a_stop(tmp_path, capsys, monkey
     np.testing.assert_array_equal(matrix(tabb.load(tmp_path / "seed0" / "target-steps.npz")), matrix(kept))
     assert len(Robot.record) == STEPS
     np.testing.assert_array_equal(again.policy.weights[0], run.policy.weights[0])
+
+
+@pytest.mark.parametrize("place", ["before the steps are kept", "after they are kept", "after the log is gone"])
+def test_a_kill_at_the_end_of_a_run_loses_no_end_of_an_episode(place, tmp_path, monkeypatch):
+    """Episodes of 20 steps, which the environment alone knows of: of 50 steps the last ten are cut, and no others."""
+    online = Online(target_steps=50, warm_up=50)
+    arguments = {
+        "settings": Settings(updates=4, evaluations=0, backbone=TD3BC(hidden=(8,), batch_size=8), online=online),
+        "env_factory": Still,
+        "folder": tmp_path,
+    }
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    name, dies = {
+        "before the steps are kept": ("tabb.training.interaction.save_npz", killed),
+        "after they are kept": ("pathlib.Path.unlink", killed_at("target-steps.hdf5")),
+        "after the log is gone": ("tabb.training.run.write_results", killed),
+    }[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(name, dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(TargetOnly(), None, None, **arguments)
+    assert not (tmp_path / "seed0" / "result.json").exists()
+    train(TargetOnly(), None, None, resume=True, **arguments)
+    report = tabb.data.read([tmp_path / "seed0" / "target-steps.npz"]).report
+    assert (report.episodes, report.cut) == (3, (2,))
+    assert not (tmp_path / "seed0" / "target-steps.hdf5").exists()
 
 
 @pytest.mark.parametrize("seed", [0, 4293, 12345, 10**9])

@@ -106,6 +106,8 @@ class Interaction:
             if not goes_on:
                 for side, state in zip(self.sides, saved.sides, strict=True):
                     side.recall(state)
+                    if folder is not None and (log := folder.step_log(side.domain)).exists():
+                        side.logged_in(log)  # it alone knows of ends that the environment made
                 return []
         told = []
         for number, side in enumerate(self.sides):
@@ -256,8 +258,10 @@ class Interaction:
     def keep(self, folder: RunFolder) -> None:
         """Keep the steps of a run that is through as data sets in its folder, and the models that were fitted last."""
         for side in self.sides:
-            save_npz(folder.steps_file(side.domain), side.log(), side.cut())
-            folder.step_log(side.domain).unlink(missing_ok=True)
+            file, log = folder.steps_file(side.domain), folder.step_log(side.domain)
+            if log.exists() or not file.exists():  # else a run killed since has kept them whole, with all ends known
+                save_npz(file, side.log(), side.cut())
+            log.unlink(missing_ok=True)
         if self.refits is not None:
             folder.save_prepared(self.refits.models)
 
