@@ -48,7 +48,9 @@ def imitating(methods: Sequence[Method], words: Sequence[str]) -> tuple[Method, 
         return tuple(methods)
     changed = functools.cache(functools.partial(_changed, tuple(words)))
     changed(Imitation())  # a typing error is named before anything else
-    return tuple(dataclasses.replace(method, make=functools.partial(_make, method, changed)) for method in methods)
+    given = tuple(name.replace("_", "-") for name in names_of(words))
+    make = functools.partial(_make, changed=changed, given=given)
+    return tuple(dataclasses.replace(method, make=functools.partial(make, method)) for method in methods)
 
 
 def _changed(words: tuple[str, ...], imitation: Imitation) -> Imitation:
@@ -58,11 +60,15 @@ def _changed(words: tuple[str, ...], imitation: Imitation) -> Imitation:
     return changed
 
 
-def _make(method: Method, changed: Any, task: Task, seed: int, presets: bool) -> Learner:
+def _make(method: Method, task: Task, seed: int, presets: bool, *, changed: Any, given: Sequence[str]) -> Learner:
     made = method.make(task, seed, presets)
     imitation = changed(made.settings.imitation or own_imitation(made.rule, made.backbone))
     try:
         check_imitation(imitation, made.backbone)
     except UsageError as error:
         raise UsageError(f"method {method.name}: {error}") from None
+    for field, partner in imitation.without_effect().items():
+        option = f"{PREFIX}{field.replace('_', '-')}"
+        if option in given:
+            raise UsageError(f"method {method.name}: {option}: changes nothing here; it counts with {PREFIX}{partner}")
     return made._replace(settings=dataclasses.replace(made.settings, imitation=imitation))

@@ -48,6 +48,8 @@ def resume(options: Any) -> int:
         if given and plan is None:
             raise UsageError(f"{root}: was not started as a plan (of several runs, or with --ray); leave {option} out")
     check_ray(options)
+    if options.jobs not in (None, 1) and plan is None:
+        raise UsageError(f"--jobs {options.jobs}: {root} holds no plan, and its runs follow one another; leave it out")
     if plan is None:
         _go_on(root, options)
         print(summarise(root))
