@@ -109,12 +109,12 @@ def test_a_method_may_follow_the_seed_and_the_suite() -> None:
 def test_methods_may_imitate_differently_or_all_alike() -> None:
     (held,) = methods_of(["held=tabb --imitation.matching 0.1"])
     assert held.make(get_task("hopper-morph"), 0, True).settings.imitation == dataclasses.replace(BEST, matching=0.1)
-    words, others = imitation_words(["otdf", "--imitation.noise", "0.1", "--seeds", "0", "--imitation.horizon=2"])
-    assert (words, others) == (["--imitation.noise", "0.1", "--imitation.horizon=2"], ["otdf", "--seeds", "0"])
+    words, others = imitation_words(["otdf", "--imitation.noise", "0.1", "--seeds", "0", "--imitation.copies=2"])
+    assert (words, others) == (["--imitation.noise", "0.1", "--imitation.copies=2"], ["otdf", "--seeds", "0"])
     for method in imitating(methods_of(["tabb", "pooled@cql"]), words):
         made = method.make(get_task("hopper-morph"), 0, True)
         own = BEST if method.name == "tabb" else LOGGED  # CQL imitates nothing; each method changes its own
-        assert made.settings.imitation == dataclasses.replace(own, noise=0.1, horizon=2)
+        assert made.settings.imitation == dataclasses.replace(own, noise=0.1, copies=2)
     (cannot,) = imitating(methods_of(["pooled@cql"]), ["--imitation.best", "1"])
     with pytest.raises(UsageError, match=r"^method pooled@cql: imitation rows=logged best=1\.0: the policy of"):
         cannot.make(get_task("hopper-morph"), 0, True)
@@ -258,7 +258,11 @@ def test_results_of_another_length_are_refused(tmp_path: Path) -> None:
         ),
         (["otdf", "--imitation.bst", "1"], 2, "unknown option --imitation.bst; perhaps you meant --imitation.best"),
         (["otdf", "--imitation.best"], 2, "--imitation.best: needs 1 value"),
-        (["otdf", "--imitation.copies", "3"], 2, "method tabb: --imitation.copies: changes nothing here; it counts"),
+        (
+            ["otdf", "--imitation.copies", "3"],
+            2,
+            "--imitation.copies: changes nothing in any method; it counts with --i",
+        ),
         (["otdf", "--methods", "a=tabb@cql --imitation.best 0.5"], 2, "method a: imitation rows=logged best=0.5: the"),
         (["otdf", "--methods", "a=tabb --imitation.best 0", "--imitation.best", "1"], 2, "is given for all methods"),
         (["otdf", "--updates", "0"], 2, "--updates 0"),

@@ -92,6 +92,7 @@ def comparison_of(
     grid: Grid, methods: tuple[Method, ...], presets: bool = True, other_options: Sequence[str] = ()
 ) -> Comparison:
     """The methods, which have the `other_options`, on all of the grid. Raises `UsageError` for unknown names."""
+    from tabb.commands.imitation_options import check_effect
     from tabb.experiments.benchmark import places_of
     from tabb.training.checks import check_seeds
 
@@ -111,7 +112,13 @@ def comparison_of(
             raise UsageError(f"--{name} {count}: must be at least 1")
     limits = grid.source_rows, grid.target_rows
     lengths = grid.evaluations, grid.episodes
-    return Comparison(places, methods, tuple(seeds), updates, *limits, presets, *lengths, shlex.join(other_options))
+    comparison = Comparison(
+        places, methods, tuple(seeds), updates, *limits, presets, *lengths, shlex.join(other_options)
+    )
+    if other_options:
+        learners = (comparison.learner(place, method, seeds[0]) for place in places for method in methods)
+        check_effect(other_options, [one.settings.imitation for one in learners if one.settings.imitation is not None])
+    return comparison
 
 
 def _begun(comparison: Comparison, root: Path) -> Iterator[tuple[Place, Method, int, Path, dict[str, Any]]]:

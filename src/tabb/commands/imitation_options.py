@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from tabb.commands.options import parse
@@ -48,9 +48,16 @@ def imitating(methods: Sequence[Method], words: Sequence[str]) -> tuple[Method, 
         return tuple(methods)
     changed = functools.cache(functools.partial(_changed, tuple(words)))
     changed(Imitation())  # a typing error is named before anything else
-    given = tuple(name.replace("_", "-") for name in names_of(words))
-    make = functools.partial(_make, changed=changed, given=given)
-    return tuple(dataclasses.replace(method, make=functools.partial(make, method)) for method in methods)
+    return tuple(dataclasses.replace(method, make=functools.partial(_make, method, changed)) for method in methods)
+
+
+def check_effect(words: Sequence[str], imitations: Collection[Imitation]) -> None:
+    """Raise `UsageError` for an option among `words` that changes nothing in any of what the methods imitate."""
+    for name in names_of(words):
+        field = name.removeprefix(PREFIX).replace("-", "_")
+        silent = [imitation.without_effect().get(field) for imitation in imitations]
+        if silent and all(silent):
+            raise UsageError(f"{name}: changes nothing in any method; it counts with {PREFIX}{silent[0]}")
 
 
 def _changed(words: tuple[str, ...], imitation: Imitation) -> Imitation:
@@ -60,15 +67,11 @@ def _changed(words: tuple[str, ...], imitation: Imitation) -> Imitation:
     return changed
 
 
-def _make(method: Method, task: Task, seed: int, presets: bool, *, changed: Any, given: Sequence[str]) -> Learner:
+def _make(method: Method, changed: Any, task: Task, seed: int, presets: bool) -> Learner:
     made = method.make(task, seed, presets)
     imitation = changed(made.settings.imitation or own_imitation(made.rule, made.backbone))
     try:
         check_imitation(imitation, made.backbone)
     except UsageError as error:
         raise UsageError(f"method {method.name}: {error}") from None
-    for field, partner in imitation.without_effect().items():
-        option = f"{PREFIX}{field.replace('_', '-')}"
-        if option in given:
-            raise UsageError(f"method {method.name}: {option}: changes nothing here; it counts with {PREFIX}{partner}")
     return made._replace(settings=dataclasses.replace(made.settings, imitation=imitation))
