@@ -260,6 +260,28 @@ def test_a_new_benchmark_replaces_nothing_in_its_folder(tmp_path):
         refuse_plan_files(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("rules", "name"),
+    [
+        (["target-only"], "comparison.png"),
+        (["target-only", "pooled"], "comparison.png"),
+        (["target-only", "pooled"], "failed.json"),
+        (["tabb", "source-only"], "answer.json"),
+        (["tabb", "source-only"], "policy.npz"),
+        ([], "trust.json"),
+        ([], "trust.png"),
+    ],
+)
+def test_what_is_written_after_training_is_refused_before_it(tmp_path, rules, name, capsys):
+    (tmp_path / name).write_text('{"mine": 1}')
+    assert main(["train", *rules, "--updates", "4", "--progress", "none", "--out", str(tmp_path)]) in (2, 4)
+    told = capsys.readouterr().err
+    assert name in told
+    assert told.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == '{"mine": 1}'
+
+
 def test_rows_given_back_are_those_written(tmp_path):
     rows = tabb.from_arrays(**LOG)
     save_npz(tmp_path / "a.npz", rows)

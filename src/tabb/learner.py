@@ -172,8 +172,7 @@ class Learner:
         origin: dict[str, Any] = {}
         given = {"source": source, "target": target}
         loaded = {domain: _read(data, domain) for domain, data in given.items() if not _are_rows(data)}
-        if task is not None:
-            check_engine(loaded, self.settings.engine)
+        check_engine(loaded, self.settings.engine, task)
         origin |= {domain: one.report.origin() for domain, one in loaded.items()}
         rows = {domain: loaded[domain].warned() if domain in loaded else data for domain, data in given.items()}
         runs = train(

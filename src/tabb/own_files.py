@@ -78,6 +78,23 @@ def refuse_plan_files(folder: Path) -> None:
     _refuse_names(folder, _PLAN_FILES, "plan")
 
 
+def refuse_summary_files(folder: Path, plan: bool = True, answer: bool = False, trust: bool = False) -> None:
+    """Raise where what `tabb train` writes beside its runs would replace files of others: before it trains, not after.
+
+    There are the picture of all runs, failures with a `plan`, perhaps an `answer`, and what the demo says of `trust`.
+
+    Raises:
+        RunError: a file is there that only a plan has, and no plan.
+        UsageError: a file of a kind that is known by itself, and tabb did not write it.
+    """
+    if not (folder / "plan.json").exists():
+        _refuse_names(folder, ("failed.json",) * plan + ("trust.json",) * trust, "plan")
+    pictures = ("comparison.png",) + ("trust.png",) * trust
+    for name, kind in (*((name, "figure") for name in pictures), ("answer.json", "answer"), ("policy.npz", "policy")):
+        if kind == "figure" or answer:
+            refuse_others(folder / name, kind)
+
+
 def _refuse_names(folder: Path, names: Iterable[str], what: str) -> None:
     there = [name for name in names if (folder / name).exists()]
     if there:

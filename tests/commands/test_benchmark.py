@@ -15,10 +15,10 @@ from tabb.commands.train_options import changed_learner
 from tabb.environments.tasks import ALL_TASKS, TASKS, get_task
 from tabb.errors import RunError, UsageError
 from tabb.experiments.benchmark import Comparison, Place, gather, places_of, plain_method, preset_for
-from tabb.files import write_json
 from tabb.models.imitation import BEST, LOGGED
 from tabb.plain import plain
 from tabb.registry import learners_of
+from tabb.running.plan import write_plan
 from tabb.training.folder import RunFolder
 
 SMALL = [
@@ -205,14 +205,24 @@ def test_a_small_benchmark_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "no run is finished" in capsys.readouterr().err
 
 
-def test_a_plan_of_another_command_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    """`tabb train` without a rule has a plan too, and its runs could not be gone on with."""
-    monkeypatch.delenv("TABB_DATA", raising=False)
-    write_json(tmp_path / "plan.json", {"cells": [{"label": "tabb seed 0", "folder": "tabb/seed0", "spec": {}}]})
-    before = (tmp_path / "plan.json").read_bytes()
-    assert main([*SMALL, "--seeds", "0", "--out", str(tmp_path)]) == 4
-    assert "holds the runs of `tabb train`; choose another folder with --out" in capsys.readouterr().err
-    assert (tmp_path / "plan.json").read_bytes() == before
+def test_a_benchmark_and_tabb_train_leave_each_others_plans_alone(tmp_path: Path, capsys) -> None:
+    spec = Comparison((Place("hopper-gravity-0.5", "bundled", "bundled"),), methods_of(["pooled"]), (0,), 7).plan()[0]
+    trained, compared = tmp_path / "trained", tmp_path / "compared"
+    write_plan(trained, [dataclasses.replace(spec, folder="pooled/seed0")])
+    write_plan(compared, [spec])
+    for root, words, says in (
+        (trained, SMALL, "already holds the runs of `tabb train`"),
+        (trained, ["ablate", *SMALL[1:10], "--progress", "none"], "already holds the runs of `tabb train`"),
+        (compared, ["train", "target-only"], "already holds the runs of `tabb benchmark` or `tabb ablate`"),
+        (compared, ["train", "target-only", "pooled"], "already holds the runs of `tabb benchmark` or `tabb ablate`"),
+    ):
+        before = (root / "plan.json").read_bytes()
+        assert main([*words, "--out", str(root)]) == 4
+        told = capsys.readouterr().err
+        assert says in told
+        assert told.count("\n") == 1
+        assert (root / "plan.json").read_bytes() == before
+        assert [file.name for file in root.iterdir()] == ["plan.json"]
 
 
 def test_results_of_another_length_are_refused(tmp_path: Path) -> None:

@@ -233,6 +233,18 @@ def test_files_that_runs_would_replace_at_their_end_are_refused_before(tmp_path:
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["failed.json"]
 
 
+@pytest.mark.parametrize("place", [["--env", "cart:Cart"], ["--task", "none"]])
+def test_an_engine_is_of_tasks(tmp_path: Path, capsys, place) -> None:
+    """Neither is one asked for: data say which they come from, and their own environment has no choice of it."""
+    write_hdf5(tmp_path / "log.hdf5", cart(400), provenance={"engine": "native"})
+    words = ["train", "target-only", "--target", tmp_path / "log.hdf5", *TINY, *place, "--out", tmp_path / "runs"]
+    words = [str(word) for word in words]
+    assert main([*words, "--engine", "native"]) == 2
+    assert "--engine native: is of the robots of tasks, and no task is named" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert main(words) == 0
+
+
 def test_a_folder_that_several_calls_filled_is_finished_whole(tmp_path: Path, logs, capsys) -> None:
     """One call was to train seeds 0 and 1, a later one seed 2, and one seed 3 on rows of its own."""
     out = tmp_path / "runs"

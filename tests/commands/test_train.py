@@ -142,8 +142,6 @@ def test_runs_from_arrays_are_resumed_in_python(tmp_path: Path, capsys: pytest.C
     (tmp_path / "runs" / "seed0" / "result.json").unlink()
     code, line = refused(capsys, "train", "--resume", tmp_path / "runs")
     assert (code, "resume=True" in line) == (2, True)
-    code, line = refused(capsys, "train", "--resume", tmp_path / "runs", "--jobs", "2")
-    assert (code, "--jobs 2:" in line, "holds no plan" in line) == (2, True, True)
     code, line = refused(capsys, "evaluate", tmp_path / "runs")
     assert "name one of seed0" in line
 

@@ -178,8 +178,9 @@ def finished(comparison: Comparison, root: Path, grid: Grid) -> tuple[Table, Run
     from tabb.commands.carry_out import carry_out, check_ray
     from tabb.experiments.benchmark import gather
     from tabb.own_files import refuse_plan_files
-    from tabb.running.plan import PLAN, plan_lines, write_plan
+    from tabb.running.plan import PLAN, refuse_comparison, write_plan
 
+    refuse_comparison(root, wanted=True)
     check_runs(comparison, root)  # a folder of other runs is refused before anything is trained
     check_data_alike(comparison, root)
     failed = None
@@ -187,8 +188,6 @@ def finished(comparison: Comparison, root: Path, grid: Grid) -> tuple[Table, Run
         check_ray(grid)
         if not (root / PLAN).exists():
             refuse_plan_files(root)
-        elif any(line["folder"].count("/") != 3 for line in plan_lines(root)):  # not <task>/<data>/<method>/seed<k>
-            raise RunError(f"{root}: holds the runs of `tabb train`; choose another folder with --out")
         write_plan(root, comparison.plan(), replace=True)  # data that are not there are named before
         failed = carry_out(root, grid)
         check_data_alike(comparison, root)

@@ -15,6 +15,7 @@ from tabb.commands.train_options import DEMO_TASK, Options, place_of, specs_of
 from tabb.environments.tasks import get_task
 from tabb.errors import UsageError
 from tabb.evaluation.figures import Curve, learning_curves
+from tabb.own_files import refuse_summary_files
 from tabb.registry import learners_of
 from tabb.results.summary import curve_of, summarise
 from tabb.running.plan import Cell, write_plan
@@ -85,6 +86,7 @@ def demo(arguments: Sequence[str] = ()) -> int:
     for spec in specs:
         label = f"{spec.learner} seed {spec.seed}" if several else spec.learner
         cells.append(Cell(label, f"{spec.learner}/seed{spec.seed}", spec))
+    refuse_summary_files(root, answer=True, trust=True)
     write_plan(root, cells)
     failed = run_plan(root, jobs, shown.progress, watch=LiveCurves(root, cells))
     print(summarise(root, _levels()))

@@ -48,8 +48,6 @@ def resume(options: Any) -> int:
         if given and plan is None:
             raise UsageError(f"{root}: was not started as a plan (of several runs, or with --ray); leave {option} out")
     check_ray(options)
-    if options.jobs not in (None, 1) and plan is None:
-        raise UsageError(f"--jobs {options.jobs}: {root} holds no plan, and its runs follow one another; leave it out")
     if plan is None:
         _go_on(root, options)
         print(summarise(root))
@@ -148,7 +146,7 @@ def _finish(
     if options.progress != "none":
         tell_reading(spec.files, spec.store)
     loaded = read_data(spec, silent if options.progress == "none" else tell)
-    check_data(loaded, spec.settings.engine, options.progress != "none")
+    check_data(loaded, spec.settings.engine, spec.task, options.progress != "none")
     train_spec(
         spec,
         place,

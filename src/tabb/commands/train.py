@@ -13,6 +13,7 @@ from tabb.errors import UsageError
 from tabb.registry import Chosen
 from tabb.running.plan import Cell, write_plan
 from tabb.tracking import opener
+from tabb.training.config import Settings
 from tabb.training.spec import RunSpec
 
 OWN = {"--source", "--target", "--task", "--env"}
@@ -43,7 +44,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _train(learners: list[Chosen], options: Any) -> int:
-    from tabb.own_files import refuse_inside_run, refuse_others
+    from tabb.own_files import refuse_inside_run, refuse_summary_files
+    from tabb.results.answer import SOURCE, TARGET
+    from tabb.running.plan import refuse_comparison
     from tabb.training.checks import check_seeds
     from tabb.training.from_files import check_spec
 
@@ -52,16 +55,19 @@ def _train(learners: list[Chosen], options: Any) -> int:
     root = options.out or Path("runs") / place.folder
     if options.out is None and len(learners) == 1:
         root = root / learners[0].name
+    if place.task is None and options.engine != Settings.engine:
+        raise UsageError(f"--engine {options.engine}: is of the robots of tasks, and no task is named; leave it out")
     refuse_inside_run(root)
-    if len(learners) * len(options.seeds) > 1:  # what is written after the runs is refused before them
-        refuse_others(root / "comparison.png", "figure")
+    refuse_comparison(root)
     check_seeds(options.seeds)
     check_ray(options)
     specs = [(learner, spec) for learner in learners for spec in specs_of(learner, options, place)]
     for _, spec in specs:
         check_spec(spec)
     jobs = None if options.ray is not None else jobs_for((spec for _, spec in specs), options.jobs)
-    if jobs is not None and len(learners) == 1 and (len(specs) == 1 or jobs == 1 or _stays_here(specs[0][1])):
+    here = jobs is not None and len(learners) == 1 and (len(specs) == 1 or jobs == 1 or _stays_here(specs[0][1]))
+    refuse_summary_files(root, not here, {TARGET, SOURCE} <= {learner.name for learner in learners})
+    if here:
         return _here([spec for _, spec in specs], options, root)
     cells = []
     for learner, spec in specs:
@@ -91,7 +97,7 @@ def _here(specs: Sequence[RunSpec], options: Any, root: Path) -> int:
     if show:
         tell_reading(spec.files, spec.store)
     loaded = read_data(spec, tell if show else silent)
-    check_data(loaded, options.engine, show)
+    check_data(loaded, options.engine, spec.task, show)
     if show:
         tell_limits(loaded, spec.settings)
     seeds = [one.seed for one in specs]
@@ -119,7 +125,7 @@ def _as_plan(cells: list[Cell], options: Any, root: Path) -> int:
     loaded = {
         domain: read(paths, specs[0].reading, store=options.store, note=note) for domain, paths in sorted(files.items())
     }
-    check_data(loaded, options.engine, options.progress != "none")
+    check_data(loaded, options.engine, specs[0].task, options.progress != "none")
     for spec in specs:
         check_start(spec, loaded["target"].transitions if "target" in loaded else None)
     # The runs' own words of it go to their logs.

@@ -301,7 +301,7 @@ def _task_of(options: Any, needs_source: bool) -> tuple[str, str]:
     if options.env is not None:
         if options.task is not None:
             raise UsageError(f"--task {options.task} with --env {options.env}: give one of them")
-        domains = ("source", "target") if needs_source or not options.online.domains else ("target",)
+        domains = ("source", "target") if needs_source or options.source != BUNDLED else ("target",)
         for domain in (domain for domain in domains if _has_rows(options, domain)):
             if is_quality(getattr(options, domain)):
                 raise UsageError(f"--env {options.env}: data named by quality belong to a task; give --{domain} FILE")

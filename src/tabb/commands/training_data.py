@@ -53,7 +53,7 @@ def free_memory() -> int | None:
         return None
 
 
-def check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
+def check_data(loaded: dict[str, Loaded], engine: str, task: str | None, show: bool) -> None:
     """Check that the data sets fit together and, to `show`, say what they are and what looks wrong in them."""
     from tabb.data import check_domains, check_side
     from tabb.data.audit import pair_form, short_form
@@ -63,7 +63,7 @@ def check_data(loaded: dict[str, Loaded], engine: str, show: bool) -> None:
     else:
         source, target = loaded["source"], loaded["target"]
         warnings = check_domains(source.transitions, target.transitions, source.report, target.report)
-    check_engine(loaded, engine)
+    check_engine(loaded, engine, task)
     if not show:
         return
     for domain, data in loaded.items():

@@ -62,6 +62,22 @@ def write_plan(root: Path, cells: Sequence[Cell], replace: bool = False) -> None
         ) from None
 
 
+COMPARED = 4
+"""words of a run folder of a comparison, <task>/<data>/<method>/seed<k>; those in plans of `tabb train` have fewer"""
+
+
+def refuse_comparison(root: Path, wanted: bool = False) -> None:
+    """Raise `RunError` where `root` holds the plan of a comparison, or if one is `wanted`, a plan of other runs.
+
+    One in the place of the other would leave its runs without a plan.
+    """
+    if not (root / PLAN).exists():
+        return
+    if any((len(Path(line["folder"]).parts) == COMPARED) != wanted for line in plan_lines(root)):
+        made = "`tabb train`" if wanted else "`tabb benchmark` or `tabb ablate`"
+        raise RunError(f"{root}: already holds the runs of {made}; choose another folder with --out")
+
+
 def plan_lines(root: Path) -> list[dict[str, Any]]:
     """The cells of a plan as its file has them. Raises `RunError` for a file that is no plan."""
     try:

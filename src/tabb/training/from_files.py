@@ -10,7 +10,7 @@ from typing import Any
 from tabb.batch import Sizes
 from tabb.data import Loaded, read
 from tabb.environments.registration import env_factory_of
-from tabb.environments.tasks import get_task
+from tabb.environments.tasks import Task, get_task
 from tabb.errors import DataWarning, HeldOutWarning, MachineWarning, UsageError
 from tabb.tracking import TrackingWarning
 from tabb.training.config import check_imitation, imitation_of
@@ -32,11 +32,14 @@ def read_data(spec: RunSpec, note: Callable[[str], None] = lambda text: None) ->
     return {domain: read(files, spec.reading, store=spec.store, note=note) for domain, files in spec.files.items()}
 
 
-def check_engine(loaded: dict[str, Loaded], engine: str) -> None:
-    """Raise `UsageError` for data of one engine evaluated on the other: that hides a shift as large as gravity's."""
+def check_engine(loaded: dict[str, Loaded], engine: str, task: str | Task | None) -> None:
+    """Raise `UsageError` for data of one engine evaluated on the other: that hides a shift as large as gravity's.
+
+    Only robots of a `task` run on an engine that can be chosen.
+    """
     for domain, data in loaded.items():
         stated = data.report.engine
-        if stated is not None and stated != engine:
+        if task is not None and stated is not None and stated != engine:
             raise UsageError(
                 f"{data.report.name}: the {domain} data come from engine {stated} but --engine is {engine}; "
                 f"say --engine {stated} (in Python engine={stated!r})"
@@ -95,7 +98,7 @@ def train_spec(
     """
     if loaded is None:
         loaded = read_data(spec)
-        check_engine(loaded, spec.settings.engine)
+        check_engine(loaded, spec.settings.engine, spec.task)
     origin: dict[str, Any] = {
         domain: {"files": list(files), "report": loaded[domain].report.summary()}
         for domain, files in (("source", spec.source), ("target", spec.target))
