@@ -233,7 +233,7 @@ def test_files_that_runs_would_replace_at_their_end_are_refused_before(tmp_path:
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["failed.json"]
 
 
-@pytest.mark.parametrize("place", [["--env", "cart:Cart"], ["--task", "none"]])
+@pytest.mark.parametrize("place", [["--env", "cart:Cart-v0"], ["--task", "none"]])
 def test_an_engine_is_of_tasks(tmp_path: Path, capsys, place) -> None:
     """Neither is one asked for: data say which they come from, and their own environment has no choice of it."""
     write_hdf5(tmp_path / "log.hdf5", cart(400), provenance={"engine": "native"})

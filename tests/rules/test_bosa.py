@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +35,7 @@ def constant(values, inputs):
 def support():
     """Every action is 0, and its latent says nothing."""
     cvae = CVAE(constant([0.0] * 8, 5), constant([0.0, 0.0], 7))
-    return Support(cvae, (), Normaliser(jnp.zeros(8), jnp.ones(8)), jnp.zeros((1, 4)), jnp.zeros((1, 6)))
+    return Support(cvae, (), Normaliser(jnp.zeros(8), jnp.ones(8)), jnp.zeros((1, 6)))
 
 
 def with_likelihoods(batch):
@@ -83,6 +84,35 @@ def test_bosa_policy_term_by_hand(batch):
     term = BOSA(policy_scale=2.0, variance=0.1).actor_term(step_of(batch, models), action)
     at_zero = 2 * math.log(gaussian(0.0, 0.0, 0.1))
     assert float(term) == pytest.approx(-2.0 * (at_zero - 0.25 / 0.2 / 6), rel=1e-5)
+
+
+def test_bosa_judges_actions_with_new_latents_in_every_update(batch):
+    """With one latent that stays, the policy would climb the estimate's error in its direction."""
+    follows = MLP((jnp.zeros((7, 2)).at[3, 0].set(1.0),), (jnp.zeros(2),))  # the first entry decodes the first latent
+    models = eqx.tree_at(lambda made: made.actions.decoder, support(), follows)
+    action = jnp.zeros((6, 2))
+    terms = [
+        float(BOSA().actor_term(dataclasses.replace(step_of(batch, models), key=jax.random.key(seed)), action))
+        for seed in (0, 0, 1)
+    ]
+    assert terms[0] == terms[1] != terms[2]
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_bosa_judges_steps_in_the_units_of_the_data_of_its_dynamics(make_pair, both):
+    domains = make_domains(*make_pair(600, 300), "none")
+    rule = BOSA(dynamics_from="both" if both else "target", members=1, cvae=CVAEConfig(hidden=(4,), updates=1))
+    far = dataclasses.replace(
+        domains.source,
+        next_observation=domains.source.observation
+        + 30 * (domains.source.next_observation - domains.source.observation),
+    )
+    change = domains.target.next_observation - domains.target.observation
+    alive = np.asarray(domains.target.terminal) == 0
+    spread = np.sqrt(np.mean(np.asarray(change)[alive] ** 2, axis=0))
+    scale = rule.template(domains._replace(source=far), jax.random.key(0)).normaliser.scale[-len(spread) :]
+    assert np.allclose(scale, spread, rtol=1e-4) != both
+    assert np.all(np.asarray(scale) > 5 * spread) == both
 
 
 def test_bosa_finds_target_steps_likelier_than_the_sources_where_they_differ(make_pair):

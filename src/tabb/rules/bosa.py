@@ -5,9 +5,12 @@
     L_π          -mean Q_1(s, π(s)) / mean|Q_1| - λ mean log p̂(π(s) | s)
 
 On TD3 without cloning. p̂(a | s) and p̂_e(s' | s, a) are variational autoencoders, fitted before training and frozen:
-the actions' on both domains, the dynamics' on the target. The latter is the density of the standardised change s' - s:
-a step is small compared with the spread of states, so a threshold on the density of s' itself keeps nearly every row. A
-terminal row has no next state to judge: it is kept.
+the actions' on both domains, the dynamics' on the target. The latter is the density of the change s' - s in the
+target's units: a step is small compared with the spread of states, so a threshold on the density of s' itself keeps
+nearly every row. A terminal row has no next state to judge: it is kept.
+
+The latents of log p̂(π(s) | s) are drawn anew for each row and update. Those of the dynamics are drawn once, since their
+likelihoods are known before training.
 """
 
 from __future__ import annotations
@@ -24,19 +27,27 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from tabb.batch import Domains
 from tabb.errors import UsageError
 from tabb.models.cvae import CVAE, CVAEConfig, fit_cvae, importance_log_likelihood, init_cvae
-from tabb.models.fitting import Report, changes, scores, standard_steps, step_normaliser, steps
+from tabb.models.fitting import (
+    Report,
+    changes,
+    outcome_scales,
+    pair_normaliser,
+    scores,
+    standard_steps,
+    step_normaliser,
+    steps,
+)
 from tabb.networks import Normaliser
 from tabb.rules.rule import Metrics, Rule, Step, Weights, on_source, row_by_row
 from tabb.transitions import Transitions
 
 
 class Support(eqx.Module):
-    """Autoencoders of actions and of dynamics (an ensemble), and the fixed noise of their estimates."""
+    """Autoencoders of actions and of dynamics (an ensemble), and the latents with which steps are judged."""
 
     actions: CVAE
     dynamics: tuple[CVAE, ...]
     normaliser: Normaliser
-    action_noise: Float[Array, "m za"]
     step_noise: Float[Array, "m zs"]
 
     def of_steps(self, rows: Float[Array, "b w"], variance: float) -> Float[Array, " b"]:
@@ -108,15 +119,22 @@ class BOSA(Rule):
         return Support(
             init_cvae(self.cvae, state, action, key),
             tuple(init_cvae(self.cvae, state + action, state, key, bounded=False) for _ in range(self.members)),
-            step_normaliser(_changing(domains)),
-            jnp.zeros((self.samples, 2 * action)),
+            self._units(domains),
             jnp.zeros((self.samples, 2 * state)),
         )
 
+    def _units(self, domains: Domains) -> Normaliser:
+        """Standardises [s, a, s' - s] by the data of the dynamics."""
+        if self.dynamics_from == "both":
+            return step_normaliser(_changing(domains))
+        pairs, (change, _) = pair_normaliser(domains.target), outcome_scales(domains.target, domains.source)
+        mean = jnp.concatenate([pairs.mean, jnp.zeros_like(change)])
+        return Normaliser(mean, jnp.concatenate([pairs.scale, change]))
+
     def prepare(self, domains: Domains, key: PRNGKeyArray, report: Report) -> Support:
         state, action = domains.target.observation_size, domains.target.action_size
-        action_key, noise_key, step_key, dynamics_key = jax.random.split(key, 4)
-        normaliser = step_normaliser(_changing(domains))
+        action_key, step_key, dynamics_key = jax.random.split(key, 3)
+        normaliser = self._units(domains)
         source, target = standard_steps(_changing(domains), normaliser)
         parts = [target] if self.dynamics_from == "target" else [source, target]
         known = state + action
@@ -131,7 +149,6 @@ class BOSA(Rule):
             fit_cvae(self.cvae, pairs, action_key, report, "actions"),
             tuple(members),
             normaliser,
-            jax.random.normal(noise_key, (self.samples, 2 * action)),
             jax.random.normal(step_key, (self.samples, 2 * state)),
         )
 
@@ -172,6 +189,6 @@ class BOSA(Rule):
         if self.policy_scale == 0:
             return super().actor_term(step, action)
         models: Support = step.models
-        noise = models.action_noise[:, None]
+        noise = jax.random.normal(step.key, (self.samples, len(action), 2 * action.shape[-1]))
         likelihood = importance_log_likelihood(models.actions, step.batch.observation, action, noise, self.variance)
         return -self.policy_scale * jnp.mean(likelihood)
