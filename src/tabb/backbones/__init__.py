@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from tabb.backbones.backbone import Backbone
+from tabb.backbones.backbone import Backbone, Inputs
 from tabb.backbones.bcq import BCQ
 from tabb.backbones.bear import BEAR
 from tabb.backbones.clone import Clone
@@ -43,6 +43,7 @@ __all__ = [
     "TD3BC",
     "Backbone",
     "Clone",
+    "Inputs",
     "for_task",
     "own_backbone",
 ]

@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,21 @@ ANY_LENGTH = 1_000
 State = Any
 """the backbone's own NamedTuple, whose last two fields are `learned`, what the rule learns along the way, and `extra`,
 the rows that the rule makes anew along the way; `update` hands `extra` on as it is"""
+
+
+class Inputs(NamedTuple):
+    """What an update is given besides the state."""
+
+    rule: Rule
+    models: Models
+    """what the rule fitted before training"""
+    batch: Batch
+    key: PRNGKeyArray
+    """a random key of this update alone"""
+    number: Int[Array, ""]
+    """the number of the update, from 0"""
+    updates: int
+    """the updates of the whole run"""
 
 
 class Backbone(TypedFields, abc.ABC):
@@ -103,17 +118,8 @@ class Backbone(TypedFields, abc.ABC):
         """Fresh networks and optimisers for a run of `updates` updates."""
 
     @abc.abstractmethod
-    def update(
-        self,
-        rule: Rule,
-        models: Models,
-        updates: int,
-        state: State,
-        batch: Batch,
-        key: PRNGKeyArray,
-        number: Int[Array, ""],
-    ) -> tuple[State, Metrics]:
-        """Update `number` (from 0) on one batch, with a key of its own; pure.
+    def update(self, state: State, inputs: Inputs) -> tuple[State, Metrics]:
+        """One update; pure.
 
         Metrics hold `critic_loss`, or `policy_loss` where there are no critics.
         """
@@ -131,45 +137,27 @@ class Backbone(TypedFields, abc.ABC):
         action = self.acts(state)(observation)
         return jnp.clip(action + EXPLORATION * jax.random.normal(key, action.shape), -1.0, 1.0)
 
-    def step(
-        self,
-        rule: Rule,
-        models: Models,
-        updates: int,
-        state: State,
-        batch: Batch,
-        key: PRNGKeyArray,
-        number: Int[Array, ""],
-    ) -> Step:
+    def step(self, state: State, inputs: Inputs) -> Step:
         """What the rule may know of this state and batch; no features yet."""
         return Step(
-            models=models,
+            models=inputs.models,
             learned=state.learned,
-            batch=batch,
-            value=self.value_at(rule, models, state),
+            batch=inputs.batch,
+            value=self.value_at(inputs.rule, inputs.models, state),
             policy=self.acts(state),
             discount=self.discount,
-            key=jax.random.fold_in(key, RULE_KEY),
-            number=number,
-            updates=updates,
+            key=jax.random.fold_in(inputs.key, RULE_KEY),
+            number=inputs.number,
+            updates=inputs.updates,
             action_value=least_of(state.critic) if self.has_critics else None,
         )
 
-    def open_update(
-        self,
-        rule: Rule,
-        models: Models,
-        updates: int,
-        state: State,
-        batch: Batch,
-        key: PRNGKeyArray,
-        number: Int[Array, ""],
-    ) -> tuple[Step, Weights, Metrics]:
+    def open_update(self, state: State, inputs: Inputs) -> tuple[Step, Weights, Metrics]:
         """How every update begins: select rows, represent them, train the rule's own networks, weigh the rows.
 
         The step that comes back has the selected rows, their features and what the rule has learned by now.
         """
-        step = self.step(rule, models, updates, state, batch, key, number)
+        rule, step = inputs.rule, self.step(state, inputs)
         step = dataclasses.replace(step, batch=rule.select(step))
         step = dataclasses.replace(step, represented=rule.represent(step))
         learned, seen = rule.observe(step)

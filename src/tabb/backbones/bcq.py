@@ -18,10 +18,10 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common, critic_error, edited_backup, soft_clipped_value
-from tabb.batch import Batch, Sizes
+from tabb.backbones.backbone import Backbone, Inputs, check_common, critic_error, edited_backup, soft_clipped_value
+from tabb.batch import Sizes
 from tabb.errors import UsageError
 from tabb.models.cvae import CVAE, CVAEConfig, cvae_loss, init_cvae
 from tabb.networks import MLP, Normaliser, Twin, mlp, moving_average, twin
@@ -153,20 +153,12 @@ class BCQ(Backbone):
 
         return act
 
-    def update(
-        self,
-        rule: Rule,
-        models: Models,
-        updates: int,
-        state: State,
-        batch: Batch,
-        key: PRNGKeyArray,
-        number: Int[Array, ""],
-    ) -> tuple[State, Metrics]:
+    def update(self, state: State, inputs: Inputs) -> tuple[State, Metrics]:
+        rule, models, key = inputs.rule, inputs.models, inputs.key
         adam = optax.adam(self.learning_rate)
         noise_key, next_key, now_key = jax.random.split(key, 3)
         # The rules it takes weigh all rows alike; the weights keep this backbone's losses those of the others.
-        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
+        step, weights, metrics = self.open_update(state, inputs)
         batch, features = step.batch, step.features
         latent_shape = (len(batch), 2 * batch.action.shape[-1])
 

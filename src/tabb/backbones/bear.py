@@ -18,10 +18,11 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.backbones.backbone import (
     Backbone,
+    Inputs,
     check_common,
     critic_error,
     edited_backup,
@@ -30,7 +31,7 @@ from tabb.backbones.backbone import (
     soft_clipped_value,
     weighted_mean,
 )
-from tabb.batch import Batch, Sizes
+from tabb.batch import Sizes
 from tabb.errors import UsageError
 from tabb.models.cvae import CVAE, CVAEConfig, init_cvae
 from tabb.networks import MLP, Normaliser, Twin, mlp, moving_average, twin
@@ -175,19 +176,11 @@ class BEAR(Backbone):
     def acts(self, state: State) -> Acting:
         return lambda observation: jnp.tanh(mean_policy(state.policy)(observation))
 
-    def update(
-        self,
-        rule: Rule,
-        models: Models,
-        updates: int,
-        state: State,
-        batch: Batch,
-        key: PRNGKeyArray,
-        number: Int[Array, ""],
-    ) -> tuple[State, Metrics]:
+    def update(self, state: State, inputs: Inputs) -> tuple[State, Metrics]:
+        rule, models, key = inputs.rule, inputs.models, inputs.key
         adam = optax.adam(self.learning_rate)
         noise_key, next_key, latent_key, policy_key = jax.random.split(key, 4)
-        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
+        step, weights, metrics = self.open_update(state, inputs)
         batch, features = step.batch, step.features
         rows, size = batch.action.shape
 
@@ -227,7 +220,7 @@ class BEAR(Backbone):
         latents = jnp.clip(latents, -LARGEST_LATENT, LARGEST_LATENT)
         logged = cvae.decoder(jnp.concatenate([states, latents], axis=-1))
         noise = jax.random.normal(policy_key, (rows, self.samples, size))
-        warm = number < round(self.warm_share * updates)
+        warm = inputs.number < round(self.warm_share * inputs.updates)
 
         def policy_loss(policy: MLP) -> tuple[Array, Array]:
             sampled = gaussian_sample(policy, states, noise)

@@ -16,10 +16,10 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, check_common, held_to_paths, sum_of
-from tabb.batch import Batch, Sizes
+from tabb.backbones.backbone import Backbone, Inputs, check_common, held_to_paths, sum_of
+from tabb.batch import Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, Committee, committee, members_of
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
@@ -89,17 +89,9 @@ class Clone(Backbone):
     def acts(self, state: State) -> Acting:
         return lambda observation: jnp.tanh(state.policy(observation))
 
-    def update(
-        self,
-        rule: Rule,
-        models: Models,
-        updates: int,
-        state: State,
-        batch: Batch,
-        key: PRNGKeyArray,
-        number: Int[Array, ""],
-    ) -> tuple[State, Metrics]:
-        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
+    def update(self, state: State, inputs: Inputs) -> tuple[State, Metrics]:
+        rule = inputs.rule
+        step, weights, metrics = self.open_update(state, inputs)
         observation, wanted = step.batch.to_imitate()
         weight = step.batch.imitation_weight(weights.policy)
 
@@ -112,7 +104,7 @@ class Clone(Backbone):
             return held_to_paths(loss, policy, step.batch, jnp.mean(weight))
 
         loss, gradient = jax.value_and_grad(loss_of_all)(state.policy)
-        optimiser = rule.policy_optimiser(self.optimiser(updates))
+        optimiser = rule.policy_optimiser(self.optimiser(inputs.updates))
         change, policy_optimiser = optimiser.update(gradient, state.policy_optimiser)
         policy = optax.apply_updates(state.policy, change)
         return State(policy, policy_optimiser, step.learned, state.extra), metrics | {"policy_loss": loss}

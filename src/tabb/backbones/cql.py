@@ -20,10 +20,11 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.backbones.backbone import (
     Backbone,
+    Inputs,
     check_common,
     critic_activation,
     edited_backup,
@@ -131,18 +132,10 @@ class CQL(Backbone):
     def acts(self, state: State) -> Acting:
         return lambda observation: jnp.tanh(mean_policy(state.policy)(observation))
 
-    def update(
-        self,
-        rule: Rule,
-        models: Models,
-        updates: int,
-        state: State,
-        batch: Batch,
-        key: PRNGKeyArray,
-        number: Int[Array, ""],
-    ) -> tuple[State, Metrics]:
+    def update(self, state: State, inputs: Inputs) -> tuple[State, Metrics]:
+        rule, models, key = inputs.rule, inputs.models, inputs.key
         adam, policy_adam = optax.adam(self.learning_rate), optax.adam(self.policy_learning_rate)
-        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
+        step, weights, metrics = self.open_update(state, inputs)
         batch, features = step.batch, step.features
         sample_key, next_key, policy_key = jax.random.split(key, 3)
 

@@ -18,10 +18,10 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone
-from tabb.batch import Batch, Sizes
+from tabb.backbones.backbone import Backbone, Inputs
+from tabb.batch import Sizes
 from tabb.errors import UsageError
 from tabb.models.returns_to_go import Aim
 from tabb.networks import Normaliser
@@ -172,17 +172,9 @@ class DT(Backbone):
 
         return action
 
-    def update(
-        self,
-        rule: Rule,
-        models: Models,
-        updates: int,
-        state: State,
-        batch: Batch,
-        key: PRNGKeyArray,
-        number: Int[Array, ""],
-    ) -> tuple[State, Metrics]:
-        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
+    def update(self, state: State, inputs: Inputs) -> tuple[State, Metrics]:
+        rule, key = inputs.rule, inputs.key
+        step, weights, metrics = self.open_update(state, inputs)
         windows = step.batch.windows
         assert windows is not None, "drawn with `window`"
         dropout = jax.random.fold_in(key, DROPOUT), self.dropout
@@ -193,7 +185,7 @@ class DT(Backbone):
             return loss + rule.actor_term(step, action[:, -1])
 
         loss, gradient = jax.value_and_grad(policy_loss)(state.policy)
-        change, policy_optimiser = self.optimiser(updates).update(gradient, state.policy_optimiser, state.policy)
+        change, policy_optimiser = self.optimiser(inputs.updates).update(gradient, state.policy_optimiser, state.policy)
         policy = optax.apply_updates(state.policy, change)
         return State(policy, state.aim, policy_optimiser, step.learned, state.extra), metrics | {"policy_loss": loss}
 

@@ -18,10 +18,11 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.backbones.backbone import (
     Backbone,
+    Inputs,
     action_at_rows,
     check_common,
     cloned_improvement,
@@ -32,7 +33,7 @@ from tabb.backbones.backbone import (
     sum_of,
 )
 from tabb.backbones.optimised_actions import OptimisedActions
-from tabb.batch import Batch, Sizes
+from tabb.batch import Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, Committee, Twin, committee, members_of, mlp, moving_average, twin
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
@@ -171,19 +172,11 @@ class IQL(Backbone):
     def acts(self, state: State) -> Acting:
         return lambda observation: jnp.tanh(state.policy(observation))
 
-    def update(
-        self,
-        rule: Rule,
-        models: Models,
-        updates: int,
-        state: State,
-        batch: Batch,
-        key: PRNGKeyArray,
-        number: Int[Array, ""],
-    ) -> tuple[State, Metrics]:
+    def update(self, state: State, inputs: Inputs) -> tuple[State, Metrics]:
         """One update of V, Q, slow Q and the policy on one batch; pure."""
-        adam, policy_adam = self.optimisers(updates)
-        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
+        rule, models, key = inputs.rule, inputs.models, inputs.key
+        adam, policy_adam = self.optimisers(inputs.updates)
+        step, weights, metrics = self.open_update(state, inputs)
         batch, features = step.batch, step.features
 
         # --- V: expectile regression on the slow critic ---

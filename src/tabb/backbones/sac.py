@@ -20,10 +20,11 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.backbones.backbone import (
     Backbone,
+    Inputs,
     check_common,
     critic_activation,
     critic_error,
@@ -33,7 +34,7 @@ from tabb.backbones.backbone import (
     weighted_mean,
 )
 from tabb.backbones.squashed import squashed_sample
-from tabb.batch import Batch, Sizes
+from tabb.batch import Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, Critics, Normaliser, Twin, critics, mlp, moving_average
 from tabb.policy import Policy
@@ -149,18 +150,10 @@ class SAC(Backbone):
         shape = (*observation.shape[:-1], state.policy.biases[-1].shape[-1] // 2)
         return squashed_sample(state.policy, observation, jax.random.normal(key, shape))[0]
 
-    def update(
-        self,
-        rule: Rule,
-        models: Models,
-        updates: int,
-        state: State,
-        batch: Batch,
-        key: PRNGKeyArray,
-        number: Int[Array, ""],
-    ) -> tuple[State, Metrics]:
+    def update(self, state: State, inputs: Inputs) -> tuple[State, Metrics]:
+        rule, models, key = inputs.rule, inputs.models, inputs.key
         adam = optax.adam(self.learning_rate)
-        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
+        step, weights, metrics = self.open_update(state, inputs)
         batch, features = step.batch, step.features
         next_key, policy_key, draw_key = jax.random.split(key, 3)
         temperature = jnp.exp(state.log_temperature)

@@ -17,10 +17,11 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from tabb.backbones.backbone import (
     Backbone,
+    Inputs,
     action_at_rows,
     check_common,
     cloned_improvement,
@@ -31,7 +32,7 @@ from tabb.backbones.backbone import (
     policy_value,
     sum_of,
 )
-from tabb.batch import Batch, Sizes
+from tabb.batch import Sizes
 from tabb.errors import UsageError
 from tabb.networks import MLP, Committee, Twin, committee, members_of, moving_average, twin
 from tabb.rules.rule import Learned, Metrics, Models, Rule, Value
@@ -141,18 +142,10 @@ class TD3BC(Backbone):
     def acts(self, state: State) -> Acting:
         return lambda observation: jnp.tanh(state.policy(observation))
 
-    def update(
-        self,
-        rule: Rule,
-        models: Models,
-        updates: int,
-        state: State,
-        batch: Batch,
-        key: PRNGKeyArray,
-        number: Int[Array, ""],
-    ) -> tuple[State, Metrics]:
+    def update(self, state: State, inputs: Inputs) -> tuple[State, Metrics]:
+        rule, models, key = inputs.rule, inputs.models, inputs.key
         adam = optax.adam(self.learning_rate)
-        step, weights, metrics = self.open_update(rule, models, updates, state, batch, key, number)
+        step, weights, metrics = self.open_update(state, inputs)
         batch, features = step.batch, step.features
 
         # --- Q: regression on the backup with the slow networks' value of the next state ---
@@ -202,7 +195,7 @@ class TD3BC(Backbone):
         if self.policy_delay == 1:
             state, p_loss = improve(state)
         else:
-            due = (number + 1) % self.policy_delay == 0
+            due = (inputs.number + 1) % self.policy_delay == 0
             state, p_loss = jax.lax.cond(due, improve, lambda state: (state, jnp.zeros(())), state)
         losses = {"critic_loss": q_loss, "policy_loss": p_loss}
         return state, metrics | losses | {"mean_value": mean_value, "mean_backup": jnp.mean(backup)}

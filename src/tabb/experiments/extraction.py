@@ -125,9 +125,7 @@ def update_all(
     key = jax.random.fold_in(keys, number)
     batch = draw(data, program.shares, key)
     first = program.shares[0]
-    step = program.rule.represent(
-        program.backbone.step(program.rule, models, program.updates, state, batch, key, number)
-    )
+    step = program.rule.represent(backbone.step(state, program.inputs(models, batch, key, number)))
     slow_q = jnp.min(state.slow_critic(step.critic), axis=0)
     advantage = slow_q - state.value(step.now)[..., 0]
     weight = advantage_weight(advantage, backbone.temperature, backbone.largest_advantage_weight)[first:]

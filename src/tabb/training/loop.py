@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from tabb.backbones.backbone import Backbone, State
+from tabb.backbones.backbone import Backbone, Inputs, State
 from tabb.batch import FIELDS, Batch, Domains, Sizes
 from tabb.errors import UsageError
 from tabb.models.returns_to_go import Aim, Conditions
@@ -132,7 +132,11 @@ class Program:
     def update(
         self, models: Models, state: State, batch: Batch, key: PRNGKeyArray, number: Int[Array, ""]
     ) -> tuple[State, Metrics]:
-        return self.backbone.update(self.rule, models, self.updates, state, batch, key, number)
+        return self.backbone.update(state, self.inputs(models, batch, key, number))
+
+    def inputs(self, models: Models, batch: Batch, key: PRNGKeyArray, number: Int[Array, ""]) -> Inputs:
+        """What update `number` is given besides the state."""
+        return Inputs(self.rule, models, batch, key, number, self.updates)
 
 
 EXTRA_ROWS = 1_000
@@ -153,7 +157,7 @@ def refreshed(
     def make() -> Packed:
         update_key = jax.random.fold_in(key, number)
         start = draw(data, rule.refresh_shares(), jax.random.fold_in(update_key, REFRESH))
-        step = program.backbone.step(rule, models, program.updates, state, start, update_key, number)
+        step = program.backbone.step(state, program.inputs(models, start, update_key, number))
         present = unpack_extra(state.extra, jnp.arange(len(state.extra.matrix)))
         rows = pack_extra(rule.refresh(step, present))
         if rows.layout != state.extra.layout or rows.matrix.shape != state.extra.matrix.shape:
