@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tabb.backbones import Inputs
 from tabb.backbones.iql import IQL
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
@@ -144,7 +145,7 @@ def history():
         *map(arrays, (state.value, state.critic.first, state.critic.second)),
         *map(arrays, (state.slow_critic.first, state.slow_critic.second, state.policy)),
     )
-    update = jax.jit(lambda state, batch: ALGORITHM.update(rule, (), UPDATES, state, batch, *UNUSED))
+    update = jax.jit(lambda state, batch: ALGORITHM.update(state, Inputs(rule, (), batch, *UNUSED, UPDATES)))
     steps = []
     for number in range(3):
         rows = rows_of(number)
@@ -208,7 +209,7 @@ def test_metrics_of_each_update(history, number):
 def test_policy_rate_ends_at_zero():
     algorithm = IQL(policies=1, hidden=(4,), batch_size=8)
     state = algorithm.init(Pooled(), Sizes(3, 2), 2, jax.random.key(0))
-    update = jax.jit(lambda state, batch: algorithm.update(Pooled(), (), 2, state, batch, *UNUSED))
+    update = jax.jit(lambda state, batch: algorithm.update(state, Inputs(Pooled(), (), batch, *UNUSED, 2)))
     batch = Batch(*(jnp.asarray(c, jnp.float32) for c in rows_of(0)), columns={}, target_columns={}, source_rows=4)
     states = [state]
     for _ in range(4):
@@ -234,7 +235,9 @@ def test_slow_critic_starts_as_a_copy_with_buffers_of_its_own(same_bits):
 def _improved(state, rows, rule=None, **constants):
     algorithm = dataclasses.replace(ALGORITHM, extraction="improvement", **constants)
     batch = Batch(*(jnp.asarray(column, jnp.float32) for column in rows), columns={}, target_columns={}, source_rows=4)
-    update = jax.jit(lambda state, batch: algorithm.update(rule or Pooled(), (), UPDATES, state, batch, *UNUSED))
+    update = jax.jit(
+        lambda state, batch: algorithm.update(state, Inputs(rule or Pooled(), (), batch, *UNUSED, UPDATES))
+    )
     return update(state, batch)
 
 
