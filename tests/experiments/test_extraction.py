@@ -16,6 +16,7 @@ from tabb.experiments.extraction import (
     Cell,
     Imitated,
     Imitator,
+    InTwoModels,
     returns_of,
     settings_of,
     target_of,
@@ -59,14 +60,23 @@ def test_each_policy_is_that_of_a_run_of_its_own(domains, sizes):
     assert members_of(imitators[0].network) == (imitators[0].network,)
 
 
+def test_half_of_the_rollouts_act_in_each_of_two_models(domains):
+    rows, config = domains.target[:6], TargetModelConfig(hidden=(8,))
+    one, other = (init_target_model(config, None, domains.target, jax.random.key(seed)) for seed in (0, 1))
+    both = InTwoModels(one, other)(rows.observation, rows.action)
+    np.testing.assert_allclose(both.change[:3], one(rows.observation, rows.action).change[:3], rtol=1e-5)
+    np.testing.assert_allclose(both.change[3:], other(rows.observation, rows.action).change[3:], rtol=1e-5)
+
+
 def test_names_of_policies():
     assert cure_of("clone").advantages is False
-    assert cure_of("best corrective:expert x3") == (Imitation(rows="corrective", best=0.8), "expert", True, 3)
+    assert cure_of("best corrective:expert x3") == (Imitation(rows="corrective", best=0.8), "expert", False, True, 3)
     assert cure_of("best+0.03 clone").imitation == Imitation(best=0.8, others=0.03)
-    assert cure_of("clone matched:medium x5") == (Imitation(matching=0.1), "medium", False, 5)
+    assert cure_of("clone matched:medium x5") == (Imitation(matching=0.1), "medium", False, False, 5)
+    assert cure_of("clone matched:alone+medium x5") == (Imitation(matching=0.1), "medium", True, False, 5)
     assert cure_of("clone matched/16:medium").imitation == Imitation(matching=0.1, rollouts=16)
-    assert cure_of("logged") == (Imitation(), None, True, 1)
-    for name in ("perfect", "noisy:expert", "matched", "logged x"):
+    assert cure_of("logged") == (Imitation(), None, False, True, 1)
+    for name in ("perfect", "noisy:expert", "matched", "logged x", "corrective:alone+expert"):
         with pytest.raises(UsageError, match="is unknown: use logged, clone, noisy, corrective"):
             cure_of(name)
 

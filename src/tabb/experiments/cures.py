@@ -15,6 +15,8 @@ class Cure(NamedTuple):
     imitation: Imitation
     source: str | None
     """quality of the source data that its model knows; None for none"""
+    alone: bool
+    """whether half of its rollouts are in a model of target rows alone"""
     advantages: bool
     """whether rows count by their advantage weights"""
     networks: int
@@ -24,13 +26,18 @@ def cure_of(name: str) -> Cure:
     """The cure of this name. Raises `UsageError` for an unknown one."""
     match = re.fullmatch(
         r"(?:(best)(?:\+(?P<others>0?\.\d+))? )?(?P<rows>logged|clone|noisy|corrective)"
-        r"(?P<matched> matched(?:/(?P<rollouts>[1-9]\d*))?)?(?::(?P<source>\w+))?(?: ?x(?P<networks>\d+))?",
+        r"(?P<matched> matched(?:/(?P<rollouts>[1-9]\d*))?)?"
+        r"(?::(?P<alone>alone\+)?(?P<source>\w+))?(?: ?x(?P<networks>\d+))?",
         name,
     )
-    if match is None or (match["source"] and match["rows"] != "corrective" and not match["matched"]):
+    needless = (
+        match and not match["matched"] and (match["alone"] or (match["source"] and match["rows"] != "corrective"))
+    )
+    if match is None or needless:
         raise UsageError(
             f"policy {name!r} is unknown: use logged, clone, noisy, corrective or corrective:QUALITY, matched or "
-            "matched:QUALITY after them (matched/16 for 16 rollouts in an update), and x5; best or best+0.1 before them"
+            "matched:QUALITY after them (matched/16 for 16 rollouts in an update, matched:alone+QUALITY for half of "
+            "them in a model of target rows alone), and x5; best or best+0.1 before them"
         )
     imitation = Imitation(
         rows="logged" if match["rows"] == "clone" else match["rows"],  # type: ignore[arg-type]
@@ -39,4 +46,5 @@ def cure_of(name: str) -> Cure:
         matching=MATCHING if match["matched"] else 0.0,
         rollouts=int(match["rollouts"] or Imitation.rollouts),
     )
-    return Cure(imitation, match["source"], match["rows"] != "clone", int(match["networks"] or 1))
+    networks = int(match["networks"] or 1)
+    return Cure(imitation, match["source"], match["alone"] is not None, match["rows"] != "clone", networks)

@@ -34,6 +34,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +54,7 @@ from tabb.experiments.cures import Cure, cure_of
 from tabb.files import write_json
 from tabb.models.imitation import imitated_rows
 from tabb.models.matching import Paths, model_config, path_model, paths_with
-from tabb.models.target_model import TargetModel
+from tabb.models.target_model import PredictedStep, TargetModel
 from tabb.networks import MLP, Committee, committee, members_of
 from tabb.plain import plain
 from tabb.policy import Policy
@@ -218,9 +219,12 @@ def run_cell(cell: Cell, keep: Path | None = None) -> dict[str, Any]:
         if not cure.imitation.plain:
             copies = pack_imitated(imitated_rows(cure.imitation, both, jax.random.fold_in(prepare_key, IMITATED)))
         if cure.imitation.matching:
-            if cure.source not in fitted:
-                fitted[cure.source] = path_model(cure.imitation, both, jax.random.fold_in(prepare_key, PATHS))
-            paths = paths_with(fitted[cure.source], cure.imitation, domains.target)
+            for name in {cure.source, None} if cure.alone else {cure.source}:
+                if name not in fitted:
+                    rows = both if name is not None else with_source(domains, target[:0])
+                    fitted[name] = path_model(cure.imitation, rows, jax.random.fold_in(prepare_key, PATHS))
+            model = InTwoModels(fitted[None], fitted[cure.source]) if cure.alone else fitted[cure.source]
+            paths = paths_with(model, cure.imitation, domains.target)
         return Imitated(copies, paths)
 
     imitated = tuple(imitated_by(cure) for cure in cures)
@@ -265,6 +269,18 @@ def run_cell(cell: Cell, keep: Path | None = None) -> dict[str, Any]:
         "seconds": {name: round(value, 1) for name, value in spent.items()},
         "environment": environment(),
     }
+
+
+class InTwoModels(eqx.Module):
+    """The first half of states acts in one model, the other half in the other: a policy learns what holds in both."""
+
+    first: TargetModel
+    second: TargetModel
+
+    def __call__(self, observation: Float[Array, "b s"], action: Float[Array, "b a"]) -> PredictedStep:
+        half = len(observation) // 2
+        parts = self.first(observation[:half], action[:half]), self.second(observation[half:], action[half:])
+        return jax.tree.map(lambda one, other: jnp.concatenate([one, other]), *parts)
 
 
 def with_source(domains: Domains, source: Transitions) -> Domains:

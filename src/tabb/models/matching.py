@@ -29,14 +29,24 @@ from tabb.batch import Domains, Rollouts
 from tabb.float32 import is_constant
 from tabb.models.fitting import Report
 from tabb.models.imitation import Imitation, of_best_episodes
-from tabb.models.target_model import TargetModel, TargetModelConfig, fit_target_model, init_target_model, robust
+from tabb.models.target_model import (
+    PredictedStep,
+    TargetModel,
+    TargetModelConfig,
+    fit_target_model,
+    init_target_model,
+    robust,
+)
 from tabb.transitions import Transitions
+
+Dynamics = Callable[[Float[Array, "p s"], Float[Array, "p a"]], PredictedStep]
+"""what states and actions lead to; a pytree, such as `TargetModel`"""
 
 
 class Paths(NamedTuple):
     """The logged paths that a policy is held to, and the model in which it acts."""
 
-    model: TargetModel
+    model: Dynamics
     starts: Int[Array, " w"]
     """target rows with which a path of H rows begins"""
     per_spread: Float[Array, " s"]
@@ -64,7 +74,7 @@ def path_starts(config: Imitation, target: Transitions, aside: NDArray[np.bool_]
 
 
 def paths_with(
-    model: TargetModel, config: Imitation, target: Transitions, aside: NDArray[np.bool_] | None = None
+    model: Dynamics, config: Imitation, target: Transitions, aside: NDArray[np.bool_] | None = None
 ) -> Paths:
     """The paths of the target (normalised, as `Domains` has it), less rows that are set `aside`, with a model."""
     observation = np.asarray(target.observation, np.float64)
