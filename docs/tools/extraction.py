@@ -27,7 +27,7 @@ MAIN, CORRECTIVE, MATCHING, FEWER, REFITTED = (
     RESULTS / "extraction" / name for name in ("main", "corrective", "matching", "rows-1000", "rate-1e-2")
 )
 MIXED, UNITS, LATE = (RESULTS / "extraction" / name for name in ("mixed", "units", "units-late"))
-DEFAULTS = RESULTS / "extraction" / "defaults"
+DEFAULTS, TWO_MODELS = (RESULTS / "extraction" / name for name in ("defaults", "two-models"))
 FEW_ROLLOUTS = RESULTS / "extraction" / "rollouts-16"
 OTHERS = [RESULTS / "extraction" / name for name in ("others", "others-matching")]
 PICTURE = Path(__file__).resolve().parents[1] / "main-result.png"
@@ -224,6 +224,30 @@ def units() -> str:
 
     added = (told("the expert source adds", 2, 1), told("the medium source", 3, 1), told("with all of it", 5, 1))
     return "\n".join([*lines, "", f"To target rows alone {', '.join(added)}."])
+
+
+def two_models() -> str:
+    """Markdown: policies held to their paths in a model of target rows alone, of both domains, and in either."""
+    heads = ("target", "source", "target rows alone", "both domains", "half of the rollouts in each")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    rows = []
+    for source in ("medium", "expert"):
+        for cell in merged([TWO_MODELS / source]):
+            before = newest(cell, ALONE), newest(cell, held_with(source))
+            rows.append([*before, cell["scores"][held_with(f"alone+{source}")]])
+            shown = " | ".join(f"{score:z.1f}" for score in rows[-1])
+            lines.append(f"| {cell['task']}, {cell['target']} | {source} | {shown} |")
+    means = " | ".join(f"{mean:z.1f}" for mean in np.mean(rows, axis=0))
+    return "\n".join([*lines, f"| *mean* | | {means} |"])
+
+
+def newest(cell: dict[str, Any], policy: str) -> float:
+    """The score of a policy on a cell's data, as it was measured last."""
+    for folder in (DEFAULTS, UNITS, MIXED):
+        file = folder / f"{cell['task']}-{cell['target']}-seed{cell['seed']}.json"
+        if file.exists() and policy in (scores := read_json(file)["scores"]):
+            return float(scores[policy])
+    raise KeyError(policy)
 
 
 def with_taken(quality: str = "medium") -> list[dict[str, Any]]:

@@ -267,6 +267,7 @@ def rewritten(text: str, scores: dict[str, dict[str, list[Any]]], costs: dict[st
         "rollouts": extraction.rollouts,
         "taken": choice_bounds.taken,
         "units": extraction.units,
+        "two-models": extraction.two_models,
     }
 
     def table(match: re.Match[str]) -> str:
