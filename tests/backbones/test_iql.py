@@ -145,7 +145,7 @@ def history():
         *map(arrays, (state.value, state.critic.first, state.critic.second)),
         *map(arrays, (state.slow_critic.first, state.slow_critic.second, state.policy)),
     )
-    update = jax.jit(lambda state, batch: ALGORITHM.update(state, Inputs(rule, (), batch, *UNUSED, UPDATES)))
+    update = jax.jit(lambda state, batch: ALGORITHM.update(state, Inputs(rule, (), batch, *UNUSED, UPDATES, UPDATES)))
     steps = []
     for number in range(3):
         rows = rows_of(number)
@@ -209,7 +209,7 @@ def test_metrics_of_each_update(history, number):
 def test_policy_rate_ends_at_zero():
     algorithm = IQL(policies=1, hidden=(4,), batch_size=8)
     state = algorithm.init(Pooled(), Sizes(3, 2), 2, jax.random.key(0))
-    update = jax.jit(lambda state, batch: algorithm.update(state, Inputs(Pooled(), (), batch, *UNUSED, 2)))
+    update = jax.jit(lambda state, batch: algorithm.update(state, Inputs(Pooled(), (), batch, *UNUSED, 2, 2)))
     batch = Batch(*(jnp.asarray(c, jnp.float32) for c in rows_of(0)), columns={}, target_columns={}, source_rows=4)
     states = [state]
     for _ in range(4):
@@ -236,7 +236,7 @@ def _improved(state, rows, rule=None, **constants):
     algorithm = dataclasses.replace(ALGORITHM, extraction="improvement", **constants)
     batch = Batch(*(jnp.asarray(column, jnp.float32) for column in rows), columns={}, target_columns={}, source_rows=4)
     update = jax.jit(
-        lambda state, batch: algorithm.update(state, Inputs(rule or Pooled(), (), batch, *UNUSED, UPDATES))
+        lambda state, batch: algorithm.update(state, Inputs(rule or Pooled(), (), batch, *UNUSED, UPDATES, UPDATES))
     )
     return update(state, batch)
 

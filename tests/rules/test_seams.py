@@ -6,7 +6,7 @@ Gradients are sums over rows, so a row's part shows when all other rows weigh no
 import dataclasses
 import inspect
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,10 @@ from tabb.backbones import BACKBONES, IQL
 from tabb.batch import Batch, Sizes
 from tabb.errors import UsageError
 from tabb.rules.baselines import Pooled, TargetOnly
-from tabb.rules.rule import UPDATE_SEAMS, Features, Rule, Weights
-from tabb.training.loop import Program
+from tabb.rules.mopo import MOPO
+from tabb.rules.rule import UPDATE_SEAMS, Features, Phase, Rule, Weights
+from tabb.training.drawing import pack_data
+from tabb.training.loop import Program, update_once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -378,3 +380,60 @@ def test_seams_stand_in_the_order_of_their_calls():
 def small_batch():
     rows = jnp.zeros((6, 3))
     return Batch(rows, rows[:, :2], rows[:, 0], rows, rows[:, 0], {}, {}, 3)
+
+
+# --- The parts of a run ---
+
+
+@dataclasses.dataclass(frozen=True)
+class InParts(Rule):
+    """Has the phases that a test gives it."""
+
+    name: ClassVar[str] = "in-parts"
+
+    parts: Any = ()
+
+    def phases(self, updates):
+        return self.parts
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        (
+            (Phase(Pooled(), 2), Phase(TargetOnly(), 3)),
+            r"phases\(10\) gives phases of 2 and 3 .* 10 to all",
+        ),
+        ((Phase(Pooled(), 10), Phase(TargetOnly(), 10)), "phases of 10 and 10 updates"),
+        ((Phase(Pooled(), 0), Phase(TargetOnly(), 10)), "phases of 0 and 10 updates; give at least one to each"),
+        ((Phase(5, Pooled()), Phase(5, TargetOnly())), r"phases gives Phase\(rule=5, .*; give Phase\(rule, updates\)"),
+        ((Phase(Pooled(), 5.0), Phase(TargetOnly(), 5.0)), "updates=5.0, .* in whole updates"),
+        ((Pooled(), TargetOnly()), r"phases gives Pooled\(\); give Phase"),
+        ((), "phases gives none; give Phase"),
+        ((Phase(Pooled(), 5), Phase(MOPO(), 5)), "phase of mopo draws extra rows, .* give in-parts"),
+    ],
+)
+def test_phases_that_are_not_the_run_are_one_line(parts, says):
+    with pytest.raises(UsageError, match=says) as caught:
+        _ = Program(IQL(), InParts(parts), 10).parts
+    assert "\n" not in str(caught.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Late(Rule):
+    """Says whether half of the run is over."""
+
+    name: ClassVar[str] = "late"
+
+    def weigh(self, step):
+        return super().weigh(step)[0], {"late": step.is_past(0.5).astype(jnp.float32)}
+
+
+def test_a_phase_knows_how_much_of_the_whole_run_is_over(sizes, domains, batch):
+    """Of ten updates the last five, whichever phase they are in; the rate's schedule is that of the phase."""
+    learner = Program(IQL(hidden=(8,), batch_size=8), InParts((Phase(Late(), 2), Phase(Late(), 8))), 10)
+    state, data = learner.init(sizes, jax.random.key(1)), pack_data(domains, {})
+    update = jax.jit(lambda state, number: update_once(learner, (), data, jax.random.key(2), state, number)[1]["late"])
+    assert [float(update(state, jnp.asarray(number))) for number in range(10)] == [0.0] * 5 + [1.0] * 5
+    given = [part.inputs((), batch, jax.random.key(0), jnp.asarray(0)) for _, part in learner.parts]
+    assert [(one.updates, one.run_updates) for one in given] == [(2, 10), (8, 10)]

@@ -23,7 +23,7 @@ from tabb.field_types import TypedFields
 from tabb.models.matching import matching_loss
 from tabb.networks import MLP, Committee, Critics, Normaliser, Twin, members_of
 from tabb.policy import Policy
-from tabb.rules.rule import Metrics, Models, Rule, Value, Weights, filled_seams
+from tabb.rules.rule import Metrics, Models, Rule, Value, Weights, filled_seams, phases_of
 from tabb.rules.step import Acting, Step
 
 EXPLORATION = 0.1
@@ -52,6 +52,8 @@ class Inputs(NamedTuple):
     number: Int[Array, ""]
     """the number of the update, from 0"""
     updates: int
+    """the updates that schedules of learning rates span: the phase's where the rule has phases, else the run's"""
+    run_updates: int
     """the updates of the whole run"""
 
 
@@ -104,7 +106,7 @@ class Backbone(TypedFields, abc.ABC):
     def check_rule(self, rule: Rule) -> None:
         """Raise `UsageError` if `rule` cannot act on this backbone."""
         filled = dict.fromkeys(
-            name for one in (rule, *(phase.rule for phase in rule.phases(ANY_LENGTH))) for name in filled_seams(one)
+            name for one in (rule, *(phase.rule for phase in phases_of(rule, ANY_LENGTH))) for name in filled_seams(one)
         )
         if not self.takes_seams and filled and not (self.remembers and rule.on_windows):
             raise UsageError(
@@ -148,7 +150,7 @@ class Backbone(TypedFields, abc.ABC):
             discount=self.discount,
             key=jax.random.fold_in(inputs.key, RULE_KEY),
             number=inputs.number,
-            updates=inputs.updates,
+            updates=inputs.run_updates,
             action_value=least_of(state.critic) if self.has_critics else None,
         )
 

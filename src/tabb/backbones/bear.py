@@ -220,7 +220,7 @@ class BEAR(Backbone):
         latents = jnp.clip(latents, -LARGEST_LATENT, LARGEST_LATENT)
         logged = cvae.decoder(jnp.concatenate([states, latents], axis=-1))
         noise = jax.random.normal(policy_key, (rows, self.samples, size))
-        warm = inputs.number < round(self.warm_share * inputs.updates)
+        warm = inputs.number < round(self.warm_share * inputs.run_updates)
 
         def policy_loss(policy: MLP) -> tuple[Array, Array]:
             sampled = gaussian_sample(policy, states, noise)

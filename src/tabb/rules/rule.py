@@ -382,6 +382,18 @@ class Rule(TypedFields):
         return None
 
 
+def phases_of(rule: Rule, updates: int) -> tuple[Phase, ...]:
+    """The parts of a run of so many updates. Raises `UsageError` unless the rule gives a sequence of `Phase`."""
+    phases = rule.phases(updates)
+    for phase in phases:
+        whole = isinstance(phase, Phase) and isinstance(phase.rule, Rule)
+        if not whole or not isinstance(phase.updates, int | np.integer):
+            raise UsageError(f"rule {rule.name}: phases gives {phase!r}; give Phase(rule, updates), in whole updates")
+    if not phases:
+        raise UsageError(f"rule {rule.name}: phases gives none; give Phase(rule, updates) for each part of the run")
+    return tuple(phases)
+
+
 def filled_seams(rule: Rule | type[Rule]) -> list[str]:
     """Names of the update's seams that the rule fills, in calling order."""
     kind = rule if isinstance(rule, type) else type(rule)
@@ -421,5 +433,6 @@ __all__ = [
     "filled_seams",
     "on_extra",
     "on_source",
+    "phases_of",
     "row_by_row",
 ]

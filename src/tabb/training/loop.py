@@ -23,7 +23,7 @@ from tabb.backbones.backbone import Backbone, Inputs, State
 from tabb.batch import FIELDS, Batch, Domains, Sizes
 from tabb.errors import UsageError
 from tabb.models.returns_to_go import Aim, Conditions
-from tabb.rules.rule import Metrics, Models, Rule, check_seams
+from tabb.rules.rule import Metrics, Models, Rule, check_seams, phases_of
 from tabb.training.drawing import Data, Packed, Series, draw, pack_extra, unpack_extra
 
 
@@ -34,6 +34,8 @@ class Program:
     backbone: Backbone
     rule: Rule
     updates: int
+    run_updates: int | None = None
+    """Those of the run that this is a phase of; None for a whole run"""
 
     def __post_init__(self) -> None:
         check_seams(self.rule)
@@ -63,12 +65,33 @@ class Program:
     def parts(self) -> tuple[tuple[int, Program], ...]:
         """The program of each phase of the run, with its first update; this program alone for a rule without phases."""
         parts, first = [], 0
-        for phase in self.rule.phases(self.updates):
+        for phase in phases_of(self.rule, self.updates):
             same = phase.rule is self.rule and phase == (self.rule, self.updates, 1.0)
-            program = self if same else Program(self.backbone.slowed(phase.rate_factor), phase.rule, phase.updates)
+            slowed = self.backbone.slowed(phase.rate_factor)
+            program = self if same else Program(slowed, phase.rule, phase.updates, self.updates)
             parts.append((first, program))
             first += phase.updates
+        self._check_parts([part for _, part in parts])
         return tuple(parts)
+
+    def _check_parts(self, parts: list[Program]) -> None:
+        """Raise `UsageError` unless the phases make up the run, and its extra rows are there for them.
+
+        The last phase would go on in silence, or never come.
+        """
+        lengths = [part.updates for part in parts]
+        if min(lengths) < 1 or sum(lengths) != self.updates:
+            raise UsageError(
+                f"rule {self.rule.name}: phases({self.updates}) gives phases of {' and '.join(map(str, lengths))} "
+                f"updates; give at least one to each, and {self.updates:,} to all"
+            )
+        for part in parts:
+            anew = bool(part.refresh_every), bool(self.refresh_every)
+            if part.extra_share and (not self.extra_share or anew[0] != anew[1]):
+                raise UsageError(
+                    f"rule {self.rule.name}: its phase of {part.rule.name} draws extra rows, which are those of the "
+                    f"whole run; give {self.rule.name} itself extra_share, extra_rows and the same refresh_every"
+                )
 
     def init(self, sizes: Sizes, key: PRNGKeyArray, extra: Packed | None = None, aim: Aim | None = None) -> State:
         """Fresh networks; with the extra rows that the run begins with, if the rule makes them anew along the way.
@@ -136,7 +159,8 @@ class Program:
 
     def inputs(self, models: Models, batch: Batch, key: PRNGKeyArray, number: Int[Array, ""]) -> Inputs:
         """What update `number` is given besides the state."""
-        return Inputs(self.rule, models, batch, key, number, self.updates)
+        run = self.updates if self.run_updates is None else self.run_updates
+        return Inputs(self.rule, models, batch, key, number, self.updates, run)
 
 
 EXTRA_ROWS = 1_000
