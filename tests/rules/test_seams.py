@@ -358,6 +358,28 @@ def test_a_seam_as_it_was_before_says_how_to_change_it(seam, backbone):
     assert "\n" not in str(caught.value)
 
 
+ROWS_OF_ONE = {
+    "weigh": (lambda self, step: (Weights(jnp.ones(6), jnp.ones((6, 1)), jnp.ones(6)), {}), r"weigh \(value\)"),
+    "reward": (lambda self, step: step.batch.reward[:, None], "reward"),
+    "next_value": (lambda self, step, next_value: next_value[:, None], "next_value"),
+    "backup": (lambda self, step, backup: backup[:, None], "backup"),
+    "critic_loss": (lambda self, step, error: jnp.mean(error**2, axis=-1, keepdims=True), "critic_loss"),
+}
+
+
+@pytest.mark.parametrize("seam", ROWS_OF_ONE)
+@pytest.mark.parametrize("name", ["iql", "cql"])
+def test_what_a_seam_gives_has_the_shape_of_the_rows(seam, name, sizes, batch):
+    """A weight [B, 1] would multiply the loss [B] of each row with the weight of every other, in silence."""
+    edit, says = ROWS_OF_ONE[seam]
+    rule = dataclasses.dataclass(frozen=True)(type("Odd", (Rule,), {"name": "odd", seam: edit}))()
+    learner = Program(BACKBONES[name](hidden=(8,), batch_size=6), rule, 3)
+    state = learner.init(sizes, jax.random.key(0))
+    with pytest.raises(UsageError, match=rf"rule odd: {says} gives an array of shape \(\d, 1\); give \(") as caught:
+        jax.eval_shape(learner.update, (), state, batch, jax.random.key(0), jnp.asarray(0))
+    assert "\n" not in str(caught.value)
+
+
 def test_seams_stand_in_the_order_of_their_calls():
     lines = [inspect.getsourcelines(getattr(Rule, name))[1] for name in UPDATE_SEAMS]
     assert lines == sorted(lines)

@@ -165,6 +165,8 @@ class Backbone(TypedFields, abc.ABC):
         learned, seen = rule.observe(step)
         step = dataclasses.replace(step, learned=learned)
         weights, metrics = rule.weigh(step)
+        rows = (len(step.batch),)
+        weights = Weights(*(of_shape(rule, f"weigh ({name})", each, rows) for name, each in weights._asdict().items()))
         return step, weights, metrics | seen
 
     def slowed(self, factor: float) -> Backbone:
@@ -279,16 +281,30 @@ def cloned_improvement(
     return -scale * value + cloning * distance
 
 
+def of_shape(rule: Rule, seam: str, given: Any, shape: tuple[int, ...]) -> Any:
+    """What a seam of the rule gives. Raises `UsageError` for another shape, which a loss might broadcast in silence."""
+    if jnp.shape(given) != shape:
+        raise UsageError(f"rule {rule.name}: {seam} gives an array of shape {jnp.shape(given)}; give {shape}")
+    return given
+
+
 def edited_backup(rule: Rule, step: Step, next_value: Float[Array, " b"]) -> Float[Array, " b"]:
     """r + γ (1 - d) V(s') with the rule's edits of V(s'), of the rewards and of the sum."""
-    next_value = rule.next_value(step, next_value)
-    backup = bellman_backup(rule.reward(step), step.batch.terminal, next_value, step.discount)
-    return rule.backup(step, backup)
+    rows = (len(step.batch),)
+    next_value = of_shape(rule, "next_value", rule.next_value(step, next_value), rows)
+    reward = of_shape(rule, "reward", rule.reward(step), rows)
+    backup = bellman_backup(reward, step.batch.terminal, next_value, step.discount)
+    return of_shape(rule, "backup", rule.backup(step, backup), rows)
+
+
+def row_losses(rule: Rule, step: Step, error: Float[Array, "q b"]) -> Float[Array, "q b"]:
+    """The rule's loss of each row and critic."""
+    return of_shape(rule, "critic_loss", rule.critic_loss(step, error), error.shape)
 
 
 def critic_error(
     rule: Rule, step: Step, weights: Weights, values: Float[Array, "q b"], backup: Float[Array, " b"]
 ) -> Float[Array, ""]:
     """Σ_i mean_rows w · loss(Q_i - backup), and the rule's extra term: the loss that all backbones share."""
-    loss = rule.critic_loss(step, values - backup)
+    loss = row_losses(rule, step, values - backup)
     return jnp.sum(jnp.mean(weights.critic * loss, axis=-1)) + rule.critic_term(step, values)

@@ -30,6 +30,7 @@ from tabb.backbones.backbone import (
     edited_backup,
     mean_policy,
     policy_value,
+    row_losses,
     weighted_mean,
 )
 from tabb.backbones.squashed import squashed_sample
@@ -154,7 +155,7 @@ class CQL(Backbone):
             values = critic(jnp.concatenate([features.critic[:, None], candidates], axis=1))
             data = values[..., 0]
             gap = conservative_gap(values[..., 1:], log_density, data)
-            loss = rule.critic_loss(step, data - backup) + self.conservatism * gap
+            loss = row_losses(rule, step, data - backup) + self.conservatism * gap
             loss = jnp.sum(jnp.mean(weights.critic * loss, axis=-1)) + rule.critic_term(step, data)
             return loss, (jnp.mean(gap), jnp.mean(jnp.min(data, axis=0)))
 
