@@ -486,6 +486,35 @@ def test_steps_that_are_none():
         from_table(pa.table(changed(wheel=step)), Reading(names=ColumnNames(steps="wheel")))
 
 
+@pytest.mark.parametrize("later", [0, 0.5, 0.26])
+def test_episodes_of_two_robots_under_one_number_are_no_episode(later):
+    """In the order of their times every row would lead to the other robot."""
+    episode, step = steps_of(LOG)
+    columns = {name: np.tile(column, 2) for name, column in changed(timeouts=None).items()}
+    columns |= {"episode": np.tile(episode, 2), "step": np.concatenate([step, step + later])}
+    with pytest.raises(DataError, match=r"episode: the episode that begins in row 0 begins again in row 200, and both"):
+        from_table(pa.table(columns))
+    # Numbers of their own, or parts of episodes in another order, are what they say.
+    own = columns | {"episode": np.concatenate([episode, episode + 100])}
+    assert len(from_table(pa.table(own))) == 2 * len(from_table(pa.table(changed(timeouts=None, episode=episode))))
+    turned = np.roll(np.arange(200), 12)
+    parts = {name: np.asarray(column)[turned] for name, column in changed(timeouts=None).items()}
+    parts |= {"episode": episode[turned], "step": step[turned]}
+    same(from_table(pa.table(parts)), from_table(pa.table(changed(timeouts=None, episode=episode))))
+
+
+def test_rows_of_one_step_are_named_as_the_file_has_them():
+    episode, step = steps_of(LOG)
+    turned = np.random.default_rng(0).permutation(200)
+    twice = step.copy()
+    twice[1] = 0
+    columns = {name: np.asarray(column)[turned] for name, column in changed(timeouts=None).items()}
+    columns |= {"episode": episode[turned], "step": twice[turned]}
+    one, other = sorted(int(np.flatnonzero(turned == row)[0]) for row in (0, 1))
+    with pytest.raises(DataError, match=rf"step: rows {one} and {other} are the same step of an episode"):
+        from_table(pa.table(columns))
+
+
 def test_several_parquet_files_are_joined(tmp_path):
     for name, rows in (("a", slice(0, 100)), ("b", slice(100, 200))):
         parquet.write_table(pa.table(LAYOUTS["numbered"]).slice(rows.start, 100), tmp_path / f"{name}.parquet")

@@ -22,6 +22,8 @@ from tabb.transitions import Transitions
 
 UNEVEN = 0.5
 """Share of the usual distance of two steps by which one may differ: times are never exact, and are no missing steps."""
+STRETCH = 10
+"""rows with rising steps that hardly ever stand together in a shuffled table"""
 METADATA = "tabb"
 """Key of a Parquet file's metadata under which tabb writes attributes as JSON."""
 
@@ -181,6 +183,13 @@ def put_in_order(content: Content, source: Source, memory: Memory = IN_MEMORY) -
         checks.fail(name, key, "numbers steps, but no column numbers episodes (names.episodes)")
     moved = np.lexsort((steps, episodes))
     if (np.diff(moved) < 0).any() and not _is_in_order(steps, episodes):
+        if twice := _begun_twice(steps, episodes):
+            checks.fail(
+                name,
+                content.assigned.vectors.get("episodes", "episodes"),
+                f"the episode that begins in row {twice[0]} begins again in row {twice[1]}, and both have the same "
+                f"`{key}`; give the episodes of each robot or run numbers of their own, or name the file of each",
+            )
         order = moved
         for column in list(columns):
             columns[column] = _moved(columns[column], order, memory)
@@ -196,7 +205,8 @@ def put_in_order(content: Content, source: Source, memory: Memory = IN_MEMORY) -
         return content._replace(order=order)
     if (apart == 0).any():
         row = int(np.flatnonzero(inside & (np.diff(steps) == 0))[0])
-        checks.fail(name, key, f"rows {row} and {row + 1} are the same step of an episode; keep one of them")
+        one, other = sorted((row, row + 1) if order is None else order[row : row + 2].tolist())
+        checks.fail(name, key, f"rows {one} and {other} are the same step of an episode; keep one of them")
     stride = np.median(apart)
     gaps = np.flatnonzero(inside & (np.abs(np.diff(steps) - stride) >= UNEVEN * stride))
     if gaps.size and "next_observations" not in columns:
@@ -218,6 +228,27 @@ def _moved(column: np.ndarray, order: np.ndarray, memory: Memory) -> np.ndarray:
     for piece in checks.pieces(len(column)):
         result[piece] = column[order[piece]]
     return result
+
+
+def _begun_twice(steps: np.ndarray, episodes: np.ndarray) -> tuple[int, int] | None:
+    """Two rows where one episode begins and goes on for many rows, over the same steps: it is that of two robots.
+
+    Put in the order of their steps, the rows would lead from one robot to the other and back. The rows of a shuffled
+    table stand apart too, but not in long stretches.
+    """
+    changes = (episodes[1:] != episodes[:-1]) | (np.diff(steps) <= 0)
+    first = np.flatnonzero(np.append(True, changes))
+    last = np.append(first[1:], len(steps)) - 1
+    long = (last - first + 1 >= STRETCH) & checks.of_an_episode(episodes[first])
+    first, last = first[long], last[long]
+    by_steps = np.lexsort((steps[first], episodes[first]))
+    first, last = first[by_steps], last[by_steps]
+    same = (episodes[first[1:]] == episodes[first[:-1]]) & (steps[first[1:]] <= steps[last[:-1]])
+    if not same.any():
+        return None
+    place = int(np.argmax(same))
+    one, other = sorted((int(first[place]), int(first[place + 1])))
+    return one, other
 
 
 def _is_in_order(steps: np.ndarray, episodes: np.ndarray) -> bool:
