@@ -256,11 +256,11 @@ def test_training_says_it(clean, capsys):
     columns = {key: column.copy() for key, column in clean.items()}
     late(columns)
     sides = {"source": inspect_arrays(**clean), "target": inspect_arrays(**columns)}
-    check_data(sides, "legacy", show=True)
+    check_data(sides, "legacy", None, show=True)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tabb: warning: ")]
     assert len(said) == 1
     assert said[0].startswith("tabb: warning: target: rewards: a step explains the reward of the row after better")
-    check_data(sides, "legacy", show=False)
+    check_data(sides, "legacy", None, show=False)
     assert capsys.readouterr().err == ""
 
 
