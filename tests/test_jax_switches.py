@@ -61,7 +61,11 @@ def test_switches_that_change_a_run_are_recorded():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("jax_default_prng_impl", "rbg"), ("jax_random_seed_offset", 1), ("jax_default_matmul_precision", "float32")],
+    [
+        pytest.param("jax_default_prng_impl", "rbg", marks=pytest.mark.slow),
+        ("jax_random_seed_offset", 1),
+        pytest.param("jax_default_matmul_precision", "float32", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_is_resumed_under_the_switches_that_it_was_started_with(pair, tmp_path, switch, name, value):
     options = {"settings": SETTINGS, "folder": tmp_path}

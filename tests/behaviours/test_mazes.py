@@ -72,6 +72,7 @@ def _still():
     )
 
 
+@pytest.mark.slow
 def test_what_is_logged():
     task = get_task("antmaze-small-empty")
     walk = walk_the_maze(_still(), task, 1_500, noise=0.3, seed=5)

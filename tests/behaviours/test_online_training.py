@@ -59,6 +59,7 @@ def test_it_learns():
     assert kept[0].score < -0.4
 
 
+@pytest.mark.slow
 def test_the_same_again_is_the_same():
     first, second, other = _ran(), _ran(), _ran(seed=1)
     assert [one.score for one in first] == [one.score for one in second]

@@ -74,6 +74,7 @@ def test_where_none_is_half_as_good_the_best_is_worsened(searched):
     assert behaviour_policy(out, TASK, "medium", RECIPE, said.append).about == medium.about
 
 
+@pytest.mark.slow
 def test_where_one_is_half_as_good_it_is_taken(searched):
     better = _standing()
     again = scored(TASK, RECIPE, LAST_EPISODES, 1_000)

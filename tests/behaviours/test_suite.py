@@ -111,6 +111,7 @@ def test_mazes(tmp_path, monkeypatch, capsys):
     assert len(list((out / "practice").iterdir())) == 1  # one walker for all
 
 
+@pytest.mark.slow
 def test_source_data_are_where_the_search_begins(tmp_path, monkeypatch, capsys):
     """Clones of the robot's source files come first, and are policies that a quality may be."""
     (tmp_path / "data" / "source").mkdir(parents=True)

@@ -37,6 +37,7 @@ def logs(tmp_path: Path) -> list[str]:
     return ["--source", str(tmp_path / "sim.hdf5"), "--target", str(tmp_path / "real.hdf5")]
 
 
+@pytest.mark.slow
 def test_a_run_whose_policy_is_lost_writes_it_again(tmp_path: Path, logs, capsys) -> None:
     out = tmp_path / "my runs"
     assert main(["train", "target-only", *logs, *TINY, "--out", str(out)]) == 0

@@ -83,6 +83,7 @@ def test_a_run_that_was_started_is_what_its_config_says(root: Path) -> None:
     assert spec.target == ("/elsewhere/target.npz",)
 
 
+@pytest.mark.slow
 def test_an_old_plan_is_resumed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, "train", "--resume", root, "--progress", "none", "--jobs", "2")
     assert "igdf" in text

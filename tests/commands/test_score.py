@@ -60,6 +60,7 @@ def tabb_run(files, tmp_path_factory) -> Path:
     return trained(files, tmp_path_factory.mktemp("runs"), "tabb", "--rule.predictor", "residual", *PREDICTOR)
 
 
+@pytest.mark.slow
 def test_several_files_are_told_apart(files, make_pair, tmp_path, capsys):
     save_npz(tmp_path / "more.npz", make_pair(150, 50)[0])
     both = files | {"source": f"{files['source']}+{tmp_path / 'more.npz'}"}

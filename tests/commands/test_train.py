@@ -50,6 +50,7 @@ def test_train_on_own_files(own_files: list[str], tmp_path: Path, capsys: pytest
     assert Policy.load(tmp_path / "runs" / "seed0").act(np.zeros(3)).shape == (2,)
 
 
+@pytest.mark.slow
 def test_a_rule_on_another_backbone(own_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--rule.predictor.updates", "2", "--rule.predictor.hidden", "8"]
     text = told(capsys, "train", "tabb@td3-bc", *own_files, *SMALL, *arguments, "--out", tmp_path / "runs")

@@ -104,6 +104,7 @@ def test_each_iteration_is_the_regression_written_out() -> None:
 ILL_CONDITIONED = dataclasses.replace(SMALL, ridge=1e-6, remainder=1e-4)
 
 
+@pytest.mark.slow
 def test_processors_and_numbers_of_threads_agree() -> None:
     code = "import test_fqe as t; e, = t.estimate([t.constant(0.3)], t.linear_log(), t.ILL_CONDITIONED); print(*e)"
     machines = [{"OPENBLAS_NUM_THREADS": "1"}, {"OPENBLAS_NUM_THREADS": "2"}]

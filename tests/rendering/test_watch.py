@@ -62,6 +62,7 @@ def test_drawing_changes_no_physics(make_policy, renderer, tmp_path):
     assert film.terminal == ((False, False),)
 
 
+@pytest.mark.slow
 def test_two_policies_side_by_side_until_both_have_ended(make_policy, renderer, tmp_path, capsys):
     pytest.importorskip("av")
     short, long = make_policy("hopper", "pooled", 1, scale=3.0), make_policy("hopper", "tabb", 0, scale=0.02)
@@ -180,7 +181,10 @@ def test_a_size_that_cannot_be_drawn_is_refused(make_policy, renderer, tmp_path)
 
 @pytest.mark.parametrize(
     ("backend", "says"),
-    [("glfw", "no OpenGL to draw with (glfw: "), ("vulkan", "MUJOCO_GL is 'vulkan': unset it")],
+    [
+        pytest.param("glfw", "no OpenGL to draw with (glfw: ", marks=pytest.mark.slow),
+        ("vulkan", "MUJOCO_GL is 'vulkan': unset it"),
+    ],
 )
 def test_no_renderer_is_one_line(backend, says, make_policy):
     """A window without a display, asked for by name: a real failure in a real process."""

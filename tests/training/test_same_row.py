@@ -74,6 +74,7 @@ def _limited(rows_seed: int) -> tabb.Settings:
     return dataclasses.replace(SETTINGS, target_rows=20, rows_seed=rows_seed)
 
 
+@pytest.mark.slow
 def test_from_python(tmp_path: Path, pair) -> None:
     source, target = pair
     tabb.train(tabb.Pooled(), source, target, settings=SETTINGS, folder=tmp_path)

@@ -89,7 +89,7 @@ BOTH, NEITHER = (True, True), (False, False)
 
 @pytest.mark.parametrize(
     ("begun", "resumed"),
-    [(BOTH, BOTH), *(pytest.param(*places, marks=pytest.mark.slow) for places in [(NEITHER, BOTH), (BOTH, NEITHER)])],
+    [pytest.param(*places, marks=pytest.mark.slow) for places in [(BOTH, BOTH), (NEITHER, BOTH), (BOTH, NEITHER)]],
 )
 def test_tabb_stopped_and_resumed_from_either_place(files, tmp_path, monkeypatch, begun, resumed):
     rule = tabb.TABB(predictor=PREDICTOR, scale="target")

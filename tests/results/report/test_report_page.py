@@ -292,6 +292,7 @@ def test_data_may_be_named_in_any_form(two_seeds, report_files, open_page, tmp_p
     assert Path(source).name not in page.words("audit")
 
 
+@pytest.mark.slow
 def test_other_predictors(train_small, predictor_options, open_page, tmp_path):
     small = [*predictor_options, "--rule.predictor", "agreed"]
     page = open_page(tabb.write_report(train_small(tmp_path / "agreed", "tabb", *small)))
